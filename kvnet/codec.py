@@ -1,0 +1,114 @@
+"""Model <-> bytes: compact JSON with a schema version, so that any language and `etcdctl get` can read it.
+
+Unknown fields are ignored (a newer kvnet may have written them); a newer schema number is refused, never guessed at.
+The converters are derived once per class from its type hints; there is no second description of a model.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, TypeVar
+
+from kvnet.errors import StoreBroken
+
+SCHEMA = 1
+T = TypeVar("T")
+Convert = Callable[[Any], Any]
+
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_ADDRESSES = {IPv4Address, IPv6Address}
+_CIDRS = {IPv4Network, IPv6Network}
+
+
+def encode(value: Any) -> bytes:
+    """The stored form of a model object."""
+    return _dumps({"v": SCHEMA, **to_json(value)}).encode()
+
+
+def decode(cls: type[T], data: bytes) -> T:
+    """The object that `encode` wrote.
+
+    Raises:
+        StoreBroken: not ours, damaged, or written by a newer schema.
+    """
+    try:
+        plain = json.loads(data)
+        schema = plain["v"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreBroken(
+            f"a stored {cls.__name__} cannot be read: {error!r}", fix="see 'kvnet check'; something else writes here"
+        ) from error
+    if schema > SCHEMA:
+        raise StoreBroken(
+            f"a stored {cls.__name__} has schema {schema}, this kvnet knows up to {SCHEMA}", fix="upgrade this kvnet"
+        )
+    return from_json(cls, plain)
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """A model object as plain JSON data; defaults are written too, so that readers need not know them."""
+    return {name: out(getattr(value, name)) for name, out, _ in _converters(type(value))}
+
+
+def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
+    """Raises: StoreBroken if a field is missing or of the wrong kind."""
+    try:
+        return cls(**{name: into(plain[name]) for name, _, into in _converters(cls) if name in plain})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise StoreBroken(f"a stored {cls.__name__} cannot be read: {error}", fix="see 'kvnet check'") from error
+
+
+@cache
+def _converters(cls: type[Any]) -> tuple[tuple[str, Convert, Convert], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple((f.name, *_converter(hints[f.name])) for f in fields(cls))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _converter(hint: Any) -> tuple[Convert, Convert]:
+    """(to plain, from plain) for a type hint of the model."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = [a for a in arguments if a is not type(None)]
+        out, into = _union(inner)
+        if len(inner) == len(arguments):
+            return out, into
+        return (lambda v: None if v is None else out(v)), (lambda v: None if v is None else into(v))
+    if origin is tuple:
+        out, into = _converter(arguments[0])
+        return (lambda v: [out(x) for x in v]), (lambda v: tuple([into(x) for x in v]))
+    if origin is not None and issubclass(origin, Mapping):
+        out, into = _converter(arguments[1])
+        return (lambda v: {k: out(x) for k, x in v.items()}), (lambda v: {k: into(x) for k, x in v.items()})
+    return _scalar(hint)
+
+
+def _union(inner: list[Any]) -> tuple[Convert, Convert]:
+    if len(inner) == 1:
+        return _converter(inner[0])
+    if set(inner) == _ADDRESSES:
+        return str, ip_address
+    if set(inner) == _CIDRS:
+        return str, ip_network
+    raise TypeError(f"no converter for a union of {inner}")
+
+
+def _scalar(hint: Any) -> tuple[Convert, Convert]:
+    if hint in _ADDRESSES | _CIDRS:
+        return str, hint
+    if is_dataclass(hint):
+        cls = typing.cast(type[Any], hint)
+        return to_json, lambda v: from_json(cls, v)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return (lambda v: v.value), hint
+    return _same, _same

@@ -1,0 +1,258 @@
+"""Everything that can go wrong, one class per case: what happened, why, and what to do next.
+
+The API renders them as RFC 9457 problems, the CLI as two lines and an exit code, tests match on `code`.
+Never raise a bare `KvnetError`; never reword a detail somewhere else than here or at the raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong with a request. `pointer` is a JSON pointer (RFC 6901) into its body."""
+
+    pointer: str
+    detail: str
+
+
+class KvnetError(Exception):
+    """Base of all errors a user can meet.
+
+    Attributes:
+        code: stable, kebab-case; part of the API.
+        status: the HTTP status it is reported with.
+        detail: what happened and why, one or two sentences.
+        fix: what to do next ("" where nothing can be done).
+        errors: per field, for bad input.
+        context: more machine-readable facts (plain JSON), shown as members of the problem.
+    """
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        fix: str = "",
+        errors: Sequence[FieldError] = (),
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fix = fix
+        self.errors = tuple(errors)
+        self.context: Mapping[str, Any] = dict(context or {})
+
+
+class Invalid(KvnetError):
+    """The request itself is wrong; nothing was looked up, nothing was changed."""
+
+    code = "invalid"
+    status = 422
+    title = "The request is not valid"
+
+    @classmethod
+    def field(cls, pointer: str, detail: str, fix: str = "") -> Invalid:
+        return cls(detail, fix=fix, errors=(FieldError(pointer, detail),))
+
+
+class NotFound(KvnetError):
+    code = "not-found"
+    status = 404
+    title = "There is no such thing"
+
+
+class NotSupported(KvnetError):
+    """Known to kvnet, but not built (yet). Said at the edge, before anything changes."""
+
+    code = "not-supported"
+    status = 422
+    title = "Not supported"
+
+
+class Conflicting(KvnetError):
+    """Base of the 409s: the request is fine, the state of the world is against it."""
+
+    code = "conflict"
+    status = 409
+    title = "It conflicts with what is there"
+
+
+class NameTaken(Conflicting):
+    code = "name-taken"
+    title = "The name is taken"
+
+
+class AmbiguousName(Conflicting):
+    code = "ambiguous-name"
+    title = "The name stands for more than one thing"
+
+
+class SubnetTaken(Conflicting):
+    """A wanted subnet overlaps a network, a reservation, or something a host uses."""
+
+    code = "subnet-taken"
+    title = "The subnet is in use"
+
+
+class SubnetsExhausted(Conflicting):
+    """No free subnet of the wanted size. `context` says what blocked each candidate and the largest free block."""
+
+    code = "subnets-exhausted"
+    title = "No free subnet"
+
+
+class AddressTaken(Conflicting):
+    code = "address-taken"
+    title = "The address is in use"
+
+
+class AddressesExhausted(Conflicting):
+    code = "addresses-exhausted"
+    title = "No free address"
+
+
+class VniTaken(Conflicting):
+    code = "vni-taken"
+    title = "The VNI is in use"
+
+
+class NetworkInUse(Conflicting):
+    """A network with endpoints cannot be deleted; names each endpoint, its host, and when that was last seen."""
+
+    code = "network-in-use"
+    title = "The network is in use"
+
+
+class NetworkDeleting(Conflicting):
+    code = "network-deleting"
+    title = "The network is being deleted"
+
+
+class IdTaken(Conflicting):
+    """An id the caller chose belongs to something else than what it asks for now."""
+
+    code = "id-taken"
+    title = "The id is taken"
+
+
+class HostInUse(Conflicting):
+    code = "host-in-use"
+    title = "The host still carries endpoints"
+
+
+class PoolInUse(Conflicting):
+    code = "pool-in-use"
+    title = "The pool is in use"
+
+
+class PreconditionFailed(KvnetError):
+    """If-Match did not match: somebody changed it since. `context["version"]` is the current version."""
+
+    code = "precondition-failed"
+    status = 412
+    title = "It changed since you looked"
+
+
+class TooMuchContention(Conflicting):
+    """Lost the race more often than the bound allows. Safe to repeat."""
+
+    code = "contention"
+    status = 503
+    title = "Too many writers at once"
+
+
+class StoreUnavailable(KvnetError):
+    code = "store-unavailable"
+    status = 503
+    title = "The store does not answer"
+
+
+class OutcomeUnknown(KvnetError):
+    """The store's answer was lost: it may or may not have been written. Repeat with the same id."""
+
+    code = "outcome-unknown"
+    status = 504
+    title = "The outcome is not known"
+
+
+class StoreBroken(KvnetError):
+    """The store answers, but cannot serve: read-only, full, not a database, wrong schema, another cluster's data."""
+
+    code = "store-broken"
+    status = 503
+    title = "The store cannot be used"
+
+
+class ControllerUnreachable(KvnetError):
+    code = "controller-unreachable"
+    status = 503
+    title = "The controller does not answer"
+
+
+class WorkerUnreachable(KvnetError):
+    code = "worker-unreachable"
+    status = 503
+    title = "The worker does not answer"
+
+
+class HostFenced(KvnetError):
+    """This host lost its session: it claims nothing until it has seen the current state again."""
+
+    code = "host-fenced"
+    status = 503
+    title = "This host is fenced"
+
+
+class ForeignObject(Conflicting):
+    """A kernel object that is not ours holds a name or VNI that we need. It is never touched."""
+
+    code = "foreign-object"
+    title = "Something that is not kvnet's is in the way"
+
+
+class MissingCapability(KvnetError):
+    code = "missing-capability"
+    status = 403
+    title = "The process may not do this"
+
+
+class KernelRefused(KvnetError):
+    """The kernel refused an operation on our own objects; the detail carries its words."""
+
+    code = "kernel-refused"
+    title = "The kernel refused"
+
+
+class NamespaceNotFound(NotFound):
+    code = "namespace-not-found"
+    title = "There is no such network namespace"
+
+
+class PortInUse(KvnetError):
+    """The listen address is taken by another process."""
+
+    code = "listen-address-in-use"
+    status = 409
+    title = "The listen address is in use"
+
+
+class Unfit(KvnetError):
+    """This machine lacks something that is needed; says what and how to get it."""
+
+    code = "unfit-machine"
+    title = "This machine lacks something"
+
+
+class Gone(KvnetError):
+    """A cursor or event position is older than what is kept: start again from a fresh list."""
+
+    code = "gone"
+    status = 410
+    title = "Too old"

@@ -1,0 +1,131 @@
+"""The key layout: the only place that spells a key.
+
+Keys are relative to the store's root (an adapter adds it), have no leading slash, and a prefix ends with one.
+Nothing here knows what is stored under a key; see the table in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+from kvnet.model import Address, Cidr
+
+CLUSTER = "meta/cluster"
+SUBNET_GUARD = "guards/subnets"
+LEADER = "leader/upkeep"
+
+META = "meta/"
+POOLS = "pools/"
+SUBNETS = "subnets/"
+NAMES = "names/"
+VNIS = "vnis/"
+NETWORKS = "networks/"
+ADDRESSES = "addresses/"
+ENDPOINTS = "endpoints/"
+LOCAL = "local/"
+HOSTS = "hosts/"
+INVENTORY = "inventory/"
+ALIVE = "alive/"
+OBSERVED = "observed/"
+JOURNAL = "journal/"
+
+
+class EndpointKey(NamedTuple):
+    network: str
+    endpoint: str
+
+
+class AddressKey(NamedTuple):
+    network: str
+    address: Address
+
+
+class LocalKey(NamedTuple):
+    host: str
+    endpoint: str
+
+
+def pool(name: str) -> str:
+    return f"{POOLS}{name}"
+
+
+def subnet(cidr: Cidr) -> str:
+    """A CIDR has a slash of its own; '_' keeps the key one level deep."""
+    return f"{SUBNETS}{cidr.network_address}_{cidr.prefixlen}"
+
+
+def parse_subnet(key: str) -> Cidr:
+    return ip_network(key.removeprefix(SUBNETS).replace("_", "/"))
+
+
+def name(network_name: str) -> str:
+    return f"{NAMES}{network_name}"
+
+
+def vni(number: int) -> str:
+    return f"{VNIS}{number}"
+
+
+def network(network_id: str) -> str:
+    return f"{NETWORKS}{network_id}"
+
+
+def addresses(network_id: str) -> str:
+    return f"{ADDRESSES}{network_id}/"
+
+
+def address(network_id: str, value: Address) -> str:
+    return f"{ADDRESSES}{network_id}/{value}"
+
+
+def parse_address(key: str) -> AddressKey:
+    _, network_id, text = key.split("/", 2)
+    return AddressKey(network_id, ip_address(text))
+
+
+def endpoints(network_id: str) -> str:
+    return f"{ENDPOINTS}{network_id}/"
+
+
+def endpoint(network_id: str, endpoint_id: str) -> str:
+    return f"{ENDPOINTS}{network_id}/{endpoint_id}"
+
+
+def parse_endpoint(key: str) -> EndpointKey:
+    _, network_id, endpoint_id = key.split("/", 2)
+    return EndpointKey(network_id, endpoint_id)
+
+
+def local_of(host: str) -> str:
+    return f"{LOCAL}{host}/"
+
+
+def local(host: str, endpoint_id: str) -> str:
+    return f"{LOCAL}{host}/{endpoint_id}"
+
+
+def parse_local(key: str) -> LocalKey:
+    _, host_name, endpoint_id = key.split("/", 2)
+    return LocalKey(host_name, endpoint_id)
+
+
+def host(host_name: str) -> str:
+    return f"{HOSTS}{host_name}"
+
+
+def inventory(host_name: str) -> str:
+    return f"{INVENTORY}{host_name}"
+
+
+def alive(host_name: str) -> str:
+    return f"{ALIVE}{host_name}"
+
+
+def observed(host_name: str) -> str:
+    return f"{OBSERVED}{host_name}"
+
+
+def journal(at: float, unique: str) -> str:
+    """Sorts by time: microseconds since the epoch, 16 digits until the year 2286."""
+    return f"{JOURNAL}{int(at * 1e6):016d}-{unique}"

@@ -1,0 +1,395 @@
+"""The nouns of kvnet: frozen, validated, plain data.
+
+Every value that enters the store, the datapath or an answer is one of these. They know their own rules (a gateway
+lies in its subnet) and nothing about the rest of the world (whether the subnet is free). Constructing an invalid one
+raises `Invalid` with a JSON pointer; nothing here does I/O, reads a clock or draws a random number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Generic, TypeVar
+
+from kvnet.errors import Invalid
+
+Address = IPv4Address | IPv6Address
+Cidr = IPv4Network | IPv6Network
+T_co = TypeVar("T_co", covariant=True)
+
+# Names go into DNS labels, file names, nft comments and shells: nothing that any of those could read as syntax.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
+IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?\Z")
+NETWORK_ID = re.compile(r"[0-9a-f]{12}\Z")
+MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
+
+MAX_LABELS = 64
+MAX_LABEL_KEY = 128
+MAX_LABEL_VALUE = 1024
+MAX_ALIASES = 32
+MTU_MIN = 576
+MTU_MIN_IPV6 = 1280  # RFC 8200 section 5
+MTU_MAX = 65535
+VNI_MAX = (1 << 24) - 1  # RFC 7348 section 5
+
+
+class Driver(StrEnum):
+    """What a network means on a host."""
+
+    OVERLAY = "overlay"
+    BRIDGE = "bridge"
+    ROUTED = "routed"
+    TRANSPARENT = "transparent"
+
+
+class NetworkState(StrEnum):
+    ACTIVE = "active"
+    DELETING = "deleting"
+
+
+class ClaimKind(StrEnum):
+    """Why an address is not free."""
+
+    ENDPOINT = "endpoint"
+    RESERVATION = "reservation"
+    TOMBSTONE = "tombstone"  # released, cooling down
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned(Generic[T_co]):
+    """A value and the store revision that wrote it: what ETag and If-Match carry."""
+
+    value: T_co
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """One block of a network. `range` bounds automatic choice; `reserved` are named addresses never handed out."""
+
+    cidr: Cidr
+    gateway: Address | None = None
+    range: Cidr | None = None
+    reserved: Mapping[str, Address] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        smallest_host_bits = 2  # /31 and /32 (/127, /128) have no room for a gateway and an endpoint
+        if self.cidr.prefixlen == 0:
+            raise Invalid.field("/cidr", f"{self.cidr} is the whole internet", "choose a prefix length of 8 or more")
+        if self.cidr.max_prefixlen - self.cidr.prefixlen < smallest_host_bits:
+            raise Invalid.field(
+                "/cidr",
+                f"{self.cidr} has no room for a gateway and an endpoint",
+                f"choose /{self.cidr.max_prefixlen - smallest_host_bits} or larger",
+            )
+        if self.cidr.is_multicast or self.cidr.is_loopback or self.cidr.is_link_local or self.cidr.is_unspecified:
+            raise Invalid.field("/cidr", f"{self.cidr} is multicast, loopback or link-local", "choose a unicast range")
+        if self.gateway is not None:
+            self._require_usable(self.gateway, "/gateway", "gateway")
+        if self.range is not None and (
+            self.range.version != self.cidr.version or not self.range.subnet_of(self.cidr)  # type: ignore[arg-type]
+        ):
+            raise Invalid.field("/range", f"range {self.range} is not inside {self.cidr}")
+        for name, address in self.reserved.items():
+            require_name(name, "/reserved")
+            self._require_usable(address, f"/reserved/{name}", f"reservation {name!r}")
+
+    def _require_usable(self, address: Address, pointer: str, what: str) -> None:
+        if address.version != self.cidr.version or address not in self.cidr:
+            raise Invalid.field(pointer, f"{what} {address} is not inside {self.cidr}")
+        if address == self.cidr.network_address:
+            raise Invalid.field(pointer, f"{what} {address} is the network address of {self.cidr}")
+        if self.cidr.version == 4 and address == self.cidr.broadcast_address:
+            raise Invalid.field(pointer, f"{what} {address} is the broadcast address of {self.cidr}")
+
+    @property
+    def size(self) -> int:
+        """How many addresses endpoints could have: without network, broadcast (IPv4) and gateway."""
+        return self.cidr.num_addresses - (2 if self.cidr.version == 4 else 1) - (self.gateway is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The specification of a network. `id` is 12 hex digits, so that it fits into a device name with a prefix."""
+
+    id: str
+    name: str
+    driver: Driver
+    subnets: tuple[Subnet, ...]
+    created_at: float
+    vni: int | None = None
+    mtu: int | None = None
+    internal: bool = False
+    flood: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    state: NetworkState = NetworkState.ACTIVE
+
+    def __post_init__(self) -> None:
+        if not NETWORK_ID.match(self.id):
+            raise Invalid.field("/id", f"{self.id!r} is not a network id", "12 lower-case hexadecimal digits")
+        require_name(self.name, "/name")
+        if not self.subnets:
+            raise Invalid.field("/subnets", "a network needs at least one subnet")
+        for i, a in enumerate(self.subnets):
+            for j in range(i):
+                if self.subnets[j].cidr.overlaps(a.cidr):
+                    other = self.subnets[j].cidr
+                    raise Invalid.field(f"/subnets/{i}", f"{a.cidr} overlaps {other} of the same network")
+        require_mtu(self.mtu, has_ipv6=any(s.cidr.version == 6 for s in self.subnets))
+        if self.vni is not None and not 1 <= self.vni <= VNI_MAX:
+            raise Invalid.field("/vni", f"{self.vni} is not a VNI", f"1 to {VNI_MAX}")
+        require_labels(self.options, "/options")
+        require_labels(self.labels, "/labels")
+
+    @property
+    def gateway_mac(self) -> str:
+        """The anycast gateway's MAC, locally administered: the same on every host, so a leaked frame harms nobody."""
+        digest = hashlib.sha256(b"kvnet-gateway:" + self.id.encode()).digest()
+        return ":".join(f"{b:02x}" for b in (0x02, 0x6B, *digest[:4]))
+
+    @property
+    def has_ipv6(self) -> bool:
+        return any(s.cidr.version == 6 for s in self.subnets)
+
+    def subnet_of(self, address: Address) -> Subnet | None:
+        return next((s for s in self.subnets if s.cidr.version == address.version and address in s.cidr), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    port: int
+    protocol: str = "tcp"
+    host_port: int | None = None
+    host_address: Address | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("tcp", "udp"):
+            raise Invalid.field("/protocol", f"{self.protocol!r} is not a protocol", "tcp or udp")
+        for name, value in (("port", self.port), ("host_port", self.host_port)):
+            if value is not None and not 1 <= value <= 65535:
+                raise Invalid.field(f"/{name}", f"{value} is not a port", "1 to 65535")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One interface of one workload on one network. `network` is the network's id; at most one address per family."""
+
+    id: str
+    network: str
+    host: str
+    name: str
+    addresses: tuple[Address, ...]
+    mac: str
+    created_at: float
+    hostname: str = ""
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not IDENTIFIER.match(self.id):
+            raise Invalid.field("/id", f"{_shown(self.id)} is not an id", "letters, digits, '.', '_', '-'; at most 64")
+        require_name(self.host, "/host")
+        require_name(self.name, "/name")
+        if self.hostname:
+            require_name(self.hostname, "/hostname")
+        if len(self.aliases) > MAX_ALIASES:
+            raise Invalid.field("/aliases", f"{len(self.aliases)} aliases; at most {MAX_ALIASES}")
+        for alias in self.aliases:
+            require_name(alias, "/aliases")
+        require_mac(self.mac)
+        require_labels(self.labels, "/labels")
+
+    @property
+    def address(self) -> IPv4Address | None:
+        return next((a for a in self.addresses if isinstance(a, IPv4Address)), None)
+
+    @property
+    def address6(self) -> IPv6Address | None:
+        return next((a for a in self.addresses if isinstance(a, IPv6Address)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressClaim:
+    """What stands under `addresses/<network>/<ip>`.
+
+    `holder` is the endpoint's id, or the reservation's name; for a tombstone whoever had it last.
+    `until` (Unix seconds) is when a tombstone's cool-down ends.
+    """
+
+    kind: ClaimKind
+    holder: str
+    since: float
+    until: float | None = None
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetClaim:
+    """What stands under `subnets/<cidr>`. `forced` tells why an overlap with a host's route was accepted, if it was."""
+
+    network: str
+    forced: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A block that automatic subnets are cut from, each `prefix_length` long; `reserved` parts are never used."""
+
+    name: str
+    cidr: Cidr
+    prefix_length: int
+    reserved: tuple[Cidr, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_name(self.name, "/name")
+        if not self.cidr.prefixlen <= self.prefix_length <= self.cidr.max_prefixlen - 2:
+            raise Invalid.field(
+                "/prefix_length",
+                f"subnets of /{self.prefix_length} cannot be cut from {self.cidr}",
+                f"{self.cidr.prefixlen} to {self.cidr.max_prefixlen - 2}",
+            )
+        for i, part in enumerate(self.reserved):
+            if part.version != self.cidr.version or not part.subnet_of(self.cidr):  # type: ignore[arg-type]
+                raise Invalid.field(f"/reserved/{i}", f"{part} is not inside {self.cidr}")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What peers need to know of a host. Changes rarely: every worker watches every one of these."""
+
+    name: str
+    underlay: Address
+    mtu: int
+    abilities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_name(self.name, "/name")
+        if not MTU_MIN <= self.mtu <= MTU_MAX:
+            raise Invalid.field("/mtu", f"{self.mtu} is not an MTU", f"{MTU_MIN} to {MTU_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class UsedRange:
+    """A range that a host uses already. `source` says how: "route dev eth0", "address dev eth0", "resolver"."""
+
+    cidr: Cidr
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the controller needs to know of a host: ranges in use there, and what runs there."""
+
+    host: str
+    used: tuple[UsedRange, ...] = ()
+    kernel: str = ""
+    version: str = ""
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Bound to the worker's session: there as long as the worker is. `incarnation` is new at every start."""
+
+    host: str
+    incarnation: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something about a network on a host that an operator should know. `code` as in errors."""
+
+    code: str
+    detail: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkObserved:
+    """`version`: every change of this network up to this store revision is in the host's kernel."""
+
+    version: int
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    host: str
+    at: float
+    networks: Mapping[str, NetworkObserved] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The sentinel under `meta/cluster`: absent or changed means that nobody sweeps anything."""
+
+    id: str
+    created_at: float
+    schema: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JournalChange:
+    """One object's change: its key, and its JSON before and after (None: was not, is no more)."""
+
+    kind: str  # "network.created", "endpoint.deleted" ...
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """What one member of a committed batch did, and who asked."""
+
+    at: float
+    actor: str
+    request_id: str
+    source: str
+    changes: tuple[JournalChange, ...]
+
+
+def require_name(value: str, pointer: str) -> None:
+    if not NAME.match(value):
+        raise Invalid.field(
+            pointer,
+            f"{_shown(value)} is not a name",
+            "1 to 63 letters, digits, '.', '_' or '-', first and last a letter or digit",
+        )
+
+
+def require_mac(value: str) -> None:
+    if not MAC.match(value):
+        raise Invalid.field("/mac", f"{_shown(value)} is not a MAC address", "like 02:42:ac:11:00:02")
+    if int(value[:2], 16) & 1 or value == "00:00:00:00:00:00":
+        raise Invalid.field("/mac", f"{value} is a group or null MAC address", "the first byte must be even")
+
+
+def require_mtu(mtu: int | None, *, has_ipv6: bool) -> None:
+    low = MTU_MIN_IPV6 if has_ipv6 else MTU_MIN
+    if mtu is not None and not low <= mtu <= MTU_MAX:
+        raise Invalid.field("/mtu", f"{mtu} is not an MTU for this network", f"{low} to {MTU_MAX}")
+
+
+def require_labels(labels: Mapping[str, str], pointer: str) -> None:
+    if len(labels) > MAX_LABELS:
+        raise Invalid.field(pointer, f"{len(labels)} entries; at most {MAX_LABELS}")
+    for key, value in labels.items():
+        if not key or len(key) > MAX_LABEL_KEY or not key.isprintable():
+            raise Invalid.field(pointer, f"{_shown(key)} is not a key", f"1 to {MAX_LABEL_KEY} printable characters")
+        if len(value) > MAX_LABEL_VALUE or not value.isprintable():
+            raise Invalid.field(
+                f"{pointer}/{key}", "the value is too long or unprintable", f"at most {MAX_LABEL_VALUE}"
+            )
+
+
+def _shown(value: str) -> str:
+    """The value for a message: never long, never with control characters."""
+    return repr(value if len(value) <= 80 else value[:77] + "...")
