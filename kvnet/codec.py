@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -66,7 +66,8 @@ def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
 
 
 @cache
-def _converters(cls: type[Any]) -> tuple[tuple[str, Convert, Convert], ...]:
+def _converters(model: Hashable) -> tuple[tuple[str, Convert, Convert], ...]:
+    cls = typing.cast(type[Any], model)
     hints = typing.get_type_hints(cls)
     return tuple((f.name, *_converter(hints[f.name])) for f in fields(cls))
 
