@@ -54,15 +54,20 @@ def decode(cls: type[T], data: bytes) -> T:
 
 def to_json(value: Any) -> dict[str, Any]:
     """A model object as plain JSON data; defaults are written too, so that readers need not know them."""
-    return {name: out(getattr(value, name)) for name, out, _ in _converters(type(value))}
+    return {name: out(getattr(value, name)) for name, out, _ in _converters(_hashable(type(value)))}
 
 
 def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
     """Raises: StoreBroken if a field is missing or of the wrong kind."""
     try:
-        return cls(**{name: into(plain[name]) for name, _, into in _converters(cls) if name in plain})
+        return cls(**{name: into(plain[name]) for name, _, into in _converters(_hashable(cls)) if name in plain})
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise StoreBroken(f"a stored {cls.__name__} cannot be read: {error}", fix="see 'kvnet check'") from error
+
+
+def _hashable(cls: type[Any]) -> Hashable:
+    """Type checkers mistake a class's own `__hash__` for that of its instances."""
+    return typing.cast(Hashable, cls)
 
 
 @cache
