@@ -1,0 +1,45 @@
+# The two commands of the README are `make demo` and `make test`; everything here sets itself up first.
+SHELL := /bin/bash
+PACKAGES := kvnet backends datapath controller worker lab cli
+BIN := .venv/bin
+ready := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: $(ready) ## make .venv and fetch what the machine lacks (no root needed)
+
+$(ready): pyproject.toml uv.lock scripts/setup scripts/fetch-nft
+	@scripts/setup
+	@touch $@
+
+demo: $(ready) ## three hosts, one overlay network, pings across (ONCE=1 exits after the report)
+	@$(BIN)/kvnet demo $(if $(ONCE),--once) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(STORE),--store $(STORE)) $(if $(JSON),--json)
+
+test: $(ready) ## every test, the real-kernel ones in namespaces of their own
+	@$(BIN)/pytest $(ARGS)
+
+check: $(ready) ## format, lint, layers, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --config .importlinter >/dev/null || $(BIN)/lint-imports --config .importlinter
+	@$(BIN)/mypy
+	@echo "check: clean"
+
+format: $(ready) ## let ruff rewrite what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(ready) ## measure the published figures (JSON on stdout)
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: ## renew uv.lock and constraints.txt from pyproject.toml (needs uv)
+	uv lock
+	uv export -q --all-extras --no-hashes --no-emit-project --format requirements.txt -o constraints.txt
+
+clean: ## remove everything that setup made
+	rm -rf .venv .tools .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
