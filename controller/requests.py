@@ -1,0 +1,87 @@
+"""What the outside asks of the use cases, as it was asked: addresses and CIDRs are still text.
+
+The use cases parse and judge; a caller only fills these in. Nothing here looks at the store or knows HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvnet.model import PublishedPort
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for the journal. `source` is where from: an address, "cli", "upkeep"."""
+
+    actor: str
+    request_id: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetRequest:
+    """`range` bounds automatic choice; `reserved` maps a name to an address that is never handed out."""
+
+    cidr: str
+    gateway: str | None = None
+    range: str | None = None
+    reserved: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """No subnets: kvnet chooses from `pool` and `pool6` (default: the pools `default` and `default6`).
+
+    `ipv6`: None = dual stack when subnets are chosen, as given when they are explicit; True and False force it.
+    `force` accepts explicit subnets that overlap what a host uses; the overlap is recorded as the reason.
+    `id`: the same id with the same content again is the same network, not a second one.
+    """
+
+    name: str
+    driver: str = "overlay"
+    subnets: tuple[SubnetRequest, ...] = ()
+    pool: str | None = None
+    pool6: str | None = None
+    prefix_length: int | None = None
+    internal: bool = False
+    ipv6: bool | None = None
+    mtu: int | None = None
+    flood: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """`id`: the same id with the same content again is the same endpoint, not a second one."""
+
+    host: str
+    name: str
+    id: str | None = None
+    hostname: str = ""
+    aliases: tuple[str, ...] = ()
+    address: str | None = None
+    address6: str | None = None
+    mac: str | None = None
+    ports: tuple[PublishedPort, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRequest:
+    """Without an address kvnet chooses one (IPv4 if the network has it)."""
+
+    name: str
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRequest:
+    name: str
+    cidr: str
+    prefix_length: int
+    reserved: tuple[str, ...] = ()

@@ -1,0 +1,182 @@
+"""What the use cases answer with, beyond the nouns of the model: plain data, computed from memory.
+
+Nothing here reads a store or a clock; a view is a statement about the moment it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvnet.model import Address, Cidr, Endpoint, Host, Inventory, Network, Observed, Pool, Versioned
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """`last_seen`: now for a living host, else when its proof of life vanished; None if it was never seen.
+
+    `lag`: per network id the host takes part in, how many store revisions of it the host has not applied (0: none).
+    """
+
+    host: Host
+    version: int
+    alive: bool
+    last_seen: float | None
+    inventory: Inventory | None
+    observed: Observed | None
+    endpoints: int
+    networks: tuple[str, ...] = ()
+    lag: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HostCondition:
+    host: str
+    code: str
+    detail: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetUse:
+    """`used` counts what automatic choice cannot have: endpoints, reservations, addresses cooling down."""
+
+    cidr: Cidr
+    used: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkUse:
+    endpoints: int
+    hosts: tuple[str, ...]
+    used: int
+    size: int
+    subnets: tuple[SubnetUse, ...]
+    conditions: tuple[HostCondition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """`waiting_for`: the hosts of the network that have not applied the endpoint yet, in alphabetical order."""
+
+    converged: bool
+    waiting_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    pool: Pool
+    version: int
+    subnets_used: int
+    subnets_total: int
+    largest_free: Cidr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """`fixed`: part of the network's specification; it lives and dies with it."""
+
+    network: str
+    name: str
+    address: Address
+    since: float
+    version: int
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressHolder:
+    """Who has an address. `kind`: free, endpoint, reservation, tombstone, gateway, network, broadcast."""
+
+    address: Address
+    kind: str
+    network: Network
+    holder: str = ""
+    since: float | None = None
+    until: float | None = None
+    endpoint: Versioned[Endpoint] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetHolder:
+    """Something that overlaps an asked-for block. `kind`: network, pool, host."""
+
+    cidr: Cidr
+    kind: str
+    holder: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Utilisation:
+    pools: tuple[PoolStatus, ...]
+    networks: tuple[tuple[Versioned[Network], NetworkUse], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. `revision` numbers the commit; several events may share it.
+
+    `resumable`: the last event of its revision, so its revision is a position to resume from (an SSE id). Events of
+    hosts coming and going are not in the journal and never resumable.
+    `network`: the id of the network it concerns, "" if none.
+    """
+
+    revision: int
+    kind: str
+    at: float
+    key: str
+    network: str
+    actor: str
+    request_id: str
+    source: str
+    before: Any
+    after: Any
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Nothing happened; everything up to `revision` was told."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One violation of an invariant (I1 to I6). `fix` tells what a repair would do, "" if only a person can."""
+
+    invariant: str
+    detail: str
+    keys: tuple[str, ...]
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """`repaired`: findings that this run put right; they are not among `findings`."""
+
+    ok: bool
+    findings: tuple[Finding, ...]
+    revision: int
+    repaired: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """`stale_since`: since when a mirror is cut off from the store; None when all are in step."""
+
+    cluster: str
+    store: str
+    revision: int
+    leader: str | None
+    is_leader: bool
+    replica: str
+    stale_since: float | None
+    networks: int
+    endpoints: int
+    hosts: int
+    hosts_alive: int
+    pools: int
