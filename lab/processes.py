@@ -1,0 +1,100 @@
+"""Starts the lab's processes (controllers, workers, workloads), keeps their logs, and ends them for certain.
+
+A child dies with its parent (PR_SET_PDEATHSIG) whatever happens to us. Never leaves a process behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvnet.errors import Unfit
+from lab.enter import PR_SET_PDEATHSIG
+
+STOP_SECONDS = 5.0
+KVNET = (sys.executable, "-m", "cli.main")
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Process:
+    """A running child. `log` is the file that holds its stdout and stderr."""
+
+    name: str
+    log: Path
+    child: asyncio.subprocess.Process = field(repr=False)
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self.child.returncode is None
+
+    def last_words(self, lines: int = 8) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def require_running(self) -> None:
+        """Raises: Unfit with its last words, if it has ended."""
+        if not self.is_running:
+            raise Unfit(f"{self.name} ended with status {self.child.returncode}: {self.last_words()}")
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after a bound."""
+        await self._end(signal.SIGTERM)
+
+    def signal(self, number: int) -> None:
+        self.child.send_signal(number)
+
+    async def _end(self, number: int) -> None:
+        if self.child.returncode is None:
+            self.child.send_signal(number)
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self.child.wait()
+            except TimeoutError:
+                self.child.kill()
+                await self.child.wait()
+
+
+async def start(
+    name: str,
+    command: Sequence[str],
+    *,
+    logs: Path,
+    netns: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    """Start `command`, inside the network namespace `netns` if one is given; its log is appended to."""
+    if netns is not None:
+        nsenter = shutil.which("nsenter")
+        if nsenter is None:
+            raise Unfit("there is no 'nsenter' on this machine", fix="install util-linux")
+        command = [nsenter, f"--net={netns}", "--", *command]
+    path = logs / f"{name}.log"
+    with path.open("ab") as log:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            preexec_fn=_die_with_parent,
+        )
+    return Process(name, path, child)
