@@ -29,6 +29,7 @@ class KvnetError(Exception):
         fix: what to do next ("" where nothing can be done).
         errors: per field, for bad input.
         context: more machine-readable facts (plain JSON), shown as members of the problem.
+        request_id: of the request that failed, where it came over the wire.
     """
 
     code: ClassVar[str] = "error"
@@ -48,6 +49,7 @@ class KvnetError(Exception):
         self.fix = fix
         self.errors = tuple(errors)
         self.context: Mapping[str, Any] = dict(context or {})
+        self.request_id = ""
 
 
 class Invalid(KvnetError):

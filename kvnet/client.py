@@ -1,0 +1,406 @@
+"""The HTTP API as async methods: what the CLI and the workers speak to a controller with.
+
+Repeats a request only where a second one cannot do harm: reads; creations (the caller's or a generated id makes them
+the same object); and whatever was certainly not received or not written. A lost answer to anything else is
+`OutcomeUnknown`, for the caller to decide. Problems come back as the `KvnetError` class that the controller raised.
+Never caches, never prints, never imports the server; environment proxies are not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, cast
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from kvnet.errors import ControllerUnreachable, Gone, Invalid, KvnetError, OutcomeUnknown
+from kvnet.problems import from_problem
+from kvnet.wire import (
+    CheckReport,
+    Endpoint,
+    EndpointBody,
+    Event,
+    Host,
+    Network,
+    NetworkBody,
+    Page,
+    Pool,
+    PoolBody,
+    Reservation,
+)
+
+DEFAULT_CONTROLLER = "http://127.0.0.1:7480"
+CONNECT_TIMEOUT_S = 5.0
+ATTEMPTS = 4
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 2.0
+MAX_BULK = 500
+STREAM_SILENCE_S = 45.0  # the controller sends a ping every 15 s
+
+# Codes that promise that nothing was written: a repeat is always safe.
+NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
+# What a proxy in front of several replicas answers while one of them goes away.
+PASSING_STATUS = frozenset({502, 503, 504})
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+class Client:
+    """A connection to a controller. Use it as `async with Client(url) as client`.
+
+    Every method raises the KvnetError that the controller answered with, `ControllerUnreachable` when nobody
+    answers, and `OutcomeUnknown` when the answer to a change that must not be repeated was lost.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_CONTROLLER,
+        *,
+        token: str = "",
+        timeout_s: float = 30.0,
+        attempts: int = ATTEMPTS,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.url = url
+        self._attempts = attempts
+        self._timeout_s = timeout_s
+        self._rng = rng or random.Random()
+        self._sleep = sleep
+        base_url, uds = _target(url)
+        self._http = httpx2.AsyncClient(
+            base_url=base_url,
+            transport=transport or httpx2.AsyncHTTPTransport(uds=uds, limits=httpx2.Limits(max_connections=100)),
+            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    # networks
+
+    async def create_network(self, body: NetworkBody) -> Network:
+        """Without an id one is made up here, so that a repeat is the same network."""
+        filled = {"id": secrets.token_hex(6), **body}
+        return cast(Network, await self._request("POST", "/v1/networks", body=filled, repeatable=True))
+
+    async def get_network(self, network: str) -> Network:
+        return cast(Network, await self._request("GET", f"/v1/networks/{_part(network)}"))
+
+    async def list_networks(
+        self, *, name: str = "", label: str = "", driver: str = "", limit: int = 0, cursor: str = ""
+    ) -> Page[Network]:
+        """One page; `networks()` gives them all."""
+        query = {"name": name, "label": label, "driver": driver, "limit": limit, "cursor": cursor}
+        return cast("Page[Network]", await self._page("/v1/networks", query))
+
+    def networks(self, *, name: str = "", label: str = "", driver: str = "") -> AsyncIterator[Network]:
+        return cast(AsyncIterator[Network], self._all("/v1/networks", {"name": name, "label": label, "driver": driver}))
+
+    async def delete_network(self, network: str, *, version: int | None = None) -> None:
+        await self._request("DELETE", f"/v1/networks/{_part(network)}", version=version)
+
+    async def prune_networks(self, *, dry_run: bool = False) -> dict[str, Any]:
+        query = {"dry_run": "true"} if dry_run else {}
+        return await self._request("POST", "/v1/networks/prune", query=query, repeatable=dry_run)
+
+    # endpoints
+
+    async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint:
+        """Without an id one is made up here, so that a repeat is the same one. `wait_s`: until all hosts know it."""
+        query = {"wait": f"{wait_s:g}"} if wait_s else {}
+        path = f"/v1/networks/{_part(network)}/endpoints"
+        filled = {"id": new_endpoint_id(), **body}
+        return cast(Endpoint, await self._request("POST", path, query=query, body=filled, repeatable=True))
+
+    async def create_endpoints(self, network: str, bodies: Sequence[EndpointBody]) -> list[Endpoint | KvnetError]:
+        """Many at once, each on its own: the answers stand in the order of `bodies`, an error where one was refused."""
+        if len(bodies) > MAX_BULK:
+            raise Invalid.field("/items", f"{len(bodies)} endpoints at once; at most {MAX_BULK}", "send several lists")
+        filled = [{"id": new_endpoint_id(), **body} for body in bodies]
+        path = f"/v1/networks/{_part(network)}/endpoints"
+        answer = await self._request("POST", path, body={"items": filled}, repeatable=True)
+        return [_item(item) for item in answer["items"]]
+
+    async def get_endpoint(self, network: str, endpoint: str) -> Endpoint:
+        path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
+        return cast(Endpoint, await self._request("GET", path))
+
+    def endpoints(self, *, network: str = "", host: str = "", address: str = "") -> AsyncIterator[Endpoint]:
+        query = {"network": network, "host": host, "address": address}
+        return cast(AsyncIterator[Endpoint], self._all("/v1/endpoints", query))
+
+    async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
+        path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
+        await self._request("DELETE", path, version=version)
+
+    # hosts
+
+    def hosts(self) -> AsyncIterator[Host]:
+        return cast(AsyncIterator[Host], self._all("/v1/hosts", {}))
+
+    async def get_host(self, host: str) -> Host:
+        return cast(Host, await self._request("GET", f"/v1/hosts/{_part(host)}"))
+
+    async def delete_host(self, host: str, *, force: bool = False) -> None:
+        query = {"force": "true"} if force else {}
+        await self._request("DELETE", f"/v1/hosts/{_part(host)}", query=query)
+
+    # pools, reservations
+
+    def pools(self) -> AsyncIterator[Pool]:
+        return cast(AsyncIterator[Pool], self._all("/v1/pools", {}))
+
+    async def create_pool(self, body: PoolBody) -> Pool:
+        return cast(Pool, await self._request("POST", "/v1/pools", body=dict(body)))
+
+    async def get_pool(self, pool: str) -> Pool:
+        return cast(Pool, await self._request("GET", f"/v1/pools/{_part(pool)}"))
+
+    async def delete_pool(self, pool: str) -> None:
+        await self._request("DELETE", f"/v1/pools/{_part(pool)}")
+
+    def reservations(self, network: str) -> AsyncIterator[Reservation]:
+        return cast(AsyncIterator[Reservation], self._all(f"/v1/networks/{_part(network)}/reservations", {}))
+
+    async def create_reservation(self, network: str, name: str, address: str = "") -> Reservation:
+        body = {"name": name} | ({"address": address} if address else {})
+        path = f"/v1/networks/{_part(network)}/reservations"
+        return cast(Reservation, await self._request("POST", path, body=body))
+
+    async def delete_reservation(self, network: str, reservation: str) -> None:
+        """`reservation` is its name or its address."""
+        await self._request("DELETE", f"/v1/networks/{_part(network)}/reservations/{_part(reservation)}")
+
+    # what is used by whom, and is it right
+
+    async def ipam(self) -> dict[str, Any]:
+        return await self._request("GET", "/v1/ipam")
+
+    async def who_has_address(self, address: str) -> dict[str, Any]:
+        return await self._request("GET", f"/v1/ipam/addresses/{_part(address)}")
+
+    async def who_has_subnet(self, cidr: str) -> dict[str, Any]:
+        return await self._request("GET", f"/v1/ipam/subnets/{quote(cidr, safe='/:')}")
+
+    async def check(self, *, repair: bool = False) -> CheckReport:
+        method, query = ("POST", {"repair": "true"}) if repair else ("GET", {})
+        return cast(CheckReport, await self._request(method, "/v1/ipam/check", query=query, repeatable=True))
+
+    async def status(self) -> dict[str, Any]:
+        return await self._request("GET", "/v1/status")
+
+    async def version(self) -> dict[str, Any]:
+        return await self._request("GET", "/v1/version")
+
+    # events
+
+    async def events(
+        self, *, since: int | None = None, kind: str = "", network: str = "", follow: bool = True
+    ) -> AsyncIterator[Event]:
+        """What happened after revision `since`, then what happens; a broken stream is taken up where it broke.
+
+        Without `follow` it ends with the first bookmark: everything up to then has been told.
+
+        Raises:
+            Gone: `since` is older than the journal.
+        """
+        failures = 0
+        while True:
+            try:
+                async for event in self._stream(since, kind, network):
+                    failures = 0
+                    since = event.revision
+                    yield event
+                    if event.type == "bookmark" and not follow:
+                        return
+            except httpx2.TransportError as error:
+                failures += 1
+                if failures >= self._attempts:
+                    raise self._unreachable(error) from error
+            else:
+                failures += 1
+                if failures >= self._attempts:
+                    raise ControllerUnreachable(
+                        f"{self.url} ends the event stream at once, again and again", fix="see the controller's log"
+                    )
+            await self._sleep(self._delay_s(failures))
+
+    async def _stream(self, since: int | None, kind: str, network: str) -> AsyncIterator[Event]:
+        query = _given({"since": since, "kind": kind, "network": network})
+        headers = {"Accept": "text/event-stream"}
+        timeout = httpx2.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
+        async with self._http.stream("GET", "/v1/events", params=query, headers=headers, timeout=timeout) as response:
+            if response.status_code >= 400:
+                await response.aread()
+                raise _problem(response)
+            async for message in httpx2.EventSource(response):
+                data = _event_data(message)
+                if message.event == "gone":
+                    raise from_problem({"code": Gone.code, **data}, status=Gone.status)
+                if message.id.isdecimal():
+                    yield Event(message.event, int(message.id), data)
+
+    # how it is done
+
+    async def _page(self, path: str, query: Mapping[str, Any]) -> Page[Any]:
+        answer = await self._request("GET", path, query=_given(query))
+        return Page(answer["items"], answer.get("next_cursor") or "", answer.get("revision") or 0)
+
+    async def _all(self, path: str, query: Mapping[str, Any]) -> AsyncIterator[Any]:
+        cursor = ""
+        while True:
+            page = await self._page(path, {**query, "cursor": cursor})
+            for item in page.items:
+                yield item
+            if not page.next_cursor:
+                return
+            cursor = page.next_cursor
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        version: int | None = None,
+        repeatable: bool = False,
+    ) -> dict[str, Any]:
+        """Send it, again if need be. `repeatable`: a second one does no harm even if the first was carried out."""
+        headers = {"If-Match": f'"{version}"'} if version is not None else {}
+        repeatable = repeatable or method == "GET"
+        last_start = time.monotonic() + self._timeout_s
+        for attempt in range(1, self._attempts + 1):
+            is_last = attempt == self._attempts or time.monotonic() >= last_start
+            try:
+                response = await self._http.request(method, path, params=query, json=body, headers=headers)
+            except _NOT_SENT as error:
+                if is_last:
+                    raise self._unreachable(error) from error
+            except httpx2.TransportError as error:
+                if not repeatable:
+                    raise _lost(method, path, error) from error
+                if is_last:
+                    raise self._unreachable(error) from error
+            else:
+                if response.status_code < 400:
+                    return _json(response)
+                problem = _problem(response)
+                passing = response.status_code in PASSING_STATUS and repeatable
+                if is_last or not (passing or problem.code in NOT_WRITTEN):
+                    raise problem
+            await self._sleep(self._delay_s(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _delay_s(self, attempt: int) -> float:
+        """Doubling, with jitter: a crowd of callers that failed together does not come back together."""
+        longest = min(LONGEST_DELAY_S, FIRST_DELAY_S * float(2 ** (attempt - 1)))
+        return longest * self._rng.uniform(0.5, 1.0)
+
+    def _unreachable(self, error: Exception) -> ControllerUnreachable:
+        reason = str(error) or type(error).__name__
+        return ControllerUnreachable(
+            f"no answer from the controller at {self.url}: {reason}",
+            fix="start one with 'kvnet controller', or name another with --controller or KVNET_CONTROLLER",
+            context={"controller": self.url},
+        )
+
+
+def new_endpoint_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _target(url: str) -> tuple[str, str | None]:
+    """(base URL, path of the unix socket or None)."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix" and parts.path:
+        return "http://controller", parts.path
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return url.rstrip("/"), None
+    raise Invalid(
+        f"{url!r} is not the address of a controller",
+        fix="write http://host:port, https://host:port or unix:///path/of/the.sock",
+    )
+
+
+def _part(text: str) -> str:
+    """One segment of a path: a name with a slash in it cannot reach another resource."""
+    if text in ("", ".", ".."):
+        raise Invalid(f"{text!r} is not a name or id", fix="give a name or an id")
+    return quote(text, safe=":")
+
+
+def _given(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in query.items() if value or (value == 0 and key == "since")}
+
+
+def _json(response: httpx2.Response) -> dict[str, Any]:
+    if not response.content:
+        return {}
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    raise ControllerUnreachable(
+        f"{response.url} answers, but not as a kvnet controller does",
+        fix="check the address given with --controller or KVNET_CONTROLLER",
+    )
+
+
+def _problem(response: httpx2.Response) -> KvnetError:
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict) and "code" in problem:
+        return from_problem(problem, status=response.status_code)
+    return from_problem(
+        {
+            "title": response.reason_phrase,
+            "detail": f"{response.url} answered {response.status_code} without saying why",
+        },
+        status=response.status_code,
+    )
+
+
+def _event_data(message: httpx2.ServerSentEvent) -> dict[str, Any]:
+    """Raises: RemoteProtocolError if it is not an object; a broken stream is then taken up again."""
+    try:
+        data = json.loads(message.data) if message.data else {}
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise httpx2.RemoteProtocolError(f"event {message.id} of the stream is damaged")
+    return data
+
+
+def _item(item: Mapping[str, Any]) -> Endpoint | KvnetError:
+    if "problem" in item:
+        return from_problem(item["problem"], status=item["status"])
+    return cast(Endpoint, item["endpoint"])
+
+
+def _lost(method: str, path: str, error: Exception) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"the answer to {method} {path} was lost ({str(error) or type(error).__name__})",
+        fix="look whether it was done, and repeat it if it was not",
+    )
