@@ -1,0 +1,17 @@
+"""What each kind of network means on a host: one pure function per driver, from the network's view to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from datapath.drivers.bridge import bridge
+from datapath.drivers.overlay import overlay
+from datapath.objects import HostState
+from datapath.view import NetworkView
+from kvnet.model import Driver
+
+NetworkDriver = Callable[[NetworkView], HostState]
+
+DRIVERS: Mapping[Driver, NetworkDriver] = {Driver.BRIDGE: bridge, Driver.OVERLAY: overlay}
+
+__all__ = ["DRIVERS", "NetworkDriver"]

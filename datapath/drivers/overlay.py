@@ -1,0 +1,72 @@
+"""The `overlay` driver: one VXLAN segment per network, every entry programmed, nothing learned.
+
+A remote endpoint takes three things: where its MAC is (the tunnel's forwarding entry), which port leads there (the
+bridge's), and what its addresses' MAC is (neighbours, so that the bridge answers ARP and NDP itself and no question
+crosses the wire). Peers that this host cannot reach over its own underlay family are left out; `conditions` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from datapath.drivers.parts import Parts, local_parts, neighbours
+from datapath.names import bridge_name, vxlan_name
+from datapath.objects import (
+    VXLAN_OVERHEAD_IPV4,
+    VXLAN_OVERHEAD_IPV6,
+    HostState,
+    Ip,
+    PortEntry,
+    VtepEntry,
+    Vxlan,
+)
+from datapath.packing import FLOOD_MAC, packed_mac
+from datapath.view import NetworkView
+from kvnet.model import MTU_MIN_IPV6, Endpoint, Host
+
+
+def overlay(view: NetworkView) -> HostState:
+    network = view.network
+    if network.vni is None:  # nothing that could be built; `conditions` says so
+        return HostState()
+    peers = reachable_peers(view.host, view.hosts, view.endpoints)
+    mtu = overlay_mtu(view, peers.values())
+    parts = local_parts(view, mtu)
+    tunnel = Vxlan(vxlan_name(network.id), network.vni, view.host.underlay.packed, mtu, bridge_name(network.id))
+    parts.add_link(tunnel)
+    vteps = {name: peer.underlay.packed for name, peer in peers.items()}
+    _add_remotes(parts, view, tunnel.name, vteps)
+    if network.flood:
+        parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in vteps.values()]
+    return parts.state()
+
+
+def reachable_peers(host: Host, hosts: Mapping[str, Host], endpoints: Iterable[Endpoint]) -> dict[str, Host]:
+    """The other hosts that take part, as far as they are known and have an underlay address of our family."""
+    names = {endpoint.host for endpoint in endpoints} - {host.name}
+    known = {name: hosts[name] for name in sorted(names) if name in hosts}
+    return {name: peer for name, peer in known.items() if peer.underlay.version == host.underlay.version}
+
+
+def overlay_mtu(view: NetworkView, peers: Iterable[Host]) -> int:
+    """What fits through every tunnel of the network.
+
+    Never below what IPv6 needs where the network has it: the kernel would switch IPv6 off on the device, while too
+    large a packet only gets fragmented on the underlay.
+    """
+    if view.network.mtu is not None:
+        return view.network.mtu
+    overhead = VXLAN_OVERHEAD_IPV4 if view.host.underlay.version == 4 else VXLAN_OVERHEAD_IPV6
+    fitting = min(host.mtu for host in (view.host, *peers)) - overhead
+    return max(fitting, MTU_MIN_IPV6) if view.network.has_ipv6 else fitting
+
+
+def _add_remotes(parts: Parts, view: NetworkView, tunnel: str, vteps: Mapping[str, Ip]) -> None:
+    device, has_ipv6 = bridge_name(view.network.id), view.network.has_ipv6
+    for endpoint in view.endpoints:
+        remote = vteps.get(endpoint.host)
+        if remote is not None:
+            mac = packed_mac(endpoint.mac)
+            parts.vteps.append(VtepEntry(tunnel, mac, remote))
+            parts.ports.append(PortEntry(tunnel, mac))
+            parts.neighbours += neighbours(device, mac, endpoint, has_ipv6)

@@ -1,0 +1,129 @@
+"""The entries' half of a plan: addresses and routes of the bridges, forwarding entries and neighbours.
+
+Each kind has a key of which the kernel keeps one entry (a MAC per bridge, an address per device ...): writing another
+value replaces it, so the old one is then not removed as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import NamedTuple, TypeVar
+
+from datapath.links import LinkPlan
+from datapath.objects import (
+    AddAddress,
+    Announce,
+    HostState,
+    InterfaceAddress,
+    Neighbour,
+    Operation,
+    PortEntry,
+    RemoveAddress,
+    RemoveNeighbour,
+    RemovePort,
+    RemoveRoute,
+    RemoveVtep,
+    ReplaceNeighbour,
+    ReplacePort,
+    ReplaceRoute,
+    ReplaceVtep,
+    Route,
+    VtepEntry,
+)
+from datapath.packing import FLOOD_MAC
+
+Entry = TypeVar("Entry", InterfaceAddress, Route, Neighbour, VtepEntry, PortEntry)
+
+_first: Callable[[tuple[object, ...]], str] = itemgetter(0)  # the device of every kind of entry but a route
+_third: Callable[[tuple[object, ...]], str] = itemgetter(2)
+
+
+class Difference(NamedTuple):
+    """What a plan has to do about the devices that it touches: see `LinkPlan`."""
+
+    withheld: frozenset[str]  # not there afterwards: nothing can be added
+    spent: frozenset[str]  # emptied or deleted by the plan, or not to be touched: nothing needs to be removed
+    emptied: frozenset[str]  # whatever was there has to be written again
+
+    def between(
+        self, wanted: frozenset[Entry], held: frozenset[Entry], device: Callable[[tuple[object, ...]], str] = _first
+    ) -> tuple[list[Entry], list[Entry]]:
+        """(missing, extra), each in a stable order."""
+        if (wanted is held or wanted == held) and not self.emptied:
+            return [], []
+        missing = set(wanted - held)
+        if self.emptied:
+            missing.update(entry for entry in wanted if device(entry) in self.emptied)
+        extra = held - wanted
+        return (
+            sorted(entry for entry in missing if device(entry) not in self.withheld),
+            sorted(entry for entry in extra if device(entry) not in self.spent),
+        )
+
+
+def plan_addressing(desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]) -> list[Operation]:
+    """Gateway addresses and routes.
+
+    Removals first: the kernel has one IPv6 address whatever its prefix length, and an IPv4 address that goes takes its
+    secondaries and the routes with it as source along. So everything on a device that loses one is written again.
+    """
+    spent = links.gone | links.fresh | blocked
+    difference = Difference(links.withheld, spent, links.fresh | links.revived)
+    _, stale = difference.between(desired.addresses, actual.addresses)
+    shaken = difference._replace(emptied=difference.emptied | {address.device for address in stale})
+    new, _ = shaken.between(desired.addresses, actual.addresses)
+    rerouted = shaken._replace(emptied=shaken.emptied | {address.device for address in new})
+    routes, old_routes = rerouted.between(desired.routes, actual.routes, _third)
+    replaced = {(route.destination, route.prefix_length) for route in routes}
+    return [
+        *(RemoveRoute(r) for r in old_routes if (r.destination, r.prefix_length) not in replaced),
+        *map(RemoveAddress, stale),
+        *map(AddAddress, new),
+        *map(ReplaceRoute, routes),
+    ]
+
+
+def plan_forwarding(desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]) -> list[Operation]:
+    """Where MACs are, then whose addresses they are; then away with the old, and word of what changed."""
+    spent = links.gone | links.fresh | blocked
+    tunnels = Difference(links.withheld, spent, links.fresh)
+    vteps, old_vteps = tunnels.between(desired.vteps, actual.vteps)
+    bridges = Difference(links.withheld, spent | links.moved, links.fresh | links.moved)
+    ports, old_ports = bridges.between(desired.ports, actual.ports)
+    devices = Difference(links.withheld, spent, links.fresh | links.revived)
+    neighbours, old_neighbours = devices.between(desired.neighbours, actual.neighbours)
+    return [
+        *map(ReplaceVtep, vteps),
+        *map(ReplacePort, ports),
+        *map(ReplaceNeighbour, neighbours),
+        *map(RemoveNeighbour, _unreplaced(old_neighbours, neighbours)),
+        *map(RemovePort, _unmoved(old_ports, ports, desired, actual)),
+        *map(RemoveVtep, _unreplaced(old_vteps, vteps)),
+        *map(Announce, _changed(neighbours, old_neighbours)),
+    ]
+
+
+Keyed = TypeVar("Keyed", Neighbour, VtepEntry)
+
+
+def _unreplaced(old: list[Keyed], new: Iterable[Keyed]) -> list[Keyed]:
+    """Those whose key (the first two members) gets no new value. Of the flooding MAC there may be many."""
+    replaced = {entry[:2] for entry in new if entry[1] != FLOOD_MAC} if old else set()
+    return [entry for entry in old if entry[:2] not in replaced]
+
+
+def _unmoved(old: list[PortEntry], new: Iterable[PortEntry], desired: HostState, actual: HostState) -> list[PortEntry]:
+    """Those whose MAC does not go to another port of the same bridge."""
+
+    def key(entry: PortEntry, state: HostState) -> tuple[str, bytes]:
+        link = state.links.get(entry.port)
+        return getattr(link, "bridge", ""), entry.mac
+
+    replaced = {key(entry, desired) for entry in new} if old else set()
+    return [entry for entry in old if key(entry, actual) not in replaced]
+
+
+def _changed(new: list[Neighbour], old: list[Neighbour]) -> list[Neighbour]:
+    before = {(neighbour.device, neighbour.address) for neighbour in old}
+    return [neighbour for neighbour in new if (neighbour.device, neighbour.address) in before]

@@ -1,0 +1,37 @@
+"""Device names: what an object of ours is called, and whose a device is.
+
+A name is a pure function of an id, so that any worker finds its devices again after a restart without a record of
+them. Never longer than the kernel's 15 characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+from datapath.objects import BRIDGE_PREFIX, VETH_PREFIX, VXLAN_PREFIX
+
+_ID_LENGTH = 12
+_CACHED_NAMES = 4096  # one per endpoint that a host carries; a bridge has at most 1,023 ports
+
+
+def bridge_name(network_id: str) -> str:
+    return BRIDGE_PREFIX + network_id
+
+
+def vxlan_name(network_id: str) -> str:
+    return VXLAN_PREFIX + network_id
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def veth_name(endpoint_id: str) -> str:
+    """The host's half. Endpoint ids are chosen by clients, so the name is a hash: 48 bits, plenty for one host."""
+    digest = hashlib.sha256(b"kvnet-endpoint:" + endpoint_id.encode()).hexdigest()
+    return VETH_PREFIX + digest[:_ID_LENGTH]
+
+
+def network_of_device(name: str) -> str | None:
+    """The network of a bridge or tunnel device by its name alone; None for veths (their master tells) and others."""
+    if name.startswith((BRIDGE_PREFIX, VXLAN_PREFIX)) and len(name) == len(BRIDGE_PREFIX) + _ID_LENGTH:
+        return name[len(BRIDGE_PREFIX) :]
+    return None

@@ -1,0 +1,42 @@
+"""What a host knows of the cluster: the only input of the desired state, put together by the worker from its mirrors.
+
+Plain data. The controller makes one for any host to answer what would change there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kvnet.model import Endpoint, Host, Network
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A workload that got an interface here. An empty `netns`: its veth was found, but not where its other half is."""
+
+    endpoint: str
+    netns: str
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """`endpoints`: by network id, then endpoint id. `attachments`: by endpoint id, of this host only."""
+
+    host: str
+    hosts: Mapping[str, Host]
+    networks: Mapping[str, Network]
+    endpoints: Mapping[str, Mapping[str, Endpoint]]
+    attachments: Mapping[str, Attachment]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """One network as its driver sees it. No two of `endpoints` share an address or a MAC."""
+
+    network: Network
+    host: Host
+    hosts: Mapping[str, Host]
+    endpoints: Sequence[Endpoint]
+    attachments: Mapping[str, Attachment]
