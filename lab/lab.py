@@ -1,0 +1,235 @@
+"""A laboratory: hosts, a fabric between them, a controller, a worker on every host, and workloads.
+
+Runs only inside namespaces that `lab.enter` made. Everything that it starts ends with it, in the reverse order; the
+processes are the product's own commands, so what is true here is true on real hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from kvnet.client import Client
+from kvnet.errors import KvnetError, Unfit
+from kvnet.local import WorkerClient
+from kvnet.wire import Endpoint
+from lab import fabric, namespaces, processes
+from lab.ping import Answer, ping
+from lab.processes import KVNET, Process
+from worker.kernel.linux import LinuxKernel
+
+START_SECONDS = 20.0
+POLL_SECONDS = 0.01
+WORKLOAD = Path(__file__).with_name("workload.py")
+
+
+@dataclass(slots=True)
+class Host:
+    """One host: a namespace with an address on the fabric, and the worker that runs in it (None: it does not)."""
+
+    name: str
+    port: fabric.Port
+    state_dir: Path
+    worker: Process | None = None
+
+    @property
+    def netns(self) -> Path:
+        return self.port.netns
+
+    @property
+    def socket(self) -> Path:
+        return self.state_dir / "w.sock"
+
+    @property
+    def local(self) -> WorkerClient:
+        return WorkerClient(str(self.socket))
+
+
+@dataclass(slots=True)
+class Workload:
+    """A process in a namespace of its own on a host; `endpoints` by network, as attached through the lab."""
+
+    name: str
+    host: str
+    netns: Path
+    process: Process | None = None
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Lab:
+    """Made by `open_lab`; the controller is `controller` unless one was given from outside."""
+
+    directory: Path
+    controller_url: str
+    store_url: str
+    hosts: dict[str, Host]
+    client: Client
+    controller: Process | None = None
+    workloads: dict[str, Workload] = field(default_factory=dict)
+
+    async def start_controller(self, *options: str) -> None:
+        """Raises: Unfit with its last words, if it does not answer in time."""
+        command = [*KVNET, "controller", "--store", self.store_url, "--listen", "127.0.0.1:0"]
+        command += ["--listen-unix", str(self.directory / "c.sock"), *options]
+        self.controller = await processes.start("controller", command, logs=self.directory)
+        await self.until_controller_answers()
+
+    async def until_controller_answers(self) -> None:
+        await until(self._controller_answers, "the controller answers", watched=self.controller)
+
+    async def _controller_answers(self) -> bool:
+        try:
+            await self.client.version()
+        except KvnetError:
+            return False
+        return True
+
+    async def start_worker(self, name: str, *options: str) -> Process:
+        """Start a host's worker; `until_host_alive` says when it is up."""
+        host = self.hosts[name]
+        command = [*KVNET, "worker", "--controller", self.controller_url, "--host", name]
+        command += ["--underlay", str(host.port.underlay), "--state-dir", str(host.state_dir)]
+        command += ["--socket", str(host.socket), *options]
+        host.worker = await processes.start(f"worker-{name}", command, logs=self.directory, netns=host.netns)
+        return host.worker
+
+    async def until_ready(self, name: str) -> None:
+        """The host's worker answers, holds its session and has all its mirrors in step."""
+        host = self.hosts[name]
+
+        async def is_ready() -> bool:
+            try:
+                return bool((await host.local.status())["ready"])
+            except KvnetError:
+                return False
+
+        await until(is_ready, f"the worker of {name} is ready", watched=host.worker)
+
+    async def add_workload(self, name: str, host: str, *, serve: bool = False) -> Workload:
+        """A namespace for a workload, with a process in it that answers on TCP if `serve`."""
+        netns = namespaces.create(name)
+        workload = Workload(name, host, netns)
+        if serve:
+            command = [sys.executable, "-I", "-S", str(WORKLOAD), name, host]
+            workload.process = await processes.start(f"workload-{name}", command, logs=self.directory, netns=netns)
+        self.workloads[name] = workload
+        return workload
+
+    async def remove_workload(self, name: str) -> None:
+        """As a crash of the workload: its process and namespace go, nobody is told."""
+        workload = self.workloads.pop(name)
+        if workload.process is not None:
+            await workload.process.kill()
+        namespaces.destroy(workload.netns)
+
+    async def attach(self, network: str, workload: str, **options: Any) -> dict[str, Any]:
+        """Through the worker of the workload's host, as `kvnet attach` does. Returns the worker's answer."""
+        there = self.workloads[workload]
+        answer = await self.hosts[there.host].local.attach(
+            network=network, netns=str(there.netns), name=workload, **options
+        )
+        there.endpoints[network] = answer["endpoint"]
+        return answer
+
+    async def detach(self, network: str, workload: str) -> None:
+        there = self.workloads[workload]
+        endpoint = there.endpoints.pop(network)
+        await self.hosts[there.host].local.detach(id=endpoint["id"])
+
+    async def ping(self, workload: str, address: str, *, timeout_s: float = 1.0, payload: int = 56) -> Answer:
+        """One echo request from the workload's namespace."""
+        opener = partial(namespaces.open_socket, self.workloads[workload].netns)
+        return await ping(opener, ip_address(address), timeout_s=timeout_s, payload=payload)
+
+    async def ping_from_host(self, host: str, address: str, *, timeout_s: float = 1.0) -> Answer:
+        return await ping(
+            partial(namespaces.open_socket, self.hosts[host].netns), ip_address(address), timeout_s=timeout_s
+        )
+
+    async def greeting(self, workload: str, address: str, port: int = 8080) -> str:
+        """What the workload at `address` says over TCP to this one. Raises: OSError, TimeoutError."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        loop = asyncio.get_running_loop()
+        with namespaces.open_socket(self.workloads[workload].netns, family, socket.SOCK_STREAM, 0) as caller:
+            caller.setblocking(False)
+            async with asyncio.timeout(2.0):
+                await loop.sock_connect(caller, (address, port))
+                return (await loop.sock_recv(caller, 1024)).decode().strip()
+
+    async def close(self) -> None:
+        """End every process (workers first), then every namespace."""
+        running = [h.worker for h in self.hosts.values()] + [w.process for w in self.workloads.values()]
+        async with asyncio.TaskGroup() as group:
+            for process in running:
+                if process is not None:
+                    group.create_task(process.stop())
+        if self.controller is not None:
+            await self.controller.stop()
+        for netns in [w.netns for w in self.workloads.values()] + [h.netns for h in self.hosts.values()]:
+            namespaces.destroy(netns)
+
+
+@asynccontextmanager
+async def open_lab(
+    directory: Path, *, hosts: int = 3, controller_url: str | None = None, store_url: str | None = None
+) -> AsyncIterator[Lab]:
+    """Hosts `h1`, `h2`... on a fabric. Without `controller_url`, `start_controller` starts one of the lab's own.
+
+    Raises:
+        Unfit: the kernel does not allow it.
+    """
+    async with AsyncExitStack() as stack:
+        cable_box = namespaces.create("fabric")
+        stack.callback(namespaces.destroy, cable_box)
+        made: dict[str, Host] = {}
+        for number in range(1, hosts + 1):
+            name = f"h{number}"
+            state_dir = directory / name
+            state_dir.mkdir()
+            made[name] = Host(name, fabric.Port(number, namespaces.create(name)), state_dir)
+        kernel = await LinuxKernel.open(netns=str(cable_box))
+        stack.push_async_callback(kernel.close)
+        await fabric.build(kernel, [host.port for host in made.values()])
+        url = controller_url or f"unix://{directory / 'c.sock'}"
+        client = await stack.enter_async_context(Client(url, attempts=1))
+        lab = Lab(directory, url, store_url or f"sqlite://{directory / 'kvnet.db'}", made, client)
+        stack.push_async_callback(lab.close)
+        yield lab
+
+
+async def until(
+    condition: Callable[[], Awaitable[bool]],
+    what: str,
+    *,
+    seconds: float = START_SECONDS,
+    watched: Process | None = None,
+) -> None:
+    """Wait for a condition, bounded; give up at once when the watched process ends.
+
+    Raises:
+        Unfit: it did not come true in time; says what, and the process's last words.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                if watched is not None:
+                    watched.require_running()
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError as error:
+        words = f": {watched.last_words()}" if watched is not None else ""
+        raise Unfit(f"not within {seconds:.0f} s: {what}{words}") from error
+
+
+def environment(lab: Lab) -> Mapping[str, str]:
+    """What a `kvnet` command needs to talk to this lab's controller."""
+    return {**os.environ, "KVNET_CONTROLLER": lab.controller_url}
