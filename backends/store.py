@@ -165,6 +165,10 @@ class Session(Protocol):
         """End it now: its keys vanish. Does not raise; if the store is away they vanish with the TTL."""
         ...
 
+    async def release(self) -> None:
+        """Stop refreshing without ending it: its keys stay until the TTL runs out or somebody resumes it."""
+        ...
+
 
 class Store(Protocol):
     """A consistent key-value store. All methods may raise `Unavailable` and `Refused`; every wait inside is bounded."""
@@ -206,6 +210,8 @@ class Store(Protocol):
     async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
         """A new session, or the one with the id `resume` taken over (by the same holder after a reconnect).
 
+        Either counts as a refresh: the TTL starts again.
+
         Raises:
             SessionLost: `resume` names one that is gone.
             ValueError: `ttl_s` is below the floor.
@@ -223,8 +229,8 @@ class Store(Protocol):
     ) -> None: ...
 
 
-def require_floor(checks: Sequence[Check], writes: Sequence[Write]) -> None:
-    """What every adapter calls first in `commit`.
+def require_floor(checks: Sequence[Check], writes: Sequence[Write]) -> int:
+    """What every adapter calls first in `commit`. Returns the size in bytes.
 
     Raises:
         TooLarge: over the portable floor.
@@ -247,6 +253,7 @@ def require_floor(checks: Sequence[Check], writes: Sequence[Write]) -> None:
             total += len(write.value)
     if total > MAX_TRANSACTION_BYTES:
         raise TooLarge(f"{total} bytes in one transaction; at most {MAX_TRANSACTION_BYTES}")
+    return total
 
 
 def require_key(key: str) -> bytes:

@@ -1,0 +1,157 @@
+"""A prefix of the store kept in memory and always in step; written once for all adapters.
+
+Lists, watches from there, and after `Compacted` or a store that went back in time lists again and reports the
+difference, deletions included. Gives up never: while the store is away the last known state stays, `stale_since` says
+since when. Never writes, and never decides what a missing key means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from backends.lease import Clock, Sleep
+from backends.store import Batch, Change, Compacted, Entry, Revision, Snapshot, Store, StoreError
+
+FIRST_BACKOFF_S = 0.05
+MAX_BACKOFF_S = 2.0
+
+
+class Mirror:
+    """`on_change` is called on the loop, after `entries` has the new state and before anybody in `until` wakes.
+
+    A deletion is a `Change` without an entry. After a resync it gets the net difference.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        *,
+        on_change: Callable[[Sequence[Change]], None] | None = None,
+        rng: random.Random | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.prefix = prefix
+        self.revision: Revision = 0
+        self.in_step = False
+        self.stale_since: float | None = clock()
+        self.last_error: StoreError | None = None
+        self._store = store
+        self._entries: dict[str, Entry] = {}
+        self._view = MappingProxyType(self._entries)
+        self._on_change = on_change
+        self._rng = rng or random.Random()
+        self._clock = clock
+        self._sleep = sleep
+        self._first = asyncio.Event()
+        self._waiting: list[tuple[Revision, int, asyncio.Future[None]]] = []
+        self._waiters = 0
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """A live view, not a copy."""
+        return self._view
+
+    async def run(self) -> None:
+        """Stay in step until cancelled."""
+        backoff_s = FIRST_BACKOFF_S
+        resync = True
+        while True:
+            progress = self.revision
+            try:
+                if resync:
+                    self._adopt(await self._store.list(self.prefix))
+                    resync = False
+                await self._follow()
+            except Compacted as error:
+                self._note(error)
+                resync = True
+            except StoreError as error:
+                self._note(error)
+            if self.revision != progress:
+                backoff_s = FIRST_BACKOFF_S
+            await self._sleep(backoff_s * self._rng.uniform(0.5, 1.0))
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    async def until_in_step(self, timeout_s: float) -> None:
+        """Return when the first list is in.
+
+        Raises:
+            TimeoutError: not within `timeout_s`.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._first.wait()
+
+    async def until(self, revision: Revision, timeout_s: float) -> None:
+        """Return when everything up to `revision` is in `entries`; callers wake in the order of their revisions.
+
+        At once when that revision changed this prefix; when it did not, with the store's next sign of progress.
+
+        Raises:
+            TimeoutError: not within `timeout_s`.
+        """
+        if self.in_step and self.revision >= revision:
+            return
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters += 1
+        heapq.heappush(self._waiting, (revision, self._waiters, arrived))
+        async with asyncio.timeout(timeout_s):
+            await arrived
+
+    async def _follow(self) -> None:
+        async for batch in self._store.watch(self.prefix, self.revision):
+            self._apply(batch)
+
+    def _apply(self, batch: Batch) -> None:
+        entries = self._entries
+        fresh = []
+        for change in batch.changes:
+            known = entries.get(change.key)
+            if change.entry is None:
+                if known is None:
+                    continue
+                del entries[change.key]
+            elif known is not None and known.version == change.entry.version:
+                continue
+            else:
+                entries[change.key] = change.entry
+            fresh.append(change)
+        self._arrive(fresh, max(batch.revision, self.revision))
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        entries = self._entries
+        present = {entry.key for entry in snapshot.entries}
+        fresh = [Change(key, None) for key in entries if key not in present]
+        for change in fresh:
+            del entries[change.key]
+        for entry in snapshot.entries:
+            known = entries.get(entry.key)
+            if known != entry:
+                entries[entry.key] = entry
+                fresh.append(Change(entry.key, entry))
+        self.in_step = True
+        self._arrive(fresh, snapshot.revision)
+        self._first.set()
+
+    def _arrive(self, fresh: Sequence[Change], revision: Revision) -> None:
+        self.revision = revision
+        self.stale_since = None
+        self.last_error = None
+        if fresh and self._on_change is not None:
+            self._on_change(fresh)
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= revision:
+            arrived = heapq.heappop(waiting)[2]
+            if not arrived.done():
+                arrived.set_result(None)
+
+    def _note(self, error: StoreError) -> None:
+        self.last_error = error
+        if self.stale_since is None:
+            self.stale_since = self._clock()
