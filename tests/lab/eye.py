@@ -1,0 +1,62 @@
+"""An independent eye on the kernel: what is in a namespace, read by another library than the product's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyroute2 import NetNS
+
+AF_BRIDGE = 7
+OURS = ("kvb", "kvx", "kve")
+
+
+class Seen(NamedTuple):
+    """Everything in a namespace that kvnet could have made; entries as (device, ...) tuples."""
+
+    links: dict[str, int]  # name -> ifindex
+    addresses: set[tuple[str, str]]
+    routes: set[tuple[str, str]]
+    neighbours: set[tuple[str, str, str]]
+    forwarding: set[tuple[str, str, str]]  # (device, MAC, remote VTEP or "")
+
+    def of(self, device: str) -> Seen:
+        """Only what belongs to one device."""
+        return Seen(
+            {n: i for n, i in self.links.items() if n == device},
+            {a for a in self.addresses if a[0] == device},
+            {r for r in self.routes if r[0] == device},
+            {n for n in self.neighbours if n[0] == device},
+            {f for f in self.forwarding if f[0] == device},
+        )
+
+
+def look(netns: Path) -> Seen:
+    """Read a namespace's links of ours, and their addresses, routes, neighbours and forwarding entries."""
+    with NetNS(str(netns)) as ip:
+        names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in ip.get_links()}
+        ours = {index: name for index, name in names.items() if name.startswith(OURS)}
+        return Seen(
+            {name: index for index, name in ours.items()},
+            {(ours[a["index"]], _attribute(a, "IFA_ADDRESS")) for a in ip.get_addr() if a["index"] in ours},
+            {(ours[oif], _destination(r)) for r in ip.get_routes(table=254) if (oif := _attribute(r, "RTA_OIF")) in ours},
+            {
+                (ours[n["ifindex"]], _attribute(n, "NDA_DST"), _attribute(n, "NDA_LLADDR"))
+                for family in (2, 10)
+                for n in ip.get_neighbours(family=family)
+                if n["ifindex"] in ours
+            },
+            {
+                (ours[f["ifindex"]], _attribute(f, "NDA_LLADDR"), _attribute(f, "NDA_DST") or "")
+                for f in ip.fdb("dump")
+                if f["ifindex"] in ours
+            },
+        )
+
+
+def _destination(route: Any) -> str:
+    return f"{_attribute(route, 'RTA_DST') or 'default'}/{route['dst_len']}"
+
+
+def _attribute(message: Any, name: str) -> Any:
+    return message.get_attr(name)
