@@ -1,0 +1,196 @@
+"""Chooses addresses for new endpoints of one network, and says who has an address that somebody wants.
+
+Pure: fed from the mirror of `addresses/<network>/`, it returns a candidate; the claim is made by the transaction of the
+use case. What was chosen is in flight until the mirror shows it or `let_go` is called, so that concurrent requests of
+one process never get the same. Order: addresses never used before, then the one released longest ago whose cool-down
+has ended. Never hands out a gateway, a network or broadcast address, or anything reserved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from controller.ipam.window import Window
+from kvnet.errors import AddressesExhausted, AddressTaken, Invalid
+from kvnet.model import Address, AddressClaim, ClaimKind, Network
+
+
+class Candidate(NamedTuple):
+    """A free address. The claim checks `Absent`, or, if there is an expired tombstone, `Unchanged` with its `version`."""
+
+    address: Address
+    version: int | None
+
+
+class AddressHolder(NamedTuple):
+    """Who has an address: in words that follow "it is", and as data."""
+
+    text: str
+    facts: Mapping[str, str | float]
+
+
+class AddressSpace:
+    """The addresses of one network, kept in step by `put` and `drop`, which may be called twice.
+
+    `endpoint_name` tells an endpoint's name from its id ("" when unknown); only used in messages.
+    """
+
+    def __init__(self, network: Network, endpoint_name: Callable[[str], str] = lambda endpoint_id: "") -> None:
+        self.network = network
+        self._endpoint_name = endpoint_name
+        self.windows = tuple(Window(subnet) for subnet in network.subnets)
+        self._by_family = {v: tuple(w for w in self.windows if w.subnet.cidr.version == v) for v in (4, 6)}
+        self._latest = 0.0
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The address families of the network: 4, 6 or both."""
+        return tuple(version for version, windows in self._by_family.items() if windows)
+
+    @property
+    def used(self) -> int:
+        """How many addresses endpoints have."""
+        return sum(window.endpoints for window in self.windows)
+
+    # -- kept in step by the mirror
+
+    def put(self, address: Address, claim: AddressClaim, version: int) -> None:
+        """From `addresses/<network>/`: an endpoint's, a reservation, or a tombstone."""
+        self._latest = max(self._latest, claim.since)
+        if window := self._window(address):
+            window.put(int(address), claim, version)
+
+    def drop(self, address: Address) -> None:
+        """The key is gone: upkeep removed an expired tombstone, or a reservation was lifted."""
+        if window := self._window(address):
+            window.drop(int(address), self._latest)
+
+    # -- choice
+
+    def choose(self, family: int, now: float, *, skip: int = 0) -> Candidate:
+        """Take the longest-idle free address of a family (4 or 6); several subnets fill in order.
+
+        `skip`: a small random number from who lost a race for the last candidate, so that replicas spread out.
+
+        Raises:
+            AddressesExhausted: none is free; says how many are used, reserved and cooling down, and until when.
+            Invalid: the network has no subnet of this family.
+        """
+        self._latest = max(self._latest, now)
+        windows = self._by_family[family]
+        for window in windows:
+            value = window.choose(now, skip)
+            if value is not None:
+                return Candidate(window.address_class(value), window.versions.get(value))
+        if not windows:
+            raise Invalid(
+                f"network {self.network.name} has no IPv{family} subnet", fix=f"create it with an IPv{family} subnet"
+            )
+        raise self._exhausted(family, now)
+
+    def claim(self, address: Address, now: float, *, pointer: str = "/address") -> Candidate:
+        """Take an address that somebody asked for. May lie outside `range`, but not outside the subnets.
+
+        Raises:
+            AddressTaken: names who has it, or until when it cools down.
+            Invalid: in none of the network's subnets.
+        """
+        self._latest = max(self._latest, now)
+        window = self._window(address)
+        if window is None:
+            subnets = ", ".join(str(s.cidr) for s in self.network.subnets)
+            raise Invalid.field(
+                pointer, f"{address} is in no subnet of network {self.network.name}", f"choose one in {subnets}"
+            )
+        value = int(address)
+        self._require_free(window, value, now)
+        window.take(value)
+        return Candidate(address, window.versions.get(value))
+
+    def holder_of(self, address: Address, now: float) -> AddressHolder | None:
+        """Who has an address of this network; None when it is free or lies in none of the subnets."""
+        window = self._window(address)
+        return None if window is None else self._holder(window, int(address), now)
+
+    def let_go(self, address: Address) -> None:
+        """The claim is in the mirror, or did not come about. Always called after a choice; twice is no error."""
+        if window := self._window(address):
+            window.let_go(int(address))
+
+    # -- inside
+
+    def _window(self, address: Address) -> Window | None:
+        value = int(address)
+        return next((w for w in self._by_family[address.version] if w.low <= value <= w.high), None)
+
+    def _require_free(self, window: Window, value: int, now: float) -> None:
+        holder = self._holder(window, value, now)
+        if holder is None:
+            return
+        address = window.address_class(value)
+        fix = "give no address and kvnet picks a free one, or choose another"
+        if "until" in holder.facts:
+            fix = f"repeat in {max(1, math.ceil(float(holder.facts['until']) - now))} s, or choose another address"
+        raise AddressTaken(
+            f"{address} of network {self.network.name} is {holder.text}",
+            fix=f"{fix}; 'kvnet ipam show {address}' tells more",
+            context={"address": str(address), "network": self.network.id, "holder": holder.facts},
+        )
+
+    def _holder(self, window: Window, value: int, now: float) -> AddressHolder | None:
+        if value in window.fixed:
+            reason, name = window.fixed[value]
+            return AddressHolder(reason.value + (f" as {name!r}" if name else ""), {"kind": reason.name.lower()})
+        claim = window.claims.get(value)
+        if claim is not None and not (claim.kind is ClaimKind.TOMBSTONE and (claim.until or 0.0) <= now):
+            return self._claimed(claim)
+        if value in window.in_flight:
+            return AddressHolder("being given to another endpoint right now", {"kind": "in-flight"})
+        return None
+
+    def _claimed(self, claim: AddressClaim) -> AddressHolder:
+        facts: dict[str, str | float] = {"kind": claim.kind.value, "holder": claim.holder, "since": claim.since}
+        if claim.kind is ClaimKind.RESERVATION:
+            return AddressHolder(f"reserved as {claim.holder!r}", facts)
+        name = self._endpoint_name(claim.holder)
+        if name:
+            facts["name"] = name
+        if claim.host:
+            facts["host"] = claim.host
+        who = f"endpoint {name or claim.holder} (id {claim.holder}{f', host {claim.host}' if claim.host else ''})"
+        if claim.kind is ClaimKind.ENDPOINT:
+            return AddressHolder(f"in use by {who}", facts)
+        until = claim.until or claim.since
+        facts["until"] = until
+        return AddressHolder(f"cooling down until {_clock(until)} after {who}", facts)
+
+    def _exhausted(self, family: int, now: float) -> AddressesExhausted:
+        windows = self._by_family[family]
+        free_at = min((t for w in windows if (t := w.idle.first_ready_at()) is not None), default=None)
+        figures = {
+            "used": sum(w.count(ClaimKind.ENDPOINT) for w in windows),
+            "reserved": sum(w.count_reserved() for w in windows),
+            "cooling_down": sum(len(w.idle) for w in windows),
+            "in_flight": sum(len(w.in_flight) for w in windows),
+            "size": sum(w.last - w.first + 1 for w in windows),
+        }
+        where = ", ".join(str(w.subnet.range or w.subnet.cidr) for w in windows)
+        wait = "" if free_at is None else f"; the first is free again in {max(0, math.ceil(free_at - now))} s"
+        fixes = [f"wait {max(1, math.ceil(free_at - now))} s"] if free_at is not None else []
+        fixes += ["remove endpoints that nobody needs ('kvnet endpoint ls', 'kvnet endpoint rm')"]
+        fixes += ["lift a reservation ('kvnet ipam release')"] if figures["reserved"] else []
+        fixes += ["create a network with a larger or a second subnet ('kvnet network create --subnet')"]
+        return AddressesExhausted(
+            f"network {self.network.name} has no free IPv{family} address in {where}: of {figures['size']} addresses "
+            f"{figures['used']} are used, {figures['reserved']} reserved, {figures['cooling_down']} cooling down, "
+            f"{figures['in_flight']} being claimed{wait}",
+            fix="; or ".join(fixes[:3]),
+            context={"network": self.network.id, "family": family, "first_free_at": free_at, **figures},
+        )
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
