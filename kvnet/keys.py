@@ -1,7 +1,8 @@
 """The key layout: the only place that spells a key.
 
 Keys are relative to the store's root (an adapter adds it), have no leading slash, and a prefix ends with one.
-Nothing here knows what is stored under a key; see the table in docs/architecture.md.
+What is stored under a key is a model as `kvnet.codec` writes it, but for `names/`, `vnis/` and `local/`: there it is the
+network's id, plain ASCII without quotes. The guards and `journal/floor` are the controller's own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ INVENTORY = "inventory/"
 ALIVE = "alive/"
 OBSERVED = "observed/"
 JOURNAL = "journal/"
+
+# Up to which revision the journal was trimmed. Under the journal's own prefix, so that one watch tells both.
+JOURNAL_FLOOR = "journal/floor"
 
 
 class EndpointKey(NamedTuple):
