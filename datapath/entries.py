@@ -16,6 +16,7 @@ from datapath.objects import (
     Announce,
     HostState,
     InterfaceAddress,
+    Ip,
     Neighbour,
     Operation,
     PortEntry,
@@ -31,7 +32,7 @@ from datapath.objects import (
     Route,
     VtepEntry,
 )
-from datapath.packing import FLOOD_MAC
+from datapath.packing import FLOOD_MAC, IPV6_LENGTH
 
 Entry = TypeVar("Entry", InterfaceAddress, Route, Neighbour, VtepEntry, PortEntry)
 
@@ -71,13 +72,19 @@ def plan_addressing(desired: HostState, actual: HostState, links: LinkPlan, bloc
     spent = links.gone | links.fresh | blocked
     difference = Difference(links.withheld, spent, links.fresh | links.revived)
     _, stale = difference.between(desired.addresses, actual.addresses)
+    stale = [address for address in stale if not _is_muted(address.device, address.address, links)]
     shaken = difference._replace(emptied=difference.emptied | {address.device for address in stale})
     new, _ = shaken.between(desired.addresses, actual.addresses)
     rerouted = shaken._replace(emptied=shaken.emptied | {address.device for address in new})
     routes, old_routes = rerouted.between(desired.routes, actual.routes, _third)
     replaced = {(route.destination, route.prefix_length) for route in routes}
     return [
-        *(RemoveRoute(r) for r in old_routes if (r.destination, r.prefix_length) not in replaced),
+        *(
+            RemoveRoute(route)
+            for route in old_routes
+            if (route.destination, route.prefix_length) not in replaced
+            and not _is_muted(route.device, route.destination, links)
+        ),
         *map(RemoveAddress, stale),
         *map(AddAddress, new),
         *map(ReplaceRoute, routes),
@@ -97,11 +104,20 @@ def plan_forwarding(desired: HostState, actual: HostState, links: LinkPlan, bloc
         *map(ReplaceVtep, vteps),
         *map(ReplacePort, ports),
         *map(ReplaceNeighbour, neighbours),
-        *map(RemoveNeighbour, _unreplaced(old_neighbours, neighbours)),
+        *(
+            RemoveNeighbour(neighbour)
+            for neighbour in _unreplaced(old_neighbours, neighbours)
+            if not _is_muted(neighbour.device, neighbour.address, links)
+        ),
         *map(RemovePort, _unmoved(old_ports, ports, desired, actual)),
         *map(RemoveVtep, _unreplaced(old_vteps, vteps)),
         *map(Announce, _changed(neighbours, old_neighbours)),
     ]
+
+
+def _is_muted(device: str, address: Ip, links: LinkPlan) -> bool:
+    """Whether the entry went with the device's IPv6."""
+    return device in links.muted and len(address) == IPV6_LENGTH
 
 
 Keyed = TypeVar("Keyed", Neighbour, VtepEntry)

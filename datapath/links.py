@@ -21,7 +21,8 @@ class LinkPlan:
     """`changes` come before everything that stands on a link, `removals` after everything else.
 
     fresh: made by this plan, so empty. gone: deleted by it. withheld: wanted, but not there afterwards.
-    moved: ports that change their bridge. revived: bridges that were down.
+    moved: ports that change their bridge. revived: bridges that were down, or without the IPv6 that they need.
+    muted: bridges that lose IPv6, and every IPv6 entry with it.
     """
 
     changes: tuple[Operation, ...] = ()
@@ -31,6 +32,7 @@ class LinkPlan:
     withheld: frozenset[str] = NOTHING
     moved: frozenset[str] = NOTHING
     revived: frozenset[str] = NOTHING
+    muted: frozenset[str] = NOTHING
 
 
 def plan_links(desired: HostState, actual: HostState, blocked: frozenset[str]) -> LinkPlan:
@@ -56,15 +58,21 @@ def plan_links(desired: HostState, actual: HostState, blocked: frozenset[str]) -
         gone=frozenset(doomed - fresh),
         withheld=frozenset(desired.links.keys() & blocked | (wanted.keys() - fresh - kept.keys())),
         moved=frozenset(name for name, link in updates.items() if _master(link) != _master(wanted[name])),
-        revived=frozenset(name for name, link in updates.items() if isinstance(link, Bridge) and not link.up),
+        revived=frozenset(name for name, link in updates.items() if _comes_alive(link, wanted[name])),
+        muted=frozenset(name for name, link in updates.items() if _has_ipv6(link) and not _has_ipv6(wanted[name])),
     )
+
+
+def segment(tunnel: Vxlan) -> tuple[int, bytes, int]:
+    """What of a tunnel device cannot be changed while it exists."""
+    return tunnel.vni, tunnel.local, tunnel.port
 
 
 def _is_another(name: str, desired: HostState, actual: HostState) -> bool:
     """Whether the link has to be made anew: what differs cannot be changed while it exists."""
     want, have = desired.links[name], actual.links[name]
     if isinstance(want, Vxlan) and isinstance(have, Vxlan):
-        return (want.vni, want.local, want.port) != (have.vni, have.local, have.port)
+        return segment(want) != segment(have)
     side, other = desired.containers.get(name), actual.containers.get(name)
     if side is not None and other is not None and (side.netns, side.interface) != (other.netns, other.interface):
         return True
@@ -97,6 +105,14 @@ def _early_deletions(doomed: Mapping[str, Link], wanted: Mapping[str, Link], fre
 def _deletions(links: Mapping[str, Link]) -> tuple[Operation, ...]:
     ordered = sorted(links.values(), key=lambda link: (-_RANK[type(link)], link.name))
     return tuple(DeleteLink(link) for link in ordered)
+
+
+def _comes_alive(have: Link, want: Link) -> bool:
+    return isinstance(have, Bridge) and (not have.up or (_has_ipv6(want) and not have.ipv6))
+
+
+def _has_ipv6(link: Link) -> bool:
+    return isinstance(link, Bridge) and link.ipv6
 
 
 def _master(link: Link) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datapath.objects import Ip, Mac
 
 FLOOD_MAC: Mac = bytes(6)  # the all-zero MAC of a VXLAN forwarding entry: frames for unknown and group addresses
+IPV6_LENGTH = 16
 _LINK_LOCAL_PREFIX = b"\xfe\x80" + bytes(6)
 
 

@@ -1,0 +1,157 @@
+"""Clusters for the datapath's tests: hand-made ones, random ones, and a world of fake kernels that carries them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from hypothesis import strategies as st
+
+from datapath.desired import Attachment, HostView, desired, veth_name
+from datapath.fake import FakeFabric, FakeKernel
+from datapath.objects import AddAddress, HostState
+from datapath.plan import expected, plan
+from kvnet.model import Address, Driver, Endpoint, Host, Network, Subnet
+
+ADDRESSES_PER_NETWORK = 12
+
+
+def host(number: int, *, mtu: int = 1500, ipv6_underlay: bool = False) -> Host:
+    underlay = ip_address(f"fd99::{number + 1:x}" if ipv6_underlay else f"192.168.7.{number + 1}")
+    return Host(f"h{number}", underlay, mtu)
+
+
+def network(number: int, *, driver: Driver = Driver.OVERLAY, ipv6: bool = True, **changes: Any) -> Network:
+    subnets = [Subnet(ip_network(f"10.{number}.0.0/24"), ip_address(f"10.{number}.0.1"))]
+    if ipv6:
+        subnets.append(Subnet(ip_network(f"fd00:{number}::/64"), ip_address(f"fd00:{number}::1")))
+    vni = 5000 + number if driver is Driver.OVERLAY else None
+    made = Network(f"{number:012x}", f"net{number}", driver, tuple(subnets), 0.0, vni=vni)
+    return replace(made, **changes)
+
+
+def endpoint(of: Network, number: int, on: str, *, id: str = "", mac: int | None = None) -> Endpoint:
+    """The endpoint's addresses follow from its number, its MAC too unless it is given."""
+    addresses: list[Address] = [subnet.cidr.network_address + 10 + number for subnet in of.subnets]
+    mac = int(of.id, 16) << 8 | number if mac is None else mac
+    text = f"02:00:{mac >> 24 & 255:02x}:{mac >> 16 & 255:02x}:{mac >> 8 & 255:02x}:{mac & 255:02x}"
+    name = f"e{number}"
+    return Endpoint(id or f"{of.name}-{name}", of.id, on, name, tuple(addresses), text, float(number))
+
+
+def namespace_of(endpoint: Endpoint) -> str:
+    return f"/run/netns/{endpoint.id}"
+
+
+@dataclass
+class World:
+    """Hosts on one fabric, what the store says, and which workloads are attached."""
+
+    hosts: dict[str, Host] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    endpoints: dict[str, dict[str, Endpoint]] = field(default_factory=dict)
+    attachments: dict[str, dict[str, Attachment]] = field(default_factory=dict)
+    kernels: dict[str, FakeKernel] = field(default_factory=dict)
+    fabric: FakeFabric = field(default_factory=FakeFabric)
+
+    def add_host(self, record: Host) -> None:
+        self.hosts[record.name] = record
+        self.kernels[record.name] = FakeKernel(record.name, [record.underlay.packed])
+        self.attachments[record.name] = {}
+        self.fabric.join(self.kernels[record.name])
+
+    def add_network(self, record: Network) -> None:
+        self.networks[record.id] = record
+        self.endpoints[record.id] = {}
+
+    def add(self, record: Endpoint, *, attached: bool = True) -> None:
+        self.endpoints[record.network][record.id] = record
+        if attached:
+            path = namespace_of(record)
+            self.kernels[record.host].add_namespace(path)
+            self.attachments[record.host][record.id] = Attachment(record.id, path, "eth0")
+
+    def remove(self, record: Endpoint) -> None:
+        del self.endpoints[record.network][record.id]
+        self.attachments[record.host].pop(record.id, None)
+
+    def move(self, record: Endpoint, to: str) -> None:
+        """The workload is started again elsewhere, with its address and its MAC."""
+        self.remove(record)
+        self.add(replace(record, host=to))
+
+    def view(self, name: str) -> HostView:
+        return HostView(name, self.hosts, self.networks, self.endpoints, self.attachments[name])
+
+    def desired(self, name: str, network_id: str | None = None) -> HostState:
+        return desired(self.view(name), network_id)
+
+    def look_after(self, name: str, network_id: str | None = None) -> int:
+        """One pass of a worker; how many operations it took. Fails where the kernel refused or shrugged."""
+        kernel = self.kernels[name]
+        kernel.tables.vain.clear()
+        wanted, actual = self.desired(name, network_id), kernel.state(network_id)
+        made = plan(wanted, actual)
+        assert kernel.execute(made.operations) == []
+        in_vain = [operation for operation in kernel.tables.vain if not isinstance(operation, AddAddress)]
+        assert in_vain == [], "the plan contains operations that find nothing to do"
+        assert_same(kernel.state(network_id), expected(wanted, actual))
+        return len(made.operations)
+
+    def settle(self) -> None:
+        for name in self.hosts:
+            self.look_after(name)
+        for name in self.hosts:
+            assert self.look_after(name) == 0, "the second pass still finds something to do"
+
+    def attached(self) -> list[Endpoint]:
+        """The endpoints whose interface is there."""
+        return [
+            record
+            for records in self.endpoints.values()
+            for record in records.values()
+            if veth_name(record.id) in self.kernels[record.host].tables.links
+        ]
+
+
+def assert_same(actual: HostState, wanted: HostState) -> None:
+    """The kernel's state is the wanted one. It tells of more settings than we want, and not of namespaces."""
+    settings = {path: value for path, value in actual.sysctls.items() if path in wanted.sysctls}
+    seen = replace(actual, sysctls=settings, containers=wanted.containers)
+    for part in HostState.__slots__:
+        assert getattr(seen, part) == getattr(wanted, part), part
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, min_endpoints: int = 0, plain: bool = False) -> World:
+    """Random hosts, networks and endpoints, nothing applied yet. `plain`: everybody can reach everybody."""
+    world = World()
+    ipv6_underlay = draw(st.booleans())
+    for number in range(draw(st.integers(1, 4))):
+        odd = not plain and draw(st.integers(0, 9)) == 0
+        mtu = draw(st.sampled_from([1500, 1280, 9000]))
+        world.add_host(host(number, mtu=mtu, ipv6_underlay=ipv6_underlay != odd))
+    for number in range(draw(st.integers(1, 3))):
+        world.add_network(draw(networks(number, plain=plain)))
+    places = [(n, i) for n in world.networks for i in range(ADDRESSES_PER_NETWORK)]
+    for network_id, number in draw(st.lists(st.sampled_from(places), min_size=min_endpoints, max_size=12, unique=True)):
+        on = draw(st.sampled_from(sorted(world.hosts)))
+        record = endpoint(world.networks[network_id], number, on)
+        world.add(record, attached=plain or draw(st.integers(0, 4)) > 0)
+        if not plain and draw(st.integers(0, 9)) == 0:  # found after a restart, its namespace not known
+            world.attachments[on][record.id] = Attachment(record.id, "", "")
+    return world
+
+
+@st.composite
+def networks(draw: st.DrawFn, number: int, *, plain: bool = False) -> Network:
+    driver = Driver.OVERLAY if plain or draw(st.integers(0, 3)) else Driver.BRIDGE
+    return network(
+        number,
+        driver=driver,
+        ipv6=draw(st.booleans()),
+        internal=draw(st.booleans()),
+        flood=draw(st.booleans()),
+        mtu=draw(st.sampled_from([None, 1400])),
+    )
