@@ -1,0 +1,283 @@
+"""What clients get, as documented in OpenAPI. `render` builds it; the tests hold each answer against these.
+
+Requests are answered without going through these models (that would validate our own output at every request).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FieldProblem(Answer):
+    pointer: str = Field(description="JSON pointer into the body; or /query/..., /path/..., /header/...")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `code` is stable; `fix` says what to do next. More members give machine-readable facts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["/problems/subnet-taken"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The request's id, as in X-Request-ID.")
+    code: str
+    fix: str
+    errors: list[FieldProblem]
+
+
+class Page(Answer, Generic[T]):
+    """`next_cursor` null: that was the last page. `revision`: the store revision the page is from."""
+
+    items: list[T]
+    next_cursor: str | None
+    revision: int
+
+
+class SubnetOut(Answer):
+    cidr: str
+    gateway: str | None
+    range: str | None
+    reserved: dict[str, str]
+    used: int = Field(description="Addresses that automatic choice cannot have: endpoints, reservations, cooling down.")
+    size: int
+
+
+class ConditionOut(Answer):
+    host: str
+    code: str
+    detail: str
+    since: str
+
+
+class NetworkOut(Answer):
+    id: str
+    name: str
+    driver: str
+    vni: int | None
+    subnets: list[SubnetOut]
+    internal: bool
+    ipv6: bool
+    mtu: int | None
+    flood: bool
+    options: dict[str, str]
+    labels: dict[str, str]
+    state: str
+    created_at: str
+    version: int
+    endpoints: int
+    hosts: list[str]
+    used: int
+    size: int
+    conditions: list[ConditionOut]
+
+
+class PruneOut(Answer):
+    deleted: list[NetworkOut] = Field(description="With dry_run: what would be deleted.")
+    dry_run: bool
+
+
+class PortOut(Answer):
+    port: int
+    protocol: str
+    host_port: int | None
+    host_address: str | None
+
+
+class AppliedOut(Answer):
+    converged: bool
+    waiting_for: list[str] = Field(description="Hosts of the network that have not applied this endpoint yet.")
+
+
+class EndpointOut(Answer):
+    id: str
+    network: str
+    network_name: str
+    host: str
+    name: str
+    hostname: str
+    aliases: list[str]
+    address: str | None
+    address6: str | None
+    addresses: list[str]
+    mac: str
+    ports: list[PortOut]
+    labels: dict[str, str]
+    created_at: str
+    version: int
+    applied: AppliedOut
+
+
+class BulkItem(Answer):
+    """Status 201 or 200 with the endpoint, or the problem that this item met."""
+
+    status: int
+    endpoint: EndpointOut | None = None
+    problem: Problem | None = None
+
+
+class BulkOut(Answer):
+    items: list[BulkItem]
+
+
+class HostOut(Answer):
+    name: str
+    underlay: str
+    mtu: int
+    abilities: list[str]
+    alive: bool
+    last_seen: str | None
+    endpoints: int
+    networks: list[str]
+    kernel: str
+    kvnet_version: str = Field(description="What the worker runs.")
+    version: int
+    conditions: list[ConditionOut]
+    lag_revisions: int = Field(description="How far the host is behind, in the network where it is furthest behind.")
+
+
+class PoolOut(Answer):
+    name: str
+    cidr: str
+    prefix_length: int
+    reserved: list[str]
+    subnets_used: int
+    subnets_total: int
+    largest_free: str | None
+    version: int
+
+
+class ReservationOut(Answer):
+    network: str
+    name: str
+    address: str
+    since: str
+    fixed: bool = Field(description="Part of the network's specification: it goes with the network only.")
+    version: int
+
+
+class NetworkUseOut(Answer):
+    id: str
+    name: str
+    endpoints: int
+    used: int
+    size: int
+    subnets: list[SubnetUseOut]
+
+
+class SubnetUseOut(Answer):
+    cidr: str
+    used: int
+    size: int
+
+
+class IpamOut(Answer):
+    pools: list[PoolOut]
+    networks: list[NetworkUseOut]
+    revision: int
+
+
+class AddressHolderOut(Answer):
+    address: str
+    kind: str = Field(description="free, endpoint, reservation, tombstone (cooling down), gateway, network, broadcast")
+    network: str
+    network_name: str
+    holder: str
+    since: str | None
+    until: str | None
+    endpoint: EndpointOut | None
+
+
+class AddressOut(Answer):
+    address: str
+    holders: list[AddressHolderOut]
+
+
+class SubnetHolderOut(Answer):
+    cidr: str
+    kind: str = Field(description="network, pool, host")
+    holder: str
+    detail: str
+
+
+class SubnetLookupOut(Answer):
+    cidr: str
+    holders: list[SubnetHolderOut]
+
+
+class FindingOut(Answer):
+    invariant: str
+    detail: str
+    keys: list[str]
+    fix: str
+
+
+class CheckOut(Answer):
+    ok: bool
+    findings: list[FindingOut]
+    repaired: list[FindingOut]
+    revision: int
+
+
+class StatusOut(Answer):
+    cluster: str
+    store: str
+    revision: int
+    leader: str | None
+    is_leader: bool
+    replica: str
+    stale_since: str | None
+    networks: int
+    endpoints: int
+    hosts: int
+    hosts_alive: int
+    pools: int
+    version: str
+
+
+class VersionOut(Answer):
+    version: str
+    api: str
+
+
+class HealthCheck(Answer):
+    name: str
+    ok: bool
+    detail: str
+
+
+class HealthOut(Answer):
+    status: Literal["ok", "not-ready"]
+    checks: list[HealthCheck] = []
+
+
+class ProblemPage(Answer):
+    code: str
+    status: int
+    title: str
+    meaning: str
+
+
+class EventOut(Answer):
+    """The `data` of an SSE event of type `change`."""
+
+    revision: int
+    kind: str
+    at: str
+    key: str
+    network: str
+    actor: str
+    request_id: str
+    source: str
+    before: Any
+    after: Any

@@ -1,0 +1,63 @@
+"""Reads JSON bodies: straight from bytes into a checked request, with one wording for everything that is wrong.
+
+FastAPI's own way parses to Python objects first and validates those; this goes through pydantic once, at a third of the
+time, and can be strict about types. The price is that OpenAPI must be told: `documented` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from controller.api.errors import MalformedRequest, UnsupportedMediaType
+from controller.api.problems import from_validation
+
+T = TypeVar("T")
+
+SCHEMAS = "#/components/schemas/"
+
+
+class JsonBody(Generic[T]):
+    """A body of one type. `name` is its schema's name in OpenAPI, `tags` are union labels that no client should see."""
+
+    def __init__(self, kind: Any, name: str, *, tags: frozenset[str] = frozenset()) -> None:
+        self.name = name
+        self.adapter: TypeAdapter[T] = TypeAdapter(kind)
+        self._tags = tags
+
+    async def read(self, request: Request) -> T:
+        """
+        Raises:
+            UnsupportedMediaType: not declared as JSON.
+            MalformedRequest: empty, or not JSON.
+            Invalid: JSON, but not what is asked for; says which fields.
+        """
+        require_json(request.headers.get("content-type", ""))
+        data = await request.body()
+        if not data:
+            raise MalformedRequest("the body is empty", fix="send a JSON object")
+        try:
+            return self.adapter.validate_json(data)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_input=False)
+            raise from_validation({**d, "loc": self._plain(d["loc"])} for d in details) from None
+
+    def _plain(self, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        return loc[1:] if loc and loc[0] in self._tags else loc
+
+    def documented(self, **examples: Any) -> dict[str, Any]:
+        """What `openapi_extra` of a path operation gets."""
+        shown = {name: {"summary": name.replace("_", " "), "value": value} for name, value in examples.items()}
+        schema = {"schema": {"$ref": SCHEMAS + self.name}}
+        content = {**schema, "examples": shown} if shown else schema
+        return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def require_json(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        return
+    shown = repr(kind[:80]) if kind else "missing"
+    raise UnsupportedMediaType(f"the Content-Type is {shown}", fix="send the header 'Content-Type: application/json'")

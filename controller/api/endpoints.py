@@ -1,0 +1,271 @@
+"""/v1/networks/{network}/endpoints and /v1/endpoints: the hottest paths of the controller.
+
+One endpoint a request, or up to 500; both end in the same use case and differ only in how they are answered.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, cast
+
+from fastapi import Query, Request, Response
+
+from controller.api import render
+from controller.api.answers import BulkOut, EndpointOut, Page
+from controller.api.bodies import JsonBody
+from controller.api.models import EndpointIn, EndpointsIn, OneOrMany
+from controller.api.networks import reused
+from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.routing import (
+    WITH_BODY,
+    CursorText,
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    Limit,
+    Name,
+    caller,
+    created,
+    derived_id,
+    entity,
+    has_labels,
+    problems,
+    resource_router,
+    service,
+    wanted_version,
+)
+from controller.cluster import Cluster
+from controller.requests import EndpointRequest
+from kvnet.errors import IdTaken, KvnetError, NotFound
+from kvnet.model import Endpoint, Network, Versioned
+from kvnet.problems import to_problem
+
+router = resource_router("endpoints")
+BODY: JsonBody[EndpointIn | EndpointsIn] = JsonBody(OneOrMany, "EndpointOneOrMany", tags=frozenset({"one", "many"}))
+ENDPOINT_ID_DIGITS = 16
+MAX_WAIT_S = 30.0
+
+Wait = Annotated[
+    float,
+    Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait until every host of the network has applied it."),
+]
+EXAMPLES = {
+    "one": {"host": "h1", "name": "web"},
+    "fixed_address": {"host": "h1", "name": "db", "address": "10.1.0.7", "aliases": ["mysql"]},
+    "many": {"items": [{"host": "h1", "name": "web-1"}, {"host": "h2", "name": "web-2"}]},
+}
+
+
+@router.post(
+    "/networks/{network}/endpoints",
+    status_code=201,
+    response_model=EndpointOut,
+    responses=problems(
+        404,
+        *WITH_BODY,
+        also={200: {"description": "A list, answered item by item; or one that was there already.", "model": BulkOut}},
+    ),
+    openapi_extra=BODY.documented(**EXAMPLES),
+    summary="Create endpoints",
+)
+async def create_endpoints(
+    request: Request, network: str, wait: Wait = 0, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """One endpoint (201), or `{"items": [...]}` with up to 500 (200, each item with its own status or problem)."""
+    cluster = service(request).cluster
+    asked = await BODY.read(request)
+    if isinstance(asked, EndpointsIn):
+        return await _create_many(request, cluster, network, asked, wait, idempotency_key)
+    return await _create_one(request, cluster, network, asked, wait, idempotency_key)
+
+
+async def _create_one(
+    request: Request, cluster: Cluster, network: str, asked: EndpointIn, wait: float, key: str | None
+) -> Response:
+    net = cluster.networks.get(network).value
+    derived = derived_id("endpoint", net.id, key, ENDPOINT_ID_DIGITS) if key else None
+    wanted = asked.request(derived)
+    is_new = wanted.id is None or not _exists(cluster, net.id, wanted.id)
+    try:
+        endpoint = await cluster.endpoints.create(net.id, wanted, caller(request))
+    except IdTaken as error:
+        if asked.id is None and derived is not None:
+            raise reused(error) from error
+        raise
+    if wait:
+        await cluster.endpoints.until_applied(net.id, endpoint.value.id, wait)
+    body = _shown(cluster, endpoint, net)
+    return created(body, f"/v1/networks/{net.id}/endpoints/{endpoint.value.id}", is_new=is_new)
+
+
+async def _create_many(
+    request: Request, cluster: Cluster, network: str, asked: EndpointsIn, wait: float, key: str | None
+) -> Response:
+    net = cluster.networks.get(network).value
+    wanted = [
+        item.request(derived_id("endpoint", net.id, f"{key}\0{place}", ENDPOINT_ID_DIGITS) if key else None)
+        for place, item in enumerate(asked.items)
+    ]
+    known = {request.id for request in wanted if request.id and _exists(cluster, net.id, request.id)}
+    who = caller(request)
+    outcomes = await cluster.endpoints.create_many(net.id, wanted, who)
+    if wait:
+        await _until_applied(cluster, net, outcomes, wait)
+    items: list[render.Json] = []
+    for item, request_made, outcome in zip(asked.items, wanted, outcomes, strict=True):
+        items.append(_outcome(cluster, net, item, request_made, outcome, known, who.request_id))
+    return render.answer({"items": items})
+
+
+def _outcome(
+    cluster: Cluster,
+    network: Network,
+    asked: EndpointIn,
+    wanted: EndpointRequest,
+    outcome: Versioned[Endpoint] | KvnetError,
+    known: set[str],
+    request_id: str,
+) -> render.Json:
+    if isinstance(outcome, KvnetError):
+        is_key = isinstance(outcome, IdTaken) and asked.id is None and wanted.id is not None
+        error = reused(cast(IdTaken, outcome)) if is_key else outcome
+        return {"status": error.status, "problem": to_problem(error, instance=request_id)}
+    status = 200 if outcome.value.id in known else 201
+    return {"status": status, "endpoint": _shown(cluster, outcome, network)}
+
+
+async def _until_applied(
+    cluster: Cluster, network: Network, outcomes: list[Versioned[Endpoint] | KvnetError], wait: float
+) -> None:
+    """One deadline for all: the first usually waits for the last."""
+    deadline = time.monotonic() + wait
+    for outcome in outcomes:
+        left = deadline - time.monotonic()
+        if isinstance(outcome, KvnetError):
+            continue
+        if left <= 0:
+            return
+        await cluster.endpoints.until_applied(network.id, outcome.value.id, left)
+
+
+@router.get(
+    "/networks/{network}/endpoints",
+    response_model=Page[EndpointOut],
+    responses=problems(404),
+    summary="List a network's endpoints",
+)
+async def list_network_endpoints(
+    request: Request,
+    network: str,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorText = None,
+    host: Name | None = None,
+    name: Name | None = None,
+    label: Annotated[list[str], Query(max_length=16, description="`key` or `key=value`; all must hold.")] = [],  # noqa: B006
+) -> Response:
+    """In the order of their names."""
+    return _listed(request, limit, cursor, network, host, None, name, label)
+
+
+@router.get("/endpoints", response_model=Page[EndpointOut], responses=problems(404), summary="List endpoints")
+async def list_endpoints(
+    request: Request,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorText = None,
+    network: Name | None = None,
+    host: Name | None = None,
+    address: Name | None = None,
+    name: Name | None = None,
+    label: Annotated[list[str], Query(max_length=16, description="`key` or `key=value`; all must hold.")] = [],  # noqa: B006
+) -> Response:
+    """Of all networks, in the order of their names; `address` answers who has it."""
+    return _listed(request, limit, cursor, network, host, address, name, label)
+
+
+def _listed(
+    request: Request,
+    limit: int,
+    cursor: str | None,
+    network: str | None,
+    host: str | None,
+    address: str | None,
+    name: str | None,
+    label: list[str],
+) -> Response:
+    cluster = service(request).cluster
+    filters = {"network": network, "host": host, "address": address, "name": name, "label": tuple(label) or None}
+    asked = PageAsked.parse(limit, cursor, filters)
+    only = cluster.networks.get(network).value.id if network is not None else None
+    found = (
+        endpoint
+        for endpoint in cluster.endpoints.list(only, host, address)
+        if (name is None or endpoint.value.name == name) and has_labels(endpoint.value.labels, label)
+    )
+    names = NetworkNames(cluster)
+    return render.answer(
+        page(
+            found,
+            lambda e: (e.value.name, e.value.network, e.value.id),
+            asked,
+            cluster.revision,
+            lambda e: render.endpoint(e, names.of(e.value.network), cluster.endpoints.convergence(e)),
+        )
+    )
+
+
+@router.get(
+    "/networks/{network}/endpoints/{endpoint}",
+    response_model=EndpointOut,
+    responses=problems(404, 409, also={304: {"description": "You have this version."}}),
+    summary="Get an endpoint",
+)
+async def get_endpoint(request: Request, network: str, endpoint: str, if_none_match: IfNoneMatch = None) -> Response:
+    """By id, or by name if only one has it. The ETag stands for the specification, not for `applied`."""
+    cluster = service(request).cluster
+    net = cluster.networks.get(network).value
+    return entity(_shown(cluster, cluster.endpoints.get(net.id, endpoint), net), if_none_match)
+
+
+@router.delete(
+    "/networks/{network}/endpoints/{endpoint}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 412, 504),
+    summary="Delete an endpoint",
+)
+async def delete_endpoint(request: Request, network: str, endpoint: str, if_match: IfMatch = None) -> Response:
+    """Its addresses cool down before anybody else gets them."""
+    cluster = service(request).cluster
+    await cluster.endpoints.delete(network, endpoint, caller(request), wanted_version(if_match))
+    return Response(status_code=204)
+
+
+class NetworkNames:
+    """Names of networks by id, looked up once each; an id whose network just went stands for itself."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._known: dict[str, str] = {}
+
+    def of(self, network_id: str) -> str:
+        name = self._known.get(network_id)
+        if name is None:
+            name = self._known[network_id] = self._look_up(network_id)
+        return name
+
+    def _look_up(self, network_id: str) -> str:
+        try:
+            return self._cluster.networks.get(network_id).value.name
+        except NotFound:
+            return network_id
+
+
+def _shown(cluster: Cluster, endpoint: Versioned[Endpoint], network: Network) -> render.Json:
+    return render.endpoint(endpoint, network.name, cluster.endpoints.convergence(endpoint))
+
+
+def _exists(cluster: Cluster, network_id: str, endpoint_id: str) -> bool:
+    try:
+        return cluster.endpoints.get(network_id, endpoint_id).value.id == endpoint_id
+    except KvnetError:  # ambiguous names are not this id either
+        return False

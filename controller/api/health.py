@@ -1,0 +1,98 @@
+"""/livez, /readyz, /v1/status, /v1/version and the pages behind a problem's `type`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from controller.api import errors as api_errors
+from controller.api import render
+from controller.api.answers import HealthOut, ProblemPage, StatusOut, VersionOut
+from controller.api.routing import operations_router, problems, resource_router, service
+from kvnet import __version__
+from kvnet import errors as known
+from kvnet.errors import KvnetError, NotFound
+
+router = operations_router()
+resources = resource_router("operations")
+API = "v1"
+
+
+@router.get("/livez", response_model=HealthOut, summary="Is the process alive?")
+async def livez() -> Response:
+    """Depends on nothing: restarting the process would not bring a store back."""
+    return render.answer({"status": "ok", "checks": []})
+
+
+@router.get("/healthz", response_model=HealthOut, summary="As /livez", deprecated=True)
+async def healthz() -> Response:
+    """The older name of /livez."""
+    return render.answer({"status": "ok", "checks": []})
+
+
+@router.get(
+    "/readyz",
+    response_model=HealthOut,
+    responses=problems(also={503: {"description": "Not ready; the checks say why.", "model": HealthOut}}),
+    summary="May traffic come?",
+)
+async def readyz(
+    request: Request, verbose: Annotated[str | None, Query(description="List the checks.")] = None
+) -> Response:
+    """The store answers, and the memory of it is in step. What fails is always listed."""
+    checks = await service(request).checks()
+    ready = all(check.ok for check in checks)
+    listed = [check for check in checks if verbose is not None or not check.ok]
+    body = {
+        "status": "ok" if ready else "not-ready",
+        "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in listed],
+    }
+    return render.answer(body, 200 if ready else 503)
+
+
+@resources.get("/status", response_model=StatusOut, responses=problems(), summary="The cluster at a glance")
+async def get_status(request: Request) -> Response:
+    """`is_leader`: whether the replica that answers does the upkeep."""
+    status = service(request).cluster.status()
+    return render.answer(
+        {
+            "cluster": status.cluster,
+            "store": status.store,
+            "revision": status.revision,
+            "leader": status.leader,
+            "is_leader": status.is_leader,
+            "replica": status.replica,
+            "stale_since": render.moment(status.stale_since),
+            "networks": status.networks,
+            "endpoints": status.endpoints,
+            "hosts": status.hosts,
+            "hosts_alive": status.hosts_alive,
+            "pools": status.pools,
+            "version": __version__,
+        }
+    )
+
+
+@resources.get("/version", response_model=VersionOut, summary="What runs here")
+async def get_version() -> Response:
+    """Of the controller and of its API."""
+    return render.answer({"version": __version__, "api": API})
+
+
+@router.get("/problems/{code}", response_model=ProblemPage, responses=problems(404), summary="What a problem means")
+async def get_problem(code: str) -> Response:
+    """The page behind a problem's `type`."""
+    for kind in _kinds(KvnetError):
+        if kind.code == code:
+            meaning = " ".join((kind.__doc__ or kind.title).split())
+            return render.answer({"code": code, "status": kind.status, "title": kind.title, "meaning": meaning})
+    raise NotFound(f"there is no problem {code[:80]!r}", fix="see docs/api.md for all of them")
+
+
+def _kinds(base: type[KvnetError]) -> Iterator[type[KvnetError]]:
+    for kind in base.__subclasses__():
+        if kind.__module__ in (known.__name__, api_errors.__name__):
+            yield kind
+        yield from _kinds(kind)

@@ -1,0 +1,76 @@
+"""/v1/hosts: the machines, as their workers report them. Workers register themselves; here they are seen and removed.
+
+Nothing here makes a host.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from controller.api import render
+from controller.api.answers import HostOut, Page
+from controller.api.endpoints import NetworkNames
+from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.routing import (
+    CursorText,
+    IfNoneMatch,
+    Limit,
+    caller,
+    entity,
+    problems,
+    resource_router,
+    service,
+)
+from controller.cluster import Cluster
+from controller.views import HostStatus
+
+router = resource_router("hosts")
+
+
+def shown(cluster: Cluster, names: NetworkNames, status: HostStatus) -> render.Json:
+    return render.host(status, {network: names.of(network) for network in status.networks})
+
+
+@router.get("/hosts", response_model=Page[HostOut], responses=problems(), summary="List hosts")
+async def list_hosts(
+    request: Request, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None, alive: bool | None = None
+) -> Response:
+    """In the order of their names."""
+    cluster = service(request).cluster
+    asked = PageAsked.parse(limit, cursor, {"alive": alive})
+    found = (status for status in cluster.hosts.list() if alive is None or status.alive == alive)
+    names = NetworkNames(cluster)
+    return render.answer(
+        page(found, lambda s: (s.host.name,), asked, cluster.revision, lambda s: shown(cluster, names, s))
+    )
+
+
+@router.get(
+    "/hosts/{host}",
+    response_model=HostOut,
+    responses=problems(404, also={304: {"description": "You have this version."}}),
+    summary="Get a host",
+)
+async def get_host(request: Request, host: str, if_none_match: IfNoneMatch = None) -> Response:
+    """The ETag stands for what the host says of itself; whether it is alive is an observation beside it."""
+    cluster = service(request).cluster
+    return entity(shown(cluster, NetworkNames(cluster), cluster.hosts.get(host)), if_none_match)
+
+
+@router.delete(
+    "/hosts/{host}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 504),
+    summary="Remove a host",
+)
+async def delete_host(
+    request: Request,
+    host: str,
+    force: Annotated[bool, Query(description="Release its endpoints too. Be sure that it is gone for good.")] = False,
+) -> Response:
+    """Refused while it lives or carries endpoints, unless forced."""
+    await service(request).cluster.hosts.delete(host, caller(request), force)
+    return Response(status_code=204)

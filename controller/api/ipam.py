@@ -1,0 +1,89 @@
+"""/v1/ipam: how full everything is, who holds what, and whether it is all consistent."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from controller.api import render
+from controller.api.answers import AddressOut, CheckOut, IpamOut, SubnetLookupOut
+from controller.api.routing import caller, problems, resource_router, service
+from kvnet.errors import Invalid
+from kvnet.model import Address, Cidr
+
+router = resource_router("ipam")
+
+
+@router.get("/ipam", response_model=IpamOut, responses=problems(), summary="Utilisation")
+async def get_utilisation(request: Request) -> Response:
+    """Of every pool (with the largest free block) and every network."""
+    cluster = service(request).cluster
+    use = cluster.ipam.utilisation()
+    return render.answer(
+        {
+            "pools": [render.pool(pool) for pool in use.pools],
+            "networks": [render.network_use(network, used) for network, used in use.networks],
+            "revision": cluster.revision,
+        }
+    )
+
+
+@router.get(
+    "/ipam/addresses/{address}", response_model=AddressOut, responses=problems(), summary="Who has this address?"
+)
+async def get_address(request: Request, address: str) -> Response:
+    """In every network whose subnets contain it; `free` if nobody. An empty list: no network contains it."""
+    cluster = service(request).cluster
+    wanted = _address(address)
+    holders = [render.address_holder(holder, cluster) for holder in cluster.ipam.address(wanted)]
+    return render.answer({"address": str(wanted), "holders": holders})
+
+
+@router.get(
+    "/ipam/subnets/{cidr:path}",
+    response_model=SubnetLookupOut,
+    responses=problems(),
+    summary="Who holds parts of this block?",
+)
+async def get_subnet(request: Request, cidr: str) -> Response:
+    """Networks, pools and hosts' own routes that overlap it; the slash may be written plainly or as %2F."""
+    wanted = _cidr(cidr)
+    holders = [
+        {"cidr": str(held.cidr), "kind": held.kind, "holder": held.holder, "detail": held.detail}
+        for held in service(request).cluster.ipam.subnet(wanted)
+    ]
+    return render.answer({"cidr": str(wanted), "holders": holders})
+
+
+@router.get("/ipam/check", response_model=CheckOut, responses=problems(), summary="Check the invariants")
+async def check_invariants(request: Request) -> Response:
+    """Reads the store itself, not the memory of it, and changes nothing."""
+    return render.answer(render.check(await service(request).cluster.ipam.check()))
+
+
+@router.post("/ipam/check", response_model=CheckOut, responses=problems(504), summary="Check, and repair")
+async def repair_invariants(
+    request: Request, repair: Annotated[bool, Query(description="Put right what can be put right safely.")] = False
+) -> Response:
+    """Each repair is one transaction that checks that nothing moved meanwhile. No body is needed."""
+    ipam = service(request).cluster.ipam
+    report = await ipam.repair(caller(request)) if repair else await ipam.check()
+    return render.answer(render.check(report))
+
+
+def _address(text: str) -> Address:
+    try:
+        return ip_address(text[:64])
+    except ValueError:
+        raise Invalid.field(
+            "/path/address", f"{text[:64]!r} is not an IP address", "like 10.1.0.7 or fd00::7"
+        ) from None
+
+
+def _cidr(text: str) -> Cidr:
+    try:
+        return ip_network(text[:64], strict=False)
+    except ValueError:
+        raise Invalid.field("/path/cidr", f"{text[:64]!r} is not a block of addresses", "like 10.1.0.0/24") from None

@@ -1,0 +1,135 @@
+"""Counts and times what passes: requests by route, store requests by operation.
+
+Own registry, so that nothing of the process leaks in unasked and tests can make many. Labels are bounded: routes and
+operations, never a path or a key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Write
+
+HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+STORE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+STREAMS = frozenset({"/v1/events", "/v1/store/watch"})  # their duration says how long somebody listened
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def new_registry() -> CollectorRegistry:
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    return CollectorRegistry(auto_describe=False)
+
+
+class HttpMetrics:
+    """Requests by method, route and status. Labelled children are kept: looking one up costs more than counting."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "kvnet_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "kvnet_http_request_duration_seconds",
+            "From the request's head to the end of the answer",
+            ["method", "route"],
+            buckets=HTTP_BUCKETS,
+            registry=registry,
+        )
+        self._known_requests: dict[tuple[str, str, int], Counter] = {}
+        self._known_seconds: dict[tuple[str, str], Histogram] = {}
+        self.streams = Gauge("kvnet_sse_streams", "Open event streams", registry=registry)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        method = method if method in METHODS else "other"
+        counter = self._known_requests.get((method, route, status))
+        if counter is None:
+            counter = self._requests.labels(method, route or "none", str(status))
+            self._known_requests[method, route, status] = counter
+        counter.inc()
+        if route in STREAMS:
+            return
+        histogram = self._known_seconds.get((method, route))
+        if histogram is None:
+            histogram = self._seconds.labels(method, route or "none")
+            self._known_seconds[method, route] = histogram
+        histogram.observe(seconds)
+
+
+class MeasuredStore:
+    """A store that times what it is asked. Adds nothing, hides nothing."""
+
+    def __init__(
+        self, inner: Store, registry: CollectorRegistry, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        seconds = Histogram(
+            "kvnet_store_request_duration_seconds", "Store requests", ["op"], buckets=STORE_BUCKETS, registry=registry
+        )
+        failures = Counter(
+            "kvnet_store_failures", "Store requests that raised, by error", ["op", "error"], registry=registry
+        )
+        self._seconds = {op: seconds.labels(op) for op in ("get", "list", "commit", "session")}
+        self._failures = failures
+
+    async def get(self, key: str) -> Entry | None:
+        with _Timed(self, "get"):
+            return await self._inner.get(key)
+
+    async def list(self, prefix: str) -> Snapshot:
+        with _Timed(self, "list"):
+            return await self._inner.list(prefix)
+
+    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
+        with _Timed(self, "commit"):
+            return await self._inner.commit(checks, writes)
+
+    def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
+        return self._inner.watch(prefix, after)
+
+    async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
+        with _Timed(self, "session"):
+            return await self._inner.session(ttl_s, resume=resume)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._inner.__aexit__(kind, error, trace)
+
+    def told(self, op: str, started_at: float, error: type[BaseException] | None) -> None:
+        self._seconds[op].observe(self._clock() - started_at)
+        if error is not None:
+            self._failures.labels(op, error.__name__).inc()
+
+    def now(self) -> float:
+        return self._clock()
+
+
+class _Timed:
+    __slots__ = ("_op", "_started_at", "_store")
+
+    def __init__(self, store: MeasuredStore, op: str) -> None:
+        self._store = store
+        self._op = op
+        self._started_at = store.now()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.told(self._op, self._started_at, kind)

@@ -1,0 +1,126 @@
+"""What every request passes through, as one plain ASGI layer: who asks, how long it took, how much it may send.
+
+Gives each request an id (taken from the client when it is a sane one) and a `Caller`, limits the body, answers HEAD by
+GET, counts and times, and turns an unexpected failure into a 500 problem. Costs microseconds: endpoint creation is
+measured through it. Never reads a body itself and never buffers an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controller.api.errors import PayloadTooLarge
+from controller.api.measure import HttpMetrics
+from controller.api.problems import REQUEST_ID, internal, problem_response
+from controller.requests import Caller
+from kvnet.errors import Invalid
+
+MAX_BODY_BYTES = 1024 * 1024
+CALLER = "kvnet.caller"
+IS_HEAD = "kvnet.is_head"
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}\Z")
+_SANE_ACTOR = re.compile(rb"[A-Za-z0-9][A-Za-z0-9 ._:/=+@-]{0,127}\Z")
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+log = logging.getLogger("kvnet.api")
+
+
+class RequestContext:
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, new_id: Callable[[], str], clock: Callable[[], float]
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._new_id = new_id
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at = self._clock()
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", IS_HEAD: True}
+        asked = _Headers(scope)
+        request_id = asked.request_id or self._new_id()
+        scope[REQUEST_ID] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        try:
+            refusal = asked.refusal()
+            if refusal is not None:
+                await problem_response(refusal, request_id)(scope, receive, send_with_id)
+                return
+            scope[CALLER] = Caller(asked.actor or f"anonymous@{asked.source}", request_id, asked.source)
+            limited = _limited(receive) if scope["method"] in _WITH_BODY else receive
+            await self._app(scope, limited, send_with_id)
+        except Exception as error:
+            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            if status:
+                raise ConnectionAbortedError("the answer broke off; the client must see that") from error
+            await problem_response(internal(request_id), request_id)(scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", "")
+            self._metrics.observe(scope["method"], route, status, self._clock() - started_at)
+
+
+class _Headers:
+    """The few request headers that matter to this layer, found in one pass."""
+
+    __slots__ = ("actor", "actor_is_sane", "length", "request_id", "source")
+
+    def __init__(self, scope: Scope) -> None:
+        self.request_id = self.actor = ""
+        self.actor_is_sane = True
+        self.length = 0
+        client = scope.get("client")
+        self.source: str = client[0] if client else "unix"
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                self.request_id = value.decode() if _SANE_ID.match(value) else ""
+            elif name == b"x-kvnet-actor":
+                self.actor_is_sane = _SANE_ACTOR.match(value) is not None
+                self.actor = value.decode() if self.actor_is_sane else ""
+            elif name == b"content-length":
+                self.length = int(value) if value.isdigit() else 0
+
+    def refusal(self) -> Invalid | PayloadTooLarge | None:
+        if not self.actor_is_sane:
+            return Invalid.field(
+                "/header/X-Kvnet-Actor",
+                "X-Kvnet-Actor is not a name that can go into the journal",
+                "1 to 128 letters, digits, spaces or any of . _ : / = + @ -",
+            )
+        if self.length > MAX_BODY_BYTES:
+            return PayloadTooLarge(
+                f"a body of {self.length} bytes; at most {MAX_BODY_BYTES}", fix="send fewer items at once"
+            )
+        return None
+
+
+def _limited(receive: Receive) -> Receive:
+    """Counts what really arrives: a chunked body has no Content-Length."""
+    total = 0
+
+    async def counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > MAX_BODY_BYTES:
+            raise HTTPException(413)
+        return message
+
+    return counted

@@ -1,0 +1,181 @@
+"""What clients may send: strict, bounded, nothing unknown. Judging the meaning is the use cases' affair.
+
+Addresses and CIDRs stay text here, so that there is one place that parses them and one wording when they are wrong.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, ReservationRequest, SubnetRequest
+from kvnet.errors import Invalid
+from kvnet.model import (
+    MAX_ALIASES,
+    MAX_LABEL_KEY,
+    MAX_LABEL_VALUE,
+    MAX_LABELS,
+    MTU_MAX,
+    MTU_MIN,
+    PublishedPort,
+    require_name,
+)
+
+MAX_BULK = 500
+MAX_SUBNETS = 16
+MAX_RESERVED = 256
+MAX_PORTS = 64
+
+
+def _name(value: str) -> str:
+    try:
+        require_name(value, "")
+    except Invalid as error:
+        raise PydanticCustomError("name", "{detail}; {fix}", {"detail": error.detail, "fix": error.fix}) from None
+    return value
+
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=63,
+        json_schema_extra={"pattern": "^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"},
+    ),
+    AfterValidator(_name),
+]
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
+AddressText = Annotated[str, Field(min_length=2, max_length=64, examples=["10.1.0.7"])]
+CidrText = Annotated[str, Field(min_length=3, max_length=64, examples=["10.1.0.0/24"])]
+Labels = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=MAX_LABEL_KEY)], Annotated[str, Field(max_length=MAX_LABEL_VALUE)]
+    ],
+    Field(max_length=MAX_LABELS),
+]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SubnetIn(Body):
+    """A block of the network. Without a gateway the first usable address is it."""
+
+    cidr: CidrText
+    gateway: AddressText | None = None
+    range: CidrText | None = Field(None, description="Automatic choice stays inside this part of the block.")
+    reserved: dict[Name, AddressText] = Field({}, max_length=MAX_RESERVED, description="Never handed out; by name.")
+
+    def request(self) -> SubnetRequest:
+        return SubnetRequest(self.cidr, self.gateway, self.range, self.reserved)
+
+
+class NetworkIn(Body):
+    """A network. Only the name is needed: without subnets kvnet chooses free ones that no host uses."""
+
+    name: Name
+    driver: str = Field(
+        "overlay", max_length=32, description="`overlay` or `bridge`; `routed` and `transparent` are not built yet."
+    )
+    subnets: tuple[SubnetIn, ...] = Field((), max_length=MAX_SUBNETS)
+    pool: Name | None = Field(None, description="Where the IPv4 subnet is cut from; default: `default`.")
+    pool6: Name | None = Field(None, description="Where the IPv6 subnet is cut from; default: `default6`.")
+    prefix_length: int | None = Field(None, ge=1, le=126, description="Of an automatic IPv4 subnet.")
+    internal: bool = Field(False, description="No way out of the network.")
+    ipv6: bool | None = Field(None, description="null: yes for automatic subnets, as given for explicit ones.")
+    mtu: int | None = Field(None, ge=MTU_MIN, le=MTU_MAX)
+    flood: bool = Field(False, description="Flood broadcast and unknown frames to all hosts of the network.")
+    options: Labels = {}
+    labels: Labels = {}
+    force: bool = Field(False, description="Accept explicit subnets that overlap what a host uses.")
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = Field(
+        None, description="Chosen by the client: the same id and content again is the same network."
+    )
+
+    def request(self, derived_id: str | None = None) -> NetworkRequest:
+        plain = dict(self)
+        plain["subnets"] = tuple(subnet.request() for subnet in self.subnets)
+        plain["id"] = self.id or derived_id
+        return NetworkRequest(**plain)
+
+
+class PortIn(Body):
+    """A port published on the host."""
+
+    port: int = Field(ge=1, le=65535)
+    protocol: Literal["tcp", "udp"] = "tcp"
+    host_port: int | None = Field(None, ge=1, le=65535)
+    host_address: IPv4Address | IPv6Address | None = None
+
+    def request(self) -> PublishedPort:
+        return PublishedPort(self.port, self.protocol, self.host_port, self.host_address)
+
+
+class EndpointIn(Body):
+    """One interface of a workload on a host. Gets one address per family of the network."""
+
+    host: Name
+    name: Name
+    id: Id | None = Field(None, description="Chosen by the client: the same id and content again is the same endpoint.")
+    hostname: Annotated[str, Field(max_length=63)] = ""
+    aliases: tuple[Name, ...] = Field((), max_length=MAX_ALIASES)
+    address: AddressText | None = None
+    address6: AddressText | None = None
+    mac: Annotated[str, Field(max_length=32)] | None = None
+    ports: tuple[PortIn, ...] = Field((), max_length=MAX_PORTS)
+    labels: Labels = {}
+
+    def request(self, derived_id: str | None = None) -> EndpointRequest:
+        return EndpointRequest(
+            self.host,
+            self.name,
+            self.id or derived_id,
+            self.hostname,
+            self.aliases,
+            self.address,
+            self.address6,
+            self.mac,
+            tuple([port.request() for port in self.ports]),
+            self.labels,
+        )
+
+
+class EndpointsIn(Body):
+    """Many endpoints at once, each answered for itself."""
+
+    items: tuple[EndpointIn, ...] = Field(min_length=1, max_length=MAX_BULK)
+
+
+def _one_or_many(value: Any) -> str:
+    return "many" if isinstance(value, dict) and "items" in value else "one"
+
+
+OneOrMany = Annotated[
+    Annotated[EndpointIn, Tag("one")] | Annotated[EndpointsIn, Tag("many")], Discriminator(_one_or_many)
+]
+
+
+class PoolIn(Body):
+    """A block that automatic subnets are cut from, each `prefix_length` long."""
+
+    name: Name
+    cidr: CidrText
+    prefix_length: int = Field(ge=1, le=126)
+    reserved: tuple[CidrText, ...] = Field((), max_length=MAX_RESERVED, description="Parts that are never used.")
+
+    def request(self) -> PoolRequest:
+        return PoolRequest(self.name, self.cidr, self.prefix_length, self.reserved)
+
+
+class ReservationIn(Body):
+    """An address that is never handed out. Without one kvnet chooses."""
+
+    name: Name
+    address: AddressText | None = None
+
+    def request(self) -> ReservationRequest:
+        return ReservationRequest(self.name, self.address)

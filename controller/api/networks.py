@@ -1,0 +1,147 @@
+"""/v1/networks: networks as a resource."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from controller.api import render
+from controller.api.answers import NetworkOut, Page, PruneOut
+from controller.api.bodies import JsonBody
+from controller.api.errors import IdempotencyKeyReused
+from controller.api.models import NetworkIn
+from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.routing import (
+    WITH_BODY,
+    CursorText,
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    Limit,
+    Name,
+    caller,
+    created,
+    derived_id,
+    entity,
+    has_labels,
+    problems,
+    resource_router,
+    service,
+    wanted_version,
+)
+from controller.cluster import Cluster
+from kvnet.errors import IdTaken, NotFound
+from kvnet.model import Network, Versioned
+
+router = resource_router("networks")
+BODY: JsonBody[NetworkIn] = JsonBody(NetworkIn, "NetworkIn")
+NETWORK_ID_DIGITS = 12
+
+EXAMPLES = {
+    "only_a_name": {"name": "my-net"},
+    "own_subnet": {"name": "my-net", "subnets": [{"cidr": "10.1.0.0/24", "gateway": "10.1.0.1"}]},
+}
+
+
+def shown(cluster: Cluster, network: Versioned[Network]) -> render.Json:
+    return render.network(network, cluster.networks.use(network.value.id))
+
+
+@router.post(
+    "/networks",
+    status_code=201,
+    response_model=NetworkOut,
+    responses=problems(
+        *WITH_BODY, also={200: {"description": "It was there already, made by the same request.", "model": NetworkOut}}
+    ),
+    openapi_extra=BODY.documented(**EXAMPLES),
+    summary="Create a network",
+)
+async def create_network(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """Without subnets kvnet chooses free ones, that no other network and no host uses."""
+    cluster = service(request).cluster
+    asked = await BODY.read(request)
+    derived = derived_id("network", "", idempotency_key, NETWORK_ID_DIGITS) if idempotency_key else None
+    wanted = asked.request(derived)
+    is_new = wanted.id is None or not _exists(cluster, wanted.id)
+    try:
+        network = await cluster.networks.create(wanted, caller(request))
+    except IdTaken as error:
+        if asked.id is None and derived is not None:
+            raise reused(error) from error
+        raise
+    return created(shown(cluster, network), f"/v1/networks/{network.value.id}", is_new=is_new)
+
+
+@router.get("/networks", response_model=Page[NetworkOut], responses=problems(), summary="List networks")
+async def list_networks(
+    request: Request,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: CursorText = None,
+    name: Name | None = None,
+    driver: Name | None = None,
+    label: Annotated[list[str], Query(max_length=16, description="`key` or `key=value`; all must hold.")] = [],  # noqa: B006
+) -> Response:
+    """In the order of their names."""
+    cluster = service(request).cluster
+    asked = PageAsked.parse(limit, cursor, {"name": name, "driver": driver, "label": tuple(label) or None})
+    found = (
+        network
+        for network in cluster.networks.list()
+        if (name is None or network.value.name == name)
+        and (driver is None or network.value.driver == driver)
+        and has_labels(network.value.labels, label)
+    )
+    return render.answer(
+        page(found, lambda n: (n.value.name, n.value.id), asked, cluster.revision, lambda n: shown(cluster, n))
+    )
+
+
+@router.get(
+    "/networks/{network}",
+    response_model=NetworkOut,
+    responses=problems(404, also={304: {"description": "You have this version."}}),
+    summary="Get a network",
+)
+async def get_network(request: Request, network: str, if_none_match: IfNoneMatch = None) -> Response:
+    """By name or id. The ETag stands for the specification; use, hosts and conditions are observations beside it."""
+    cluster = service(request).cluster
+    return entity(shown(cluster, cluster.networks.get(network)), if_none_match)
+
+
+@router.delete(
+    "/networks/{network}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 412, 504),
+    summary="Delete a network",
+)
+async def delete_network(request: Request, network: str, if_match: IfMatch = None) -> Response:
+    """Refused while it has endpoints; the problem names each, its host, and when that was last seen."""
+    await service(request).cluster.networks.delete(network, caller(request), wanted_version(if_match))
+    return Response(status_code=204)
+
+
+@router.post("/networks/prune", response_model=PruneOut, responses=problems(504), summary="Delete unused networks")
+async def prune_networks(request: Request, dry_run: bool = False) -> Response:
+    """Deletes every network without endpoints and answers what they were. No body is needed."""
+    cluster = service(request).cluster
+    doomed = {n.value.id: shown(cluster, n) for n in cluster.networks.list()}
+    pruned = await cluster.networks.prune(caller(request), dry_run)
+    return render.answer({"deleted": [doomed.get(n.value.id) or shown(cluster, n) for n in pruned], "dry_run": dry_run})
+
+
+def reused(error: IdTaken) -> IdempotencyKeyReused:
+    return IdempotencyKeyReused.field(
+        "/header/Idempotency-Key",
+        f"the Idempotency-Key was used for another request: {error.detail}",
+        "use a new key for a new request",
+    )
+
+
+def _exists(cluster: Cluster, network_id: str) -> bool:
+    try:
+        return cluster.networks.get(network_id).value.id == network_id
+    except NotFound:
+        return False

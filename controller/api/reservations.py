@@ -1,0 +1,73 @@
+"""/v1/networks/{network}/reservations: addresses that are never handed out."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from controller.api import render
+from controller.api.answers import Page, ReservationOut
+from controller.api.bodies import JsonBody
+from controller.api.models import ReservationIn
+from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.routing import (
+    WITH_BODY,
+    CursorText,
+    Limit,
+    caller,
+    created,
+    problems,
+    resource_router,
+    service,
+)
+
+router = resource_router("reservations")
+BODY: JsonBody[ReservationIn] = JsonBody(ReservationIn, "ReservationIn")
+
+
+@router.post(
+    "/networks/{network}/reservations",
+    status_code=201,
+    response_model=ReservationOut,
+    responses=problems(
+        404, *WITH_BODY, also={200: {"description": "It was there already, just so.", "model": ReservationOut}}
+    ),
+    openapi_extra=BODY.documented(printer={"name": "printer", "address": "10.1.0.9"}),
+    summary="Reserve an address",
+)
+async def create_reservation(request: Request, network: str) -> Response:
+    """The name is the identity within the network: the same reservation again is the same reservation."""
+    cluster = service(request).cluster
+    asked = await BODY.read(request)
+    before = {held.version for held in cluster.reservations.list(network)}
+    made = await cluster.reservations.create(network, asked.request(), caller(request))
+    location = f"/v1/networks/{made.network}/reservations/{made.name}"
+    return created(render.reservation(made), location, is_new=made.version not in before)
+
+
+@router.get(
+    "/networks/{network}/reservations",
+    response_model=Page[ReservationOut],
+    responses=problems(404),
+    summary="List a network's reservations",
+)
+async def list_reservations(
+    request: Request, network: str, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None
+) -> Response:
+    """In the order of their names; those of the network's specification among them."""
+    cluster = service(request).cluster
+    asked = PageAsked.parse(limit, cursor, {})
+    found = cluster.reservations.list(network)
+    return render.answer(page(found, lambda r: (r.name, str(r.address)), asked, cluster.revision, render.reservation))
+
+
+@router.delete(
+    "/networks/{network}/reservations/{reservation}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 504),
+    summary="Release a reservation",
+)
+async def delete_reservation(request: Request, network: str, reservation: str) -> Response:
+    """By name or address."""
+    await service(request).cluster.reservations.delete(network, reservation, caller(request))
+    return Response(status_code=204)

@@ -1,0 +1,133 @@
+"""What all resources share: routers with the documented errors, and the small helpers of a handler.
+
+Handlers take the request, ask the cluster, and answer bytes. They decide nothing: a rule that is found here is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.routing import APIRoute
+
+from controller.api.middleware import CALLER
+from controller.api.paging import DEFAULT_LIMIT, MAX_LIMIT
+from controller.api.render import answer
+from controller.api.service import Service
+from controller.requests import Caller
+
+PROBLEM_SCHEMA = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+DESCRIPTIONS = {
+    400: "The request cannot be read.",
+    404: "There is no such thing.",
+    405: "The method is not possible here.",
+    409: "It conflicts with what is there; `code` says how.",
+    410: "The position is older than what is kept: start again from a list.",
+    412: "It changed since you looked; `ETag` has the current version.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "The request is not valid; `errors` names the fields.",
+    500: "A bug in the controller.",
+    503: "The store does not answer. Safe to repeat.",
+    504: "The outcome is not known. Repeat with the same id or Idempotency-Key.",
+}
+ALWAYS = (400, 422, 500, 503)
+WITH_BODY = (409, 413, 415, 504)
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most.")]
+CursorText = Annotated[
+    str | None, Query(max_length=1024, description="`next_cursor` of the page before. Opaque; keep the filters.")
+]
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", pattern=r'^(\*|"[0-9]{1,19}")$', description="Only if it still has this ETag."),
+]
+IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", max_length=1024, description="304 if it still has this ETag.")
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,255}$",
+        description="The same key and body again answers with the same object instead of making a second one. "
+        "Must be unique, such as a UUID.",
+    ),
+]
+Name = Annotated[str, Query(max_length=128)]
+NO_LIMIT = DEFAULT_LIMIT
+
+
+def problems(*statuses: int, also: Mapping[int, Mapping[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a path operation that can end so, and as `also` says; what any can is always there."""
+    refused: dict[int | str, dict[str, Any]] = {
+        status: {"description": DESCRIPTIONS[status], "content": PROBLEM_SCHEMA}
+        for status in sorted({*statuses, *ALWAYS})
+    }
+    return {**refused, **{status: dict(told) for status, told in (also or {}).items()}}
+
+
+def function_name(route: APIRoute) -> str:
+    return route.name
+
+
+def resource_router(tag: str) -> APIRouter:
+    return APIRouter(prefix="/v1", tags=[tag], generate_unique_id_function=function_name, redirect_slashes=False)
+
+
+def operations_router() -> APIRouter:
+    """For what operators and their tools ask; not under /v1, where these paths are customary."""
+    return APIRouter(tags=["operations"], generate_unique_id_function=function_name, redirect_slashes=False)
+
+
+def service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def caller(request: Request) -> Caller:
+    found: Caller = request.scope[CALLER]
+    return found
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def wanted_version(if_match: str | None) -> int | None:
+    return None if if_match is None or if_match == "*" else int(if_match.strip('"'))
+
+
+def entity(body: Mapping[str, Any], if_none_match: str | None = None) -> Response:
+    """One object with its ETag; 304 without a body if the client has this version already."""
+    tag = etag(body["version"])
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if if_none_match is not None and tag in _tags(if_none_match):
+        return Response(status_code=304, headers=headers)
+    return answer(dict(body), headers=headers)
+
+
+def created(body: Mapping[str, Any], location: str, *, is_new: bool) -> Response:
+    headers = {"ETag": etag(body["version"]), "Location": location}
+    return answer(dict(body), 201 if is_new else 200, headers)
+
+
+def _tags(if_none_match: str) -> list[str]:
+    """`W/"1"` is as good as `"1"` here: the comparison of If-None-Match is the weak one (RFC 9110 13.1.2)."""
+    return [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+
+
+def derived_id(kind: str, scope: str, key: str, digits: int) -> str:
+    """The id that an Idempotency-Key stands for: the object itself is the memory of the key, in any replica."""
+    return hashlib.sha256(f"{kind}\0{scope}\0{key}".encode()).hexdigest()[:digits]
+
+
+def has_labels(labels: Mapping[str, str], wanted: Sequence[str]) -> bool:
+    """`key` asks for the label, `key=value` for its value too."""
+    for one in wanted:
+        key, equals, value = one.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True

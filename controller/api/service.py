@@ -1,0 +1,83 @@
+"""What the handlers of one controller share: the cluster, the store's pulse, the metrics, and the word to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from backends.store import Store, StoreError
+from controller.api.measure import HttpMetrics
+from controller.cluster import Cluster
+from kvnet import keys
+from kvnet.errors import StoreUnavailable
+
+PULSE_TIMEOUT_S = 2.0
+PULSE_KEPT_S = 1.0
+STALE_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass
+class Service:
+    """`stopping` is set when the server begins to stop: whoever streams must end at once."""
+
+    store: Store
+    registry: CollectorRegistry
+    metrics: HttpMetrics
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    opened: Cluster | None = None
+    _pulse: Check | None = None
+    _felt_at: float = 0.0
+    _feeling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def cluster(self) -> Cluster:
+        if self.opened is None:
+            raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
+        return self.opened
+
+    async def checks(self) -> list[Check]:
+        """What must hold before traffic may come. Asks the store at most once a second, however often it is called."""
+        if self.opened is None:
+            return [Check("mirrors", False, "the controller is starting")]
+        if self.stopping.is_set():
+            return [Check("running", False, "the controller is stopping")]
+        return [await self._store_check(), self._mirror_check(self.opened)]
+
+    def _mirror_check(self, cluster: Cluster) -> Check:
+        stale_since = cluster.status().stale_since
+        behind = 0.0 if stale_since is None else self.now() - stale_since
+        detail = "in step" if stale_since is None else f"cut off from the store for {behind:.0f} s"
+        return Check("mirrors", behind < STALE_AFTER_S, detail)
+
+    async def _store_check(self) -> Check:
+        async with self._feeling:
+            if self._pulse is None or self.clock() - self._felt_at >= PULSE_KEPT_S:
+                self._pulse = await self._feel()
+                self._felt_at = self.clock()
+            return self._pulse
+
+    async def _feel(self) -> Check:
+        started_at = self.clock()
+        try:
+            async with asyncio.timeout(PULSE_TIMEOUT_S):
+                found = await self.store.get(keys.CLUSTER)
+        except TimeoutError:
+            return Check("store", False, f"no answer within {PULSE_TIMEOUT_S:.0f} s")
+        except StoreError as error:
+            return Check("store", False, str(error) or type(error).__name__)
+        if found is None:
+            return Check("store", False, "the store is empty: meta/cluster is gone")
+        return Check("store", True, f"answered in {(self.clock() - started_at) * 1000:.1f} ms")

@@ -1,0 +1,323 @@
+"""Runs a controller: checks everything that can be wrong first, serves, and stops within a second.
+
+Order of life: sockets are bound, the store is opened, the cluster comes into step, then requests are answered. On the
+way down streams are told to end before connections are, because uvicorn waits for open ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from backends.open import open_store
+from backends.store import Store, StoreError
+from controller.api import problems
+from controller.api.measure import MeasuredStore, new_registry
+from controller.api.service import Service
+from controller.app import create_app
+from controller.cluster import Cluster
+from controller.settings import Settings
+from kvnet.errors import Invalid, KvnetError, MissingCapability, PortInUse, StoreBroken
+
+DEFAULT_LISTEN = "127.0.0.1:7480"
+DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
+BACKLOG = 2048
+SOCKET_MODE = 0o600
+PROBE_S = 0.5
+
+log = logging.getLogger("kvnet.server")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """`listen`: HOST:PORT, [IPv6]:PORT, or a port alone; port 0 takes a free one. "" listens on no TCP port.
+
+    `listen_unix`: a socket file too, for those on this machine who may open it (mode 0600).
+    """
+
+    store: str = DEFAULT_STORE
+    listen: str = DEFAULT_LISTEN
+    listen_unix: Path | None = None
+    cluster: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the controller can be reached: `url` for TCP ("" if there is none), and the socket file."""
+
+    url: str
+    unix: Path | None
+
+
+def run(settings: ServerSettings, ready: Callable[[Listening], None] | None = None) -> None:
+    """`serve` on a fast event loop, until SIGINT or SIGTERM."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, ready=ready))
+
+
+async def serve(
+    settings: ServerSettings,
+    *,
+    ready: Callable[[Listening], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until `stop` is set, SIGINT or SIGTERM comes; calls `ready` when requests are answered.
+
+    Raises:
+        PortInUse, MissingCapability, Invalid: the listen address; nothing was started.
+        StoreBroken, StoreUnavailable, NotSupported: the store; nothing is listening any more.
+    """
+    stop = stop or asyncio.Event()
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(sock) for sock in _bind(settings)]
+        if settings.listen_unix is not None:
+            held.callback(settings.listen_unix.unlink, missing_ok=True)
+        registry = new_registry()
+        async with await _open(settings.store) as opened:
+            store = MeasuredStore(opened, registry)
+            async with Cluster.open(store, _named(settings)) as cluster:
+                app = create_app(cluster, store, registry=registry)
+                service: Service = app.state.service
+                service.opened = cluster
+                server = _Server(_config(app), service)
+                listening = _listening(settings, sockets)
+                with _signals(stop):
+                    await _until_stopped(server, sockets, stop, lambda: _started(listening, ready))
+
+
+def _named(settings: ServerSettings) -> Settings:
+    kind = settings.cluster.store_kind or settings.store.partition(":")[0]
+    return replace(settings.cluster, store_kind=kind)
+
+
+def _config(app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
+        backlog=BACKLOG,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Tells the streams to end before it waits for their connections, and leaves signals to us."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self.is_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.stopping.set()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _until_stopped(
+    server: _Server, sockets: Sequence[socket.socket], stop: asyncio.Event, started: Callable[[], None]
+) -> None:
+    async def stopper() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    async def announcer() -> None:
+        await server.is_started.wait()
+        started()
+
+    async with asyncio.TaskGroup() as tasks:
+        helpers = [tasks.create_task(stopper()), tasks.create_task(announcer())]
+        try:
+            await server.serve(list(sockets))
+        finally:
+            for helper in helpers:
+                helper.cancel()
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`, where that is possible (the main thread)."""
+    loop = asyncio.get_running_loop()
+    caught: list[signal.Signals] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+            caught.append(number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)
+
+
+async def _open(url: str) -> Store:
+    try:
+        return await open_store(url)
+    except StoreError as error:
+        raise _store_error(url, error) from error
+    except OSError as error:
+        raise StoreBroken(
+            f"the store {url} cannot be opened: {error.strerror or error}",
+            fix="name one that this user may write, with --store sqlite:///some/dir/kvnet.db",
+        ) from error
+
+
+def _store_error(url: str, error: StoreError) -> KvnetError:
+    told = problems.from_store(error)
+    return type(told)(f"the store {url} cannot be opened: {error}", fix=told.fix)
+
+
+def _listening(settings: ServerSettings, sockets: Sequence[socket.socket]) -> Listening:
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX:
+            host, port = sock.getsockname()[:2]
+            return Listening(
+                f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", settings.listen_unix
+            )
+    return Listening("", settings.listen_unix)
+
+
+def _started(listening: Listening, ready: Callable[[Listening], None] | None) -> None:
+    host = listening.url.removeprefix("http://").rpartition(":")[0].strip("[]")
+    if host and not ipaddress.ip_address(host).is_loopback:
+        log.warning(
+            "listening on %s without authentication: whoever reaches this address can change every network",
+            listening.url,
+        )
+    if ready is not None:
+        ready(listening)
+
+
+def _bind(settings: ServerSettings) -> list[socket.socket]:
+    if not settings.listen and settings.listen_unix is None:
+        raise Invalid("there is no address to listen on", fix=f"--listen {DEFAULT_LISTEN} or --listen-unix PATH")
+    sockets: list[socket.socket] = []
+    try:
+        if settings.listen:
+            sockets.append(bind_tcp(settings.listen))
+        if settings.listen_unix is not None:
+            sockets.append(bind_unix(settings.listen_unix))
+    except KvnetError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def bind_tcp(listen: str) -> socket.socket:
+    """A listening socket on HOST:PORT."""
+    host, port = parse_listen(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise Invalid(
+            f"{host!r} is not an address of this machine: {error.strerror}", fix="--listen HOST:PORT"
+        ) from error
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(f"{host}:{port}", error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """Raises: Invalid if it is not HOST:PORT, [IPv6]:PORT or PORT."""
+    host, colon, port = listen.rpartition(":")
+    bare = host.strip("[]") if host.startswith("[") and host.endswith("]") else host
+    wrong = (":" in bare and bare == host) or (colon and not bare)
+    if wrong or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise Invalid(f"{listen!r} is not an address to listen on", fix="like 127.0.0.1:7480, [::1]:7480 or 7480")
+    return bare or "127.0.0.1", int(port)
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A listening socket file, for its owner only. A dead one in the way is replaced, a living one is not."""
+    if len(os.fsencode(path)) > 107:
+        raise Invalid(f"{str(path)!r} is too long for a socket file", fix="at most 107 bytes")
+    _clear(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The mode must be right from the first moment on, not after a chmod.
+    mask = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        sock.bind(str(path))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(str(path), error) from error
+    finally:
+        os.umask(mask)
+    sock.setblocking(False)
+    return sock
+
+
+def _clear(path: Path) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise PortInUse(f"{path} is there and is not a socket", fix="name another path with --listen-unix")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _bind_error(str(path), error) from error
+        else:
+            raise PortInUse(
+                f"another process answers on {path}", fix="stop it, or name another path with --listen-unix"
+            )
+
+
+def _bind_error(where: str, error: OSError) -> KvnetError:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return PortInUse(
+                f"{where} is in use by another process",
+                fix="stop it (perhaps a controller that runs already), or choose another with --listen HOST:PORT",
+            )
+        case errno.EACCES | errno.EPERM:
+            return MissingCapability(
+                f"this user may not listen on {where}", fix="choose a port above 1023 or a path that it may write"
+            )
+        case errno.EADDRNOTAVAIL:
+            return Invalid(f"{where} is not an address of this machine", fix="'ip address' shows those that are")
+        case errno.ENOENT | errno.ENOTDIR:
+            return Invalid(f"the directory of {where} does not exist", fix="make it first")
+        case _:
+            return Invalid(f"cannot listen on {where}: {error.strerror}", fix="choose another address")
