@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Invalid(KvnetError):
     title = "The request is not valid"
 
     @classmethod
-    def field(cls, pointer: str, detail: str, fix: str = "") -> Invalid:
+    def field(cls, pointer: str, detail: str, fix: str = "") -> Self:
         return cls(detail, fix=fix, errors=(FieldError(pointer, detail),))
 
 
