@@ -19,7 +19,9 @@ from tests.unit.datapath.clusters import (
     World,
     assert_same,
     endpoint,
+    host,
     namespace_of,
+    network,
     worlds,
 )
 from tests.unit.datapath.damage import Damage, damages, inflict
@@ -144,10 +146,11 @@ def test_a_new_mac_reaches_those_who_knew_the_old_one(world: World, data: st.Dat
 
 
 def _add(world: World, data: st.DataObject) -> None:
-    network = world.networks[data.draw(st.sampled_from(sorted(world.networks)))]
+    place = world.networks[data.draw(st.sampled_from(sorted(world.networks)))]
     number = data.draw(st.integers(0, ADDRESSES_PER_NETWORK - 1))
-    record = endpoint(network, number, data.draw(st.sampled_from(sorted(world.hosts))))
-    if record.id not in world.endpoints[network.id]:
+    record = endpoint(place, number, data.draw(st.sampled_from(sorted(world.hosts))))
+    taken = {address for other in world.endpoints[place.id].values() for address in other.addresses}
+    if taken.isdisjoint(record.addresses):
         world.add(record)
 
 
@@ -156,9 +159,9 @@ def _change(world: World, event: str, record: Endpoint, to: str) -> None:
         world.remove(record)
     elif event == "move":
         world.move(record, to)
-    else:  # the same workload, with another MAC
+    else:  # another workload gets its address
         world.remove(record)
-        world.add(replace(record, mac="02:99:" + record.mac[6:], id=record.id))
+        world.add(replace(record, mac=f"02:{len(record.id):02x}:" + record.mac[6:], id=record.id + "x"))
 
 
 def assert_connected(world: World, *, age: bool = True, link_locals: bool = True) -> None:
@@ -182,8 +185,6 @@ def assert_connected(world: World, *, age: bool = True, link_locals: bool = True
 
 def test_an_announcement_is_made_for_a_changed_mac_only() -> None:
     world = World()
-    from tests.unit.datapath.clusters import host, network
-
     world.add_host(host(0))
     world.add_host(host(1))
     world.add_network(network(1))
