@@ -16,8 +16,8 @@ import click
 def demo(hosts: int, store: str | None, once: bool, as_json: bool) -> None:
     """Build a small cluster on this machine and show workloads on different hosts talking.
 
-    Hosts are network namespaces; controller, workers, store and kernel are the real ones. Needs no root where the kernel
-    allows unprivileged user namespaces, never touches this machine's own network, and leaves nothing behind.
+    Hosts are network namespaces; controller, workers, store and kernel are the real ones. Needs no root where the
+    kernel allows unprivileged user namespaces, never touches this machine's own network, and leaves nothing behind.
     """
     from lab.demo import run
 

@@ -53,7 +53,9 @@ async def build(kernel: Kernel, ports: Sequence[Port]) -> None:
     operations += (CreateLink(Veth(p.cable, p.mtu, BRIDGE), _host_side(p)) for p in ports)
     failures = await kernel.apply(operations)
     if failures:
-        raise KernelRefused(f"the lab's fabric: {failures[0].reason}", context={"operation": str(failures[0].operation)})
+        raise KernelRefused(
+            f"the lab's fabric: {failures[0].reason}", context={"operation": str(failures[0].operation)}
+        )
 
 
 def _host_side(port: Port) -> ContainerSide:

@@ -18,6 +18,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from worker.kernel.linux import LinuxKernel
+
 from kvnet.client import Client
 from kvnet.errors import KvnetError, Unfit
 from kvnet.local import WorkerClient
@@ -25,7 +27,6 @@ from kvnet.wire import Endpoint
 from lab import fabric, namespaces, processes
 from lab.ping import Answer, ping
 from lab.processes import KVNET, Process
-from worker.kernel.linux import LinuxKernel
 
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01

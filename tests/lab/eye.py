@@ -39,7 +39,11 @@ def look(netns: Path) -> Seen:
         return Seen(
             {name: index for index, name in ours.items()},
             {(ours[a["index"]], _attribute(a, "IFA_ADDRESS")) for a in ip.get_addr() if a["index"] in ours},
-            {(ours[oif], _destination(r)) for r in ip.get_routes(table=254) if (oif := _attribute(r, "RTA_OIF")) in ours},
+            {
+                (ours[oif], _destination(r))
+                for r in ip.get_routes(table=254)
+                if (oif := _attribute(r, "RTA_OIF")) in ours
+            },
             {
                 (ours[n["ifindex"]], _attribute(n, "NDA_DST"), _attribute(n, "NDA_LLADDR"))
                 for family in (2, 10)

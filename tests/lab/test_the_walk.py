@@ -5,7 +5,7 @@ Real controller, real workers, real kernel; what is claimed about a kernel is re
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
