@@ -1,1 +1,1 @@
-"""The `kvnet` command."""
+"""The `kvnet` command: one module per noun, loaded when it is asked for."""

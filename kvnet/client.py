@@ -182,7 +182,7 @@ class Client:
     async def create_reservation(self, network: str, name: str, address: str = "") -> Reservation:
         body = {"name": name} | ({"address": address} if address else {})
         path = f"/v1/networks/{_part(network)}/reservations"
-        return cast(Reservation, await self._request("POST", path, body=body))
+        return cast(Reservation, await self._request("POST", path, body=body, repeatable=True))
 
     async def delete_reservation(self, network: str, reservation: str) -> None:
         """`reservation` is its name or its address."""
@@ -224,9 +224,9 @@ class Client:
         failures = 0
         while True:
             try:
-                async for event in self._stream(since, kind, network):
+                async for event, position in self._stream(since, kind, network):
                     failures = 0
-                    since = event.revision
+                    since = position
                     yield event
                     if event.type == "bookmark" and not follow:
                         return
@@ -242,7 +242,8 @@ class Client:
                     )
             await self._sleep(self._delay_s(failures))
 
-    async def _stream(self, since: int | None, kind: str, network: str) -> AsyncIterator[Event]:
+    async def _stream(self, since: int | None, kind: str, network: str) -> AsyncIterator[tuple[Event, int | None]]:
+        """Events, each with the position to resume from: several may share a revision, and only the last has its id."""
         query = _given({"since": since, "kind": kind, "network": network})
         headers = {"Accept": "text/event-stream"}
         timeout = httpx2.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
@@ -254,8 +255,8 @@ class Client:
                 data = _event_data(message)
                 if message.event == "gone":
                     raise from_problem({"code": Gone.code, **data}, status=Gone.status)
-                if message.id.isdecimal():
-                    yield Event(message.event, int(message.id), data)
+                since = int(message.id) if message.id.isdecimal() else since
+                yield Event(message.event, data.get("revision") or since or 0, data), since
 
     # how it is done
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NotRequired, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -68,11 +68,10 @@ class PoolBody(TypedDict, total=False):
 
 
 class Condition(TypedDict):
+    host: str
     code: str
     detail: str
     since: str
-    host: NotRequired[str]
-    network: NotRequired[str]
 
 
 class Subnet(TypedDict):
@@ -134,12 +133,14 @@ class Host(TypedDict):
     name: str
     underlay: str
     mtu: int
+    abilities: list[str]
     alive: bool
     last_seen: str | None
     endpoints: int
     networks: list[str]
     kernel: str
-    version: str
+    kvnet_version: str
+    version: int
     conditions: list[Condition]
     lag_revisions: int
 
@@ -151,12 +152,19 @@ class Pool(TypedDict):
     reserved: list[str]
     subnets_used: int
     subnets_total: int
+    largest_free: str | None
     version: int
 
 
 class Reservation(TypedDict):
+    """`fixed`: part of the network's specification; it lives and dies with it."""
+
+    network: str
     name: str
     address: str
+    since: str
+    fixed: bool
+    version: int
 
 
 class Finding(TypedDict):
@@ -169,8 +177,8 @@ class Finding(TypedDict):
 class CheckReport(TypedDict):
     ok: bool
     findings: list[Finding]
+    repaired: list[Finding]
     revision: int
-    repaired: NotRequired[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,7 @@ class Page(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the stream. `type` is "change" or "bookmark"; resume after `revision`."""
+    """One event of the stream. `type` is "change" or "bookmark"; several changes may share a revision."""
 
     type: str
     revision: int

@@ -1,0 +1,62 @@
+"""`kvnet events`: who changed what, and when; one line each, as they come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.safe import safe
+from cli.session import connected, current, setting
+
+if TYPE_CHECKING:
+    from kvnet.client import Client
+
+
+@click.command()
+@click.option("--since", type=click.IntRange(min=0), metavar="REV", help="Only what came after this revision.")
+@click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C; without --since only what happens from now on.")
+@click.option("--kind", default="", help="Only these: network, endpoint, network.created ...")
+@click.option("--network", default="", metavar="NETWORK", help="Only what concerns this network.")
+@setting(
+    "-o",
+    "--output",
+    member="output",
+    type=click.Choice(["table", "json"]),
+    help="json: one object a line, with before and after.",
+)
+@connected
+async def events(client: Client, /, *, since: int | None, watch: bool, kind: str, network: str) -> None:
+    """What was changed, by whom: time, revision, kind, object, actor.
+
+    Take up where it ended with --since and the last revision. Exit code 1 if that is older than what is kept.
+    """
+    start = since if since is not None or watch else 0
+    as_json = current().output == "json"
+    async for event in client.events(since=start, kind=kind, network=network, follow=watch):
+        if event.type == "change":
+            click.echo(json.dumps(event.data) if as_json else line(event.data))
+
+
+def line(data: Mapping[str, Any]) -> str:
+    """One event for a reader. Local time, to the millisecond."""
+    at = datetime.fromisoformat(data["at"]).astimezone()
+    cells = (
+        f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}",
+        f"{data['revision']:>7}",
+        f"{safe(data['kind']):<20}",
+        f"{safe(subject(data)):<32}",
+        safe(data["actor"]),
+    )
+    return "  ".join(cells).rstrip()
+
+
+def subject(data: Mapping[str, Any]) -> str:
+    """What it is about: the object's name (and host) as it is now, or was; else its key."""
+    known = data.get("after") or data.get("before")
+    if not isinstance(known, Mapping) or not known.get("name"):
+        return str(data.get("key", ""))
+    return f"{known['name']} on {known['host']}" if known.get("host") else str(known["name"])

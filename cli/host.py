@@ -1,0 +1,100 @@
+"""`kvnet host`: the machines of the cluster, whether they live, and how far behind they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import output
+from cli.failures import Failures
+from cli.lazy import LazyGroup
+from cli.output import Column, Listing, ListOptions
+from cli.safe import safe
+from cli.session import connected, current, output_option
+from cli.words import few
+from kvnet.errors import KvnetError
+from kvnet.wire import Host
+
+if TYPE_CHECKING:
+    from kvnet.client import Client
+
+HOSTS: Listing[Host] = Listing(
+    columns=(
+        Column("NAME", lambda h: h["name"]),
+        Column("UNDERLAY", lambda h: h["underlay"]),
+        Column("STATE", lambda h: "alive" if h["alive"] else "missing"),
+        Column("LAST SEEN", lambda h: h["last_seen"] or "", is_age=True),
+        Column("ENDPOINTS", lambda h: str(h["endpoints"]), key=lambda h: h["endpoints"], right=True),
+        Column("NETWORKS", lambda h: few(h["networks"]), key=lambda h: len(h["networks"])),
+        Column("BEHIND", lambda h: str(h["lag_revisions"] or ""), key=lambda h: h["lag_revisions"], if_any=True),
+        Column("PROBLEMS", lambda h: few([c["code"] for c in h["conditions"]]), if_any=True),
+        Column("MTU", lambda h: str(h["mtu"]), key=lambda h: h["mtu"], wide=True),
+        Column("KERNEL", lambda h: h["kernel"], wide=True),
+        Column("KVNET", lambda h: h["kvnet_version"], wide=True),
+        Column("VERSION", lambda h: str(h["version"]), key=lambda h: h["version"], wide=True),
+    ),
+    name=lambda h: h["name"],
+    identity=lambda h: h["name"],
+    filters={
+        "name": output.containing(lambda h: h["name"]),
+        "network": output.one_of(lambda h: h["networks"]),
+        "state": output.one_of(lambda h: ["alive" if h["alive"] else "missing"]),
+    },
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    table={
+        "ls": ("cli.host:ls", "List hosts."),
+        "inspect": ("cli.host:inspect", "Everything about hosts, as JSON."),
+        "rm": ("cli.host:rm", "Remove hosts that are gone for good."),
+    },
+)
+def host() -> None:
+    """List, inspect and remove hosts. A host joins by running `kvnet worker`."""
+
+
+@click.command()
+@output.list_options(HOSTS)
+@connected
+async def ls(client: Client, /, *, options: ListOptions) -> None:
+    """List hosts. BEHIND counts the store revisions that a host has not applied yet."""
+    output.show_list([h async for h in client.hosts()], HOSTS, options)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="HOST...")
+@output_option
+@connected
+async def inspect(client: Client, names: Sequence[str], /) -> None:
+    """Everything about hosts: a JSON array."""
+    session = current()
+    session.output = "yaml" if session.output == "yaml" else "json"
+    failures, found = Failures(session), []
+    for name in names:
+        try:
+            found.append(await client.get_host(name))
+        except KvnetError as error:
+            failures.add(error)
+    output.show_data(found, session.output)
+    failures.exit_if_any()
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="HOST...")
+@click.option("--force", is_flag=True, help="Release its endpoints too. Be sure that the host is gone for good.")
+@connected
+async def rm(client: Client, names: Sequence[str], /, *, force: bool) -> None:
+    """Remove hosts. Refused while a host lives or carries endpoints, unless forced."""
+    failures = Failures(current())
+    for name in names:
+        try:
+            await client.delete_host(name, force=force)
+        except KvnetError as error:
+            failures.add(error)
+        else:
+            click.echo(safe(name))
+    failures.exit_if_any()
