@@ -281,10 +281,18 @@ def main(arguments: str) -> int:
     try:
         settle()
         return asyncio.run(inside(Options(**plain)))
-    except* KvnetError as group:
-        error = _first(group)
-        print(f"Error: {error.detail}" + (f"\nFix: {error.fix}" if error.fix else ""), file=sys.stderr)
-        return 1
+    except KvnetError as error:
+        return _refuse(error)
+    except BaseExceptionGroup as group:
+        matched, rest = group.split(KvnetError)
+        if matched is None or rest is not None:
+            raise
+        return _refuse(_first(matched))
+
+
+def _refuse(error: KvnetError) -> int:
+    print(f"Error: {error.detail}" + (f"\nFix: {error.fix}" if error.fix else ""), file=sys.stderr)
+    return 1
 
 
 def _first(group: BaseExceptionGroup[KvnetError]) -> KvnetError:

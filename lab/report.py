@@ -74,8 +74,8 @@ class Report:
                 [(p.source, p.to, p.address, f"{p.rtt_ms} ms" if p.ok else "NO ANSWER") for p in self.pings],
             ),
             "\n".join(self.greetings),
-            f"{answered} of {len(self.pings)} pings answered, each at its first packet; "
-            f"the first {self.seconds_to_first_ping:.2f} s after the start.",
+            f"{answered} of {len(self.pings)} pings answered at the first packet, the first one after "
+            + f"{self.seconds_to_first_ping:.2f} s.",
         ]
         return "\n\n".join(part for part in parts if part)
 
