@@ -23,17 +23,24 @@ class Subscription:
         self.prefix = prefix
         self.floor = floor
         self._feed = feed
-        self._pending: dict[str, Change] = {}
+        self._pending: dict[str, tuple[Revision, Change]] = {}
         self._error: StoreError | None = None
         self._wake = asyncio.Event()
 
-    def offer(self, change: Change) -> None:
+    def offer(self, revision: Revision, change: Change) -> None:
+        if revision <= self.floor:
+            return
         pending = self._pending
         pending.pop(change.key, None)  # re-inserted last: a batch is in the order of revisions
-        pending[change.key] = change
+        pending[change.key] = (revision, change)
         if len(pending) > MAX_BACKLOG:
             self.fail(Compacted(f"a watch of {self.prefix!r} fell {MAX_BACKLOG} changes behind"))
         self._wake.set()
+
+    def start_after(self, revision: Revision) -> None:
+        """Everything until `revision` was told in another way: what waits from before would be a step back."""
+        self.floor = revision
+        self._pending = {key: dated for key, dated in self._pending.items() if dated[0] > revision}
 
     def fail(self, error: StoreError) -> None:
         self._pending.clear()
@@ -57,7 +64,7 @@ class Subscription:
         if self._error is not None:
             raise self._error
         self._wake.clear()
-        changes, self._pending = tuple(self._pending.values()), {}
+        changes, self._pending = tuple([change for _, change in self._pending.values()]), {}
         return Batch(changes, max(self._feed.position, self.floor))
 
 
@@ -97,8 +104,8 @@ class Feed:
             end = 0
             while True:
                 for subscription in by_directory.get(key[:end], ()):
-                    if revision > subscription.floor and key.startswith(subscription.prefix):
-                        subscription.offer(change)
+                    if key.startswith(subscription.prefix):
+                        subscription.offer(revision, change)
                 end = key.find("/", end) + 1
                 if not end:
                     break

@@ -1,16 +1,18 @@
-"""The holder's side of a session, for every adapter whose store wants to be refreshed: it refreshes and tells the time.
+"""Sessions of stores that want to be refreshed.
 
-Believes its own clock first: when no refresh got through for a TTL, counted from the start of the last one that did,
-the session is lost, whatever the store may say later. Never decides that somebody else's session is over.
+`HeldSession` is the holder's side. It believes its own clock first: when no refresh got through for a TTL, counted from
+the start of the last one that did, the session is lost, whatever the store may say later. `LeaseWatch` is the other
+side where the store is a plain file: it finds sessions whose holders are silent. Neither trusts a wall clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
-from backends.store import MIN_TTL_S, SessionLost, StoreError
+from backends.store import MIN_TTL_S, Entry, Revision, SessionLost, StoreError
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -62,6 +64,10 @@ class HeldSession:
         return self._id
 
     @property
+    def is_over(self) -> bool:
+        return self._over or self._lost.is_set()
+
+    @property
     def is_lost(self) -> bool:
         return not self._over and (self._lost.is_set() or self._clock() >= self._good_until)
 
@@ -110,3 +116,33 @@ class HeldSession:
                 self._lost.set()
             else:
                 await self._sleep(left_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    version: Revision
+    since: float
+
+
+class LeaseWatch:
+    """Finds leases that were not refreshed for their TTL *while this process was looking*.
+
+    A lease is an entry that each refresh rewrites; its value is the TTL. So neither a jump of the clock nor a downtime
+    of the whole site expires anybody: every holder has a full TTL from the moment somebody looks again.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def expired(self, leases: Iterable[Entry], now: float) -> list[Entry]:
+        before = self._seen
+        self._seen = {}
+        expired = []
+        for lease in leases:
+            seen = before.get(lease.key)
+            if seen is None or seen.version != lease.version:
+                seen = _Seen(lease.version, now)
+            elif now - seen.since >= float(lease.value):
+                expired.append(lease)
+            self._seen[lease.key] = seen
+        return expired
