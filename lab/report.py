@@ -60,6 +60,7 @@ class Report:
         answered = sum(p.ok for p in self.pings)
         network = self.network
         subnets = " and ".join(s["cidr"] for s in network["subnets"])
+        closing = f"{answered} of {len(self.pings)} pings answered at the first packet"
         parts = [
             f"Network {network['name']} ({network['driver']}, VNI {network['vni']}): {subnets}",
             table(
@@ -74,8 +75,7 @@ class Report:
                 [(p.source, p.to, p.address, f"{p.rtt_ms} ms" if p.ok else "NO ANSWER") for p in self.pings],
             ),
             "\n".join(self.greetings),
-            f"{answered} of {len(self.pings)} pings answered at the first packet, the first one after "
-            + f"{self.seconds_to_first_ping:.2f} s.",
+            f"{closing}, the first one {self.seconds_to_first_ping:.2f} s after the start.",
         ]
         return "\n\n".join(part for part in parts if part)
 
