@@ -1,0 +1,106 @@
+"""What the worker needs from outside, as small contracts: the controller, the host it runs on, and time.
+
+The real ones are `kvnet.client.Client`, `worker.surroundings` and the clock; tests bring their own. Nothing here acts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kvnet.model import UsedRange
+from kvnet.wire import Endpoint, EndpointBody
+
+
+class Controller(Protocol):
+    """Raises the `KvnetError` of the problem; `ControllerUnreachable`, `OutcomeUnknown` where there was no answer."""
+
+    async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint: ...
+
+    async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace as it was found: `identity` tells it from another one under the same path."""
+
+    path: str
+    identity: str
+    interfaces: frozenset[str] = frozenset()
+
+
+class Namespaces(Protocol):
+    """Where workloads live."""
+
+    async def look(self, namespace: str) -> Namespace:
+        """The namespace by path or `ip netns` name, with the names of its interfaces.
+
+        Raises:
+            NamespaceNotFound: there is none.
+        """
+        ...
+
+    async def identity(self, path: str) -> str:
+        """Cheap: "" when there is no namespace there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The interface that bears the underlay address."""
+
+    name: str
+    mtu: int
+
+
+class Surroundings(Protocol):
+    """The host: what it uses already, what it runs."""
+
+    async def uplink(self) -> Uplink:
+        """
+        Raises:
+            Unfit: the underlay address is on no interface.
+        """
+        ...
+
+    async def used(self) -> tuple[UsedRange, ...]:
+        """Routes, addresses and resolvers in use, without kvnet's own."""
+        ...
+
+    def kernel(self) -> str: ...
+
+    def boot_id(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """`now` is for records, `monotonic` for durations. `jittered` spreads what many workers do at the same moment."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    rng: random.Random = field(default_factory=random.Random)
+
+    def jittered(self, seconds: float) -> float:
+        return seconds * self.rng.uniform(0.75, 1.0)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Doubling pauses with jitter and a limit."""
+
+    first_s: float
+    longest_s: float
+    failures: int = 0
+
+    def next(self, time: Time) -> float:
+        pause = min(self.longest_s, self.first_s * float(2 ** min(self.failures, 16)))
+        self.failures += 1
+        return time.jittered(pause)
+
+    def reset(self) -> None:
+        self.failures = 0

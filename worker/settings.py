@@ -1,0 +1,94 @@
+"""What an operator may set for a worker, and the bounds of everything that it waits for.
+
+Plain data, checked when constructed: a wrong one is refused before anything on the host is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from backends.store import MIN_TTL_S
+from kvnet.errors import Invalid
+from kvnet.local import DEFAULT_SOCKET
+from kvnet.model import Address, require_name
+
+# A path of a unix socket is at most this long (unix(7)).
+MAX_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every duration is in seconds.
+
+    Attributes:
+        ttl_s: how soon the cluster knows that this host's worker is gone.
+        full_pass_s: the whole kernel is compared with the whole desired state this often (jittered).
+        inventory_s: routes and resolvers in use are looked at this often.
+        report_s: `observed` is written at most this often.
+        attach_s: an attach that takes longer is rolled back.
+        confirm_s: a vanished namespace is looked for again after this.
+        patience_s: after a start, the last known state is restored when the store has not answered by then.
+        snapshot_s: the last known state is saved at most this often.
+        doubt_s: how long an endpoint of uncertain fate is watched for before it is forgotten.
+        retry_s, retry_max_s: first and longest pause before something that failed is tried again.
+    """
+
+    ttl_s: float = 15.0
+    full_pass_s: float = 60.0
+    inventory_s: float = 30.0
+    report_s: float = 1.0
+    attach_s: float = 20.0
+    confirm_s: float = 0.25
+    patience_s: float = 2.0
+    snapshot_s: float = 2.0
+    doubt_s: float = 10.0
+    retry_s: float = 0.2
+    retry_max_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`store`: empty = the gateway of `controller`. `accept_store`: forget which cluster and revision were seen."""
+
+    controller: str
+    host: str
+    underlay: Address
+    state_dir: Path
+    socket: Path = Path(DEFAULT_SOCKET)
+    store: str = ""
+    token: str = ""
+    accept_store: bool = False
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        require_name(self.host, "/host")
+        if self.timing.ttl_s < MIN_TTL_S:
+            raise Invalid.field("/ttl", f"a TTL of {self.timing.ttl_s:g} s", f"at least {MIN_TTL_S:g} s")
+        if len(str(self.socket)) > MAX_SOCKET_PATH:
+            raise Invalid.field(
+                "/socket", f"the path {self.socket} is too long for a socket", f"at most {MAX_SOCKET_PATH} characters"
+            )
+
+    @property
+    def store_url(self) -> str:
+        return self.store or self.controller
+
+    @property
+    def uses_gateway(self) -> bool:
+        return not self.store
+
+
+def parse_underlay(text: str) -> Address:
+    """
+    Raises:
+        Invalid: not an address that peers could send to.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise Invalid.field("/underlay", f"{text!r} is not an IP address", "the address that peers reach") from error
+    if address.is_multicast or address.is_loopback or address.is_unspecified:
+        raise Invalid.field("/underlay", f"{address} cannot be reached by peers", "a unicast address of this host")
+    return address
