@@ -1,0 +1,87 @@
+"""Executes operations in their order, many to a send: neighbours of one kind go together.
+
+A failure does not stop the rest, and what is already so is no failure. Runs in the kernel thread only.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from datapath.objects import (
+    Announce,
+    CreateLink,
+    DeleteLink,
+    Failure,
+    Operation,
+    SetFirewall,
+    SetSysctl,
+    UpdateLink,
+)
+from worker.kernel import entries
+from worker.kernel.announce import Announcer
+from worker.kernel.devices import Devices
+from worker.kernel.firewall import FirewallTables
+from worker.kernel.links import Links
+from worker.kernel.netlink import Netlink
+from worker.kernel.sysctls import write_sysctl
+
+
+class Applier:
+    """What it takes to change the kernel; one per namespace."""
+
+    def __init__(self, rtnetlink: Netlink, firewall: FirewallTables, announcer: Announcer, rng: random.Random) -> None:
+        self._rtnetlink = rtnetlink
+        self._firewall = firewall
+        self._announcer = announcer
+        self._rng = rng
+
+    def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        failures: list[Failure] = []
+        devices = Devices(self._rtnetlink)
+        links = Links(self._rtnetlink, devices, failures, self._rng)
+        for kind, group in groupby(operations, key=_kind):
+            run = list(group)
+            if kind is Operation:
+                failures += entries.execute(self._rtnetlink, devices, run)
+            elif isinstance(kind, tuple):
+                links.create([op for op in run if isinstance(op, CreateLink)])
+            elif kind is UpdateLink:
+                links.update([op for op in run if isinstance(op, UpdateLink)])
+            elif kind is DeleteLink:
+                links.delete([op for op in run if isinstance(op, DeleteLink)])
+            else:
+                failures += [failure for op in run if (failure := self._one(op)) is not None]
+        return failures
+
+    def _one(self, operation: Operation) -> Failure | None:
+        match operation:
+            case SetSysctl(path, value):
+                return tried(operation, lambda: write_sysctl(path, value))
+            case SetFirewall(firewall):
+                return tried(operation, lambda: self._firewall.set(firewall))
+            case Announce(neighbour):
+                return tried(operation, lambda: self._announcer.announce(neighbour))
+            case _:
+                return Failure(operation, errno.EINVAL, f"{type(operation).__name__} is not known here")
+
+
+def tried(operation: Operation, action: Callable[[], None]) -> Failure | None:
+    try:
+        action()
+    except OSError as error:
+        return Failure(operation, error.errno or errno.EIO, error.strerror or str(error))
+    except ValueError as error:
+        return Failure(operation, errno.EINVAL, str(error))
+    return None
+
+
+def _kind(operation: Operation) -> object:
+    """What may go together. Links are made kind by kind, because the later ones need the earlier ones' indexes."""
+    if type(operation) in entries.SAYINGS:
+        return Operation
+    if isinstance(operation, CreateLink):
+        return (CreateLink, type(operation.link))
+    return type(operation)

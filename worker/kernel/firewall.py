@@ -1,0 +1,101 @@
+"""Our nftables tables: brings them to a content, and reads them back.
+
+Written by `nft -f -` in one transaction each time, read without a process. Whether the rules are untouched is known by
+a seal: a fingerprint of what the kernel made of them, kept as the name of an empty chain among them. So a restarted
+worker finds its rules intact, and rules that anybody changed (or another version made) are replaced.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from datapath.objects import Firewall
+from kvnet.errors import Unfit
+from worker.kernel.nftables import NftablesReader, Tables
+from worker.kernel.rules import difference, replacement, sealing, unsealing
+
+NFT_TIMEOUT_S = 15.0
+LONGEST_REASON = 300
+
+
+def find_nft(environment: Mapping[str, str] = os.environ) -> str:
+    """The `nft` program: $KVNET_NFT, else in PATH, else beside the Python interpreter.
+
+    Raises:
+        Unfit: there is none; says how to get it.
+    """
+    told = environment.get("KVNET_NFT")
+    if told:
+        if os.access(told, os.X_OK):
+            return told
+        raise Unfit(f"KVNET_NFT is {told}, which cannot be run", fix="point it to the 'nft' program, or unset it")
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("nft", path=environment.get("PATH", "")) or shutil.which(
+        "nft", path=f"{beside}:/usr/sbin:/sbin"
+    )
+    if found is None:
+        raise Unfit(
+            "the program 'nft' is missing",
+            fix="install the package nftables, or set KVNET_NFT to where the program is",
+        )
+    return found
+
+
+class FirewallTables:
+    """Belongs to the kernel thread: `nft` works in the namespace of the thread that starts it."""
+
+    def __init__(self, nft: str, reader: NftablesReader) -> None:
+        self._nft = nft
+        self._reader = reader
+        self._seal = ""  # of the rules as this kernel and this `nft` make them, once known
+
+    def read(self) -> Firewall | None:
+        """None where the tables are missing, or not as we left them."""
+        return self._intact(self._reader.read())
+
+    def set(self, firewall: Firewall) -> None:
+        """Raises: OSError with nft's words; nothing was changed then."""
+        tables = self._reader.read()
+        actual = self._intact(tables)
+        if actual is not None:
+            text = difference(firewall, actual)
+            if text:
+                self._run(text)
+            return
+        self._run(replacement(firewall, self._seal))
+        self._seal_rules()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _seal_rules(self) -> None:
+        tables = self._reader.read()
+        if tables is None:
+            raise OSError(errno.EAGAIN, "the tables vanished right after they were made")
+        if tables.seals == {tables.fingerprint}:
+            return
+        old = "".join(map(unsealing, sorted(tables.seals)))
+        self._run(old + sealing(tables.fingerprint))
+        self._seal = tables.fingerprint
+
+    def _intact(self, tables: Tables | None) -> Firewall | None:
+        if tables is None or tables.seals != {tables.fingerprint}:
+            return None
+        return tables.firewall
+
+    def _run(self, text: str) -> None:
+        try:
+            done = subprocess.run(
+                [self._nft, "-f", "-"], input=text.encode(), capture_output=True, timeout=NFT_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OSError(errno.ETIMEDOUT, f"nft did not finish within {NFT_TIMEOUT_S:g} s") from error
+        if done.returncode:
+            words = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise OSError(errno.EINVAL, f"nft refused the rules: {words[:LONGEST_REASON]}")

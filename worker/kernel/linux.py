@@ -1,0 +1,157 @@
+"""The Kernel port on the real kernel.
+
+All work happens in one thread per namespace, which lives in it from its start to its end: a netlink request runs inside
+`send`, so it must never be on the event loop, and two threads would only wait for the kernel's one lock. Nothing here
+decides what should be there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+from datapath.objects import Failure, Hint, HostState, Operation
+from kvnet.errors import KernelRefused
+from worker.kernel import namespaces
+from worker.kernel.announce import Announcer
+from worker.kernel.apply import Applier
+from worker.kernel.capability import require_network_admin
+from worker.kernel.events import Events, HintCollector
+from worker.kernel.firewall import FirewallTables, find_nft
+from worker.kernel.inventory import Surroundings, look_around
+from worker.kernel.netlink import Netlink
+from worker.kernel.nftables import NftablesReader
+from worker.kernel.read import Reader
+
+T = TypeVar("T")
+
+
+class LinuxKernel:
+    """One network namespace of this machine. Made by `open`; `close` it, or use it with `async with`."""
+
+    def __init__(self, executor: ThreadPoolExecutor, parts: _Parts) -> None:
+        self._executor = executor
+        self._parts = parts
+
+    @classmethod
+    async def open(
+        cls, *, netns: str | None = None, nft: str | None = None, rng: random.Random | None = None
+    ) -> LinuxKernel:
+        """The kernel as this process sees it, or as the namespace `netns` (a path or a name) does.
+
+        Raises:
+            NamespaceNotFound, MissingCapability, Unfit: says what is missing, and what to do.
+        """
+        program = nft or find_nft()
+        path = None if netns is None else namespaces.resolve(netns)
+        executor = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        try:
+            parts = await _run(executor, lambda: _Parts.open(path, program, rng or random.Random()))
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+        return cls(executor, parts)
+
+    async def __aenter__(self) -> LinuxKernel:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def read(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
+        """What is there of ours.
+
+        Raises:
+            KernelRefused: the kernel's tables change faster than they can be read, or it does not answer.
+        """
+        try:
+            return await _run(self._executor, lambda: self._parts.read(network_id, firewall))
+        except OSError as error:
+            raise KernelRefused(
+                f"the kernel's state cannot be read: {error.strerror or error}", fix="it is tried again"
+            ) from error
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        """Raises: KernelRefused: the kernel does not answer; what was done is unknown, so read again."""
+        if not operations:
+            return []
+        try:
+            return await _run(self._executor, lambda: self._parts.applier.apply(operations))
+        except OSError as error:
+            raise KernelRefused(
+                f"the kernel does not take changes: {error.strerror or error}", fix="it is tried again"
+            ) from error
+
+    async def hints(self) -> AsyncIterator[Hint]:
+        """From the first `anext` on; never ends by itself."""
+        events = await _run(self._executor, Events.open)
+        try:
+            known = await _run(self._executor, self._parts.reader.devices)
+            collector = HintCollector(events, known)
+            async for hint in collector.hints():
+                yield hint
+        finally:
+            events.close()
+
+    async def has_namespace(self, path: str) -> bool:
+        return await _run(self._executor, lambda: namespaces.is_namespace(path))
+
+    async def surroundings(self) -> Surroundings:
+        """What this host uses besides kvnet: ranges, underlay addresses, kernel."""
+        return await _run(self._executor, lambda: look_around(self._parts.rtnetlink))
+
+    async def close(self) -> None:
+        """Repeating is no error. Nothing in the kernel changes."""
+        with contextlib.suppress(RuntimeError):  # the thread has ended already
+            await _run(self._executor, self._parts.close)
+        self._executor.shutdown(wait=True)
+
+
+class _Parts:
+    """What lives in the kernel thread."""
+
+    def __init__(self, nft: str, rng: random.Random) -> None:
+        self.rtnetlink = Netlink()
+        self.reader = Reader(self.rtnetlink)
+        self.tables = FirewallTables(nft, NftablesReader())
+        self.announcer = Announcer()
+        self.applier = Applier(self.rtnetlink, self.tables, self.announcer, rng)
+
+    @classmethod
+    def open(cls, path: str | None, nft: str, rng: random.Random) -> _Parts:
+        if path is not None:
+            descriptor = namespaces.open_namespace(path)
+            try:
+                namespaces.enter_for_good(descriptor)
+            finally:
+                os.close(descriptor)
+        parts = cls(nft, rng)
+        try:
+            require_network_admin(parts.rtnetlink)
+        except BaseException:
+            parts.close()
+            raise
+        return parts
+
+    def read(self, network_id: str | None, with_firewall: bool) -> HostState:
+        firewall = self.tables.read() if with_firewall else None
+        if network_id is None:
+            return self.reader.everything(firewall)
+        return self.reader.network(network_id, firewall)
+
+    def close(self) -> None:
+        self.announcer.close()
+        self.tables.close()
+        self.rtnetlink.close()
+
+
+async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, function)
