@@ -105,3 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(failures.FAILURE) from None
     raise SystemExit(result if isinstance(result, int) else failures.OK)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Values of command line options that are more than a word: KEY=VALUE, NAME=ADDRESS, published ports."""
+"""Values of command line options that are more than a word: KEY=VALUE, NAME=ADDRESS, durations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kvnet.wire import PortBody
+UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class PairType(click.ParamType[tuple[str, str]]):
@@ -31,37 +31,24 @@ class PairType(click.ParamType[tuple[str, str]]):
         return self._metavar
 
 
+class DurationType(click.ParamType[float]):
+    """Seconds, or a number with a unit: 90, 90s, 15m, 24h, 7d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        number = text.rstrip("smhd")
+        unit = UNIT_SECONDS.get(text[len(number) :])
+        if unit is None or not number.replace(".", "", 1).isdecimal():
+            self.fail(f"{text!r} is not a duration: 90, 90s, 15m, 24h or 7d", param, ctx)
+        return float(number) * unit
+
+
 LABEL = PairType("KEY[=VALUE]")
 OPTION = PairType("KEY=VALUE")
 NAMED_ADDRESS = PairType("NAME=ADDRESS", needs_value=True)
-
-
-class PublishType(click.ParamType[PortBody]):
-    """[ADDRESS:]HOST_PORT:PORT[/tcp|udp], or PORT[/tcp|udp] alone: the host's port is then chosen."""
-
-    name = "publish"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PortBody:
-        text, _, protocol = str(value).partition("/")
-        outside, _, port = text.rpartition(":")
-        address, _, host_port = outside.rpartition(":")
-        body: PortBody = {"port": self._number(port, value, param, ctx), "protocol": protocol or "tcp"}
-        if host_port:
-            body["host_port"] = self._number(host_port, value, param, ctx)
-        if address:
-            body["host_address"] = address.strip("[]")
-        return body
-
-    def _number(self, text: str, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= 65535:
-            self.fail(f"{value!r} is not [[ADDRESS:]HOST_PORT:]PORT[/tcp|udp]", param, ctx)
-        return int(text)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "[[ADDRESS:]HOST_PORT:]PORT[/PROTO]"
-
-
-PUBLISH = PublishType()
+DURATION = DurationType()
 
 
 def mapping(pairs: Iterable[tuple[str, str]], option: str) -> dict[str, str]:

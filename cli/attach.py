@@ -1,0 +1,157 @@
+"""`kvnet attach` and `kvnet detach`: interfaces for network namespaces of this host, through its worker's socket.
+
+`kvnet network connect` and `disconnect` are the same under Docker's names. What happens is the worker's affair: it asks
+the controller for the endpoint, makes the interface, and takes everything back if a step fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+import click
+
+from cli import output
+from cli.safe import safe
+from cli.session import current, output_option, socket_option
+from cli.values import LABEL, mapping
+from kvnet.errors import Invalid, NotSupported
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ENDPOINT_OPTIONS = (
+    click.option("--ip", "--address", "address", default="", metavar="ADDRESS", help="This IPv4 address."),
+    click.option("--ip6", "--address6", "address6", default="", metavar="ADDRESS", help="This IPv6 address."),
+    click.option("--mac", default="", metavar="MAC", help="This MAC address; default: a random one."),
+    click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Another name on this network."),
+    click.option("--hostname", default="", metavar="NAME", help="The workload's host name."),
+    click.option("--interface", default="", metavar="NAME", help="Name inside the namespace; default: the next ethN."),
+    click.option("--label", "labels", multiple=True, type=LABEL, help="Metadata of yours."),
+    click.option("--id", default="", metavar="ID", help="The endpoint's id; the same again is the same attachment."),
+    click.option("--publish", "-p", "published", multiple=True, metavar="PORT", help="Not built yet: refused."),
+    click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0, 30),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait until all hosts know it.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Print the endpoint's id only."),
+)
+
+
+def endpoint_options(command: Command) -> Command:
+    for option in reversed(ENDPOINT_OPTIONS):
+        command = option(command)
+    return output_option(socket_option(command))
+
+
+@click.command()
+@click.argument("network")
+@click.option("--netns", required=True, metavar="NAME|PATH", help="As in `ip netns`, or a path like /proc/PID/ns/net.")
+@click.option("--name", default="", help="The endpoint's name; default: that of the namespace.")
+@endpoint_options
+def attach(network: str, netns: str, name: str, **options: Any) -> None:
+    """Give a network namespace of this host an interface on NETWORK.
+
+    When it returns, the interface is up and has its addresses and routes.
+
+    \b
+    ip netns add red
+    kvnet attach my-net --netns red --name c1
+    """
+    _attach(network, netns, name, options)
+
+
+@click.command()
+@click.argument("network")
+@click.argument("netns")
+@click.option("--name", default="", help="The endpoint's name; default: that of the namespace.")
+@endpoint_options
+def connect(network: str, netns: str, name: str, **options: Any) -> None:
+    """Give the network namespace NETNS of this host an interface on NETWORK: as `kvnet attach`."""
+    _attach(network, netns, name, options)
+
+
+def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> None:
+    if options.pop("published"):
+        raise NotSupported("ports cannot be published yet", fix="attach without --publish")
+    quiet = options.pop("quiet")
+    options["labels"] = mapping(options["labels"], "--label")
+    from kvnet.local import WorkerClient
+
+    session = current()
+    worker = WorkerClient(session.socket)
+    made = asyncio.run(worker.attach(network, namespace(netns), name or PurePath(netns).name, **options))
+    if output.as_data(session):
+        output.show_data(made, session.output)
+    elif quiet:
+        click.echo(safe(made["endpoint"]["id"]))
+    else:
+        output.show_facts(attached(made))
+
+
+def attached(made: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
+    endpoint = made["endpoint"]
+    return (
+        ("Endpoint", endpoint["id"]),
+        ("Name", endpoint["name"]),
+        ("Address", endpoint["address"]),
+        ("Address6", endpoint["address6"]),
+        ("Interface", made["interface"]),
+    )
+
+
+def namespace(given: str) -> str:
+    """As the worker can find it: a name as it is, a path from the root, and never "self", which would be the worker."""
+    if "/" not in given:
+        return given
+    return os.path.abspath(given).replace("/proc/self/", f"/proc/{os.getpid()}/", 1)
+
+
+@click.command()
+@click.argument("network", required=False, default="")
+@click.option("--netns", default="", metavar="NAME|PATH", help="The namespace; of all its networks if none is given.")
+@click.option("--name", default="", help="The endpoint's name.")
+@click.option("--id", default="", metavar="ID", help="The endpoint's id.")
+@output_option
+@socket_option
+def detach(network: str, netns: str, name: str, id: str) -> None:
+    """Take interfaces away and release their addresses: those on NETWORK that fit all that is given.
+
+    Prints the ids of the endpoints.
+    """
+    if not (netns or name or id):
+        raise Invalid("which endpoint is not said", fix="give --netns, --name or --id")
+    _detach(network, netns, name, id)
+
+
+@click.command()
+@click.argument("network")
+@click.argument("netns")
+@output_option
+@socket_option
+def disconnect(network: str, netns: str) -> None:
+    """Take the interface on NETWORK away from the network namespace NETNS: as `kvnet detach`."""
+    _detach(network, netns, "", "")
+
+
+def _detach(network: str, netns: str, name: str, id: str) -> None:
+    from kvnet.local import WorkerClient
+
+    session = current()
+    detached = WorkerClient(session.socket).detach(
+        network=network, netns=namespace(netns) if netns else "", name=name, id=id
+    )
+    answer = asyncio.run(detached)
+    if output.as_data(session):
+        output.show_data(answer, session.output)
+        return
+    for endpoint in (*answer["detached"], *answer["queued"]):
+        click.echo(safe(endpoint))
+    if answer["queued"]:
+        click.echo("The controller does not answer: the addresses are released when it does.", err=True)

@@ -1,0 +1,65 @@
+"""`kvnet controller`: options into settings, then the server. The server is imported only here, and only when run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.logs import LEVELS, to_stderr
+from cli.values import DURATION
+
+DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
+DEFAULT_LISTEN = "127.0.0.1:7480"
+
+
+@click.command()
+@click.option(
+    "--store",
+    envvar="KVNET_STORE",
+    default=DEFAULT_STORE,
+    metavar="URL",
+    help=f"sqlite:///PATH or memory://. [KVNET_STORE; {DEFAULT_STORE}]",
+)
+@click.option(
+    "--listen",
+    envvar="KVNET_LISTEN",
+    default=DEFAULT_LISTEN,
+    metavar="HOST:PORT",
+    help=f'Port 0 takes a free one, "" none. [KVNET_LISTEN; {DEFAULT_LISTEN}]',
+)
+@click.option(
+    "--listen-unix", type=click.Path(path_type=Path), metavar="PATH", help="A unix socket too, for its owner only."
+)
+@click.option(
+    "--name", default="", metavar="NAME", help="Of this replica, as shown in the status; default: the host's."
+)
+@click.option("--cool-down", type=DURATION, metavar="TIME", help="A released address stays unused so long. [60s]")
+@click.option(
+    "--dead-host-after", type=DURATION, metavar="TIME", help="Release a missing host's endpoints after this. [24h]"
+)
+@click.option("--no-upkeep", is_flag=True, help="Leave the upkeep to other replicas.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="[info]")
+def controller(store: str, listen: str, listen_unix: Path | None, log_level: str, **given: Any) -> None:
+    """Run a controller until Ctrl-C or SIGTERM. Any number of them may serve one store.
+
+    There is no authentication yet: listen on an address that only those reach who may change every network.
+    """
+    from controller.server import Listening, ServerSettings, run
+    from controller.settings import Settings
+
+    def ready(listening: Listening) -> None:
+        places = [listening.url, f"unix://{listening.unix}" if listening.unix else ""]
+        click.echo(f"kvnet controller ready: {' '.join(filter(None, places))}, store {store}", err=True)
+
+    to_stderr(log_level)
+    chosen = {
+        "replica": given["name"] or socket.gethostname(),
+        "cool_down_s": given["cool_down"],
+        "dead_host_after_s": given["dead_host_after"],
+        "upkeep": not given["no_upkeep"],
+    }
+    settings = Settings(**{member: value for member, value in chosen.items() if value is not None})
+    run(ServerSettings(store=store, listen=listen, listen_unix=listen_unix, cluster=settings), ready)

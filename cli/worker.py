@@ -1,0 +1,86 @@
+"""`kvnet worker`: options into settings, then the agent. The agent is imported only here, and only when run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from cli.logs import LEVELS, to_stderr
+from cli.session import controller_option, current, socket_option
+from cli.values import DURATION
+from kvnet.errors import Invalid
+
+DEFAULT_STATE_DIR = "/var/lib/kvnet"
+HTTP_PORT = 80
+
+
+@click.command()
+@click.option("--store", default="", metavar="URL", help="Read the store itself; default: through the controller.")
+@click.option("--host", envvar="KVNET_HOST", default="", metavar="NAME", help="Of this host. [KVNET_HOST; host name]")
+@click.option(
+    "--underlay",
+    envvar="KVNET_UNDERLAY",
+    default="",
+    metavar="ADDRESS",
+    help="The address that other hosts reach this one at. [KVNET_UNDERLAY; the one that reaches the controller]",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_STATE_DIR,
+    metavar="DIR",
+    help=f"Where the last known state is kept. [{DEFAULT_STATE_DIR}]",
+)
+@click.option("--ttl", type=DURATION, metavar="TIME", help="How soon others know that this worker is gone. [15s]")
+@click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="[info]")
+@controller_option
+@socket_option
+def worker(
+    store: str, host: str, underlay: str, state_dir: Path, ttl: float | None, accept_store: bool, log_level: str
+) -> None:
+    """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working."""
+    from worker.agent import run_worker
+    from worker.settings import Settings, Timing, parse_underlay
+
+    to_stderr(log_level)
+    session = current()
+    settings = Settings(
+        controller=session.controller,
+        host=host or socket.gethostname().partition(".")[0],
+        underlay=parse_underlay(underlay or address_towards(session.controller)),
+        state_dir=state_dir,
+        socket=Path(session.socket),
+        store=store,
+        token=session.token,
+        accept_store=accept_store,
+        timing=Timing() if ttl is None else Timing(ttl_s=ttl),
+    )
+    run_worker(settings)
+
+
+def address_towards(controller: str) -> str:
+    """The address of this host that packets to the controller leave with.
+
+    Raises:
+        Invalid: the controller is on this host or cannot be resolved, so nothing follows from it.
+    """
+    parts = urlsplit(controller)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            parts.hostname, parts.port or HTTP_PORT, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)  # sends nothing: only asks the kernel for the route
+            found = str(probe.getsockname()[0])
+    except OSError:
+        found = ""
+    if parts.hostname is None or not found or found == "::1" or found.startswith("127."):
+        raise Invalid(
+            f"which address other hosts reach this one at does not follow from the controller {controller}",
+            fix="give it: --underlay ADDRESS",
+        )
+    return found
