@@ -19,7 +19,7 @@ from kvnet.model import Address, AddressClaim, ClaimKind, Network
 
 
 class Candidate(NamedTuple):
-    """A free address. The claim checks `Absent`, or, if there is an expired tombstone, `Unchanged` with its `version`."""
+    """A free address. The claim checks `Absent`, or `Unchanged` with the `version` of its expired tombstone."""
 
     address: Address
     version: int | None

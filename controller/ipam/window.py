@@ -38,7 +38,7 @@ class Window:
         bounds = subnet.range or subnet.cidr
         self.first, self.last = int(bounds.network_address), int(bounds.broadcast_address)
         self.low, self.high = int(subnet.cidr.network_address), int(subnet.cidr.broadcast_address)
-        self.fixed = _fixed(subnet)
+        self.fixed = fixed_addresses(subnet)
         self.claims: dict[int, AddressClaim] = {}
         self.versions: dict[int, int] = {}
         self.in_flight: dict[int, Rest | None] = {}  # what an address was before: idle, or never used
@@ -187,7 +187,7 @@ class _Touched:
         return self._first + (found if found >= 0 else self._bytes.find(0))
 
 
-def _fixed(subnet: Subnet) -> dict[int, tuple[Fixed, str]]:
+def fixed_addresses(subnet: Subnet) -> dict[int, tuple[Fixed, str]]:
     """Per address that is never handed out: why, and under which name."""
     fixed = {int(a): (Fixed.RESERVED, name) for name, a in subnet.reserved.items()}
     fixed[int(subnet.cidr.network_address)] = (Fixed.NETWORK, "")
