@@ -1,0 +1,251 @@
+"""Just enough HTTP/1.1 for the store gateway, over TCP, TLS and unix sockets.
+
+A client library of the usual kind costs a worker 14 MB and cannot say the one thing that matters here: whether any
+byte of a request had left when it failed. `NotSent` says it had not; everything later is `Lost`. Every wait is bounded.
+Never follows redirects, never repeats a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+CONNECT_TIMEOUT_S = 5.0
+# Servers commonly close idle connections after five seconds; one that may be closing is not used for a write.
+IDLE_S = 3.0
+MAX_IDLE = 8
+MAX_HEAD_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+
+
+class NotSent(Exception):
+    """No byte of the request has left."""
+
+
+class Lost(Exception):
+    """The request, or a part of it, has left; no complete answer came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a controller listens."""
+
+    authority: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """
+        Raises:
+            ValueError: not a URL of a controller.
+        """
+        parts = urlsplit(url)
+        if parts.scheme == "unix" and parts.path:
+            return cls("localhost", path=unquote(parts.path))
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+            raise ValueError(f"{url!r} is not http://host:port, https://host:port or unix:///path")
+        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        port = parts.port or (443 if tls else 80)
+        return cls(parts.netloc.rpartition("@")[2], parts.hostname, port, tls=tls)
+
+
+class Connection:
+    """One connection; used by one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authority: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._authority = authority
+        self.idle_since = 0.0
+        self.is_reusable = True
+
+    @property
+    def is_stale(self) -> bool:
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self._authority}", f"content-length: {len(body)}"]
+        if body:
+            lines.append("content-type: application/json")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        await self._writer.drain()
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """The status and the headers, names in lower case."""
+        raw = await self._reader.readuntil(b"\r\n\r\n")
+        first, *lines = raw[:-4].decode("latin-1").split("\r\n")
+        version, _, rest = first.partition(" ")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            raise Lost(f"not an HTTP answer: {first[:60]!r}")
+        if version == "HTTP/1.0" or headers.get("connection", "").lower() == "close":
+            self.is_reusable = False
+        return int(rest[:3]), headers
+
+    async def pieces(self, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The body as it arrives."""
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := int((await self._reader.readline()).split(b";")[0], 16):
+                yield (await self._reader.readexactly(size + 2))[:-2]
+            await self._reader.readline()
+            return
+        if "content-length" not in headers:
+            self.is_reusable = False
+            while piece := await self._reader.read(READ_BYTES):
+                yield piece
+            return
+        left = int(headers["content-length"])
+        while left:
+            piece = await self._reader.read(min(left, READ_BYTES))
+            if not piece:
+                raise Lost("the connection was closed in the middle of an answer")
+            left -= len(piece)
+            yield piece
+
+    def close(self) -> None:
+        self.is_reusable = False
+        self._writer.close()
+
+    async def until_closed(self) -> None:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await self._writer.wait_closed()
+
+
+class HttpClient:
+    """Requests to any of the targets; one that cannot be connected to is passed over for the next."""
+
+    def __init__(self, targets: tuple[Target, ...], headers: Mapping[str, str]) -> None:
+        self._targets = targets
+        self._headers = headers
+        self._first = 0
+        self._idle: deque[Connection] = deque()
+        self._open: set[Connection] = set()
+        self._closed = False
+
+    async def request(self, method: str, path: str, body: bytes, timeout_s: float) -> Reply:
+        """
+        Raises:
+            NotSent, Lost
+        """
+        connection = await self._connection()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await connection.send(method, path, body, self._headers)
+                status, headers = await connection.head()
+                if status == 204:
+                    return Reply(status, b"")
+                return Reply(status, b"".join([piece async for piece in connection.pieces(headers)]))
+        except TimeoutError:
+            connection.close()
+            raise Lost(f"no answer within {timeout_s:g} s") from None
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+            connection.close()
+            raise Lost(_words(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._give_back(connection)
+
+    async def lines(self, path: str, body: bytes, silence_s: float) -> AsyncIterator[tuple[int, bytes]]:
+        """POST, then each line of the answer with the answer's status, until it ends.
+
+        Raises:
+            NotSent, Lost: also when nothing arrives for `silence_s`.
+        """
+        connection = await self._connection(fresh=True)
+        try:
+            async with asyncio.timeout(silence_s):
+                await connection.send("POST", path, body, self._headers)
+                status, headers = await connection.head()
+            pieces = connection.pieces(headers)
+            rest = b""
+            while (piece := await _next_within(pieces, silence_s)) is not None:
+                *whole, rest = (rest + piece).split(b"\n")
+                for line in whole:
+                    yield status, line
+            if rest:
+                yield status, rest
+        except TimeoutError:
+            raise Lost(f"silent for {silence_s:g} s") from None
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+            raise Lost(_words(error)) from error
+        finally:
+            connection.close()
+            self._open.discard(connection)
+
+    async def close(self) -> None:
+        self._closed = True
+        open_ones = list(self._open)
+        self._open.clear()
+        self._idle.clear()
+        for connection in open_ones:
+            connection.close()
+        await asyncio.gather(*(connection.until_closed() for connection in open_ones), return_exceptions=True)
+
+    async def _connection(self, *, fresh: bool = False) -> Connection:
+        if self._closed:
+            raise NotSent("the client is closed")
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if not connection.is_stale and time.monotonic() - connection.idle_since < IDLE_S:
+                return connection
+            connection.close()
+            self._open.discard(connection)
+        reasons = []
+        for offset in range(len(self._targets)):
+            index = (self._first + offset) % len(self._targets)
+            try:
+                connection = await _connect(self._targets[index])
+            except (OSError, TimeoutError) as error:
+                reasons.append(f"{self._targets[index].path or self._targets[index].authority}: {_words(error)}")
+                continue
+            self._first = index
+            self._open.add(connection)
+            return connection
+        raise NotSent("; ".join(reasons))
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._closed or not connection.is_reusable or len(self._idle) >= MAX_IDLE:
+            connection.close()
+            self._open.discard(connection)
+        else:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+
+
+async def _next_within(pieces: AsyncIterator[bytes], timeout_s: float) -> bytes | None:
+    """None at the end."""
+    async with asyncio.timeout(timeout_s):
+        return await anext(pieces, None)
+
+
+async def _connect(target: Target) -> Connection:
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        if target.path:
+            reader, writer = await asyncio.open_unix_connection(target.path, limit=MAX_HEAD_BYTES)
+        else:
+            reader, writer = await asyncio.open_connection(
+                target.host, target.port, ssl=target.tls, limit=MAX_HEAD_BYTES
+            )
+    return Connection(reader, writer, target.authority)
+
+
+def _words(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,152 @@
+"""The store gateway: the store contract for hosts that have no access to the store itself.
+
+Keeps nothing between two requests, so any replica can answer any of them: a watch names where it continues, a session
+is refreshed by its id. What the store says is passed on unchanged (`backends.gateway_wire` has the spelling). Never
+lets a silent connection look alive: every watch hears the revision every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from backends import gateway_wire as wire
+from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError
+
+BOOKMARK_EVERY_S = 5.0
+# Changes a line: a long backlog is sent in digestible pieces.
+LINE_CHANGES = 500
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def router(store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S) -> APIRouter:
+    """Routes `/v1/store/...` on this store."""
+    gateway = _Gateway(store, bookmark_every_s)
+    routes = APIRouter(prefix="/v1/store", tags=["store gateway"])
+    for method, path, handler, summary in (
+        ("POST", "/get", gateway.get, "One entry: {key}"),
+        ("POST", "/list", gateway.list, "All entries under a prefix, as of one revision: {prefix}"),
+        ("POST", "/commit", gateway.commit, "All writes if all checks hold, else nothing: {checks, writes}"),
+        ("POST", "/watch", gateway.watch, "Changes as JSON lines: {prefix, after}"),
+        ("POST", "/sessions", gateway.open_session, "A new session, or one taken over: {ttl_s, resume}"),
+        ("POST", "/sessions/{session_id}/refresh", gateway.refresh, "Proof of life: {ttl_s}"),
+        ("DELETE", "/sessions/{session_id}", gateway.end_session, "End a session: its keys vanish"),
+    ):
+        routes.add_api_route(path, _told(handler), methods=[method], summary=summary, name=f"store {path}")
+    return routes
+
+
+class _Gateway:
+    def __init__(self, store: Store, bookmark_every_s: float) -> None:
+        self._store = store
+        self._bookmark_every_s = bookmark_every_s
+
+    async def get(self, request: Request) -> Response:
+        entry = await self._store.get(wire.text(await _body(request), "key"))
+        return _json({"entry": None if entry is None else wire.entry_to_json(entry)})
+
+    async def list(self, request: Request) -> Response:
+        return _json(wire.snapshot_to_json(await self._store.list(wire.text(await _body(request), "prefix"))))
+
+    async def commit(self, request: Request) -> Response:
+        checks, writes = wire.transaction_from_json(await _body(request))
+        return _json({"revision": await self._store.commit(checks, writes)})
+
+    async def watch(self, request: Request) -> Response:
+        body = await _body(request)
+        prefix, after = wire.text(body, "prefix"), wire.number(body, "after")
+        lines = self._lines(self._store.watch(prefix, after), after)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers={"x-accel-buffering": "no"})
+
+    async def open_session(self, request: Request) -> Response:
+        body = await _body(request)
+        ttl_s = wire.seconds(body, "ttl_s")
+        # Taken over and let go: that refreshes it once, and leaves the next refresh to any replica.
+        session = await self._store.session(ttl_s, resume=wire.optional_text(body, "resume"))
+        await session.release()
+        return _json({"id": session.id, "ttl_s": ttl_s}, status=201)
+
+    async def refresh(self, request: Request) -> Response:
+        ttl_s = wire.seconds(await _body(request), "ttl_s")
+        session = await self._store.session(ttl_s, resume=request.path_params["session_id"])
+        await session.release()
+        return _json({"id": session.id, "ttl_s": ttl_s})
+
+    async def end_session(self, request: Request) -> Response:
+        session = await self._store.session(MIN_TTL_S, resume=request.path_params["session_id"])
+        await session.close()
+        return Response(status_code=204)
+
+    async def _lines(self, batches: AsyncIterator[Batch], revision: Revision) -> AsyncIterator[bytes]:
+        """Batches as they come, and a sign of life whenever nothing came for a while."""
+        coming = asyncio.ensure_future(anext(batches))
+        try:
+            while True:
+                done, _ = await asyncio.wait([coming], timeout=self._bookmark_every_s)
+                if not done:
+                    yield _line(wire.batch_to_json(Batch((), revision)))
+                    continue
+                batch = coming.result()
+                coming = asyncio.ensure_future(anext(batches))
+                for start in range(0, max(1, len(batch.changes)), LINE_CHANGES):
+                    part = batch.changes[start : start + LINE_CHANGES]
+                    is_last = start + LINE_CHANGES >= len(batch.changes)
+                    yield _line(wire.batch_to_json(Batch(part, batch.revision if is_last else revision)))
+                revision = batch.revision
+        except StoreError as error:
+            yield _line(wire.error_to_json(error))
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+            aclose = getattr(batches, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+
+def _told(handler: Handler) -> Handler:
+    """With the store's refusals as problems instead of exceptions."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except StoreError as error:
+            problem = wire.error_to_json(error)
+            return _json(problem, status=problem["status"], media_type="application/problem+json")
+        except ValueError as error:
+            problem = {
+                "type": "/problems/invalid",
+                "title": "The request is not valid",
+                "status": 422,
+                "detail": str(error),
+                "code": "invalid",
+            }
+            return _json(problem, status=422, media_type="application/problem+json")
+
+    return endpoint
+
+
+async def _body(request: Request) -> object:
+    """
+    Raises:
+        ValueError: not JSON.
+    """
+    plain: object = json.loads(await request.body())
+    return plain
+
+
+def _json(plain: wire.Json, *, status: int = 200, media_type: str = "application/json") -> Response:
+    return Response(_encode(plain), status_code=status, media_type=media_type)
+
+
+def _line(plain: wire.Json) -> bytes:
+    return _encode(plain) + b"\n"
+
+
+def _encode(plain: Any) -> bytes:
+    return json.dumps(plain, separators=(",", ":")).encode()
