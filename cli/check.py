@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--repair", is_flag=True, help="Put right what can be put right safely.")
 @output_option
 @connected
-async def check(client: Client, /, *, repair: bool) -> None:
+async def check(client: Client, *, repair: bool) -> None:
     """Read the whole store and look for violated invariants: overlaps, addresses with two owners or none, leaks.
 
     Exit code 0 if there is nothing (left), 1 if there is. Each repair checks that nothing moved meanwhile.

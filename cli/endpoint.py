@@ -64,7 +64,7 @@ def endpoint() -> None:
 @click.argument("network", required=False, default="")
 @output.list_options(ENDPOINTS)
 @connected
-async def ls(client: Client, network: str, /, *, options: ListOptions) -> None:
+async def ls(client: Client, network: str, *, options: ListOptions) -> None:
     """List endpoints, of NETWORK or of all. WAITING FOR names the hosts that do not know an endpoint yet."""
     host, address = options.sole("host"), options.sole("address")
     found = [e async for e in client.endpoints(network=network, host=host, address=address)]
@@ -76,7 +76,7 @@ async def ls(client: Client, network: str, /, *, options: ListOptions) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="ENDPOINT...")
 @output_option
 @connected
-async def inspect(client: Client, network: str, names: Sequence[str], /) -> None:
+async def inspect(client: Client, network: str, names: Sequence[str]) -> None:
     """Everything about endpoints of NETWORK, by name or id: a JSON array."""
     session = current()
     session.output = "yaml" if session.output == "yaml" else "json"
@@ -95,7 +95,7 @@ async def inspect(client: Client, network: str, names: Sequence[str], /) -> None
 @click.argument("names", nargs=-1, required=True, metavar="ENDPOINT...")
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @connected
-async def rm(client: Client, network: str, names: Sequence[str], /, *, version: int | None) -> None:
+async def rm(client: Client, network: str, names: Sequence[str], *, version: int | None) -> None:
     """Remove endpoints from NETWORK, by name or id: their addresses are released, their hosts remove the interfaces."""
     failures = Failures(current())
     for name in names:

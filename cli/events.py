@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     help="json: one object a line, with before and after.",
 )
 @connected
-async def events(client: Client, /, *, since: int | None, watch: bool, kind: str, network: str) -> None:
+async def events(client: Client, *, since: int | None, watch: bool, kind: str, network: str) -> None:
     """What was changed, by whom: time, revision, kind, object, actor.
 
     Take up where it ended with --since and the last revision. Exit code 1 if that is older than what is kept.

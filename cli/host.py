@@ -60,7 +60,7 @@ def host() -> None:
 @click.command()
 @output.list_options(HOSTS)
 @connected
-async def ls(client: Client, /, *, options: ListOptions) -> None:
+async def ls(client: Client, *, options: ListOptions) -> None:
     """List hosts. BEHIND counts the store revisions that a host has not applied yet."""
     output.show_list([h async for h in client.hosts()], HOSTS, options)
 
@@ -69,7 +69,7 @@ async def ls(client: Client, /, *, options: ListOptions) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="HOST...")
 @output_option
 @connected
-async def inspect(client: Client, names: Sequence[str], /) -> None:
+async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about hosts: a JSON array."""
     session = current()
     session.output = "yaml" if session.output == "yaml" else "json"
@@ -87,7 +87,7 @@ async def inspect(client: Client, names: Sequence[str], /) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="HOST...")
 @click.option("--force", is_flag=True, help="Release its endpoints too. Be sure that the host is gone for good.")
 @connected
-async def rm(client: Client, names: Sequence[str], /, *, force: bool) -> None:
+async def rm(client: Client, names: Sequence[str], *, force: bool) -> None:
     """Remove hosts. Refused while a host lives or carries endpoints, unless forced."""
     failures = Failures(current())
     for name in names:

@@ -60,7 +60,7 @@ def ipam() -> None:
 @click.argument("what", required=False, metavar="[ADDRESS|SUBNET|NETWORK]")
 @output_option
 @connected
-async def show(client: Client, what: str | None, /) -> None:
+async def show(client: Client, what: str | None) -> None:
     """How full pools and networks are; or who has an address, what overlaps a subnet, what a network holds.
 
     \b
@@ -184,7 +184,7 @@ def _table(rows: Iterable[Any], columns: Sequence[Column[Any]]) -> None:
 @click.argument("name")
 @click.argument("address", required=False, default="")
 @connected
-async def reserve(client: Client, network: str, name: str, address: str, /) -> None:
+async def reserve(client: Client, network: str, name: str, address: str) -> None:
     """Reserve ADDRESS of NETWORK under NAME and print it; without ADDRESS a free one is chosen."""
     click.echo(safe((await client.create_reservation(network, name, address))["address"]))
 
@@ -193,7 +193,7 @@ async def reserve(client: Client, network: str, name: str, address: str, /) -> N
 @click.argument("network")
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ADDRESS...")
 @connected
-async def release(client: Client, network: str, names: Sequence[str], /) -> None:
+async def release(client: Client, network: str, names: Sequence[str]) -> None:
     """Give reserved addresses of NETWORK back, by name or address. They cool down before anybody gets them."""
     failures = Failures(current())
     for name in names:

@@ -99,7 +99,7 @@ def network() -> None:
     "--output", type=click.Choice(["id", "json", "yaml"]), default="id", help="Print the id, or the whole network."
 )
 @connected
-async def create(client: Client, name: str, /, **given: Any) -> None:
+async def create(client: Client, name: str, **given: Any) -> None:
     """Create the network NAME and print its id.
 
     \b
@@ -136,7 +136,7 @@ def body_of(name: str, given: dict[str, Any]) -> NetworkBody:
 @click.command()
 @output.list_options(NETWORKS)
 @connected
-async def ls(client: Client, /, *, options: ListOptions) -> None:
+async def ls(client: Client, *, options: ListOptions) -> None:
     """List networks. USED/SIZE counts IPv4 addresses, or IPv6 ones where there are no others."""
     found = [n async for n in client.networks(label=options.sole("label"), driver=options.sole("driver"))]
     output.show_list(found, NETWORKS, options)
@@ -146,7 +146,7 @@ async def ls(client: Client, /, *, options: ListOptions) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
 @output_option
 @connected
-async def inspect(client: Client, names: Sequence[str], /) -> None:
+async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about networks, by name or id, with their endpoints: a JSON array."""
     session = current()
     session.output = "yaml" if session.output == "yaml" else "json"
@@ -181,7 +181,7 @@ def _attached(endpoint: Endpoint) -> dict[str, object]:
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @click.option("-f", "--force", is_flag=True, help="No error for a network that is not there.")
 @connected
-async def rm(client: Client, names: Sequence[str], /, *, version: int | None, force: bool) -> None:
+async def rm(client: Client, names: Sequence[str], *, version: int | None, force: bool) -> None:
     """Remove networks, by name or id. One with endpoints is not removed: the error names them."""
     failures = Failures(current())
     for name in names:
@@ -199,7 +199,7 @@ async def rm(client: Client, names: Sequence[str], /, *, version: int | None, fo
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @connected
-async def prune(client: Client, /, *, force: bool, dry_run: bool) -> None:
+async def prune(client: Client, *, force: bool, dry_run: bool) -> None:
     """Remove all networks without endpoints and print their names."""
     unused = (await client.prune_networks(dry_run=True))["deleted"]
     if not dry_run and unused:

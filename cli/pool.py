@@ -56,9 +56,7 @@ def pool() -> None:
 @click.option("--prefix-length", type=int, metavar="N", help="Size of the subnets; default /24, or /64 for IPv6.")
 @click.option("--reserve", "reserved", multiple=True, metavar="CIDR", help="Never cut a subnet from this part.")
 @connected
-async def create(
-    client: Client, name: str, cidr: str, /, *, prefix_length: int | None, reserved: Sequence[str]
-) -> None:
+async def create(client: Client, name: str, cidr: str, *, prefix_length: int | None, reserved: Sequence[str]) -> None:
     """Let subnets be cut from CIDR; `network create --pool NAME` then takes them from there."""
     usual = 64 if ":" in cidr else 24
     body: PoolBody = {"name": name, "cidr": cidr, "prefix_length": prefix_length or usual}
@@ -70,7 +68,7 @@ async def create(
 @click.command()
 @output.list_options(POOLS)
 @connected
-async def ls(client: Client, /, *, options: ListOptions) -> None:
+async def ls(client: Client, *, options: ListOptions) -> None:
     """List pools, and how many of their subnets are used."""
     output.show_list([p async for p in client.pools()], POOLS, options)
 
@@ -78,7 +76,7 @@ async def ls(client: Client, /, *, options: ListOptions) -> None:
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="POOL...")
 @connected
-async def rm(client: Client, names: Sequence[str], /) -> None:
+async def rm(client: Client, names: Sequence[str]) -> None:
     """Remove pools. Networks keep their subnets."""
     failures = Failures(current())
     for name in names:

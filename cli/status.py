@@ -41,7 +41,7 @@ UNAVAILABLE = 503
 )
 @output_option
 @connected
-async def status(client: Client, /, *, wait_s: float | None) -> None:
+async def status(client: Client, *, wait_s: float | None) -> None:
     """The store, the controllers, what there is, and what is not well."""
     facts, hosts = await (_look(client) if wait_s is None else _until_well(client, wait_s))
     found = list(troubles(facts, hosts, time.time()))

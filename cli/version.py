@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @output_option
 @connected
-async def version(client: Client, /) -> None:
+async def version(client: Client) -> None:
     """The versions of this command and of the controller; a controller that does not answer is no failure here."""
     try:
         there = await client.version()
