@@ -1,109 +1,128 @@
 """The cluster as its use cases see it: opened on a store, kept in step, asked and told through its parts.
 
-One instance per controller process; any number of them on one store. Holds no state that the store does not have.
+One instance per controller process; any number of them on one store. Holds nothing that the store does not have: what
+is in memory here can be read again from there at any time. Wiring only; every decision lives in a part.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from backends.store import Store
-from controller.requests import Caller, EndpointRequest, NetworkRequest, PoolRequest, ReservationRequest
+from controller.bootstrap import found_cluster
+from controller.consistency import Consistency
+from controller.endpoints import Endpoints
+from controller.events import EventLog
+from controller.guards import Guard
+from controller.hosts import Hosts
+from controller.leader import Leadership
+from controller.lookup import Ipam
+from controller.networks import Networks
+from controller.outcomes import store_errors_told
+from controller.pools import Pools
+from controller.release import Release
+from controller.removal import Removal
+from controller.reservations import Reservations
 from controller.settings import Settings
-from controller.views import (
-    AddressHolder,
-    Bookmark,
-    CheckReport,
-    ClusterStatus,
-    Convergence,
-    Event,
-    HostStatus,
-    NetworkUse,
-    PoolStatus,
-    Reservation,
-    SubnetHolder,
-    Utilisation,
-)
-from kvnet.errors import KvnetError
-from kvnet.model import Address, Cidr, Endpoint, Network, Versioned
-
-
-class Networks(Protocol):
-    async def create(self, request: NetworkRequest, caller: Caller) -> Versioned[Network]: ...
-    def get(self, name_or_id: str) -> Versioned[Network]: ...
-    def list(self) -> list[Versioned[Network]]: ...
-    def use(self, network_id: str) -> NetworkUse: ...
-    async def delete(self, name_or_id: str, caller: Caller, if_version: int | None = None) -> None: ...
-    async def prune(self, caller: Caller, dry_run: bool = False) -> list[Versioned[Network]]: ...
-
-
-class Endpoints(Protocol):
-    async def create(self, network: str, request: EndpointRequest, caller: Caller) -> Versioned[Endpoint]: ...
-    async def create_many(
-        self, network: str, requests: Sequence[EndpointRequest], caller: Caller
-    ) -> list[Versioned[Endpoint] | KvnetError]: ...
-    def get(self, network: str, id_or_name: str) -> Versioned[Endpoint]: ...
-    def list(
-        self, network: str | None = None, host: str | None = None, address: str | None = None
-    ) -> list[Versioned[Endpoint]]: ...
-    async def delete(self, network: str, id_or_name: str, caller: Caller, if_version: int | None = None) -> None: ...
-    def convergence(self, endpoint: Versioned[Endpoint]) -> Convergence: ...
-    async def until_applied(self, network: str, id_or_name: str, timeout_s: float) -> Convergence: ...
-
-
-class Hosts(Protocol):
-    def list(self) -> list[HostStatus]: ...
-    def get(self, name: str) -> HostStatus: ...
-    async def delete(self, name: str, caller: Caller, force: bool = False) -> None: ...
-
-
-class Pools(Protocol):
-    def list(self) -> list[PoolStatus]: ...
-    def get(self, name: str) -> PoolStatus: ...
-    async def create(self, request: PoolRequest, caller: Caller) -> PoolStatus: ...
-    async def delete(self, name: str, caller: Caller, if_version: int | None = None) -> None: ...
-
-
-class Reservations(Protocol):
-    def list(self, network: str) -> list[Reservation]: ...
-    async def create(self, network: str, request: ReservationRequest, caller: Caller) -> Reservation: ...
-    async def delete(self, network: str, name_or_address: str, caller: Caller) -> None: ...
-
-
-class Ipam(Protocol):
-    def utilisation(self) -> Utilisation: ...
-    def address(self, address: Address) -> list[AddressHolder]: ...
-    def subnet(self, cidr: Cidr) -> list[SubnetHolder]: ...
-    async def check(self) -> CheckReport: ...
-    async def repair(self, caller: Caller) -> CheckReport: ...
-
-
-class Events(Protocol):
-    def since(self, revision: int | None = None) -> AsyncIterator[Event | Bookmark]: ...
+from controller.state import State
+from controller.upkeep import Upkeep
+from controller.views import ClusterStatus
+from controller.writer import Writer
+from kvnet import keys
+from kvnet.errors import StoreUnavailable
+from kvnet.model import Cluster as Identity
 
 
 class Cluster:
-    networks: Networks
-    endpoints: Endpoints
-    hosts: Hosts
-    pools: Pools
-    reservations: Reservations
-    ipam: Ipam
-    events: Events
+    """
+    Attributes:
+        networks, endpoints, hosts, pools, reservations: the use cases.
+        ipam: questions about addresses and blocks, and the check of the invariants.
+        events: what changed, as a stream.
+        upkeep: what the elected replica does; runs by itself.
+    """
 
-    @property
-    def revision(self) -> int:
-        """The store revision that every answer from memory is at least as new as."""
-        raise NotImplementedError
-
-    def status(self) -> ClusterStatus:
-        raise NotImplementedError
+    def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._identity: Identity | None = None
+        self._state = state = State(store, settings, rng)
+        self._writer = writer = Writer(store, settings, rng)
+        patience_s = settings.read_your_writes_s
+        subnet_guard = Guard(store, keys.SUBNET_GUARD, (state.subnets, state.pools), patience_s)
+        reservation_guard = Guard(store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
+        release = Release(state, writer, settings.cool_down_s)
+        removal = Removal(state, writer)
+        consistency = Consistency(writer, settings.cool_down_s)
+        self.networks = Networks(state, writer, subnet_guard, removal, rng)
+        self.endpoints = Endpoints(state, writer, self.networks, release, rng)
+        self.hosts = Hosts(state, writer, release)
+        self.pools = Pools(state, writer, subnet_guard)
+        self.reservations = Reservations(state, writer, self.networks, reservation_guard)
+        self.ipam = Ipam(state, self.networks, self.pools, consistency)
+        self.events: EventLog = state.events
+        self.upkeep = Upkeep(state, writer, removal, self.hosts, consistency, settings, rng)
+        self._leadership = Leadership(store, state, settings, rng)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, store: Store, settings: Settings, rng: random.Random | None = None) -> AsyncIterator[Cluster]:
-        raise NotImplementedError
-        yield
+        """A cluster that is in step with the store, founded if the store is new; upkeep runs inside when elected.
+
+        Raises:
+            StoreUnavailable, StoreBroken: it cannot be opened.
+        """
+        cluster = cls(store, settings, rng or random.Random())
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(cluster._state.run()), group.create_task(cluster._writer.run())]
+                try:
+                    await cluster._start()
+                    if settings.upkeep:
+                        tasks.append(group.create_task(cluster._leadership.run(cluster.upkeep.run)))
+                    yield cluster
+                finally:
+                    cluster.events.close()
+                    for task in tasks:
+                        task.cancel()
+        except BaseExceptionGroup as failed:
+            if len(failed.exceptions) == 1:
+                raise failed.exceptions[0] from None
+            raise
+
+    async def _start(self) -> None:
+        with store_errors_told():
+            self._identity = await found_cluster(self._writer, self._settings.replica, self._rng)
+        self.upkeep.cluster_id = self._identity.id
+        try:
+            await self._state.until_in_step(self._settings.start_timeout_s)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the store did not give a first listing within {self._settings.start_timeout_s:g} s",
+                fix="look at the store; then start again",
+            ) from error
+
+    @property
+    def revision(self) -> int:
+        """The store revision that every answer from memory is at least as new as."""
+        return self._state.revision
+
+    def status(self) -> ClusterStatus:
+        state = self._state
+        return ClusterStatus(
+            cluster=self._identity.id if self._identity else "",
+            store=self._settings.store_kind,
+            revision=state.revision,
+            leader=self._leadership.leader,
+            is_leader=self._leadership.is_ours,
+            replica=self._settings.replica,
+            stale_since=state.stale_since,
+            networks=len(state.networks.items),
+            endpoints=len(state.endpoints.items),
+            hosts=len(state.hosts.items),
+            hosts_alive=len(state.alive.items),
+            pools=len(state.pools.items),
+        )

@@ -26,8 +26,9 @@ class Settings:
         replica: this controller's name, shown as the leader while it does the upkeep.
         store_kind: what `status` calls the store ("sqlite", "etcd" ...).
         cool_down_s: how long a released address stays unused.
-        dead_host_after_s: how long a host must be absent, seen by one upkeep without a gap, before it loses its endpoints.
+        dead_host_after_s: a host loses its endpoints after one upkeep saw it absent that long without a gap.
         upkeep_interval_s: between two sweeps.
+        check_interval_s: between two complete checks of the store for leaks.
         leak_grace_s: between the two observations that make something a leak.
         session_ttl_s: how soon another replica takes the upkeep over.
         read_your_writes_s: how long an answer waits for its own change to come back through the watch.
@@ -41,6 +42,7 @@ class Settings:
     upkeep: bool = True
     upkeep_interval_s: float = 5.0
     leak_grace_s: float = 30.0
+    check_interval_s: float = 300.0
     session_ttl_s: float = 10.0
     journal_entries: int = 10_000
     journal_age_s: float = 7 * DAY_S

@@ -40,7 +40,7 @@ class HostCondition:
 
 @dataclass(frozen=True, slots=True)
 class SubnetUse:
-    """`used` counts what automatic choice cannot have: endpoints, reservations, addresses cooling down."""
+    """`used`: how many addresses endpoints have, of the `size` that they could have."""
 
     cidr: Cidr
     used: int
@@ -146,12 +146,13 @@ class Bookmark:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One violation of an invariant (I1 to I6). `fix` tells what a repair would do, "" if only a person can."""
+    """One violation of an invariant (I1 to I6). `fix` tells what a repair would do, or what a person can do."""
 
     invariant: str
     detail: str
     keys: tuple[str, ...]
     fix: str = ""
+    is_repairable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

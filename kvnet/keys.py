@@ -14,6 +14,7 @@ from kvnet.model import Address, Cidr
 
 CLUSTER = "meta/cluster"
 SUBNET_GUARD = "guards/subnets"
+RESERVATION_GUARD = "guards/reservations"
 LEADER = "leader/upkeep"
 
 META = "meta/"

@@ -1,0 +1,132 @@
+"""One endpoint on its way into the store: what was asked for, what was chosen, and the commit that claims it.
+
+Pure but for the random bytes that come in as an argument. Written for thousands a second: the stored bytes are put
+together once and serve the key, the journal and the mirror.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from backends.committer import Transaction
+from backends.store import Absent, Check, Present, Put, Unchanged, Write
+from controller import journal
+from controller.ipam.addresses import Candidate
+from controller.ipam.macs import RANDOM_BYTES, mac_from
+from controller.journal import Changed
+from controller.parsing import parse_address
+from controller.requests import Caller, EndpointRequest
+from kvnet import codec, keys
+from kvnet.errors import FieldError, Invalid, NotSupported
+from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Network, Versioned, require_name
+
+
+@dataclass(slots=True)
+class Claim:
+    """`wanted`: addresses asked for, by family. `chosen`: what this attempt claims. `result`: how it ended."""
+
+    request: EndpointRequest
+    wanted: dict[int, Address]
+    id: str
+    mac: str
+    chosen: list[Candidate] = field(default_factory=list)
+    endpoint: Endpoint | None = None
+    data: bytes = b""
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.request.id is not None
+
+
+def claim_of(request: EndpointRequest, rng: random.Random) -> Claim:
+    """
+    Raises:
+        Invalid, NotSupported: what the model cannot see: addresses, duplicate aliases, features that are not built.
+    """
+    if request.ports:
+        raise NotSupported(
+            "published ports are not built yet",
+            fix="leave them out; workloads of the network reach every port",
+            errors=[FieldError("/ports", "not built yet")],
+        )
+    if len(set(request.aliases)) != len(request.aliases):
+        twice = next(a for i, a in enumerate(request.aliases) if a in request.aliases[:i])
+        raise Invalid.field("/aliases", f"{twice[:64]!r} is there twice")
+    require_name(request.host, "/host")
+    return Claim(
+        request=request,
+        wanted=_wanted(request),
+        id=f"{rng.getrandbits(64):016x}" if request.id is None else request.id,
+        mac=mac_from(rng.randbytes(RANDOM_BYTES)) if request.mac is None else request.mac.lower(),
+    )
+
+
+def _wanted(request: EndpointRequest) -> dict[int, Address]:
+    wanted: dict[int, Address] = {}
+    for pointer, text, kind in (
+        ("/address", request.address, IPv4Address),
+        ("/address6", request.address6, IPv6Address),
+    ):
+        if text is None:
+            continue
+        address = parse_address(text, pointer)
+        if not isinstance(address, kind):
+            other = "/address6" if kind is IPv4Address else "/address"
+            raise Invalid.field(pointer, f"{address} is of the other family", f"it belongs into {other[1:]}")
+        wanted[address.version] = address
+    return wanted
+
+
+def endpoint_of(claim: Claim, network_id: str, now: float) -> Endpoint:
+    """Raises: Invalid: names, MAC, labels."""
+    request = claim.request
+    return Endpoint(
+        id=claim.id,
+        network=network_id,
+        host=request.host,
+        name=request.name,
+        addresses=tuple(candidate.address for candidate in claim.chosen),
+        mac=claim.mac,
+        created_at=now,
+        hostname=request.hostname,
+        aliases=tuple(request.aliases),
+        labels=dict(request.labels),
+    )
+
+
+def is_answered_by(claim: Claim, network: Network, endpoint: Endpoint) -> bool:
+    """Whether an endpoint that is there is what this claim asks for: what was left open may be anything."""
+    request = claim.request
+    return (
+        (endpoint.network, endpoint.host, endpoint.name, endpoint.hostname)
+        == (network.id, request.host, request.name, request.hostname)
+        and endpoint.aliases == tuple(request.aliases)
+        and dict(endpoint.labels) == dict(request.labels)
+        and set(claim.wanted.values()) <= set(endpoint.addresses)
+        and (request.mac is None or endpoint.mac == claim.mac)
+    )
+
+
+def transaction_of(claim: Claim, endpoint: Endpoint, network: Versioned[Network], caller: Caller) -> Transaction:
+    """Everything an endpoint needs, or nothing: its addresses, itself, and its place on the host."""
+    key = keys.endpoint(endpoint.network, endpoint.id)
+    local = keys.local(endpoint.host, endpoint.id)
+    data = codec.encode(endpoint)
+    address_data = codec.encode(AddressClaim(ClaimKind.ENDPOINT, endpoint.id, endpoint.created_at, None, endpoint.host))
+    checks: list[Check] = [
+        Unchanged(keys.network(endpoint.network), network.version),
+        Present(keys.host(endpoint.host)),
+        Absent(key),
+    ]
+    if claim.is_repeatable:  # an id of ours is random; a caller's may be in use on this host in another network
+        checks.append(Absent(local))
+    writes: list[Write] = [Put(key, data), Put(local, endpoint.network.encode())]
+    for address, version in claim.chosen:
+        address_key = keys.address(endpoint.network, address)
+        checks.append(Absent(address_key) if version is None else Unchanged(address_key, version))
+        writes.append(Put(address_key, address_data))
+    note = journal.note(endpoint.created_at, caller, Changed("endpoint.created", key, None, data))
+    claim.endpoint, claim.data = endpoint, data
+    return Transaction(tuple(checks), tuple(writes), note)

@@ -1,0 +1,107 @@
+"""Which replica does the upkeep: the one whose key stands under `leader/upkeep`, bound to its store session.
+
+The moment the session is lost, by the store's word or by our own clock, the work is cancelled; another replica may be
+at it already. Losing is normal and never an error. Decides nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from backends.store import Absent, Conflict, Put, Session, Store, StoreError
+from controller.settings import Settings
+from controller.state import State
+from kvnet import codec, keys
+from kvnet.errors import StoreBroken
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """What stands under the key. `incarnation` tells two processes of one name apart."""
+
+    replica: str
+    incarnation: str
+    since: float
+
+
+class Leadership:
+    def __init__(self, store: Store, state: State, settings: Settings, rng: random.Random) -> None:
+        self._store = store
+        self._state = state
+        self._settings = settings
+        self._rng = rng
+        self._incarnation = f"{rng.getrandbits(48):012x}"
+        self.is_ours = False
+
+    @property
+    def leader(self) -> str | None:
+        """The replica that leads, as far as this one knows."""
+        entry = self._state.leader.entries.get(keys.LEADER)
+        if entry is None:
+            return None
+        try:
+            return codec.decode(Leader, entry.value).replica
+        except StoreBroken:
+            return "?"
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Stand for election for ever; `work` runs while elected, and is cancelled with the session."""
+        while True:
+            try:
+                session = await self._store.session(self._settings.session_ttl_s)
+            except StoreError:
+                await self._pause()
+                continue
+            try:
+                await self._with(session, work)
+            finally:
+                await session.close()
+            await self._pause()
+
+    async def _with(self, session: Session, work: Callable[[], Awaitable[None]]) -> None:
+        while not session.is_lost:
+            if await self._is_elected(session):
+                await self._lead(session, work)
+                return
+            await self._state.leadership.until(
+                lambda: session.is_lost or keys.LEADER not in self._state.leader.entries, self._settings.session_ttl_s
+            )
+            await self._pause()
+
+    async def _is_elected(self, session: Session) -> bool:
+        value = codec.encode(Leader(self._settings.replica, self._incarnation, self._settings.clock.now()))
+        try:
+            await self._store.commit([Absent(keys.LEADER)], [Put(keys.LEADER, value, session=session.id)])
+        except Conflict:
+            return False
+        except StoreError:
+            return await self._is_written(value)
+        return True
+
+    async def _is_written(self, value: bytes) -> bool:
+        """The answer was lost: look."""
+        try:
+            entry = await self._store.get(keys.LEADER)
+        except StoreError:
+            return False
+        return entry is not None and entry.value == value
+
+    async def _lead(self, session: Session, work: Callable[[], Awaitable[None]]) -> None:
+        self.is_ours = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                working = tasks.create_task(_run(work))
+                await session.until_lost()
+                working.cancel()
+        finally:
+            self.is_ours = False
+
+    async def _pause(self) -> None:
+        await self._settings.clock.sleep(self._rng.uniform(0.05, 0.5))
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

@@ -1,0 +1,102 @@
+"""From the text of a request to the model, with every refusal pointing at the field and saying what would be right.
+
+Pure. Knows the shape of one request and nothing of what else exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_interface
+
+from controller.requests import SubnetRequest
+from kvnet.errors import FieldError, Invalid, NotSupported
+from kvnet.model import Address, Cidr, Driver, Subnet
+
+MAX_TEXT = 64
+MAX_SUBNETS = 8
+MAX_RESERVED = 256
+NOT_BUILT_YET = (Driver.ROUTED, Driver.TRANSPARENT)
+
+
+@contextmanager
+def under(pointer: str) -> Iterator[None]:
+    """Errors raised inside point below `pointer`."""
+    try:
+        yield
+    except Invalid as error:
+        moved = [FieldError(pointer + e.pointer, e.detail) for e in error.errors]
+        raise Invalid(error.detail, fix=error.fix, errors=moved, context=error.context) from error
+
+
+def parse_address(text: str, pointer: str) -> Address:
+    try:
+        if len(text) <= MAX_TEXT and "%" not in text:
+            return ip_address(text)
+    except ValueError:
+        pass
+    raise Invalid.field(pointer, f"{shown(text)} is not an IP address", "like 10.1.0.7 or fd00::7")
+
+
+def parse_cidr(text: str, pointer: str) -> Cidr:
+    """A network address with its prefix length; one with host bits is refused with the network it lies in."""
+    try:
+        if "/" not in text or len(text) > MAX_TEXT or "%" in text:
+            raise ValueError
+        interface = ip_interface(text)
+    except ValueError:
+        raise Invalid.field(pointer, f"{shown(text)} is not a subnet", "like 10.1.0.0/24 or fd00:1::/64") from None
+    network: Cidr = interface.network
+    if interface.ip != network.network_address:
+        raise Invalid.field(pointer, f"{text} has host bits set", f"the subnet it lies in is {network}")
+    return network
+
+
+def parse_driver(text: str) -> Driver:
+    try:
+        driver = Driver(text)
+    except ValueError:
+        known = ", ".join(d.value for d in Driver if d not in NOT_BUILT_YET)
+        raise Invalid.field("/driver", f"{shown(text)} is not a driver", f"one of {known}") from None
+    if driver in NOT_BUILT_YET:
+        raise NotSupported(
+            f"the driver {driver.value!r} is not built yet",
+            fix="use 'overlay' (many hosts) or 'bridge' (no tunnel)",
+            errors=[FieldError("/driver", "not built yet")],
+        )
+    return driver
+
+
+def parse_subnet(request: SubnetRequest, pointer: str) -> Subnet:
+    """The subnet with a gateway: the wanted one, or the first usable address that no reservation has."""
+    with under(pointer):
+        cidr = parse_cidr(request.cidr, "/cidr")
+        if len(request.reserved) > MAX_RESERVED:
+            raise Invalid.field("/reserved", f"{len(request.reserved)} reservations; at most {MAX_RESERVED} here")
+        reserved = {name: parse_address(text, f"/reserved/{name}") for name, text in request.reserved.items()}
+        gateway = None if request.gateway is None else parse_address(request.gateway, "/gateway")
+        span = None if request.range is None else parse_cidr(request.range, "/range")
+        _require_distinct(gateway, reserved)
+        Subnet(cidr, gateway, span, reserved)
+        return Subnet(cidr, gateway or first_usable(cidr, reserved), span, reserved)
+
+
+def _require_distinct(gateway: Address | None, reserved: Mapping[str, Address]) -> None:
+    seen: dict[Address, str] = {} if gateway is None else {gateway: "the gateway"}
+    for name, address in reserved.items():
+        if address in seen:
+            raise Invalid.field(f"/reserved/{name}", f"{address} is {seen[address]} already")
+        seen[address] = f"reserved for {name!r}"
+
+
+def first_usable(cidr: Cidr, reserved: Mapping[str, Address]) -> Address:
+    taken = set(reserved.values())
+    last = cidr.num_addresses - (2 if cidr.version == 4 else 1)
+    for offset in range(1, min(last, MAX_RESERVED + 1) + 1):
+        if cidr[offset] not in taken:
+            return cidr[offset]
+    raise Invalid.field("/reserved", f"no address of {cidr} is left for the gateway", "choose a larger subnet")
+
+
+def shown(text: str) -> str:
+    return repr(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "...")

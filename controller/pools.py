@@ -1,0 +1,176 @@
+"""The use cases of pools: the blocks that automatic subnets are cut from.
+
+Pools may not overlap each other: of a free block it must be clear whose it is. Ordered by the subnet guard, as the
+networks that are cut from them, so that a pool never vanishes under a choice.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from backends.store import Absent, Conflict, Delete, Put, Revision, Unchanged, Unknown
+from controller.guards import Guard
+from controller.journal import Changed
+from controller.outcomes import store_errors_told
+from controller.parsing import parse_cidr, shown
+from controller.requests import Caller, PoolRequest
+from controller.state import State
+from controller.views import PoolStatus
+from controller.writer import Writer
+from kvnet import codec, keys
+from kvnet.errors import Invalid, NameTaken, NotFound, PoolInUse, PreconditionFailed, SubnetTaken
+from kvnet.model import Pool, Versioned
+
+MAX_RESERVED = 256
+MAX_NAMED = 20
+SHORTEST_PREFIX = 8
+
+
+class Pools:
+    def __init__(self, state: State, writer: Writer, guard: Guard) -> None:
+        self._state = state
+        self._writer = writer
+        self._guard = guard
+
+    def get(self, name: str) -> PoolStatus:
+        """Raises: NotFound."""
+        return self._status(self._found(name))
+
+    async def create(self, request: PoolRequest, caller: Caller) -> PoolStatus:
+        """
+        Raises:
+            Invalid: the request itself.
+            NameTaken, SubnetTaken: the name or a part of the block is another pool's.
+            TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
+        """
+        pool = pool_of(request)
+        with store_errors_told():
+            created = Versioned(pool, await self._create(pool, caller))
+            await self._state.reached(created.version, self._state.pools)
+        return self._status(created)
+
+    async def delete(self, name: str, caller: Caller, if_version: int | None = None) -> None:
+        """
+        Raises:
+            NotFound, PreconditionFailed
+            PoolInUse: names the networks whose subnets lie in it.
+            TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
+        """
+        with store_errors_told():
+            for attempt in itertools.count():
+                await self._writer.turn(attempt, f"pool {name!r} could not be deleted")
+                async with self._guard.held():
+                    revision = await self._try_to_delete(name, caller, if_version)
+                if revision is not None:
+                    await self._state.reached(revision, self._state.pools)
+                    return
+
+    async def _create(self, pool: Pool, caller: Caller) -> Revision:
+        key, data = keys.pool(pool.name), codec.encode(pool)
+        for attempt in itertools.count():
+            await self._writer.turn(attempt, f"pool {pool.name!r} could not be created")
+            async with self._guard.held():
+                await self._guard.ready()
+                known = self._state.pools.get(pool.name)
+                if known is not None and known.value == pool:
+                    return known.version
+                self._refuse_clash(pool, known)
+                try:
+                    revision = await self._writer.commit(
+                        [self._guard.check, Absent(key)],
+                        [self._guard.write, Put(key, data)],
+                        caller,
+                        Changed("pool.created", key, None, data),
+                    )
+                except (Conflict, Unknown):
+                    self._guard.lost()
+                    continue
+                self._guard.won(revision)
+                return revision
+        raise AssertionError("turn() ends the loop")
+
+    def _refuse_clash(self, pool: Pool, known: Versioned[Pool] | None) -> None:
+        if known is not None:
+            raise NameTaken(
+                f"there is a pool {pool.name!r} already: {known.value.cidr}",
+                fix="choose another name, or delete that one first",
+                context={"name": pool.name},
+            )
+        for other in self._state.pools.items.values():
+            if other.value.cidr.version == pool.cidr.version and other.value.cidr.overlaps(pool.cidr):
+                raise SubnetTaken(
+                    f"{pool.cidr} overlaps pool {other.value.name!r} ({other.value.cidr})",
+                    fix="choose a block outside it",
+                    context={"wanted": str(pool.cidr), "pool": other.value.name},
+                )
+
+    async def _try_to_delete(self, name: str, caller: Caller, if_version: int | None) -> Revision | None:
+        await self._guard.ready()
+        found = self._found(name)
+        pool = found.value
+        if if_version is not None and found.version != if_version:
+            raise PreconditionFailed(
+                f"pool {name!r} has version {found.version}, not {if_version}",
+                fix="look at it again and repeat with its version",
+                context={"version": found.version},
+            )
+        users = self._users(pool)
+        if users:
+            raise PoolInUse(
+                f"{len(users)} subnets lie in pool {name!r}: {', '.join(users[:MAX_NAMED])}",
+                fix="delete those networks first; 'kvnet network ls' shows them",
+                context={"pool": name, "subnets": users[:MAX_NAMED], "total": len(users)},
+            )
+        key = keys.pool(name)
+        try:
+            revision = await self._writer.commit(
+                [self._guard.check, Unchanged(key, found.version)],
+                [self._guard.write, Delete(key)],
+                caller,
+                Changed("pool.deleted", key, codec.encode(pool), None),
+            )
+        except (Conflict, Unknown):
+            self._guard.lost()
+            return None
+        self._guard.won(revision)
+        return revision
+
+    def _users(self, pool: Pool) -> list[str]:
+        inside = (c for c in self._state.blocks.claims if c.version == pool.cidr.version and c.overlaps(pool.cidr))
+        return [str(cidr) for cidr in sorted(inside, key=lambda c: int(c.network_address))]
+
+    def _found(self, name: str) -> Versioned[Pool]:
+        found = self._state.pools.get(name)
+        if found is None:
+            raise NotFound(f"there is no pool {shown(name)}", fix="'kvnet pool ls' shows the pools")
+        return found
+
+    def _status(self, pool: Versioned[Pool]) -> PoolStatus:
+        one = pool.value
+        return PoolStatus(
+            pool=one,
+            version=pool.version,
+            subnets_used=len(self._users(one)),
+            subnets_total=1 << (one.prefix_length - one.cidr.prefixlen),
+            largest_free=self._state.blocks.largest_free(one.cidr),
+        )
+
+    def list(self) -> tuple[PoolStatus, ...]:
+        """All of them, by name."""
+        return tuple(self._status(pool) for _, pool in sorted(self._state.pools.items.items()))
+
+
+def pool_of(request: PoolRequest) -> Pool:
+    """
+    Raises:
+        Invalid
+    """
+    if len(request.reserved) > MAX_RESERVED:
+        raise Invalid.field("/reserved", f"{len(request.reserved)} reserved parts; at most {MAX_RESERVED}")
+    cidr = parse_cidr(request.cidr, "/cidr")
+    if cidr.prefixlen < SHORTEST_PREFIX:
+        raise Invalid.field("/cidr", f"{cidr} is too wide for a pool", f"choose /{SHORTEST_PREFIX} or smaller")
+    if cidr.is_multicast or cidr.is_loopback or cidr.is_link_local or cidr.is_unspecified:
+        raise Invalid.field("/cidr", f"{cidr} is multicast, loopback or link-local", "choose a unicast range")
+    reserved = tuple(parse_cidr(text, f"/reserved/{i}") for i, text in enumerate(request.reserved))
+    return Pool(request.name, cidr, request.prefix_length, reserved)

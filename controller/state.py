@@ -1,0 +1,303 @@
+"""Everything the controllers share, as this one last saw it: typed tables over the store and the indexes between them.
+
+Always a moment old and never the authority: the checks of the commit that follows confirm what was decided by it.
+Nothing here writes; nothing here reads the store but through mirrors, so no question costs a round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backends.mirror import Mirror
+from backends.store import Change, Store
+from controller.events import EventLog
+from controller.ipam.addresses import AddressSpace
+from controller.ipam.subnets import SubnetSpace
+from controller.settings import Settings
+from controller.signal import Signal
+from controller.tables import Table
+from kvnet import keys
+from kvnet.model import (
+    Address,
+    AddressClaim,
+    Alive,
+    ClaimKind,
+    Cluster,
+    Endpoint,
+    Host,
+    Inventory,
+    Network,
+    Observed,
+    Pool,
+    SubnetClaim,
+    Versioned,
+)
+
+Endpoints = Mapping[str, Versioned[Endpoint]]
+Claims = Mapping[Address, Versioned[AddressClaim]]
+
+
+class State:
+    """The tables, and what is derived from them the moment a change arrives."""
+
+    def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
+        self._now = now = settings.clock.now
+        self._patience_s = settings.read_your_writes_s
+        self.meta = Table(store, keys.META, Cluster, now, rng)
+        self.pools = Table(store, keys.POOLS, Pool, now, rng)
+        self.subnets = Table(store, keys.SUBNETS, SubnetClaim, now, rng)
+        self.networks = Table(store, keys.NETWORKS, Network, now, rng)
+        self.addresses = Table(store, keys.ADDRESSES, AddressClaim, now, rng)
+        self.endpoints = Table(store, keys.ENDPOINTS, Endpoint, now, rng)
+        self.hosts = Table(store, keys.HOSTS, Host, now, rng)
+        self.inventory = Table(store, keys.INVENTORY, Inventory, now, rng)
+        self.alive = Table(store, keys.ALIVE, Alive, now, rng)
+        self.observed = Table(store, keys.OBSERVED, Observed, now, rng)
+        self.events = EventLog(settings.event_queue, settings.bookmark_interval_s)
+        self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
+        self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
+        self.progress = Signal()  # rings when a host may have applied, come or gone
+        self.leadership = Signal()
+        self.vnis: dict[int, str] = {}
+        self.blocks = SubnetSpace(self._name_of)
+        self._id_of: dict[str, str] = {}
+        self._endpoints: dict[str, dict[str, Versioned[Endpoint]]] = {}
+        self._named: dict[tuple[str, str], set[str]] = {}
+        self._claims: dict[str, dict[Address, Versioned[AddressClaim]]] = {}
+        self._carried: dict[str, dict[str, int]] = {}
+        self._hosts_of: dict[str, dict[str, int]] = {}
+        self._latest: dict[str, int] = {}
+        self._vanished: dict[str, float] = {}
+        self._spaces: dict[str, AddressSpace] = {}
+        self._watch_indexes()
+
+    def _watch_indexes(self) -> None:
+        self.networks.listen(self._on_network)
+        self.endpoints.listen(self._on_endpoint)
+        self.addresses.listen(self._on_address)
+        self.alive.listen(self._on_alive)
+        self.observed.listen(lambda *_: self.progress.ring())
+        self.subnets.listen(self._on_subnet)
+        self.inventory.listen(self._on_inventory)
+        self.pools.listen(self._on_pool)
+
+    @property
+    def tables(self) -> tuple[Table[Any], ...]:
+        return (
+            self.meta,
+            self.pools,
+            self.subnets,
+            self.networks,
+            self.addresses,
+            self.endpoints,
+            self.hosts,
+            self.inventory,
+            self.alive,
+            self.observed,
+        )
+
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        return (*(table.mirror for table in self.tables), self.journal, self.leader)
+
+    @property
+    def revision(self) -> int:
+        """Every answer about networks, endpoints, pools and addresses is at least as new as this."""
+        tables = (self.networks, self.endpoints, self.addresses, self.pools)
+        return min(self.journal.revision, *(table.mirror.revision for table in tables))
+
+    @property
+    def stale_since(self) -> float | None:
+        """Since when a mirror is cut off from the store; None when all are in step."""
+        cut_off = [m.stale_since for m in self.mirrors if m.stale_since is not None]
+        return min(cut_off, default=None)
+
+    @property
+    def is_in_step(self) -> bool:
+        return all(m.in_step and m.stale_since is None for m in self.mirrors)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for mirror in self.mirrors:
+                tasks.create_task(mirror.run())
+
+    async def until_in_step(self, timeout_s: float) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for mirror in self.mirrors:
+                tasks.create_task(mirror.until_in_step(timeout_s))
+
+    async def reached(self, revision: int, *tables: Table[Any]) -> None:
+        """Wait, for a bounded time, until these tables show the commit `revision`.
+
+        When the watch is cut off the answer comes without it: the commit stands, only this replica's lists lag.
+        """
+        for table in tables:
+            if table.mirror.revision < revision:
+                try:
+                    await table.mirror.until(revision, self._patience_s)
+                except TimeoutError:
+                    return
+
+    def network_named(self, name_or_id: str) -> Versioned[Network] | None:
+        """A name wins over an id: names are what people type."""
+        return self.networks.get(self._id_of.get(name_or_id, name_or_id))
+
+    def endpoints_of(self, network: str) -> Endpoints:
+        return self._endpoints.get(network, {})
+
+    def endpoints_on(self, host: str) -> Iterator[Versioned[Endpoint]]:
+        for network in self._carried.get(host, ()):
+            yield from (e for e in self._endpoints[network].values() if e.value.host == host)
+
+    def endpoints_named(self, network: str, name: str) -> list[Versioned[Endpoint]]:
+        return [self._endpoints[network][one] for one in sorted(self._named.get((network, name), ()))]
+
+    def claims_of(self, network: str) -> Claims:
+        return self._claims.get(network, {})
+
+    def hosts_of(self, network: str) -> Mapping[str, int]:
+        """Which hosts take part in a network, and with how many endpoints."""
+        return self._hosts_of.get(network, {})
+
+    @property
+    def hosts_with_endpoints(self) -> Sequence[str]:
+        return tuple(self._carried)
+
+    def networks_on(self, host: str) -> Mapping[str, int]:
+        return self._carried.get(host, {})
+
+    def latest_change(self, network: str) -> int:
+        """The newest revision of a network that its hosts have to apply."""
+        return self._latest.get(network, 0)
+
+    def last_seen(self, host: str) -> float | None:
+        return self._now() if self.alive.get(host) else self._vanished.get(host)
+
+    def space(self, network: Network) -> AddressSpace:
+        """The free and taken addresses of a network: built once, then kept with every change."""
+        space = self._spaces.get(network.id)
+        if space is None:
+            names = self.endpoints_of
+            space = AddressSpace(network, lambda one: e.value.name if (e := names(network.id).get(one)) else "")
+            for address, claim in self.claims_of(network.id).items():
+                space.put(address, claim.value, claim.version)
+            self._spaces[network.id] = space
+        return space
+
+    def _on_network(self, name: str, before: Versioned[Network] | None, after: Versioned[Network] | None) -> None:
+        if before is not None and self._id_of.get(before.value.name) == name:
+            del self._id_of[before.value.name]
+        if before is not None and before.value.vni is not None:
+            self.vnis.pop(before.value.vni, None)
+        if after is None:
+            self._spaces.pop(name, None)
+            self._latest.pop(name, None)
+            return
+        if after.value.vni is not None:
+            self.vnis[after.value.vni] = name
+        self._id_of[after.value.name] = name
+        self._note_latest(name, after.version)
+        if before is not None and before.value.subnets != after.value.subnets:
+            self._spaces.pop(name, None)
+
+    def _name_of(self, network: str) -> str:
+        found = self.networks.get(network)
+        return found.value.name if found else ""
+
+    def _on_subnet(
+        self, name: str, _before: Versioned[SubnetClaim] | None, after: Versioned[SubnetClaim] | None
+    ) -> None:
+        cidr = keys.parse_subnet(keys.SUBNETS + name)
+        if after is None:
+            self.blocks.drop_claim(cidr)
+        else:
+            self.blocks.put_claim(cidr, after.value)
+            self.blocks.let_go(cidr)
+
+    def _on_inventory(
+        self, name: str, _before: Versioned[Inventory] | None, after: Versioned[Inventory] | None
+    ) -> None:
+        if after is None:
+            self.blocks.drop_inventory(name)
+        else:
+            self.blocks.put_inventory(after.value)
+
+    def _on_pool(self, name: str, _before: Versioned[Pool] | None, after: Versioned[Pool] | None) -> None:
+        if after is None:
+            self.blocks.drop_pool(name)
+        else:
+            self.blocks.put_pool(after.value)
+
+    def _on_endpoint(self, name: str, before: Versioned[Endpoint] | None, after: Versioned[Endpoint] | None) -> None:
+        network, _, endpoint = name.partition("/")
+        if before is not None:
+            self._unlink(network, before.value)
+            if after is None:
+                _drop_from(self._endpoints, network, endpoint)
+        if after is not None:
+            self._endpoints.setdefault(network, {})[endpoint] = after
+            self._named.setdefault((network, after.value.name), set()).add(endpoint)
+            for counts, outer, inner in self._counts(network, after.value.host):
+                per = counts.setdefault(outer, {})
+                per[inner] = per.get(inner, 0) + 1
+            self._note_latest(network, after.version)
+        self.progress.ring()
+
+    def _unlink(self, network: str, endpoint: Endpoint) -> None:
+        named = self._named[network, endpoint.name]
+        named.discard(endpoint.id)
+        if not named:
+            del self._named[network, endpoint.name]
+        for counts, outer, inner in self._counts(network, endpoint.host):
+            counts[outer][inner] -= 1
+            if not counts[outer][inner]:
+                _drop_from(counts, outer, inner)
+
+    def _counts(self, network: str, host: str) -> tuple[tuple[dict[str, dict[str, int]], str, str], ...]:
+        return (self._carried, host, network), (self._hosts_of, network, host)
+
+    def _on_address(
+        self, name: str, before: Versioned[AddressClaim] | None, after: Versioned[AddressClaim] | None
+    ) -> None:
+        network, address = keys.parse_address(keys.ADDRESSES + name)
+        space = self._spaces.get(network)
+        if after is None:
+            _drop_from(self._claims, network, address)
+            if space is not None:
+                space.drop(address)
+            return
+        self._claims.setdefault(network, {})[address] = after
+        if after.value.kind is ClaimKind.TOMBSTONE:  # written by the commit that removed the endpoint
+            self._note_latest(network, after.version)
+        if space is not None:
+            space.put(address, after.value, after.version)
+
+    def _note_latest(self, network: str, version: int) -> None:
+        if version > self._latest.get(network, 0):
+            self._latest[network] = version
+
+    def _on_alive(self, name: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None) -> None:
+        now = self._now()
+        if after is None:
+            self._vanished[name] = now
+        else:
+            self._vanished.pop(name, None)
+        self.progress.ring()
+        is_same = before is not None and after is not None and before.value.incarnation == after.value.incarnation
+        if not is_same:
+            self.events.tell_host(name, before, after, now, self.alive.mirror.revision)
+
+    def _on_leader(self, _changes: Sequence[Change]) -> None:
+        self.leadership.ring()
+
+
+def _drop_from(outer: dict[str, dict[Any, Any]], key: str, inner: Any) -> None:
+    """Remove `outer[key][inner]`, and the inner dictionary with its last item."""
+    items = outer.get(key)
+    if items is not None:
+        items.pop(inner, None)
+        if not items:
+            del outer[key]

@@ -1,0 +1,224 @@
+"""What one elected controller keeps in order: cooled-down addresses, deletions, leaks, dead hosts, the journal.
+
+Removes nothing on one look: a suspicion must stand unchanged for a grace period, and the commit checks the evidence
+again, so that what came back to life is never touched. Sweeps nothing when the cluster's identity is missing or another
+one, when a mirror is cut off, or when the store went back in time: then a missing key proves nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+from backends.committer import Transaction
+from backends.store import Absent, Conflict, Delete, Put, StoreError, Unchanged
+from controller import journal
+from controller.consistency import Consistency
+from controller.hosts import Hosts
+from controller.ipam.findings import Repair
+from controller.removal import Removal
+from controller.requests import Caller
+from controller.settings import Settings
+from controller.state import State
+from controller.writer import Writer
+from kvnet import keys
+from kvnet.errors import KvnetError, NetworkInUse
+from kvnet.model import ClaimKind, NetworkState
+
+S = TypeVar("S", bound=Hashable)
+
+ACTOR = "upkeep"
+MAX_PER_SWEEP = 5_000
+TRIMMED_PER_COMMIT = 50
+
+
+@dataclass
+class Suspicions(Generic[S]):
+    """What looks wrong, and since when without a gap. Something that changed, or was not there once, starts anew."""
+
+    _since: dict[S, float] = field(default_factory=dict)
+
+    def confirmed(self, seen: Iterable[S], now: float, grace_s: float) -> list[S]:
+        self._since = {one: self._since.get(one, now) for one in seen}
+        return [one for one, since in self._since.items() if now - since >= grace_s]
+
+    def since(self, one: S) -> float:
+        return self._since[one]
+
+    def forget(self) -> None:
+        self._since.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one sweep removed, by kind. `refused`: why nothing was swept, "" if it was. `errors`: what went wrong."""
+
+    refused: str = ""
+    done: Mapping[str, int] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+
+
+class Upkeep:
+    def __init__(
+        self,
+        state: State,
+        writer: Writer,
+        removal: Removal,
+        hosts: Hosts,
+        consistency: Consistency,
+        settings: Settings,
+        rng: random.Random,
+    ) -> None:
+        self.cluster_id = ""  # whom it works for; nothing is swept before it is known
+        self._state = state
+        self._writer = writer
+        self._removal = removal
+        self._hosts = hosts
+        self._consistency = consistency
+        self._settings = settings
+        self._rng = rng
+        self._stuck: Suspicions[tuple[str, int]] = Suspicions()
+        self._leaking: Suspicions[Repair] = Suspicions()
+        self._absent: Suspicions[str] = Suspicions()
+        self._next_check_at = float("-inf")
+        self._highest_revision = 0
+        self._halted = ""
+        self.last = Sweep(refused="not swept yet")
+
+    async def run(self) -> None:
+        """Sweep until cancelled. What was suspected before this replica was elected does not count."""
+        for suspicions in (self._stuck, self._leaking, self._absent):
+            suspicions.forget()
+        while True:
+            await self.sweep()
+            await self._settings.clock.sleep(self._settings.upkeep_interval_s * self._rng.uniform(0.8, 1.2))
+
+    async def sweep(self) -> Sweep:
+        """Look once at everything; never raises for what the store or the world refuses."""
+        reason = self._reason_to_stay_away()
+        if reason:
+            for suspicions in (self._stuck, self._leaking, self._absent):
+                suspicions.forget()
+            self.last = Sweep(refused=reason)
+            return self.last
+        errors: list[str] = []
+        counts = {}
+        for name, step in (
+            ("tombstones", self._bury),
+            ("networks", self._finish_deletions),
+            ("endpoints", self._release_of_dead_hosts),
+            ("leaks", self._stop_leaks),
+            ("journal", self._trim_journal),
+        ):
+            try:
+                counts[name] = await step()
+            except (StoreError, KvnetError) as error:
+                errors.append(f"{name}: {error}")
+        self.last = Sweep(done=counts, errors=tuple(errors))
+        return self.last
+
+    def _reason_to_stay_away(self) -> str:
+        if self._halted:
+            return self._halted
+        if not self._state.is_in_step:
+            return "a mirror is cut off from the store"
+        identity = self._state.meta.get("cluster")
+        if identity is None or identity.value.id != self.cluster_id:
+            return f"{keys.CLUSTER} is missing or another cluster's"
+        revision = self._state.revision
+        if revision < self._highest_revision:
+            self._halted = (
+                f"the store went back from revision {self._highest_revision} to {revision}; "
+                "look at it with 'kvnet check', then restart the controllers"
+            )
+            return self._halted
+        self._highest_revision = revision
+        return ""
+
+    async def _bury(self) -> int:
+        """Remove tombstones whose cool-down is over."""
+        now = self._writer.now()
+        expired = [
+            (keys.ADDRESSES + name, claim.version)
+            for name, claim in self._state.addresses.items.items()
+            if claim.value.kind is ClaimKind.TOMBSTONE and (claim.value.until or 0.0) <= now
+        ]
+        return await self._count_done(
+            [Transaction((Unchanged(key, version),), (Delete(key),)) for key, version in expired[:MAX_PER_SWEEP]]
+        )
+
+    async def _finish_deletions(self) -> int:
+        """Networks whose deletion was cut short: removed, or active again if they have endpoints."""
+        marked = {
+            (network.value.id, network.version): network
+            for network in self._state.networks.items.values()
+            if network.value.state is NetworkState.DELETING
+        }
+        finished = 0
+        for one in self._stuck.confirmed(marked, self._writer.now(), self._settings.leak_grace_s):
+            caller = self._caller(f"deletion cut short since {self._when(self._stuck, one)}")
+            try:
+                await self._removal.finish(marked[one], caller)
+            except (NetworkInUse, Conflict):
+                continue
+            finished += 1
+        return finished
+
+    async def _release_of_dead_hosts(self) -> int:
+        """Endpoints of hosts that were absent, without a gap, for longer than the operator allows."""
+        away = [name for name in self._state.hosts_with_endpoints if self._state.alive.get(name) is None]
+        released = 0
+        for name in self._absent.confirmed(away, self._writer.now(), self._settings.dead_host_after_s):
+            caller = self._caller(f"host {name} absent since {self._when(self._absent, name)}")
+            endpoints = await self._hosts.carried_by(name)
+            released += len(await self._hosts.release_all(endpoints, caller, [Absent(keys.alive(name))]))
+        return released
+
+    async def _stop_leaks(self) -> int:
+        """Keys without their owner and the like: what `check` calls repairable, found twice with the same versions."""
+        now = self._writer.now()
+        if now < self._next_check_at:
+            return 0
+        found, _ = await self._consistency.findings()
+        repairable = {f.repair: f.detail for f in found if f.repair is not None}
+        repaired = 0
+        for repair in self._leaking.confirmed(repairable, now, self._settings.leak_grace_s):
+            caller = self._caller(f"unchanged since {self._when(self._leaking, repair)}")
+            repaired += await self._consistency.repair(repairable[repair], repair, caller)
+        pause_s = self._settings.leak_grace_s if repairable else self._settings.check_interval_s
+        self._next_check_at = now + pause_s
+        return repaired
+
+    async def _trim_journal(self) -> int:
+        """Keep the newest entries only, and remember up to where it was trimmed, so that nobody resumes over a gap."""
+        kept = sorted(
+            (entry.version, key, entry.value)
+            for key, entry in self._state.journal.entries.items()
+            if key != keys.JOURNAL_FLOOR
+        )
+        oldest = keys.journal(self._writer.now() - self._settings.journal_age_s, "")
+        total = sum(journal.count(value) for _, _, value in kept)
+        doomed: list[tuple[int, str]] = []
+        for version, key, value in kept:
+            if total <= self._settings.journal_entries and key >= oldest:
+                break
+            doomed.append((version, key))
+            total -= journal.count(value)
+        for i in range(0, len(doomed), TRIMMED_PER_COMMIT):
+            part = doomed[i : i + TRIMMED_PER_COMMIT]
+            floor = Put(keys.JOURNAL_FLOOR, journal.floor_value(part[-1][0]))
+            await self._writer.store.commit([], [floor, *(Delete(key) for _, key in part)])
+        return len(doomed)
+
+    async def _count_done(self, transactions: Sequence[Transaction]) -> int:
+        outcomes = await self._writer.commit_many(transactions)
+        return sum(isinstance(outcome, int) for outcome in outcomes)
+
+    def _caller(self, evidence: str) -> Caller:
+        return Caller(actor=ACTOR, request_id="", source=evidence)
+
+    def _when(self, suspicions: Suspicions[S], one: S) -> str:
+        return datetime.fromtimestamp(suspicions.since(one), UTC).isoformat(timespec="seconds")
