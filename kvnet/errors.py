@@ -144,6 +144,13 @@ class IdTaken(Conflicting):
     title = "The id is taken"
 
 
+class AlreadyAttached(Conflicting):
+    """This namespace has that attachment already; `context` names it."""
+
+    code = "already-attached"
+    title = "It is attached already"
+
+
 class HostInUse(Conflicting):
     code = "host-in-use"
     title = "The host still carries endpoints"
@@ -243,6 +250,13 @@ class PortInUse(KvnetError):
     code = "listen-address-in-use"
     status = 409
     title = "The listen address is in use"
+
+
+class StateUnusable(KvnetError):
+    """The worker's state directory cannot be used: not writable, full, or another worker has it."""
+
+    code = "state-unusable"
+    title = "The state directory cannot be used"
 
 
 class Unfit(KvnetError):

@@ -1,6 +1,7 @@
 """What the worker needs from outside, as small contracts: the controller, the host it runs on, and time.
 
-The real ones are `kvnet.client.Client`, `worker.surroundings` and the clock; tests bring their own. Nothing here acts.
+The real ones are `kvnet.client.Client`, `worker.kernel.linux`, `worker.runtimes.netns` and the clock; tests bring their
+own. Nothing here acts.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvnet.model import UsedRange
+from datapath.objects import Kernel
 from kvnet.wire import Endpoint, EndpointBody
+from worker.kernel.inventory import Surroundings
 
 
 class Controller(Protocol):
@@ -49,31 +51,10 @@ class Namespaces(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Uplink:
-    """The interface that bears the underlay address."""
+class HostKernel(Kernel, Protocol):
+    """The kernel of this host: what kvnet has there, and what else there is."""
 
-    name: str
-    mtu: int
-
-
-class Surroundings(Protocol):
-    """The host: what it uses already, what it runs."""
-
-    async def uplink(self) -> Uplink:
-        """
-        Raises:
-            Unfit: the underlay address is on no interface.
-        """
-        ...
-
-    async def used(self) -> tuple[UsedRange, ...]:
-        """Routes, addresses and resolvers in use, without kvnet's own."""
-        ...
-
-    def kernel(self) -> str: ...
-
-    def boot_id(self) -> str: ...
+    async def surroundings(self) -> Surroundings: ...
 
 
 @dataclass(frozen=True, slots=True)

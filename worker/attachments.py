@@ -1,0 +1,155 @@
+"""Which workloads got an interface here: remembered on disk, because neither store nor kernel knows their namespaces.
+
+A record goes through its phases in one direction: the intent before the controller is asked, attached when the
+interface is there, detaching until both interface and endpoint are gone. What a crash leaves half done is on its way
+out when the worker comes back. Decides nothing about the kernel and never talks to the controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from datapath.names import veth_name
+from datapath.view import Attachment
+from kvnet import codec
+from kvnet.errors import StoreBroken
+from kvnet.model import IDENTIFIER
+from worker.disk import StateDir
+from worker.log import Log
+
+FOLDER = "attachments"
+
+
+class Phase(StrEnum):
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One attachment, or what is left of it.
+
+    Attributes:
+        network: as it was asked for; `network_id` once the controller has told.
+        identity: which namespace `netns` was, to tell it from another one under the same path.
+        since: when the phase began.
+        boot_id: of the host's start during which it was attached.
+        answer: the endpoint as the controller returned it.
+        is_certain: whether the endpoint is known to have been ours. If not, only the store can tell.
+    """
+
+    endpoint: str
+    network: str
+    name: str
+    netns: str
+    interface: str
+    phase: Phase
+    since: float
+    network_id: str = ""
+    identity: str = ""
+    boot_id: str = ""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    is_certain: bool = True
+
+    @property
+    def veth(self) -> str:
+        return veth_name(self.endpoint)
+
+
+class Attachments:
+    """By endpoint id. `lost`: those whose namespace is not there (any more): their interface cannot be made."""
+
+    def __init__(self, state: StateDir, log: Log) -> None:
+        self._state = state
+        self._log = log
+        self._records: dict[str, Record] = {}
+        self._by_veth: dict[str, str] = {}
+        self.lost: set[str] = set()
+
+    def load(self, now: float) -> None:
+        """What the last run left. An intent that was not finished is to be undone, whatever came of it."""
+        for endpoint in self._state.names(FOLDER):
+            record = self._read(endpoint, now)
+            if record is None:
+                continue
+            if record.phase is Phase.ATTACHING:
+                record = replace(record, phase=Phase.DETACHING, since=now, is_certain=False)
+            self._keep(record)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, endpoint: str) -> Record | None:
+        return self._records.get(endpoint)
+
+    def of_veth(self, veth: str) -> Record | None:
+        return self._records.get(self._by_veth.get(veth, ""))
+
+    def of_phase(self, phase: Phase) -> list[Record]:
+        return [record for record in self._records.values() if record.phase is phase]
+
+    def interfaces(self) -> dict[str, Attachment]:
+        """What the desired state needs to know; those on their way out are not in it."""
+        return {
+            record.endpoint: Attachment(
+                record.endpoint, "" if record.endpoint in self.lost else record.netns, record.interface
+            )
+            for record in self._records.values()
+            if record.phase is not Phase.DETACHING
+        }
+
+    def keep(self, record: Record) -> None:
+        """In memory and on disk, safe from a crash of the worker.
+
+        Raises:
+            StateUnusable: not written; nothing has changed.
+        """
+        self._state.write(_file(record.endpoint), codec.encode(record), durable=False)
+        self._keep(record)
+
+    async def keep_durably(self, record: Record) -> None:
+        """As `keep`, and safe from a power failure; in memory at once."""
+        self._keep(record)
+        try:
+            await asyncio.to_thread(self._state.write, _file(record.endpoint), codec.encode(record), durable=True)
+        except BaseException:
+            self._drop(record.endpoint)
+            raise
+
+    def forget(self, endpoint: str) -> None:
+        self._state.remove(_file(endpoint))
+        self._drop(endpoint)
+
+    def _keep(self, record: Record) -> None:
+        self._records[record.endpoint] = record
+        self._by_veth[record.veth] = record.endpoint
+
+    def _drop(self, endpoint: str) -> None:
+        record = self._records.pop(endpoint, None)
+        if record is not None:
+            self._by_veth.pop(record.veth, None)
+        self.lost.discard(endpoint)
+
+    def _read(self, endpoint: str, now: float) -> Record | None:
+        data = self._state.read(_file(endpoint))
+        if data is None or not IDENTIFIER.match(endpoint):
+            return None
+        try:
+            record = codec.decode(Record, data)
+        except StoreBroken as error:
+            # Torn by a power failure: it was never acknowledged, and its workload is gone with the power.
+            self._log.warning("attachment-unreadable", endpoint=endpoint, detail=error.detail)
+            return Record(endpoint, "", "", "", "", Phase.DETACHING, now, is_certain=False)
+        return record
+
+
+def _file(endpoint: str) -> str:
+    return f"{FOLDER}/{endpoint}"

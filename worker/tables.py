@@ -1,0 +1,75 @@
+"""A mirrored prefix, decoded: every value once per change.
+
+A value that cannot be read keeps its predecessor and is named in `broken`: the worker must not tear down what it merely
+does not understand. Tells when a store goes back in time. Never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from backends.mirror import Mirror
+from backends.store import Change, Revision, Store
+from kvnet.errors import KvnetError
+from worker.ports import Time
+
+T = TypeVar("T")
+PATIENCE_S = 60.0
+
+
+class Table(Generic[T]):
+    """`items` by the last part of the key. `on_change` is called with the names of what came, changed or went."""
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        parse: Callable[[bytes], T],
+        on_change: Callable[[Collection[str]], None],
+        time: Time,
+    ) -> None:
+        self.mirror = Mirror(store, prefix, on_change=self._take, rng=time.rng, clock=time.monotonic, sleep=time.sleep)
+        self.broken: dict[str, str] = {}
+        self.fell_back: tuple[Revision, Revision] | None = None
+        self._items: dict[str, T] = {}
+        self._parse = parse
+        self._on_change = on_change
+        self._highest: Revision = 0
+
+    @property
+    def items(self) -> Mapping[str, T]:
+        return self._items
+
+    def look_back(self) -> tuple[Revision, Revision] | None:
+        """(what it had reached, what it fell back to) if the store ever went back in time."""
+        revision = self.mirror.revision
+        if revision < self._highest and self.fell_back is None:
+            self.fell_back = self._highest, revision
+        self._highest = max(self._highest, revision)
+        return self.fell_back
+
+    def _take(self, changes: Sequence[Change]) -> None:
+        self.look_back()
+        names = []
+        for change in changes:
+            name = change.key.rsplit("/", 1)[-1]
+            names.append(name)
+            self.broken.pop(name, None)
+            if change.entry is None:
+                self._items.pop(name, None)
+                continue
+            try:
+                self._items[name] = self._parse(change.entry.value)
+            except (KvnetError, ValueError) as error:
+                self.broken[name] = str(error)
+        self._on_change(names)
+
+
+async def until_in_step(table: Table[T]) -> None:
+    """However long it takes; the mirror itself never gives up."""
+    while not table.mirror.in_step:
+        try:
+            await table.mirror.until_in_step(PATIENCE_S)
+        except TimeoutError:
+            continue

@@ -1,0 +1,265 @@
+"""What this host knows of the cluster: mirrors of exactly the keys that concern it.
+
+`meta/`, `hosts/` and `local/<me>/` always; a network and its endpoints from the first local key that names it to the
+last. So the cost grows with what the host carries, not with the cluster. Knows nothing of the kernel, never writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from backends.store import Revision, Store
+from datapath.view import Attachment, HostView
+from kvnet import codec, keys
+from kvnet.model import NETWORK_ID, Cluster, Endpoint, Host, Network
+from worker.ports import Time
+from worker.tables import Table, until_in_step
+
+LOOK_AGAIN_S = 1.0
+
+
+class NetworkTables:
+    """One network's two prefixes. `version`: the newest revision that changed something here."""
+
+    def __init__(self, store: Store, network_id: str, on_change: Callable[[str], None], time: Time) -> None:
+        self.is_ready = False
+        self.version: Revision = 0
+        self.task: asyncio.Task[None] | None = None
+        self._id = network_id
+        self._on_change = on_change
+        self.specification: Table[Network] = Table(
+            store, keys.network(network_id), partial(codec.decode, Network), self._changed, time
+        )
+        self.endpoints: Table[Endpoint] = Table(
+            store, keys.endpoints(network_id), partial(codec.decode, Endpoint), self._changed, time
+        )
+
+    @property
+    def network(self) -> Network | None:
+        return self.specification.items.get(self._id)
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        return {**self.specification.broken, **self.endpoints.broken}
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.specification.mirror.run())
+            group.create_task(self.endpoints.mirror.run())
+            await until_in_step(self.specification)
+            await until_in_step(self.endpoints)
+            self.is_ready = True
+            self.version = min(self.specification.mirror.revision, self.endpoints.mirror.revision)
+            self._on_change(self._id)
+
+    def _changed(self, _: Collection[str]) -> None:
+        newest = max(self.specification.mirror.revision, self.endpoints.mirror.revision)
+        self.version = max(self.version, newest)
+        if self.is_ready:
+            self._on_change(self._id)
+
+
+class View:
+    """`on_networks` is told which networks to look at again, `on_local` that the set of local endpoints changed."""
+
+    def __init__(
+        self,
+        store: Store,
+        host: str,
+        *,
+        time: Time,
+        on_networks: Callable[[Collection[str]], None],
+        on_local: Callable[[], None],
+    ) -> None:
+        self.host = host
+        self.own: Host | None = None
+        self._store = store
+        self._time = time
+        self._on_networks = on_networks
+        self._on_local = on_local
+        self._networks: dict[str, NetworkTables] = {}
+        self._pins: dict[str, int] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._is_ready = asyncio.Event()
+        self.meta: Table[Cluster] = Table(
+            store, keys.META, partial(codec.decode, Cluster), lambda _: self._on_networks(list(self._networks)), time
+        )
+        self.hosts: Table[Host] = Table(store, keys.HOSTS, partial(codec.decode, Host), self._hosts_changed, time)
+        self.local: Table[str] = Table(store, keys.local_of(host), _network_id, self._local_changed, time)
+
+    async def run(self) -> None:
+        """Keep everything in step until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for table in self._base():
+                group.create_task(table.mirror.run())
+            for table in self._base():
+                await until_in_step(table)
+            self._is_ready.set()
+            self._on_local()
+            self._on_networks(list(self._networks))
+
+    # what is known
+
+    @property
+    def is_ready(self) -> bool:
+        """The first lists are in: it is known which networks this host takes part in."""
+        return self._is_ready.is_set()
+
+    @property
+    def is_in_step(self) -> bool:
+        return self.is_ready and all(tables.is_ready for tables in self._networks.values())
+
+    @property
+    def cluster(self) -> Cluster | None:
+        return self.meta.items.get(keys.CLUSTER.removeprefix(keys.META))
+
+    @property
+    def revision(self) -> Revision:
+        return max(table.mirror.revision for table in self._tables())
+
+    @property
+    def stale_since(self) -> float | None:
+        """Since when some mirror has not heard from the store (monotonic); None while all have."""
+        stale = [table.mirror.stale_since for table in self._tables()]
+        return min((since for since in stale if since is not None), default=None)
+
+    @property
+    def network_ids(self) -> Collection[str]:
+        return self._networks.keys()
+
+    def tables(self, network_id: str) -> NetworkTables | None:
+        return self._networks.get(network_id)
+
+    def version(self, network_id: str) -> Revision:
+        tables = self._networks.get(network_id)
+        return tables.version if tables else 0
+
+    def held(self) -> frozenset[str]:
+        """Networks that must be left alone: not all is known of them yet, or part of it cannot be read."""
+        return frozenset(id_ for id_, tables in self._networks.items() if not tables.is_ready or tables.broken)
+
+    def fell_back(self) -> tuple[Revision, Revision] | None:
+        return next((fall for table in self._tables() if (fall := table.look_back()) is not None), None)
+
+    def host_view(self, networks: Collection[str] | None, attachments: Mapping[str, Attachment]) -> HostView:
+        """Of the given networks, or of all but the held ones. The dictionaries are copies: a thread may have them."""
+        held = self.held()
+        chosen = self._networks.keys() - held if networks is None else set(networks) & self._networks.keys() - held
+        found = {id_: self._networks[id_] for id_ in chosen}
+        return HostView(
+            host=self.host,
+            hosts=self._known_hosts(),
+            networks={id_: tables.network for id_, tables in found.items() if tables.network is not None},
+            endpoints={id_: dict(tables.endpoints.items) for id_, tables in found.items()},
+            attachments=attachments,
+        )
+
+    def outline(self) -> HostView:
+        """Every network that is built here with just one local endpoint: enough for what concerns the whole host."""
+        networks: dict[str, Network] = {}
+        endpoints: dict[str, dict[str, Endpoint]] = {}
+        for endpoint_id, network_id in self.local.items.items():
+            tables = self._networks.get(network_id)
+            if network_id in networks or tables is None or tables.network is None:
+                continue
+            endpoint = tables.endpoints.items.get(endpoint_id)
+            if endpoint is not None and endpoint.host == self.host:
+                networks[network_id] = tables.network
+                endpoints[network_id] = {endpoint_id: endpoint}
+        return HostView(self.host, self._known_hosts(), networks, endpoints, {})
+
+    async def until_caught_up(self, revision: Revision, timeout_s: float) -> None:
+        """
+        Raises:
+            TimeoutError: some mirror has not reached `revision`.
+        """
+        async with asyncio.timeout(timeout_s):
+            while True:
+                behind = [t for t in self._tables() if not t.mirror.in_step or t.mirror.revision < revision]
+                if not behind:
+                    return
+                # A mirror may be closed meanwhile, and then it never arrives.
+                with contextlib.suppress(TimeoutError):
+                    await behind[0].mirror.until(revision, LOOK_AGAIN_S)
+
+    @contextlib.contextmanager
+    def pinned(self, network_id: str) -> Iterator[None]:
+        """Mirror the network now: its first local key is on the way."""
+        self._pins[network_id] = self._pins.get(network_id, 0) + 1
+        self._adjust()
+        try:
+            yield
+        finally:
+            self._pins[network_id] -= 1
+            if not self._pins[network_id]:
+                del self._pins[network_id]
+            self._adjust()
+
+    # how it is kept
+
+    def _base(self) -> tuple[Table[Any], ...]:
+        return (self.meta, self.hosts, self.local)
+
+    def _tables(self) -> Iterator[Table[Any]]:
+        yield from self._base()
+        for tables in self._networks.values():
+            yield tables.specification
+            yield tables.endpoints
+
+    def _known_hosts(self) -> dict[str, Host]:
+        known = dict(self.hosts.items)
+        if self.own is not None:
+            known[self.host] = self.own
+        return known
+
+    def _hosts_changed(self, names: Collection[str]) -> None:
+        changed = set(names) - {self.host}
+        concerned = [id_ for id_, tables in self._networks.items() if _takes_part(tables, changed)]
+        for id_ in concerned:
+            tables = self._networks[id_]
+            tables.version = max(tables.version, self.hosts.mirror.revision)
+        if concerned:
+            self._on_networks(concerned)
+
+    def _local_changed(self, _: Collection[str]) -> None:
+        self._adjust()
+        if self.is_ready:
+            self._on_local()
+
+    def _adjust(self) -> None:
+        """Open what is needed, close what is not."""
+        group = self._group
+        if group is None:
+            return
+        wanted = {*self.local.items.values(), *self._pins}
+        closed = [id_ for id_ in self._networks if id_ not in wanted]
+        for id_ in closed:
+            task = self._networks.pop(id_).task
+            if task is not None:
+                task.cancel()
+        for id_ in wanted - self._networks.keys():
+            tables = NetworkTables(self._store, id_, self._network_changed, self._time)
+            tables.task = group.create_task(tables.run())
+            self._networks[id_] = tables
+        if closed:
+            self._on_networks(closed)
+
+    def _network_changed(self, network_id: str) -> None:
+        self._on_networks([network_id])
+
+
+def _network_id(value: bytes) -> str:
+    """Raises: ValueError: not what the controller writes there."""
+    text = value.decode("ascii")
+    if not NETWORK_ID.match(text):
+        raise ValueError(f"{text[:80]!r} is not a network id")
+    return text
+
+
+def _takes_part(tables: NetworkTables, hosts: set[str]) -> bool:
+    return any(endpoint.host in hosts for endpoint in tables.endpoints.items.values())
