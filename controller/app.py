@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 
@@ -30,7 +31,9 @@ from controller.api import (
     problems,
     reservations,
 )
+from controller.api import store as gateway
 from controller.api.middleware import RequestContext
+from controller.api.passing import EndingStore
 from controller.api.routing import function_name
 from controller.api.service import Service
 from controller.cluster import Cluster
@@ -90,6 +93,11 @@ def create_app(
     for router in ROUTERS:
         # Taken over flat: an included router is matched twice per request.
         app.router.routes.extend(router.routes)
+    for route in gateway.router(EndingStore(store, service.stopping)).routes:
+        # A contract between programs of kvnet, described in docs/stores.md and not for others to build on.
+        assert isinstance(route, APIRoute)
+        route.include_in_schema = False
+        app.router.routes.append(route)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     return app
 

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +73,7 @@ async def serve(
     *,
     ready: Callable[[Listening], None] | None = None,
     stop: asyncio.Event | None = None,
+    opener: Callable[[str], Awaitable[Store]] = open_store,
 ) -> None:
     """Serve until `stop` is set, SIGINT or SIGTERM comes; calls `ready` when requests are answered.
 
@@ -86,7 +87,7 @@ async def serve(
         if settings.listen_unix is not None:
             held.callback(settings.listen_unix.unlink, missing_ok=True)
         registry = new_registry()
-        async with await _open(settings.store) as opened:
+        async with await _open(settings.store, opener) as opened:
             store = MeasuredStore(opened, registry)
             async with Cluster.open(store, _named(settings)) as cluster:
                 app = create_app(cluster, store, registry=registry)
@@ -176,9 +177,9 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _open(url: str) -> Store:
+async def _open(url: str, opener: Callable[[str], Awaitable[Store]]) -> Store:
     try:
-        return await open_store(url)
+        return await opener(url)
     except StoreError as error:
         raise _store_error(url, error) from error
     except OSError as error:

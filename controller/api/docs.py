@@ -71,7 +71,6 @@ TAGS = [
     {"name": "ipam", "description": "How full, who has it, is it consistent."},
     {"name": "events", "description": "What changes, as a stream."},
     {"name": "operations", "description": "Health, metrics, versions."},
-    {"name": "store", "description": "The store contract over HTTP: what workers without a store of their own use."},
 ]
 BODIES: tuple[type[BaseModel], ...] = (NetworkIn, EndpointIn, EndpointsIn, PoolIn, ReservationIn)
 

@@ -74,15 +74,15 @@ async def create_endpoints(
     """One endpoint (201), or `{"items": [...]}` with up to 500 (200, each item with its own status or problem)."""
     cluster = service(request).cluster
     asked = await BODY.read(request)
+    net = (await cluster.networks.fresh(network)).value
     if isinstance(asked, EndpointsIn):
-        return await _create_many(request, cluster, network, asked, wait, idempotency_key)
-    return await _create_one(request, cluster, network, asked, wait, idempotency_key)
+        return await _create_many(request, cluster, net, asked, wait, idempotency_key)
+    return await _create_one(request, cluster, net, asked, wait, idempotency_key)
 
 
 async def _create_one(
-    request: Request, cluster: Cluster, network: str, asked: EndpointIn, wait: float, key: str | None
+    request: Request, cluster: Cluster, net: Network, asked: EndpointIn, wait: float, key: str | None
 ) -> Response:
-    net = cluster.networks.get(network).value
     derived = derived_id("endpoint", net.id, key, ENDPOINT_ID_DIGITS) if key else None
     wanted = asked.request(derived)
     is_new = wanted.id is None or not _exists(cluster, net.id, wanted.id)
@@ -99,9 +99,8 @@ async def _create_one(
 
 
 async def _create_many(
-    request: Request, cluster: Cluster, network: str, asked: EndpointsIn, wait: float, key: str | None
+    request: Request, cluster: Cluster, net: Network, asked: EndpointsIn, wait: float, key: str | None
 ) -> Response:
-    net = cluster.networks.get(network).value
     wanted = [
         item.request(derived_id("endpoint", net.id, f"{key}\0{place}", ENDPOINT_ID_DIGITS) if key else None)
         for place, item in enumerate(asked.items)

@@ -64,12 +64,12 @@ async def stream_events(
     shared = service(request)
     cluster = shared.cluster
     wanted = Filter(tuple(kind), cluster.networks.get(network).value.id if network else "")
-    caught_up = cluster.revision
     start = int(last_event_id) if last_event_id is not None else since
     subscription = cluster.events.since(start)
+    caught_up = max(cluster.events.revision, cluster.revision, start or 0)
     if request.scope.get(IS_HEAD):
         return Response(status_code=200, media_type="text/event-stream", headers=HEADERS)
-    stream = _stream(shared, subscription, wanted, max(caught_up, start or 0))
+    stream = _stream(shared, subscription, wanted, caught_up)
     return EventSourceResponse(stream, headers=HEADERS)
 
 

@@ -7,14 +7,14 @@ operations, never a path or a key.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Write
+from backends.store import Check, Entry, Revision, Session, Snapshot, Store, Write
+from controller.api.passing import PassingStore
 
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 STORE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -61,53 +61,37 @@ class HttpMetrics:
         histogram.observe(seconds)
 
 
-class MeasuredStore:
+class MeasuredStore(PassingStore):
     """A store that times what it is asked. Adds nothing, hides nothing."""
 
     def __init__(
         self, inner: Store, registry: CollectorRegistry, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._clock = clock
         seconds = Histogram(
             "kvnet_store_request_duration_seconds", "Store requests", ["op"], buckets=STORE_BUCKETS, registry=registry
         )
-        failures = Counter(
+        self._failures = Counter(
             "kvnet_store_failures", "Store requests that raised, by error", ["op", "error"], registry=registry
         )
         self._seconds = {op: seconds.labels(op) for op in ("get", "list", "commit", "session")}
-        self._failures = failures
 
     async def get(self, key: str) -> Entry | None:
         with _Timed(self, "get"):
-            return await self._inner.get(key)
+            return await super().get(key)
 
     async def list(self, prefix: str) -> Snapshot:
         with _Timed(self, "list"):
-            return await self._inner.list(prefix)
+            return await super().list(prefix)
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
         with _Timed(self, "commit"):
-            return await self._inner.commit(checks, writes)
-
-    def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
-        return self._inner.watch(prefix, after)
+            return await super().commit(checks, writes)
 
     async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
         with _Timed(self, "session"):
-            return await self._inner.session(ttl_s, resume=resume)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._inner.__aexit__(kind, error, trace)
+            return await super().session(ttl_s, resume=resume)
 
     def told(self, op: str, started_at: float, error: type[BaseException] | None) -> None:
         self._seconds[op].observe(self._clock() - started_at)
