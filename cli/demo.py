@@ -9,7 +9,7 @@ import click
 
 
 @click.command()
-@click.option("--hosts", default=3, show_default=True, help="How many hosts to make.")
+@click.option("--hosts", default=3, show_default=True, help="How many hosts to make (2 to 50).")
 @click.option("--store", help="A store of yours to use instead of an embedded one that is thrown away.")
 @click.option("--once", is_flag=True, help="Exit after the report instead of staying up until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
