@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyroute2 import NetNS
+from pyroute2 import IPRoute
+
+from lab import namespaces
 
 AF_BRIDGE = 7
 OURS = ("kvb", "kvx", "kve")
@@ -33,7 +36,13 @@ class Seen(NamedTuple):
 
 def look(netns: Path) -> Seen:
     """Read a namespace's links of ours, and their addresses, routes, neighbours and forwarding entries."""
-    with NetNS(str(netns)) as ip:
+    # A thread of its own: the library runs an event loop, and here may be one already.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(namespaces.call, netns, _look).result()
+
+
+def _look() -> Seen:
+    with IPRoute() as ip:
         names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in ip.get_links()}
         ours = {index: name for index, name in names.items() if name.startswith(OURS)}
         return Seen(
