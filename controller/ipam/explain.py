@@ -46,6 +46,14 @@ class PoolState:
         """What contains the entire pool, if anything does."""
         return next((h for h in self.blockers if h.cidr.prefixlen <= self.pool.cidr.prefixlen), None)
 
+    @property
+    def examples(self) -> tuple[Holder, ...]:
+        """The first of every kind, then the next ones: sixteen thousand networks must not hide the one VPN."""
+        first: dict[HolderKind, Holder] = {}
+        for holder in self.blockers:
+            first.setdefault(holder.kind, holder)
+        return tuple(dict.fromkeys((*first.values(), *self.blockers[:MAX_EXAMPLES])))[:MAX_EXAMPLES]
+
 
 def subnets_exhausted(states: Sequence[PoolState], describe: Callable[[Holder], str]) -> SubnetsExhausted:
     """The error that names every pool tried, what is in the way in each, and the cheapest ways out."""
@@ -72,7 +80,7 @@ def _sentence(state: PoolState, describe: Callable[[Holder], str]) -> str:
         return f"pool {pool.name} ({pool.cidr}) lies entirely within {describe(state.cover)}"
     counts = Counter(h.kind for h in state.blockers)
     parts = ", ".join(f"{n} {PLURALS[kind][n > 1]}" for kind, n in counts.items())
-    shown = ", ".join(describe(h) for h in state.blockers[:MAX_EXAMPLES])
+    shown = ", ".join(describe(h) for h in state.examples)
     more = f" and {len(state.blockers) - MAX_EXAMPLES} more" if len(state.blockers) > MAX_EXAMPLES else ""
     left = f"the largest free block is {state.largest_free}" if state.largest_free else "nothing is free"
     return (
@@ -89,7 +97,7 @@ def _facts(state: PoolState, describe: Callable[[Holder], str]) -> dict[str, Any
         "total": state.total,
         "used": 0 if state.is_too_small or state.is_too_fine else state.total,
         "blockers": {kind.value: n for kind, n in Counter(h.kind for h in state.blockers).items()},
-        "examples": [{**h.facts(), "detail": describe(h)} for h in state.blockers[:MAX_EXAMPLES]],
+        "examples": [{**h.facts(), "detail": describe(h)} for h in state.examples],
         "largest_free": str(state.largest_free) if state.largest_free else None,
     }
 
