@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from backends.committer import Transaction
-from backends.store import Absent, Check, Present, Put, Unchanged, Write
+from backends.store import Absent, Check, Present, Put, Unchanged
 from controller import journal
 from controller.ipam.addresses import Candidate
 from controller.ipam.macs import RANDOM_BYTES, mac_from
@@ -25,7 +25,10 @@ from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Network, Ver
 
 @dataclass(slots=True)
 class Claim:
-    """`wanted`: addresses asked for, by family. `chosen`: what this attempt claims. `result`: how it ended."""
+    """`wanted`: addresses asked for, by family. `chosen` and what follows: what the latest attempt claims.
+
+    `written`: the endpoint, its place on the host, and its addresses, in this order.
+    """
 
     request: EndpointRequest
     wanted: dict[int, Address]
@@ -33,7 +36,8 @@ class Claim:
     mac: str
     chosen: list[Candidate] = field(default_factory=list)
     endpoint: Endpoint | None = None
-    data: bytes = b""
+    written: tuple[Put, ...] = ()
+    address_claim: AddressClaim | None = None
 
     @property
     def is_repeatable(self) -> bool:
@@ -114,7 +118,8 @@ def transaction_of(claim: Claim, endpoint: Endpoint, network: Versioned[Network]
     key = keys.endpoint(endpoint.network, endpoint.id)
     local = keys.local(endpoint.host, endpoint.id)
     data = codec.encode(endpoint)
-    address_data = codec.encode(AddressClaim(ClaimKind.ENDPOINT, endpoint.id, endpoint.created_at, None, endpoint.host))
+    address_claim = AddressClaim(ClaimKind.ENDPOINT, endpoint.id, endpoint.created_at, None, endpoint.host)
+    address_data = codec.encode(address_claim)
     checks: list[Check] = [
         Unchanged(keys.network(endpoint.network), network.version),
         Present(keys.host(endpoint.host)),
@@ -122,11 +127,11 @@ def transaction_of(claim: Claim, endpoint: Endpoint, network: Versioned[Network]
     ]
     if claim.is_repeatable:  # an id of ours is random; a caller's may be in use on this host in another network
         checks.append(Absent(local))
-    writes: list[Write] = [Put(key, data), Put(local, endpoint.network.encode())]
+    writes = [Put(key, data), Put(local, endpoint.network.encode())]
     for address, version in claim.chosen:
         address_key = keys.address(endpoint.network, address)
         checks.append(Absent(address_key) if version is None else Unchanged(address_key, version))
         writes.append(Put(address_key, address_data))
     note = journal.note(endpoint.created_at, caller, Changed("endpoint.created", key, None, data))
-    claim.endpoint, claim.data = endpoint, data
-    return Transaction(tuple(checks), tuple(writes), note)
+    claim.endpoint, claim.address_claim, claim.written = endpoint, address_claim, tuple(writes)
+    return Transaction(tuple(checks), claim.written, note)

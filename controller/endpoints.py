@@ -227,8 +227,7 @@ class _Creation:
                 continue
             sent.append(i)
             transactions.append(transaction_of(claim, endpoint, self._network, self._caller))
-            key = f"{endpoint.network}/{endpoint.id}"
-            self._state.endpoints.expect(keys.ENDPOINTS + key, claim.data, endpoint)
+            self._expect(claim)
         again = {}
         outcomes = await self._writer.commit_many(transactions)
         for i, outcome in zip(sent, outcomes, strict=True):
@@ -239,6 +238,13 @@ class _Creation:
             else:
                 self._results[i] = result
         return again
+
+    def _expect(self, claim: Claim) -> None:
+        if claim.endpoint is not None and claim.address_claim is not None:
+            put, _, *addresses = claim.written
+            self._state.endpoints.expect(put.key, put.value, claim.endpoint)
+            for put in addresses:
+                self._state.addresses.expect(put.key, put.value, claim.address_claim)
 
     def _choose(self, claim: Claim, attempt: int) -> None:
         self._let_go([claim])

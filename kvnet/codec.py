@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from kvnet.errors import StoreBroken
@@ -29,7 +30,7 @@ _CIDRS = {IPv4Network, IPv6Network}
 
 def encode(value: Any) -> bytes:
     """The stored form of a model object."""
-    return _dumps({"v": SCHEMA, **to_json(value)}).encode()
+    return _dumps(_plain(value, {"v": SCHEMA})).encode()
 
 
 def decode(cls: type[T], data: bytes) -> T:
@@ -54,7 +55,15 @@ def decode(cls: type[T], data: bytes) -> T:
 
 def to_json(value: Any) -> dict[str, Any]:
     """A model object as plain JSON data; defaults are written too, so that readers need not know them."""
-    return {name: out(getattr(value, name)) for name, out, _ in _converters(_hashable(type(value)))}
+    return _plain(value, {})
+
+
+def _plain(value: Any, into: dict[str, Any]) -> dict[str, Any]:
+    names, values_of, changed = _writers(_hashable(type(value)))
+    into.update(zip(names, values_of(value), strict=True))
+    for name, out in changed:
+        into[name] = out(into[name])
+    return into
 
 
 def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
@@ -77,6 +86,16 @@ def _converters(model: Hashable) -> tuple[tuple[str, Convert, Convert], ...]:
     return tuple((f.name, *_converter(hints[f.name])) for f in fields(cls))
 
 
+@cache
+def _writers(model: Hashable) -> tuple[tuple[str, ...], Convert, tuple[tuple[str, Convert], ...]]:
+    """The field names, what reads all of them at once, and those that are not plain already."""
+    converters = _converters(model)
+    names = tuple(name for name, _, _ in converters)
+    read = attrgetter(*names)
+    read_all = read if len(names) > 1 else lambda value: (read(value),)
+    return names, read_all, tuple((name, out) for name, out, _ in converters if out is not _same)
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -87,14 +106,18 @@ def _converter(hint: Any) -> tuple[Convert, Convert]:
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in arguments if a is not type(None)]
         out, into = _union(inner)
-        if len(inner) == len(arguments):
+        if len(inner) == len(arguments) or out is into is _same:
             return out, into
         return (lambda v: None if v is None else out(v)), (lambda v: None if v is None else into(v))
     if origin is tuple:
         out, into = _converter(arguments[0])
+        if out is into is _same:
+            return list, tuple
         return (lambda v: [out(x) for x in v]), (lambda v: tuple([into(x) for x in v]))
     if origin is not None and issubclass(origin, Mapping):
         out, into = _converter(arguments[1])
+        if out is into is _same:
+            return dict, dict
         return (lambda v: {k: out(x) for k, x in v.items()}), (lambda v: {k: into(x) for k, x in v.items()})
     return _scalar(hint)
 

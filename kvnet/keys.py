@@ -1,13 +1,13 @@
 """The key layout: the only place that spells a key.
 
 Keys are relative to the store's root (an adapter adds it), have no leading slash, and a prefix ends with one.
-What is stored under a key is a model as `kvnet.codec` writes it, but for `names/`, `vnis/` and `local/`: there it is the
-network's id, plain ASCII without quotes. The guards and `journal/floor` are the controller's own.
+What is stored under a key is a model as `kvnet.codec` writes it, but for `names/`, `vnis/` and `local/`: there it is
+the network's id, plain ASCII without quotes. The guards and `journal/floor` are the controller's own.
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import NamedTuple
 
 from kvnet.model import Address, Cidr
@@ -86,7 +86,7 @@ def address(network_id: str, value: Address) -> str:
 
 def parse_address(key: str) -> AddressKey:
     _, network_id, text = key.split("/", 2)
-    return AddressKey(network_id, ip_address(text))
+    return AddressKey(network_id, IPv6Address(text) if ":" in text else IPv4Address(text))
 
 
 def endpoints(network_id: str) -> str:
