@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from datapath.objects import PROTOCOL, Hint
@@ -155,7 +155,7 @@ class HintCollector:
         self._debounce_s = debounce_s
         self._something = asyncio.Event()
 
-    async def hints(self) -> AsyncIterator[Hint]:
+    async def hints(self) -> AsyncGenerator[Hint]:
         loop = asyncio.get_running_loop()
         for made in self._sockets:
             loop.add_reader(made.fileno(), self._drain, made)

@@ -95,9 +95,9 @@ class LinuxKernel:
         events = await _run(self._executor, Events.open)
         try:
             known = await _run(self._executor, self._parts.reader.devices)
-            collector = HintCollector(events, known)
-            async for hint in collector.hints():
-                yield hint
+            async with contextlib.aclosing(HintCollector(events, known).hints()) as found:
+                async for hint in found:
+                    yield hint
         finally:
             events.close()
 
