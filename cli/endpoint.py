@@ -62,10 +62,12 @@ def endpoint() -> None:
 
 @click.command()
 @click.argument("network", required=False, default="")
+@click.option("--network", "also", default="", metavar="NETWORK", help="The same as the argument.")
 @output.list_options(ENDPOINTS)
 @connected
-async def ls(client: Client, network: str, *, options: ListOptions) -> None:
+async def ls(client: Client, network: str, also: str, *, options: ListOptions) -> None:
     """List endpoints, of NETWORK or of all. WAITING FOR names the hosts that do not know an endpoint yet."""
+    network = network or also
     host, address = options.sole("host"), options.sole("address")
     found = [e async for e in client.endpoints(network=network, host=host, address=address)]
     output.show_list(found, ENDPOINTS, options)
@@ -79,7 +81,6 @@ async def ls(client: Client, network: str, *, options: ListOptions) -> None:
 async def inspect(client: Client, network: str, names: Sequence[str]) -> None:
     """Everything about endpoints of NETWORK, by name or id: a JSON array."""
     session = current()
-    session.output = "yaml" if session.output == "yaml" else "json"
     failures, found = Failures(session), []
     for name in names:
         try:

@@ -55,8 +55,12 @@ def line(data: Mapping[str, Any]) -> str:
 
 
 def subject(data: Mapping[str, Any]) -> str:
-    """What it is about: the object's name (and host) as it is now, or was; else its key."""
+    """What it is about: the object's name (and host), or who holds the address, as it is now or was; else its key."""
+    key = str(data.get("key", ""))
     known = data.get("after") or data.get("before")
-    if not isinstance(known, Mapping) or not known.get("name"):
-        return str(data.get("key", ""))
-    return f"{known['name']} on {known['host']}" if known.get("host") else str(known["name"])
+    if not isinstance(known, Mapping):
+        return key
+    name, host, holder = known.get("name"), known.get("host"), known.get("holder")
+    if name:
+        return f"{name} on {host}" if host else str(name)
+    return f"{holder} at {key.rpartition('/')[2]}" if holder else key

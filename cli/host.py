@@ -72,7 +72,6 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about hosts: a JSON array."""
     session = current()
-    session.output = "yaml" if session.output == "yaml" else "json"
     failures, found = Failures(session), []
     for name in names:
         try:

@@ -13,4 +13,6 @@ def to_stderr(level: str) -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
+    if level != "debug":
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells its own start and end; we tell ours
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -99,7 +99,7 @@ def network() -> None:
     "--output", type=click.Choice(["id", "json", "yaml"]), default="id", help="Print the id, or the whole network."
 )
 @connected
-async def create(client: Client, name: str, **given: Any) -> None:
+async def create(client: Client, /, name: str, **given: Any) -> None:
     """Create the network NAME and print its id.
 
     \b
@@ -149,7 +149,6 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about networks, by name or id, with their endpoints: a JSON array."""
     session = current()
-    session.output = "yaml" if session.output == "yaml" else "json"
     failures, found = Failures(session), []
     for name in names:
         try:

@@ -188,7 +188,7 @@ def show_table(rows: Sequence[T], columns: Sequence[Column[T]], now: float, *, w
 
 
 def show_data(data: object, output: str) -> None:
-    """As JSON, or YAML if that is asked for."""
+    """As YAML if that is asked for, else as JSON."""
     if output == "yaml":
         import yaml
 
