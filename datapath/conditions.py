@@ -44,7 +44,7 @@ def _of_network(view: HostView, host: Host, network: Network) -> Iterator[Findin
         detail = f"this version does not know the driver {network.driver}; update the worker"
         yield Finding(network.id, "driver-not-supported", detail)
         return
-    owners = sole_owners(endpoints)
+    owners = sole_owners(endpoints.values())
     for endpoint_id in sorted(endpoints.keys() - {endpoint.id for endpoint in owners}):
         detail = f"endpoint {endpoint_id} shares its MAC or an address with a newer one, which has it now"
         yield Finding(network.id, "shared-address", detail)

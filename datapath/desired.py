@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from datapath.drivers import DRIVERS
+from datapath.memo import Memo
 from datapath.names import bridge_name, network_of_device, veth_name, vxlan_name
 from datapath.objects import Bridge, ContainerSide, Firewall, HostState, Link, Vxlan
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
@@ -21,6 +22,7 @@ from kvnet.model import Endpoint, Host, Network
 __all__ = [
     "Attachment",
     "HostView",
+    "Memo",
     "bridge_name",
     "desired",
     "merge",
@@ -30,17 +32,21 @@ __all__ = [
 ]
 
 
-def desired(view: HostView, network_id: str | None = None) -> HostState:
+def desired(view: HostView, network_id: str | None = None, memo: Memo | None = None) -> HostState:
     """All of this host, or one network's part (without firewall and host-wide settings, which belong to all of them).
+
+    The same `memo` in each call for a host makes the next ones several times faster, and never different.
 
     Raises:
         NotFound: this host has no record in `view.hosts`, so nothing can be said about what it should have.
     """
     host = own_record(view)
+    memo = Memo() if memo is None else memo
     if network_id is not None:
         network = view.networks.get(network_id)
-        return HostState() if network is None else _part(view, host, network)
-    parts = {id_: _part(view, host, network) for id_, network in view.networks.items()}
+        return HostState() if network is None else _part(view, host, network, memo)
+    parts = {id_: _part(view, host, network, memo) for id_, network in view.networks.items()}
+    memo.keep({bridge_name(id_) for id_ in parts})
     present = [view.networks[id_] for id_, part in parts.items() if part.links]
     whole = merge(parts.values())
     return replace(
@@ -88,20 +94,15 @@ def own_record(view: HostView) -> Host:
     return host
 
 
-def sole_owners(endpoints: Mapping[str, Endpoint]) -> Sequence[Endpoint]:
+def sole_owners(endpoints: Iterable[Endpoint]) -> Sequence[Endpoint]:
     """Endpoints of which no two share a MAC or an address: of those that do, only the newest stays.
 
     The store forbids shared addresses, but a kernel has one entry per key, and two that claim it would replace each
     other for ever.
     """
-    everyone = list(endpoints.values())
-    macs = {endpoint.mac for endpoint in everyone}
-    addresses = {int(address) for endpoint in everyone for address in endpoint.addresses}
-    if len(macs) == len(everyone) and len(addresses) == sum(len(endpoint.addresses) for endpoint in everyone):
-        return everyone
     taken: set[object] = set()
     owners = []
-    for endpoint in sorted(everyone, key=lambda e: (e.created_at, e.id), reverse=True):
+    for endpoint in sorted(endpoints, key=lambda e: (e.created_at, e.id), reverse=True):
         keys = {endpoint.mac, *endpoint.addresses}
         if taken.isdisjoint(keys):
             owners.append(endpoint)
@@ -109,12 +110,27 @@ def sole_owners(endpoints: Mapping[str, Endpoint]) -> Sequence[Endpoint]:
     return owners
 
 
-def _part(view: HostView, host: Host, network: Network) -> HostState:
+def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState:
+    device = bridge_name(network.id)
     endpoints = view.endpoints.get(network.id, {})
     driver = DRIVERS.get(network.driver)
     if driver is None or not any(endpoint.host == view.host for endpoint in endpoints.values()):
+        memo.forget(device)
         return HostState()
-    return driver(NetworkView(network, host, view.hosts, sole_owners(endpoints), view.attachments))
+    remembered = memo.of_network(device, network.has_ipv6)
+    everyone = list(endpoints.values())
+    seen = NetworkView(network, host, view.hosts, everyone, view.attachments, remembered)
+    part = driver(seen)
+    if not _is_unambiguous(everyone, part):
+        part = driver(replace(seen, endpoints=sole_owners(everyone)))
+    remembered.keep(endpoints)
+    return part
+
+
+def _is_unambiguous(endpoints: Sequence[Endpoint], part: HostState) -> bool:
+    """Whether `sole_owners` would be all of them; asked of the packed addresses, which compare much faster."""
+    has_own_macs = len({endpoint.mac for endpoint in endpoints}) == len(endpoints)
+    return has_own_macs and len({neighbour.address for neighbour in part.neighbours}) == len(part.neighbours)
 
 
 def _forwarding(networks: Sequence[Network]) -> dict[str, str]:

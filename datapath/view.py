@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from datapath.memo import NetworkMemo
 from kvnet.model import Endpoint, Host, Network
 
 
@@ -40,3 +41,4 @@ class NetworkView:
     hosts: Mapping[str, Host]
     endpoints: Sequence[Endpoint]
     attachments: Mapping[str, Attachment]
+    memo: NetworkMemo

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from datapath.drivers.parts import Parts, local_parts, neighbours
+from datapath.drivers.parts import Parts, local_parts
 from datapath.names import bridge_name, vxlan_name
 from datapath.objects import (
     VXLAN_OVERHEAD_IPV4,
     VXLAN_OVERHEAD_IPV6,
     HostState,
     Ip,
-    PortEntry,
     VtepEntry,
     Vxlan,
 )
-from datapath.packing import FLOOD_MAC, packed_mac
+from datapath.packing import FLOOD_MAC
 from datapath.view import NetworkView
 from kvnet.model import MTU_MIN_IPV6, Endpoint, Host
 
@@ -62,11 +61,11 @@ def overlay_mtu(view: NetworkView, peers: Iterable[Host]) -> int:
 
 
 def _add_remotes(parts: Parts, view: NetworkView, tunnel: str, vteps: Mapping[str, Ip]) -> None:
-    device, has_ipv6 = bridge_name(view.network.id), view.network.has_ipv6
     for endpoint in view.endpoints:
         remote = vteps.get(endpoint.host)
         if remote is not None:
-            mac = packed_mac(endpoint.mac)
-            parts.vteps.append(VtepEntry(tunnel, mac, remote))
-            parts.ports.append(PortEntry(tunnel, mac))
-            parts.neighbours += neighbours(device, mac, endpoint, has_ipv6)
+            _, port, neighbours, vtep = view.memo.entries(endpoint, tunnel, remote)
+            parts.ports.append(port)
+            parts.neighbours += neighbours
+            if vtep is not None:
+                parts.vteps.append(vtep)

@@ -22,7 +22,7 @@ from datapath.objects import (
     Veth,
     VtepEntry,
 )
-from datapath.packing import link_local, packed_mac
+from datapath.packing import packed_mac
 from datapath.sysctls import device_sysctls
 from datapath.view import Attachment, NetworkView
 from kvnet.model import Endpoint, Network
@@ -68,21 +68,16 @@ def local_parts(view: NetworkView, mtu: int) -> Parts:
         _add_gateways(parts, network, device)
     for endpoint in view.endpoints:
         if endpoint.host == view.host.name:
-            mac = packed_mac(endpoint.mac)
-            parts.neighbours += neighbours(device, mac, endpoint, network.has_ipv6)
+            name = veth_name(endpoint.id)
+            entries = view.memo.entries(endpoint, name)
+            parts.neighbours += entries.neighbours
             attachment = view.attachments.get(endpoint.id)
             if attachment is not None:
-                _add_interface(parts, network, endpoint, attachment, mac, mtu)
+                parts.add_link(Veth(name, mtu, device))
+                parts.ports.append(entries.port)
+                if attachment.netns:
+                    parts.containers[name] = _container_side(network, endpoint, attachment, entries.port.mac, mtu)
     return parts
-
-
-def neighbours(device: str, mac: Mac, endpoint: Endpoint, has_ipv6: bool) -> list[Neighbour]:
-    """What lets the bridge answer for an endpoint, its link-local address included; IPv6 only where it is on."""
-    if not has_ipv6:
-        return [Neighbour(device, address.packed, mac) for address in endpoint.addresses if address.version == 4]
-    found = [Neighbour(device, address.packed, mac) for address in endpoint.addresses]
-    found.append(Neighbour(device, link_local(mac), mac))
-    return found
 
 
 def _add_gateways(parts: Parts, network: Network, device: str) -> None:
@@ -91,16 +86,6 @@ def _add_gateways(parts: Parts, network: Network, device: str) -> None:
             gateway, length = subnet.gateway.packed, subnet.cidr.prefixlen
             parts.addresses.append(InterfaceAddress(device, gateway, length))
             parts.routes.append(Route(subnet.cidr.network_address.packed, length, device, source=gateway))
-
-
-def _add_interface(
-    parts: Parts, network: Network, endpoint: Endpoint, attachment: Attachment, mac: Mac, mtu: int
-) -> None:
-    name = veth_name(endpoint.id)
-    parts.add_link(Veth(name, mtu, bridge_name(network.id)))
-    parts.ports.append(PortEntry(name, mac))
-    if attachment.netns:
-        parts.containers[name] = _container_side(network, endpoint, attachment, mac, mtu)
 
 
 def _container_side(network: Network, endpoint: Endpoint, attachment: Attachment, mac: Mac, mtu: int) -> ContainerSide:
