@@ -1,72 +1,33 @@
-"""What a command may load: help must be instant, and no client command pays for the server."""
+"""What a command may load: help must be instant, and nothing pays for what it does not use."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 
-import pytest
+from tests.cli.loading import SERVER, modules_loaded_by, tops
 
-SERVER = ("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "controller", "worker", "backends", "lab")
 CLIENT_LIBRARY = ("httpx2", "asyncio", "ssl", "yaml", "rich")
 HELP_MS = 150
-NOBODY = "http://127.0.0.1:9"
-
-LOADED_BY = """
-import json, sys
-sys.argv = ["kvnet", *{arguments!r}]
-from cli.main import main
-try:
-    main()
-except SystemExit:
-    pass
-print("\\n" + json.dumps(sorted(sys.modules)))
-"""
+NOBODY = "/nowhere.sock"
 
 
-def modules_loaded_by(*arguments: str) -> set[str]:
-    code = LOADED_BY.format(arguments=list(arguments))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+def test_help_loads_neither_the_server_nor_the_client_library() -> None:
+    loaded = modules_loaded_by(
+        ["--help"], ["--version"], ["network", "-h"], ["network", "create", "-h"], ["worker", "-h"]
+    )
+
+    assert "cli.network" in loaded
+    assert not tops(loaded) & {*SERVER, *CLIENT_LIBRARY}
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["network", "--help"], ["network", "create", "--help"], ["worker", "-h"]]
-)
-def test_help_loads_neither_the_server_nor_the_client_library(arguments: list[str]) -> None:
-    assert not modules_loaded_by(*arguments) & {*SERVER, *CLIENT_LIBRARY}
+def test_commands_to_the_worker_do_without_the_http_library_and_the_server() -> None:
+    loaded = modules_loaded_by(["--socket", NOBODY, "plan"], ["--socket", NOBODY, "attach", "x", "--netns", "y"])
 
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["network", "ls"],
-        ["network", "create", "x"],
-        ["network", "prune"],
-        ["endpoint", "ls"],
-        ["host", "ls"],
-        ["pool", "ls"],
-        ["ipam", "show"],
-        ["status"],
-        ["check"],
-        ["events"],
-        ["version"],
-        ["plan"],
-        ["attach", "x", "--netns", "y"],
-        ["completion", "bash"],
-    ],
-)
-def test_no_client_command_loads_the_server(arguments: list[str]) -> None:
-    loaded = modules_loaded_by("--controller", NOBODY, "--socket", "/nowhere.sock", *arguments)
-
-    assert not loaded & set(SERVER)
-
-
-@pytest.mark.parametrize("arguments", [["plan"], ["attach", "x", "--netns", "y"]])
-def test_commands_to_the_worker_do_without_the_http_library(arguments: list[str]) -> None:
-    assert "httpx2" not in modules_loaded_by("--socket", "/nowhere.sock", *arguments)
+    assert "cli.plan" in loaded
+    assert "cli.attach" in loaded
+    assert not tops(loaded) & {*SERVER, "httpx2"}
 
 
 def test_help_answers_at_once() -> None:
