@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,15 +37,35 @@ class Seen(NamedTuple):
 
 def look(netns: Path) -> Seen:
     """Read a namespace's links of ours, and their addresses, routes, neighbours and forwarding entries."""
+    return _in_thread(netns, OURS)
+
+
+def everything(netns: Path) -> Seen:
+    """The same of all links, whoever's they are: for showing that nothing foreign changed.
+
+    Without multicast: the kernel joins and leaves groups by itself, forwarding being one of the reasons.
+    """
+    seen = _in_thread(netns, "")
+    return seen._replace(
+        neighbours={n for n in seen.neighbours if not _is_multicast(n[2])},
+        forwarding={f for f in seen.forwarding if not _is_multicast(f[1])},
+    )
+
+
+def _is_multicast(mac: str | None) -> bool:
+    return mac is not None and bool(int(mac[:2], 16) & 1)
+
+
+def _in_thread(netns: Path, prefixes: str | tuple[str, ...]) -> Seen:
     # A thread of its own: the library runs an event loop, and here may be one already.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(namespaces.call, netns, _look).result()
+        return thread.submit(namespaces.call, netns, partial(_look, prefixes)).result()
 
 
-def _look() -> Seen:
+def _look(prefixes: str | tuple[str, ...]) -> Seen:
     with IPRoute() as ip:
         names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in ip.get_links()}
-        ours = {index: name for index, name in names.items() if name.startswith(OURS)}
+        ours = {index: name for index, name in names.items() if name.startswith(prefixes)}
         return Seen(
             {name: index for index, name in ours.items()},
             {(ours[a["index"]], _attribute(a, "IFA_ADDRESS")) for a in ip.get_addr() if a["index"] in ours},

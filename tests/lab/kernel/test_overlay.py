@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -76,9 +77,8 @@ def by_hand(bed: Bed, host: str, *messages: Message) -> None:
     """As somebody with `ip` would: through a socket of its own."""
 
     def run() -> None:
-        rtnetlink = Netlink()
-        assert rtnetlink.request(messages) == []
-        rtnetlink.close()
+        with closing(Netlink()) as rtnetlink:
+            assert rtnetlink.request(messages) == []
 
     namespaces.call(bed.netns[host], run)
 

@@ -1,0 +1,168 @@
+"""Hints: what changed by anybody's hand is told within a moment, and noise is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from datapath.objects import (
+    Bridge,
+    CreateLink,
+    Hint,
+    Neighbour,
+    PortEntry,
+    ReplaceNeighbour,
+    ReplacePort,
+    ReplaceVtep,
+    VtepEntry,
+    Vxlan,
+)
+from lab import namespaces
+from tests.lab.eye import everything
+from worker.kernel import messages as m
+from worker.kernel.events import Events, HintCollector
+from worker.kernel.linux import LinuxKernel
+from worker.kernel.netlink import Message, Netlink
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+BRIDGE = Bridge("kvb0000000000aa", bytes.fromhex("026b00000001"), 1450, True)
+TUNNEL = Vxlan("kvx0000000000aa", 77, bytes([198, 18, 0, 1]), 1450, BRIDGE.name)
+MAC = bytes.fromhex("020000000001")
+PEER = bytes([198, 18, 0, 2])
+WITHIN_SECONDS = 1.0
+QUIET_SECONDS = 0.15
+
+
+class Listener:
+    """Collects hints in the background."""
+
+    def __init__(self, collector: HintCollector) -> None:
+        self._hints = collector.hints()
+        self._waiting: asyncio.Future[Hint] = asyncio.ensure_future(anext(self._hints))
+
+    async def next(self, within_s: float = WITHIN_SECONDS) -> Hint | None:
+        done, _ = await asyncio.wait([self._waiting], timeout=within_s)
+        if not done:
+            return None
+        hint = self._waiting.result()
+        self._waiting = asyncio.ensure_future(anext(self._hints))
+        return hint
+
+    async def quiet(self) -> None:
+        while await self.next(QUIET_SECONDS) is not None:
+            pass
+
+    async def close(self) -> None:
+        self._waiting.cancel()
+        await asyncio.wait([self._waiting])
+        await self._hints.aclose()
+
+
+@pytest.fixture
+async def listener(kernel: LinuxKernel, netns: Path) -> AsyncIterator[Listener]:
+    assert (
+        await kernel.apply(
+            [
+                CreateLink(BRIDGE),
+                CreateLink(TUNNEL),
+                ReplaceVtep(VtepEntry(TUNNEL.name, MAC, PEER)),
+                ReplacePort(PortEntry(TUNNEL.name, MAC)),
+                ReplaceNeighbour(Neighbour(BRIDGE.name, bytes([10, 1, 0, 2]), MAC)),
+            ]
+        )
+        == []
+    )
+    known = {index: name for name, index in everything(netns).links.items() if name.startswith(("kvb", "kvx"))}
+    with closing(namespaces.call(netns, Events.open)) as events:
+        made = Listener(HintCollector(events, known))
+        await made.quiet()
+        yield made
+        await made.close()
+
+
+def by_hand(netns: Path, *messages: Message) -> None:
+    def run() -> None:
+        with closing(Netlink()) as rtnetlink:
+            assert rtnetlink.request(messages) == []
+
+    namespaces.call(netns, run)
+
+
+CHANGES = {
+    "a neighbour went": ("bridge", lambda i: m.remove_neighbour(i[BRIDGE.name], bytes([10, 1, 0, 2]))),
+    "a tunnel entry went": ("tunnel", lambda i: m.remove_vtep(i[TUNNEL.name], MAC, PEER)),
+    "a port entry went": ("tunnel", lambda i: m.remove_port_entry(i[TUNNEL.name], MAC)),
+    "the tunnel went": ("tunnel", lambda i: m.delete_link(i[TUNNEL.name])),
+    "the bridge went down": ("bridge", lambda i: m.set_link(i[BRIDGE.name], up=False)),
+    "an address came": ("bridge", lambda i: m.address(i[BRIDGE.name], bytes([10, 1, 0, 9]), 24)),
+    "the tunnel left its bridge": ("tunnel", lambda i: m.set_link(i[TUNNEL.name], master=0)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_of_ours_is_hinted_at(listener: Listener, netns: Path, change: str) -> None:
+    what, message = CHANGES[change]
+    by_hand(netns, message(everything(netns).links))
+
+    hint = await listener.next()
+
+    assert hint is not None
+    assert {"bridge": BRIDGE.name, "tunnel": TUNNEL.name}[what] in hint.devices
+
+
+async def test_a_new_device_of_ours_is_known_from_its_own_event(
+    listener: Listener, kernel: LinuxKernel, netns: Path
+) -> None:
+    other = Bridge("kvb0000000000bb", bytes.fromhex("026b00000002"), 1450, True)
+    await kernel.apply([CreateLink(other)])
+    await listener.quiet()
+
+    by_hand(netns, m.address(everything(netns).links[other.name], bytes([10, 2, 0, 1]), 24))
+
+    hint = await listener.next()
+    assert hint is not None
+    assert hint.devices == {other.name}
+
+
+async def test_what_others_do_with_their_devices_is_no_hint(listener: Listener, netns: Path) -> None:
+    loopback = 1
+    by_hand(netns, m.address(loopback, bytes([192, 0, 2, 9]), 32), m.address(loopback, bytes([192, 0, 2, 8]), 32))
+
+    assert await listener.next(QUIET_SECONDS) is None
+
+
+async def test_a_burst_is_one_hint(listener: Listener, netns: Path) -> None:
+    bridge = everything(netns).links[BRIDGE.name]
+    by_hand(netns, *(m.neighbour(bridge, bytes([10, 1, 1, last]), MAC) for last in range(200)))
+
+    assert await listener.next() == Hint(frozenset({BRIDGE.name}))
+    assert await listener.next(QUIET_SECONDS) is None
+
+
+async def test_lost_events_are_a_hint_for_everything(kernel: LinuxKernel, netns: Path) -> None:
+    await kernel.apply([CreateLink(BRIDGE)])
+    bridge = everything(netns).links[BRIDGE.name]
+    with closing(namespaces.call(netns, Events.open)) as events:
+        events.route.setsockopt(1, 8, 2048)  # SOL_SOCKET, SO_RCVBUF: room for next to nothing
+        by_hand(netns, *(m.neighbour(bridge, bytes([10, 1, 1, last]), MAC) for last in range(200)))
+        listener = Listener(HintCollector(events, {bridge: BRIDGE.name}))
+
+        assert await listener.next() == Hint()
+
+        await listener.close()
+
+
+async def test_own_changes_come_back_as_hints_too(kernel: LinuxKernel) -> None:
+    hints = kernel.hints()
+    waiting = asyncio.ensure_future(anext(hints))
+    while not waiting.done():
+        await kernel.apply([CreateLink(BRIDGE)])
+        await asyncio.wait([waiting], timeout=0.05)
+
+    assert BRIDGE.name in waiting.result().devices
+    await hints.aclose()
