@@ -59,6 +59,7 @@ class FakeKernel:
         self._touched_firewall = False
         self._touched_all = False
         self._hint = asyncio.Event()
+        self._homes: dict[str, str] = {}  # which bridge an interface was last seen in, as the real reader remembers
 
     # --- the port
 
@@ -87,7 +88,7 @@ class FakeKernel:
 
     def state(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
         tables = self.tables
-        links = {n: link for n, link in tables.links.items() if network_id is None or _is_part(link, network_id)}
+        links = {n: link for n, link in tables.links.items() if network_id in (None, self._network_of(link))}
         settings = {path: value for link in links.values() for path, value in tables.settings_of(link).items()}
         if network_id is None:
             settings |= {path: tables.sysctls[path] for path in HOST_SYSCTLS}
@@ -111,6 +112,7 @@ class FakeKernel:
             except OSError as error:
                 failures.append(Failure(operation, error.errno or 0, error.strerror or ""))
             self._touch(operation)
+        self._homes |= {n: ln.bridge for n, ln in self.tables.links.items() if isinstance(ln, Veth) and ln.bridge}
         self.failures += failures
         return failures
 
@@ -158,6 +160,11 @@ class FakeKernel:
             for interface in interfaces.values():
                 interface.cache.clear()
 
+    def _network_of(self, link: Link) -> str | None:
+        """An interface that somebody took out of its bridge still belongs to the network where it was seen last."""
+        name = link.bridge or self._homes.get(link.name, "") if isinstance(link, Veth) else link.name
+        return network_of_device(name)
+
     def _touch(self, operation: Operation) -> None:
         if isinstance(operation, SetFirewall):
             self._touched_firewall = True
@@ -170,10 +177,6 @@ class FakeKernel:
     def _touch_device(self, name: str) -> None:
         self._touched.add(name)
         self._hint.set()
-
-
-def _is_part(link: Link, network_id: str) -> bool:
-    return network_of_device(link.bridge if isinstance(link, Veth) else link.name) == network_id
 
 
 def _device_of(operation: Operation) -> str | None:

@@ -214,3 +214,6 @@ ALL: list[Damage] = [
     change_a_setting,
     damage_the_firewall,
 ]
+
+# What the pass of one network can see and repair alone; the others involve two networks and take a pass of the host.
+WITHIN_A_NETWORK = [damage for damage in ALL if damage not in (move_a_port, leave_a_stale_network)]

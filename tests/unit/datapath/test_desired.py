@@ -177,7 +177,8 @@ def test_a_bridge_network_has_neither_tunnel_nor_remote_entries() -> None:
     assert len(state.ports) == 1
     assert state.links[BRIDGE].mtu == 1500
     assert state.firewall is not None
-    assert state.firewall.vxlans == state.firewall.gateway_macs == frozenset()
+    assert not state.firewall.vxlans
+    assert not state.firewall.gateway_macs
 
 
 def test_flooding_is_programmed_only_where_the_network_asks_for_it() -> None:

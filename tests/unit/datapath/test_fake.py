@@ -138,7 +138,8 @@ def test_a_bridge_that_goes_down_forgets_neighbours_routes_and_ipv6_addresses(ke
     kernel.meddle(UpdateLink(replace(BR, up=False), BR))
 
     state = kernel.state()
-    assert (state.neighbours, state.routes, state.addresses) == (frozenset(), frozenset(), {ipv4})
+    assert not state.neighbours | state.routes
+    assert state.addresses == {ipv4}
     assert state.ports
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -197,7 +198,7 @@ def test_the_ports_of_a_bridge_that_is_made_anew_are_enslaved_again_even_if_a_to
 
 @pytest.mark.parametrize("wrong", [{"vni": 9}, {"local": b"\x01\x02\x03\x04"}, {"port": 8472}])
 def test_a_tunnel_with_another_segment_is_made_anew_with_all_its_entries(
-    world: World, kernel: FakeKernel, wrong: dict[str, int]
+    world: World, kernel: FakeKernel, wrong: dict[str, Any]
 ) -> None:
     whole = kernel.state()
     tunnel = whole.links[TUNNEL]

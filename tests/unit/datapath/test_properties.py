@@ -24,7 +24,7 @@ from tests.unit.datapath.clusters import (
     network,
     worlds,
 )
-from tests.unit.datapath.damage import Damage, damages, inflict
+from tests.unit.datapath.damage import WITHIN_A_NETWORK, Damage, damages, inflict
 
 relaxed = settings(deadline=None, max_examples=150)
 
@@ -109,15 +109,35 @@ def test_what_was_repaired_carries_packets_again(world: World, harm: list[list[t
     assert_connected(world)
 
 
+@given(world=worlds(), harm=damages(), choice=st.integers(0, 9))
+@relaxed
+def test_a_pass_of_one_network_repairs_what_was_damaged_in_it_and_touches_no_other(
+    world: World, harm: list[tuple[Damage, int]], choice: int
+) -> None:
+    world.settle()
+    kernel = world.kernels["h0"]
+    inflict(kernel, [(damage, number) for damage, number in harm if damage in WITHIN_A_NETWORK])
+    chosen = sorted(world.networks)[choice % len(world.networks)]
+    others = {network_id: kernel.state(network_id) for network_id in world.networks if network_id != chosen}
+
+    world.look_after("h0", chosen)
+
+    assert world.look_after("h0", chosen) == 0
+    assert {network_id: kernel.state(network_id) for network_id in others} == others
+
+
 @given(world=worlds(plain=True), data=st.data())
 @relaxed
 def test_any_order_of_events_and_passes_ends_right(world: World, data: st.DataObject) -> None:
     hosts = sorted(world.hosts)
     for _ in range(data.draw(st.integers(1, 25))):
-        event = data.draw(st.sampled_from(["add", "remove", "move", "renew", "pass", "part", "part"]))
+        event = data.draw(st.sampled_from(["add", "remove", "move", "renew", "harm", "pass", "part", "part"]))
         everyone = sorted((e for records in world.endpoints.values() for e in records.values()), key=lambda e: e.id)
         if event == "add":
             _add(world, data)
+        elif event == "harm":
+            damage = data.draw(st.sampled_from(WITHIN_A_NETWORK))
+            inflict(world.kernels[data.draw(st.sampled_from(hosts))], [(damage, data.draw(st.integers(0, 10_000)))])
         elif event == "pass":
             world.look_after(data.draw(st.sampled_from(hosts)))
         elif event == "part":
