@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cli import output
+from cli import output, suggest
 from cli.safe import safe
 from cli.session import current, output_option, socket_option
 from cli.values import LABEL, mapping
@@ -51,7 +51,7 @@ def endpoint_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.option("--netns", required=True, metavar="NAME|PATH", help="As in `ip netns`, or a path like /proc/PID/ns/net.")
 @click.option("--name", default="", help="The endpoint's name; default: that of the namespace.")
 @endpoint_options
@@ -68,7 +68,7 @@ def attach(network: str, netns: str, name: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.argument("netns")
 @click.option("--name", default="", help="The endpoint's name; default: that of the namespace.")
 @endpoint_options
@@ -114,7 +114,7 @@ def namespace(given: str) -> str:
 
 
 @click.command()
-@click.argument("network", required=False, default="")
+@click.argument("network", required=False, default="", shell_complete=suggest.networks)
 @click.option("--netns", default="", metavar="NAME|PATH", help="The namespace; of all its networks if none is given.")
 @click.option("--name", default="", help="The endpoint's name.")
 @click.option("--id", default="", metavar="ID", help="The endpoint's id.")
@@ -131,7 +131,7 @@ def detach(network: str, netns: str, name: str, id: str) -> None:
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.argument("netns")
 @output_option
 @socket_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import output
+from cli import output, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
@@ -61,7 +61,7 @@ def endpoint() -> None:
 
 
 @click.command()
-@click.argument("network", required=False, default="")
+@click.argument("network", required=False, default="", shell_complete=suggest.networks)
 @click.option("--network", "also", default="", metavar="NETWORK", help="The same as the argument.")
 @output.list_options(ENDPOINTS)
 @connected
@@ -74,7 +74,7 @@ async def ls(client: Client, network: str, also: str, *, options: ListOptions) -
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.argument("names", nargs=-1, required=True, metavar="ENDPOINT...")
 @output_option
 @connected
@@ -92,7 +92,7 @@ async def inspect(client: Client, network: str, names: Sequence[str]) -> None:
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.argument("names", nargs=-1, required=True, metavar="ENDPOINT...")
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @connected

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import output
+from cli import output, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
@@ -66,7 +66,7 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="HOST...")
+@click.argument("names", nargs=-1, required=True, metavar="HOST...", shell_complete=suggest.hosts)
 @output_option
 @connected
 async def inspect(client: Client, names: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ async def inspect(client: Client, names: Sequence[str]) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="HOST...")
+@click.argument("names", nargs=-1, required=True, metavar="HOST...", shell_complete=suggest.hosts)
 @click.option("--force", is_flag=True, help="Release its endpoints too. Be sure that the host is gone for good.")
 @connected
 async def rm(client: Client, names: Sequence[str], *, force: bool) -> None:

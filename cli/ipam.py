@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import output
+from cli import output, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column
@@ -57,7 +57,7 @@ def ipam() -> None:
 
 
 @click.command()
-@click.argument("what", required=False, metavar="[ADDRESS|SUBNET|NETWORK]")
+@click.argument("what", required=False, metavar="[ADDRESS|SUBNET|NETWORK]", shell_complete=suggest.networks)
 @output_option
 @connected
 async def show(client: Client, what: str | None) -> None:
@@ -180,7 +180,7 @@ def _table(rows: Iterable[Any], columns: Sequence[Column[Any]]) -> None:
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.argument("name")
 @click.argument("address", required=False, default="")
 @connected
@@ -190,7 +190,7 @@ async def reserve(client: Client, network: str, name: str, address: str) -> None
 
 
 @click.command()
-@click.argument("network")
+@click.argument("network", shell_complete=suggest.networks)
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ADDRESS...")
 @connected
 async def release(client: Client, network: str, names: Sequence[str]) -> None:

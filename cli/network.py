@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output
+from cli import output, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
@@ -143,7 +143,7 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...", shell_complete=suggest.networks)
 @output_option
 @connected
 async def inspect(client: Client, names: Sequence[str]) -> None:
@@ -176,7 +176,7 @@ def _attached(endpoint: Endpoint) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...", shell_complete=suggest.networks)
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @click.option("-f", "--force", is_flag=True, help="No error for a network that is not there.")
 @connected

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import output
+from cli import output, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
@@ -74,7 +74,7 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="POOL...")
+@click.argument("names", nargs=-1, required=True, metavar="POOL...", shell_complete=suggest.pools)
 @connected
 async def rm(client: Client, names: Sequence[str]) -> None:
     """Remove pools. Networks keep their subnets."""
