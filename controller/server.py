@@ -113,6 +113,8 @@ def _config(app: object) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        # Nobody's word is taken for where a request comes from; it goes into the journal.
+        proxy_headers=False,
         date_header=True,
         timeout_graceful_shutdown=1,
         timeout_keep_alive=75,

@@ -6,12 +6,14 @@ time, and can be strict about types. The price is that OpenAPI must be told: `do
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
 from controller.api.errors import MalformedRequest, UnsupportedMediaType
+from controller.api.models import RULES
 from controller.api.problems import from_validation
 
 T = TypeVar("T")
@@ -42,7 +44,7 @@ class JsonBody(Generic[T]):
             return self.adapter.validate_json(data)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
-            raise from_validation({**d, "loc": self._plain(d["loc"])} for d in details) from None
+            raise from_validation({**d, "loc": self._plain(d["loc"]), "msg": _rule(d)} for d in details) from None
 
     def _plain(self, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
         return loc[1:] if loc and loc[0] in self._tags else loc
@@ -53,6 +55,12 @@ class JsonBody(Generic[T]):
         schema = {"schema": {"$ref": SCHEMAS + self.name}}
         content = {**schema, "examples": shown} if shown else schema
         return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _rule(detail: Mapping[str, Any]) -> str:
+    """In words what a regular expression says."""
+    message = str(detail["msg"])
+    return RULES.get(detail.get("ctx", {}).get("pattern", ""), message)
 
 
 def require_json(content_type: str) -> None:

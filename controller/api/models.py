@@ -8,20 +8,20 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, ReservationRequest, SubnetRequest
-from kvnet.errors import Invalid
 from kvnet.model import (
+    IDENTIFIER,
     MAX_ALIASES,
     MAX_LABEL_KEY,
     MAX_LABEL_VALUE,
     MAX_LABELS,
     MTU_MAX,
     MTU_MIN,
+    NAME,
+    NETWORK_ID,
     PublishedPort,
-    require_name,
 )
 
 MAX_BULK = 500
@@ -30,23 +30,12 @@ MAX_RESERVED = 256
 MAX_PORTS = 64
 
 
-def _name(value: str) -> str:
-    try:
-        require_name(value, "")
-    except Invalid as error:
-        raise PydanticCustomError("name", "{detail}; {fix}", {"detail": error.detail, "fix": error.fix}) from None
-    return value
+# The model's own rule, in the spelling of JSON Schema (and of the regular expressions of pydantic).
+NAME_PATTERN = "^" + NAME.pattern.removesuffix(r"\Z") + "$"
+ID_PATTERN = "^" + IDENTIFIER.pattern.removesuffix(r"\Z") + "$"
+NETWORK_ID_PATTERN = "^" + NETWORK_ID.pattern.removesuffix(r"\Z") + "$"
 
-
-Name = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=63,
-        json_schema_extra={"pattern": "^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"},
-    ),
-    AfterValidator(_name),
-]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
 AddressText = Annotated[str, Field(min_length=2, max_length=64, examples=["10.1.0.7"])]
 CidrText = Annotated[str, Field(min_length=3, max_length=64, examples=["10.1.0.0/24"])]
@@ -92,7 +81,7 @@ class NetworkIn(Body):
     options: Labels = {}
     labels: Labels = {}
     force: bool = Field(False, description="Accept explicit subnets that overlap what a host uses.")
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = Field(
+    id: Annotated[str, Field(pattern=NETWORK_ID_PATTERN)] | None = Field(
         None, description="Chosen by the client: the same id and content again is the same network."
     )
 
@@ -139,7 +128,7 @@ class EndpointIn(Body):
             self.address,
             self.address6,
             self.mac,
-            tuple([port.request() for port in self.ports]),
+            tuple([port.request() for port in self.ports]) if self.ports else (),
             self.labels,
         )
 
@@ -179,3 +168,10 @@ class ReservationIn(Body):
 
     def request(self) -> ReservationRequest:
         return ReservationRequest(self.name, self.address)
+
+
+RULES = {
+    NAME_PATTERN: "not a name: 1 to 63 letters, digits, '.', '_' or '-', first and last a letter or digit",
+    ID_PATTERN: "not an id: 1 to 64 letters, digits, '.', '_' or '-', first and last a letter or digit",
+    NETWORK_ID_PATTERN: "not a network id: 12 lower-case hexadecimal digits",
+}

@@ -90,6 +90,7 @@ def _subnet(subnet: Subnet, use: SubnetUse | None) -> Json:
 
 def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) -> Json:
     it = one.value
+    texts = [str(address) for address in it.addresses]
     return {
         "id": it.id,
         "network": it.network,
@@ -98,11 +99,11 @@ def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) 
         "name": it.name,
         "hostname": it.hostname,
         "aliases": list(it.aliases),
-        "address": text(it.address),
-        "address6": text(it.address6),
-        "addresses": [str(address) for address in it.addresses],
+        "address": next((shown for shown in texts if ":" not in shown), None),
+        "address6": next((shown for shown in texts if ":" in shown), None),
+        "addresses": texts,
         "mac": it.mac,
-        "ports": [_port(port) for port in it.ports],
+        "ports": [_port(port) for port in it.ports] if it.ports else [],
         "labels": dict(it.labels),
         "created_at": instant(it.created_at),
         "version": one.version,

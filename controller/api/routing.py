@@ -6,7 +6,8 @@ Handlers take the request, ask the cluster, and answer bytes. They decide nothin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from inspect import signature
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -73,8 +74,44 @@ def function_name(route: APIRoute) -> str:
     return route.name
 
 
+class QuickRoute(APIRoute):
+    """A route that solves parameters only for requests that have any beside those of the path.
+
+    Most have none, and FastAPI's solving of nothing costs a fifth of the time of creating an endpoint. The signature
+    stays what is documented and checked; its defaults are those of FastAPI.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        solve = super().get_route_handler()
+        call: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+        given = frozenset(param.alias.lower().encode() for param in self.dependant.header_params)
+        parameters = signature(call).parameters
+        takes_request = {"request"} & set(parameters)
+        # Whatever is more than text in the path, or has no default, is for FastAPI.
+        is_plain = all(
+            param.annotation in (str, "str", Request, "Request") or param.default is not param.empty
+            for param in parameters.values()
+        )
+
+        async def quick(request: Request) -> Response:
+            scope = request.scope
+            if not is_plain or scope["query_string"] or any(name in given for name, _ in scope["headers"]):
+                return await solve(request)
+            if takes_request:
+                return await call(request=request, **scope["path_params"])
+            return await call(**scope["path_params"])
+
+        return quick
+
+
 def resource_router(tag: str) -> APIRouter:
-    return APIRouter(prefix="/v1", tags=[tag], generate_unique_id_function=function_name, redirect_slashes=False)
+    return APIRouter(
+        prefix="/v1",
+        tags=[tag],
+        generate_unique_id_function=function_name,
+        redirect_slashes=False,
+        route_class=QuickRoute,
+    )
 
 
 def operations_router() -> APIRouter:
