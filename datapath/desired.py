@@ -7,7 +7,7 @@ Never returns an empty state for want of knowledge: that would tear the host's n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from datapath.drivers import DRIVERS
@@ -94,14 +94,17 @@ def own_record(view: HostView) -> Host:
     return host
 
 
-def sole_owners(endpoints: Iterable[Endpoint]) -> Sequence[Endpoint]:
+def sole_owners(endpoints: Collection[Endpoint]) -> Collection[Endpoint]:
     """Endpoints of which no two share a MAC or an address: of those that do, only the newest stays.
 
     The store forbids shared addresses, but a kernel has one entry per key, and two that claim it would replace each
     other for ever.
     """
+    addresses = [int(address) for endpoint in endpoints for address in endpoint.addresses]
+    if len({endpoint.mac for endpoint in endpoints}) == len(endpoints) and len(set(addresses)) == len(addresses):
+        return endpoints
     taken: set[object] = set()
-    owners = []
+    owners: list[Endpoint] = []
     for endpoint in sorted(endpoints, key=lambda e: (e.created_at, e.id), reverse=True):
         keys = {endpoint.mac, *endpoint.addresses}
         if taken.isdisjoint(keys):
@@ -127,7 +130,7 @@ def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState
     return part
 
 
-def _is_unambiguous(endpoints: Sequence[Endpoint], part: HostState) -> bool:
+def _is_unambiguous(endpoints: Collection[Endpoint], part: HostState) -> bool:
     """Whether `sole_owners` would be all of them; asked of the packed addresses, which compare much faster."""
     has_own_macs = len({endpoint.mac for endpoint in endpoints}) == len(endpoints)
     return has_own_macs and len({neighbour.address for neighbour in part.neighbours}) == len(part.neighbours)

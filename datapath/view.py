@@ -5,7 +5,7 @@ Plain data. The controller makes one for any host to answer what would change th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from datapath.memo import NetworkMemo
@@ -39,6 +39,6 @@ class NetworkView:
     network: Network
     host: Host
     hosts: Mapping[str, Host]
-    endpoints: Sequence[Endpoint]
+    endpoints: Collection[Endpoint]
     attachments: Mapping[str, Attachment]
     memo: NetworkMemo

@@ -25,6 +25,7 @@ from datapath.objects import (
     RemoveVtep,
     ReplaceNeighbour,
     ReplacePort,
+    ReplaceRoute,
     ReplaceVtep,
     SetFirewall,
     UpdateLink,
@@ -194,6 +195,18 @@ def test_the_ports_of_a_bridge_that_is_made_anew_are_enslaved_again_even_if_a_to
     assert names_of(made, CreateLink) == [BRIDGE]
     assert names_of(made, UpdateLink) == [TUNNEL, VETH]
     assert {o.entry.port for o in made if isinstance(o, ReplacePort)} == {TUNNEL, VETH}
+
+
+def test_routes_are_written_again_with_the_address_that_is_their_source_even_if_a_torn_dump_still_lists_them(
+    world: World, kernel: FakeKernel
+) -> None:
+    whole = kernel.state()
+    torn = replace(whole, addresses=frozenset(a for a in whole.addresses if a.device != BRIDGE))
+
+    made = plan(world.desired("h0"), torn).operations
+
+    assert kinds(made) == ["AddAddress", "ReplaceRoute"]
+    assert {o.route.device for o in made if isinstance(o, ReplaceRoute)} == {BRIDGE}
 
 
 @pytest.mark.parametrize("wrong", [{"vni": 9}, {"local": b"\x01\x02\x03\x04"}, {"port": 8472}])
