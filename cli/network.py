@@ -207,6 +207,8 @@ async def prune(client: Client, *, force: bool, dry_run: bool) -> None:
         unused = (await client.prune_networks())["deleted"]
     for one in unused:
         click.echo(safe(one["name"]))
+    if not unused:
+        click.echo("Every network has endpoints: nothing to remove.", err=True)
 
 
 def confirm(question: str) -> None:
