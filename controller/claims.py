@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from backends.committer import Transaction
-from backends.store import Absent, Check, Present, Put, Unchanged
+from backends.store import Absent, Check, Put, Unchanged
 from controller import journal
 from controller.ipam.addresses import Candidate
 from controller.ipam.macs import RANDOM_BYTES, mac_from
@@ -113,7 +113,9 @@ def is_answered_by(claim: Claim, network: Network, endpoint: Endpoint) -> bool:
     )
 
 
-def transaction_of(claim: Claim, endpoint: Endpoint, network: Versioned[Network], caller: Caller) -> Transaction:
+def transaction_of(
+    claim: Claim, endpoint: Endpoint, network: Versioned[Network], host_version: int, caller: Caller
+) -> Transaction:
     """Everything an endpoint needs, or nothing: its addresses, itself, and its place on the host."""
     key = keys.endpoint(endpoint.network, endpoint.id)
     local = keys.local(endpoint.host, endpoint.id)
@@ -122,7 +124,7 @@ def transaction_of(claim: Claim, endpoint: Endpoint, network: Versioned[Network]
     address_data = codec.encode(address_claim)
     checks: list[Check] = [
         Unchanged(keys.network(endpoint.network), network.version),
-        Present(keys.host(endpoint.host)),
+        Unchanged(keys.host(endpoint.host), host_version),
         Absent(key),
     ]
     if claim.is_repeatable:  # an id of ours is random; a caller's may be in use on this host in another network

@@ -94,16 +94,25 @@ class Cluster:
             raise
 
     async def _start(self) -> None:
-        with store_errors_told():
-            self._identity = await found_cluster(self._writer, self._settings.replica, self._rng)
-        self.upkeep.cluster_id = self._identity.id
+        """A store that does not answer yet gets its time: controllers and stores start together after a power cut."""
         try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                self._identity = await self._founded()
             await self._state.until_in_step(self._settings.start_timeout_s)
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"the store did not give a first listing within {self._settings.start_timeout_s:g} s",
-                fix="look at the store; then start again",
+                f"the store did not answer within {self._settings.start_timeout_s:g} s",
+                fix="look at the store and at --store; then start again",
             ) from error
+        self.upkeep.cluster_id = self._identity.id
+
+    async def _founded(self) -> Identity:
+        while True:
+            try:
+                with store_errors_told():
+                    return await found_cluster(self._writer, self._settings.replica, self._rng)
+            except StoreUnavailable:
+                await self._settings.clock.sleep(self._rng.uniform(0.2, 1.0))
 
     @property
     def revision(self) -> int:

@@ -30,7 +30,7 @@ from kvnet.errors import (
     PreconditionFailed,
     TooMuchContention,
 )
-from kvnet.model import IDENTIFIER, Endpoint, Network, NetworkState, Versioned
+from kvnet.model import IDENTIFIER, Endpoint, Host, HostState, Network, NetworkState, Versioned
 
 MAX_SPREAD = 64
 Outcome = Versioned[Endpoint] | KvnetError
@@ -181,7 +181,7 @@ class _Creation:
         self._rng = rng
         self._space = state.space(network.value)
         self._results: dict[int, Outcome] = {}
-        self._known_hosts: set[str] = set()
+        self._hosts: dict[str, Versioned[Host]] = {}
 
     async def run(self, requests: Sequence[EndpointRequest]) -> list[Outcome]:
         pending: dict[int, Claim] = {}
@@ -226,7 +226,8 @@ class _Creation:
                 self._results[i] = error
                 continue
             sent.append(i)
-            transactions.append(transaction_of(claim, endpoint, self._network, self._caller))
+            host = self._hosts[endpoint.host]
+            transactions.append(transaction_of(claim, endpoint, self._network, host.version, self._caller))
             self._expect(claim)
         again = {}
         outcomes = await self._writer.commit_many(transactions)
@@ -285,7 +286,8 @@ class _Creation:
             if keys.network(network_id) in conflict.keys:
                 self._network = await self._network_again()
             if keys.host(claim.request.host) in conflict.keys:
-                raise _no_host(claim.request.host)
+                host = self._hosts[claim.request.host] = await self._host_again(claim.request.host)
+                _require_staying(host.value)
             if keys.local(claim.request.host, claim.id) in conflict.keys:
                 raise IdTaken(
                     f"host {claim.request.host!r} has an endpoint {claim.id!r} in another network",
@@ -313,11 +315,16 @@ class _Creation:
         return Versioned(network, entry.version)
 
     async def _require_host(self, name: str) -> None:
-        if name in self._known_hosts:
-            return
-        if self._state.hosts.get(name) is None and await self._writer.store.get(keys.host(name)) is None:
+        if name not in self._hosts:
+            known = self._state.hosts.get(name)
+            self._hosts[name] = known if known is not None else await self._host_again(name)
+            _require_staying(self._hosts[name].value)
+
+    async def _host_again(self, name: str) -> Versioned[Host]:
+        entry = await self._writer.store.get(keys.host(name))
+        if entry is None:
             raise _no_host(name)
-        self._known_hosts.add(name)
+        return Versioned(codec.decode(Host, entry.value), entry.version)
 
     async def _stored(self, claim: Claim) -> Versioned[Endpoint] | None:
         entry = await self._writer.store.get(keys.endpoint(self._network.value.id, claim.id))
@@ -338,6 +345,11 @@ def _require_active(network: Network) -> None:
         raise NetworkDeleting(
             f"network {network.name!r} is being deleted", fix="use another network, or create it again when it is gone"
         )
+
+
+def _require_staying(host: Host) -> None:
+    if host.state is not HostState.ACTIVE:
+        raise NotFound(f"host {host.name!r} is being removed", fix="start 'kvnet worker' there again if it is to stay")
 
 
 def _no_host(name: str) -> NotFound:

@@ -1,15 +1,17 @@
 """The use cases of hosts: what is known of each, and how one leaves for good.
 
 A host is there as long as its record is, alive as long as its session's key is. Its endpoints stay while it is away:
-a partition must not move an address. Only `delete` with force, and upkeep after a long absence, release them.
+a partition must not move an address. Only `delete` with force, and upkeep after a long absence, release them. Removal
+is in two steps, as a network's: marked first, so that nothing can come in, and finished by upkeep if it is cut short.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
-from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown, Write
+from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
 from controller.parsing import shown
@@ -20,7 +22,7 @@ from controller.views import HostStatus
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import HostInUse, NotFound
-from kvnet.model import NAME, Endpoint, Host, Versioned
+from kvnet.model import NAME, Endpoint, Host, HostState, Versioned
 
 MAX_NAMED = 20
 
@@ -39,7 +41,7 @@ class Hosts:
         return self._status(host)
 
     async def delete(self, name: str, caller: Caller, force: bool = False) -> None:
-        """Forget a host. With `force` its endpoints are released first-hand, each with its own journal entry.
+        """Forget a host. With `force` its endpoints are released, each with its own journal entry.
 
         Raises:
             NotFound
@@ -49,36 +51,55 @@ class Hosts:
         with store_errors_told():
             for attempt in itertools.count():
                 await self._writer.turn(attempt, f"host {name!r} could not be removed")
-                revision = await self._try_to_delete(name, caller, force)
-                if revision is not None:
-                    await self._state.reached(revision, self._state.hosts, self._state.endpoints)
-                    return
+                try:
+                    marked = await self._marked(name, HostState.EVICTED if force else HostState.LEAVING, caller)
+                    revision = await self.finish(marked, caller)
+                except (Conflict, Unknown):
+                    continue
+                await self._state.reached(revision, self._state.hosts, self._state.endpoints)
+                return
 
-    async def _try_to_delete(self, name: str, caller: Caller, force: bool) -> Revision | None:
-        """The record goes first: from then on no endpoint can come in, and the store shows all that are there."""
+    async def _marked(self, name: str, state: HostState, caller: Caller) -> Versioned[Host]:
+        """From here on no endpoint can come in, because its commit checks the host's version."""
         entry = await self._writer.store.get(keys.host(name)) if NAME.match(name) else None
         if entry is None:
             raise NotFound(f"there is no host {shown(name)}", fix="'kvnet host ls' shows the hosts")
+        found = Versioned(codec.decode(Host, entry.value), entry.version)
         if await self._writer.store.get(keys.alive(name)) is not None:
             raise HostInUse(
                 f"host {name!r} is alive", fix="stop 'kvnet worker' there first", context={"host": name, "alive": True}
             )
         carried = [e.value for e in self._state.endpoints_on(name)]
-        if carried and not force:
+        if carried and state is HostState.LEAVING:
             raise _carries(name, carried)
-        key = keys.host(name)
-        gone: list[Write] = [Delete(key), Delete(keys.inventory(name)), Delete(keys.observed(name))]
-        checks: list[Check] = [Unchanged(key, entry.version), Absent(keys.alive(name))]
-        try:
-            revision = await self._writer.commit(checks, gone, caller, Changed("host.deleted", key, entry.value, None))
-        except (Conflict, Unknown):
-            return None
-        left = await self.carried_by(name)
-        if left and not force:
-            kept = Changed("host.kept", key, None, entry.value)
-            await self._writer.commit([Absent(key)], [Put(key, entry.value)], caller, kept)
-            raise _carries(name, [e.value for e in left])
-        return max([revision, *await self.release_all(left, caller)])
+        return found if found.value.state is state else await self._put(found, state, f"host.{state}", caller)
+
+    async def finish(self, marked: Versioned[Host], caller: Caller) -> Revision:
+        """Remove a marked host, with what it carries if it is evicted; make it active again if it must stay.
+
+        Raises:
+            HostInUse: it carries endpoints.
+            StoreError: Conflict when it came back meanwhile.
+        """
+        host = marked.value
+        key = keys.host(host.name)
+        evidence: list[Check] = [Unchanged(key, marked.version), Absent(keys.alive(host.name))]
+        left = await self.carried_by(host.name)
+        if left and host.state is not HostState.EVICTED:
+            await self._put(marked, HostState.ACTIVE, "host.kept", caller)
+            raise _carries(host.name, [e.value for e in left])
+        await self.release_all(left, caller, evidence)
+        if await self.carried_by(host.name):
+            raise Conflict([key])
+        gone = [Delete(key), Delete(keys.inventory(host.name)), Delete(keys.observed(host.name))]
+        return await self._writer.commit(evidence, gone, caller, Changed("host.deleted", key, codec.encode(host), None))
+
+    async def _put(self, found: Versioned[Host], state: HostState, kind: str, caller: Caller) -> Versioned[Host]:
+        after = replace(found.value, state=state)
+        key, data = keys.host(after.name), codec.encode(after)
+        checks: list[Check] = [Unchanged(key, found.version), Absent(keys.alive(after.name))]
+        change = Changed(kind, key, codec.encode(found.value), data)
+        return Versioned(after, await self._writer.commit(checks, [Put(key, data)], caller, change))
 
     async def carried_by(self, name: str) -> list[Versioned[Endpoint]]:
         """The endpoints of a host, from the store itself."""

@@ -25,8 +25,8 @@ from controller.settings import Settings
 from controller.state import State
 from controller.writer import Writer
 from kvnet import keys
-from kvnet.errors import KvnetError, NetworkInUse
-from kvnet.model import ClaimKind, NetworkState
+from kvnet.errors import HostInUse, KvnetError, NetworkInUse
+from kvnet.model import ClaimKind, HostState, NetworkState
 
 S = TypeVar("S", bound=Hashable)
 
@@ -81,6 +81,7 @@ class Upkeep:
         self._settings = settings
         self._rng = rng
         self._stuck: Suspicions[tuple[str, int]] = Suspicions()
+        self._leaving: Suspicions[tuple[str, int]] = Suspicions()
         self._leaking: Suspicions[Repair] = Suspicions()
         self._absent: Suspicions[str] = Suspicions()
         self._next_check_at = float("-inf")
@@ -90,7 +91,7 @@ class Upkeep:
 
     async def run(self) -> None:
         """Sweep until cancelled. What was suspected before this replica was elected does not count."""
-        for suspicions in (self._stuck, self._leaking, self._absent):
+        for suspicions in (self._stuck, self._leaving, self._leaking, self._absent):
             suspicions.forget()
         while True:
             await self.sweep()
@@ -100,7 +101,7 @@ class Upkeep:
         """Look once at everything; never raises for what the store or the world refuses."""
         reason = self._reason_to_stay_away()
         if reason:
-            for suspicions in (self._stuck, self._leaking, self._absent):
+            for suspicions in (self._stuck, self._leaving, self._leaking, self._absent):
                 suspicions.forget()
             self.last = Sweep(refused=reason)
             return self.last
@@ -109,6 +110,7 @@ class Upkeep:
         for name, step in (
             ("tombstones", self._bury),
             ("networks", self._finish_deletions),
+            ("hosts", self._finish_removals),
             ("endpoints", self._release_of_dead_hosts),
             ("leaks", self._stop_leaks),
             ("journal", self._trim_journal),
@@ -163,6 +165,23 @@ class Upkeep:
             try:
                 await self._removal.finish(marked[one], caller)
             except (NetworkInUse, Conflict):
+                continue
+            finished += 1
+        return finished
+
+    async def _finish_removals(self) -> int:
+        """Hosts whose removal was cut short: removed, or active again if they must stay."""
+        marked = {
+            (host.value.name, host.version): host
+            for host in self._state.hosts.items.values()
+            if host.value.state is not HostState.ACTIVE
+        }
+        finished = 0
+        for one in self._leaving.confirmed(marked, self._writer.now(), self._settings.leak_grace_s):
+            caller = self._caller(f"removal cut short since {self._when(self._leaving, one)}")
+            try:
+                await self._hosts.finish(marked[one], caller)
+            except (HostInUse, Conflict):
                 continue
             finished += 1
         return finished

@@ -51,6 +51,14 @@ class NetworkState(StrEnum):
     DELETING = "deleting"
 
 
+class HostState(StrEnum):
+    """A host that an operator removes takes no new endpoints; a worker that registers again makes it active again."""
+
+    ACTIVE = "active"
+    LEAVING = "leaving"  # goes if it carries nothing
+    EVICTED = "evicted"  # goes with what it carries
+
+
 class ClaimKind(StrEnum):
     """Why an address is not free."""
 
@@ -267,6 +275,7 @@ class Host:
     underlay: Address
     mtu: int
     abilities: tuple[str, ...] = ()
+    state: HostState = HostState.ACTIVE
 
     def __post_init__(self) -> None:
         require_name(self.name, "/name")
