@@ -23,7 +23,7 @@ LOOK_AGAIN_S = 1.0
 
 
 class NetworkTables:
-    """One network's two prefixes. `version`: the newest revision that changed something here."""
+    """One network's two prefixes. `version`: the newest revision that changed one of its endpoints."""
 
     def __init__(self, store: Store, network_id: str, on_change: Callable[[str], None], time: Time) -> None:
         self.is_ready = False
@@ -32,15 +32,20 @@ class NetworkTables:
         self._id = network_id
         self._on_change = on_change
         self.specification: Table[Network] = Table(
-            store, keys.network(network_id), partial(codec.decode, Network), self._changed, time
+            store, keys.network(network_id), partial(codec.decode, Network), lambda _: self._tell(), time
         )
         self.endpoints: Table[Endpoint] = Table(
-            store, keys.endpoints(network_id), partial(codec.decode, Endpoint), self._changed, time
+            store, keys.endpoints(network_id), partial(codec.decode, Endpoint), self._endpoints_changed, time
         )
 
     @property
     def network(self) -> Network | None:
         return self.specification.items.get(self._id)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Not all of it is here yet, or part of it cannot be read, or it has endpoints and no specification."""
+        return not self.is_ready or bool(self.broken) or (self.network is None and bool(self.endpoints.items))
 
     @property
     def broken(self) -> Mapping[str, str]:
@@ -56,9 +61,11 @@ class NetworkTables:
             self.version = min(self.specification.mirror.revision, self.endpoints.mirror.revision)
             self._on_change(self._id)
 
-    def _changed(self, _: Collection[str]) -> None:
-        newest = max(self.specification.mirror.revision, self.endpoints.mirror.revision)
-        self.version = max(self.version, newest)
+    def _endpoints_changed(self, _: Collection[str]) -> None:
+        self.version = self.endpoints.mirror.revision
+        self._tell()
+
+    def _tell(self) -> None:
         if self.is_ready:
             self._on_change(self._id)
 
@@ -141,7 +148,7 @@ class View:
 
     def held(self) -> frozenset[str]:
         """Networks that must be left alone: not all is known of them yet, or part of it cannot be read."""
-        return frozenset(id_ for id_, tables in self._networks.items() if not tables.is_ready or tables.broken)
+        return frozenset(id_ for id_, tables in self._networks.items() if tables.is_doubtful)
 
     def fell_back(self) -> tuple[Revision, Revision] | None:
         return next((fall for table in self._tables() if (fall := table.look_back()) is not None), None)
@@ -159,13 +166,13 @@ class View:
             attachments=attachments,
         )
 
-    def outline(self) -> HostView:
-        """Every network that is built here with just one local endpoint: enough for what concerns the whole host."""
+    def outline(self, without: Collection[str]) -> HostView:
+        """Every other network that is built here, with one local endpoint each: enough for what concerns the host."""
         networks: dict[str, Network] = {}
         endpoints: dict[str, dict[str, Endpoint]] = {}
         for endpoint_id, network_id in self.local.items.items():
             tables = self._networks.get(network_id)
-            if network_id in networks or tables is None or tables.network is None:
+            if network_id in networks or network_id in without or tables is None or tables.network is None:
                 continue
             endpoint = tables.endpoints.items.get(endpoint_id)
             if endpoint is not None and endpoint.host == self.host:
@@ -220,9 +227,6 @@ class View:
     def _hosts_changed(self, names: Collection[str]) -> None:
         changed = set(names) - {self.host}
         concerned = [id_ for id_, tables in self._networks.items() if _takes_part(tables, changed)]
-        for id_ in concerned:
-            tables = self._networks[id_]
-            tables.version = max(tables.version, self.hosts.mirror.revision)
         if concerned:
             self._on_networks(concerned)
 

@@ -1,0 +1,260 @@
+"""The worker as a whole: puts the parts together, starts them in order, and lets them go.
+
+Stopping leaves the data plane as it is and the session to run out: the workloads still run, and a restart within the
+TTL takes the session over. Decides nothing about networks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any
+
+from backends.open import open_store
+from backends.store import Store
+from kvnet.client import Client
+from kvnet.model import NetworkObserved
+from worker import lastknown
+from worker.attach import Attacher
+from worker.attachments import Attachments
+from worker.disk import StateDir
+from worker.lastknown import LastKnown
+from worker.log import Log
+from worker.ports import Controller, HostKernel, Namespaces, Time
+from worker.reconcile import Reconciler
+from worker.registration import Registration
+from worker.release import Releaser
+from worker.report import Reporter
+from worker.requests import parse_attach, parse_detach
+from worker.server import Operation, Server, listen
+from worker.session import Lifeline
+from worker.settings import Settings
+from worker.source import Mode, Source
+from worker.status import status
+from worker.trust import Trust
+from worker.view import View
+from worker.words import describe
+
+# In doubt about these the store is not ours, so nothing of ours belongs into it.
+NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing"})
+
+
+class Worker:
+    """One host's agent over the given ports. `start` first, then `run`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        controller: Controller,
+        kernel: HostKernel,
+        namespaces: Namespaces,
+        state: StateDir,
+        *,
+        time: Time,
+        log: Log,
+    ) -> None:
+        timing = settings.timing
+        self.settings = settings
+        self._state = state
+        self._time = time
+        self._log = log
+        self._dirty = asyncio.Event()
+        self.attachments = Attachments(state, log)
+        self.view = View(
+            store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
+        )
+        self.trust = Trust(state, self.view, time=time, doubt_s=timing.doubt_s, log=log, accept=settings.accept_store)
+        self.source = Source(
+            store,
+            self.view,
+            self.trust,
+            self.attachments,
+            namespaces,
+            on_missing=lambda record: self.releaser.suspect(record),
+        )
+        self.reconciler = Reconciler(
+            kernel, self.source, time=time, timing=timing, log=log, on_report=lambda: self.reporter.changed()
+        )
+        incarnation = f"{time.rng.getrandbits(64):016x}"
+        self.lifeline = Lifeline(store, self.view, state, incarnation, time=time, timing=timing, log=log)
+        self.registration = Registration(
+            store, self.view, kernel, self.lifeline, settings.underlay, time=time, timing=timing, log=log
+        )
+        self.reporter = Reporter(store, settings.host, self._content, time=time, timing=timing, log=log)
+        self.releaser = Releaser(
+            store,
+            controller,
+            kernel,
+            namespaces,
+            self.attachments,
+            self.view,
+            self.source,
+            self.trust,
+            touch=self.reconciler.touch,
+            time=time,
+            timing=timing,
+            log=log,
+        )
+        self.attacher = Attacher(
+            settings,
+            controller,
+            namespaces,
+            self.attachments,
+            self.view,
+            self.source,
+            self.reconciler,
+            self.releaser,
+            self.lifeline,
+            new_id=lambda: secrets.token_hex(8),
+            boot_id=lambda: self.registration.boot_id,
+            time=time,
+            log=log,
+        )
+
+    async def start(self) -> None:
+        """What must hold before anything else is tried.
+
+        Raises:
+            NotFound: the underlay address is on no interface.
+            StateUnusable: the state directory cannot be read.
+        """
+        await self.registration.look_around()
+        self.attachments.load(self._time.now())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for part in (self.view, self.reconciler, self.lifeline, self.registration, self.reporter, self.releaser):
+                group.create_task(part.run())
+            group.create_task(self._remember())
+            group.create_task(self._restore_if_alone())
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "attach": lambda message: self.attacher.attach(parse_attach(message)),
+            "detach": lambda message: self.attacher.detach(parse_detach(message)),
+            "status": self._status,
+            "plan": self._plan,
+            "ping": self._ping,
+        }
+
+    # what the parts tell each other
+
+    def _networks_changed(self, networks: Collection[str]) -> None:
+        if self.reconciler.has_seen_everything:
+            self.reconciler.touch(networks)
+        else:
+            self.reconciler.touch_everything()
+        self._dirty.set()
+
+    def _local_changed(self) -> None:
+        self.releaser.look_again()
+        self._dirty.set()
+
+    def _content(self) -> Mapping[str, NetworkObserved] | None:
+        """None while there is nothing to say, or the store is not the one to say it to."""
+        doubt = self.source.doubt()
+        if not self.reconciler.has_seen_everything or (doubt is not None and doubt.code in NOT_OUR_STORE):
+            return None
+        observed = self.reconciler.observed()
+        return {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
+
+    # the last known state
+
+    async def _restore_if_alone(self) -> None:
+        """When the store does not answer soon after the start, build what was there before."""
+        await self._time.sleep(self.settings.timing.patience_s)
+        own = self.view.own
+        if self.source.mode() is not Mode.BLIND or own is None:
+            return
+        known = await asyncio.to_thread(lastknown.restore, self._state, self.settings.host, own, self.trust.cluster)
+        if known is not None and self.source.mode() is Mode.BLIND:
+            self._log.warning("restored", detail="the store is away: built from the last known state")
+            self.source.restored = known
+            self.reconciler.touch_everything()
+
+    async def _remember(self) -> None:
+        """Save what is known, now and then."""
+        while True:
+            await self._dirty.wait()
+            await self._time.sleep(self.settings.timing.snapshot_s)
+            self._dirty.clear()
+            if self.source.mode() is not Mode.LIVE:
+                continue
+            self.trust.remember()
+            known = LastKnown(self.trust.cluster, self.view.host_view(None, {}))
+            await asyncio.to_thread(known.save, self._state)
+
+    # the socket's operations
+
+    async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return status(
+            self.settings,
+            self.view,
+            self.source,
+            self.attachments,
+            self.reconciler,
+            self.lifeline,
+            self.registration,
+            self._time,
+        )
+
+    async def _plan(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        plan = await self.reconciler.preview()
+        return {
+            "host": self.settings.host,
+            "operations": [describe(operation) for operation in plan.operations],
+            "conflicts": [
+                {"network": c.network, "device": c.device, "code": c.code, "detail": c.detail} for c in plan.conflicts
+            ],
+        }
+
+    async def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return {"host": self.settings.host}
+
+
+async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
+    """Run the worker of this host until SIGTERM or SIGINT.
+
+    Raises:
+        KvnetError: it cannot start; says what is missing and what to do.
+    """
+    log = log or Log()
+    async with _ports(settings, log) as (worker, server):
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        log.info("started", host=settings.host, underlay=settings.underlay, store=settings.store_url)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(worker.run()), group.create_task(server.run())]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+        log.info("stopped", host=settings.host, detail="the networks stay as they are")
+
+
+@contextlib.asynccontextmanager
+async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Server]]:
+    """Everything real, opened in the order of who can refuse most plainly."""
+    from worker.kernel.linux import LinuxKernel
+    from worker.runtimes.netns import NetworkNamespaces
+
+    time = Time()
+    async with contextlib.AsyncExitStack() as stack:
+        state = StateDir.open(settings.state_dir)
+        stack.callback(state.close)
+        listening = await listen(settings.socket)
+        stack.callback(settings.socket.unlink, missing_ok=True)
+        stack.callback(listening.close)
+        kernel = await stack.enter_async_context(await LinuxKernel.open())
+        store = await stack.enter_async_context(await open_store(settings.store_url))
+        controller = await stack.enter_async_context(Client(settings.controller, token=settings.token))
+        namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
+        worker = Worker(settings, store, controller, kernel, namespaces, state, time=time, log=log)
+        await worker.start()
+        yield worker, Server(listening, worker.operations(), log=log)

@@ -1,0 +1,310 @@
+"""Attach and detach: from a request to an interface that works, and back.
+
+An attach leaves its intent on disk before the controller hears of it; whatever interrupts it, the next start knows what
+to undo. When it returns, the interface is up and configured and this host's kernel knows every peer. When it fails,
+nothing of it is left, or what is left is queued to go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from kvnet.errors import (
+    AlreadyAttached,
+    ControllerUnreachable,
+    IdTaken,
+    KernelRefused,
+    KvnetError,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from kvnet.wire import Endpoint
+from worker.attachments import Attachments, Phase, Record
+from worker.log import Log
+from worker.ports import Controller, Namespace, Namespaces, Time
+from worker.reconcile import Reconciler
+from worker.release import Releaser
+from worker.requests import AttachRequest, DetachRequest
+from worker.runtimes.netns import choose_interface
+from worker.session import Lifeline
+from worker.settings import Settings
+from worker.source import Mode, Source
+from worker.view import View
+
+# Refusals with one of these codes promise that nothing was written.
+NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """How long each step took, in milliseconds."""
+
+    time: Time
+    began: float
+    last: float
+    steps: dict[str, float]
+
+    @classmethod
+    def start(cls, time: Time) -> Stopwatch:
+        now = time.monotonic()
+        return cls(time, now, now, {})
+
+    def lap(self, step: str) -> None:
+        now = self.time.monotonic()
+        self.steps[step] = round((now - self.last) * 1000, 3)
+        self.last = now
+
+    def total(self) -> dict[str, float]:
+        return {**self.steps, "total": round((self.time.monotonic() - self.began) * 1000, 3)}
+
+
+class Attacher:
+    """One per worker. Requests about the same endpoint id wait for each other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        controller: Controller,
+        namespaces: Namespaces,
+        attachments: Attachments,
+        view: View,
+        source: Source,
+        reconciler: Reconciler,
+        releaser: Releaser,
+        lifeline: Lifeline,
+        *,
+        new_id: Callable[[], str],
+        boot_id: Callable[[], str],
+        time: Time,
+        log: Log,
+    ) -> None:
+        self._settings = settings
+        self._controller = controller
+        self._namespaces = namespaces
+        self._attachments = attachments
+        self._view = view
+        self._source = source
+        self._reconciler = reconciler
+        self._releaser = releaser
+        self._lifeline = lifeline
+        self._new_id = new_id
+        self._boot_id = boot_id
+        self._time = time
+        self._log = log
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    async def attach(self, request: AttachRequest) -> dict[str, Any]:
+        """
+        Raises:
+            HostFenced, StoreUnavailable, ControllerUnreachable: not now; nothing was changed.
+            AlreadyAttached, IdTaken: this namespace, or this id, has an attachment.
+            KvnetError: what the controller, the kernel or the namespace said; nothing is left.
+        """
+        endpoint_id = request.id or self._new_id()
+        async with self._alone_with(endpoint_id):
+            stopwatch = Stopwatch.start(self._time)
+            former = self._attachments.get(endpoint_id)
+            if former is not None and not self._is_unfinished(former, request):
+                return await self._again(former, request, stopwatch)
+            self._require_ready()
+            namespace = await self._namespaces.look(request.netns)
+            stopwatch.lap("namespace")
+            record = self._intent(endpoint_id, request, namespace)
+            await self._attachments.keep_durably(record)
+            stopwatch.lap("intent")
+            return await self._create(record, request, stopwatch, is_repeated=former is not None)
+
+    async def detach(self, request: DetachRequest) -> dict[str, Any]:
+        """Take away whatever fits; nothing that fits is no error."""
+        path = await self._path_of(request.netns) if request.netns else ""
+        done: list[str] = []
+        queued: list[str] = []
+        for found in self._attachments:
+            if not _fits(found, request, path):
+                continue
+            async with self._alone_with(found.endpoint):
+                record = self._attachments.get(found.endpoint)
+                if record is not None:
+                    is_done = await self._releaser.release(record, "asked for")
+                    (done if is_done else queued).append(record.endpoint)
+        return {"detached": done, "queued": queued}
+
+    # the steps
+
+    def _require_ready(self) -> None:
+        if self._source.mode() is not Mode.LIVE:
+            doubt = self._source.doubt()
+            if doubt is not None:
+                raise doubt.error()
+            raise self._store_away()
+        if not self._lifeline.is_open:
+            self._lifeline.require_open()
+
+    def _store_away(self) -> KvnetError:
+        if self._settings.uses_gateway:
+            return ControllerUnreachable(
+                f"this worker has not heard from the controller at {self._settings.controller} since it started",
+                fix="start the controller, or the worker with the right --controller",
+            )
+        return StoreUnavailable(
+            "this worker has not heard from the store since it started",
+            fix="bring the store back, or start the worker with the right --store",
+        )
+
+    def _intent(self, endpoint_id: str, request: AttachRequest, namespace: Namespace) -> Record:
+        """No await between the look at the other records and this one's place among them."""
+        there = [record for record in self._attachments if record.identity == namespace.identity]
+        for record in there:
+            if record.phase is not Phase.DETACHING and record.name == request.name and self._is_on(record, request):
+                raise AlreadyAttached(
+                    f"{request.name} is attached to {request.network} in {namespace.path} already, "
+                    f"as {record.interface}",
+                    fix=f"use it, or take it away first: kvnet detach --id {record.endpoint}",
+                    context={"endpoint": record.endpoint, "interface": record.interface},
+                )
+        return Record(
+            endpoint=endpoint_id,
+            network=request.network,
+            name=request.name,
+            netns=namespace.path,
+            interface=choose_interface(request.interface, namespace, {record.interface for record in there}),
+            phase=Phase.ATTACHING,
+            since=self._time.now(),
+            identity=namespace.identity,
+            boot_id=self._boot_id(),
+        )
+
+    def _is_on(self, record: Record, request: AttachRequest) -> bool:
+        return request.network in (record.network, record.network_id, record.answer.get("network_name"))
+
+    def _is_unfinished(self, former: Record, request: AttachRequest) -> bool:
+        """The same attach failed before and nobody knows what came of it: it may simply be done again."""
+        is_open = former.phase is Phase.DETACHING and not former.is_certain
+        return is_open and (former.network, former.name) == (request.network, request.name)
+
+    async def _create(
+        self, record: Record, request: AttachRequest, stopwatch: Stopwatch, *, is_repeated: bool
+    ) -> dict[str, Any]:
+        created = False
+        try:
+            async with asyncio.timeout(self._settings.timing.attach_s + request.wait):
+                body = request.body(record.endpoint, self._settings.host)
+                endpoint = await self._controller.create_endpoint(request.network, body, wait_s=request.wait)
+                created = True
+                stopwatch.lap("controller")
+                record = replace(record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint))
+                self._attachments.keep(record)
+                await self._until_built(record, endpoint)
+                stopwatch.lap("kernel")
+            record = replace(record, phase=Phase.ATTACHED, since=self._time.now())
+            self._attachments.keep(record)
+        except TimeoutError as error:
+            await self._undo(record, is_certain=created)
+            raise _too_slow(record, self._settings.timing.attach_s, created=created) from error
+        except KvnetError as error:
+            if created or is_repeated or _may_have_been_written(error):
+                await self._undo(record, is_certain=created)
+            else:
+                self._attachments.forget(record.endpoint)
+            raise
+        except asyncio.CancelledError:
+            self._releaser.order(replace(record, is_certain=created), "interrupted")
+            raise
+        self._log.info("attached", endpoint=record.endpoint, network=record.network, interface=record.interface)
+        return _answer(record, stopwatch)
+
+    async def _until_built(self, record: Record, endpoint: Endpoint) -> None:
+        with self._view.pinned(record.network_id):
+            await self._reconciler.until(record.network_id, endpoint["version"])
+            tables = self._view.tables(record.network_id)
+            if tables is None or record.endpoint not in tables.endpoints.items:
+                raise NotFound(f"endpoint {record.endpoint} was removed while it was attached", fix="attach it again")
+            if record.endpoint in self._attachments.lost:
+                raise NotFound(f"the namespace {record.netns} went away while it was attached")
+
+    async def _undo(self, record: Record, *, is_certain: bool) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.timing.attach_s):
+                await self._releaser.release(replace(record, is_certain=is_certain), "the attach failed")
+
+    async def _again(self, record: Record, request: AttachRequest, stopwatch: Stopwatch) -> dict[str, Any]:
+        """The same request again gets the same answer."""
+        if record.phase is not Phase.ATTACHED:
+            raise IdTaken(
+                f"endpoint {record.endpoint} is being taken away",
+                fix="repeat it in a few seconds, or choose another id",
+            )
+        path = await self._path_of(request.netns)
+        same = (record.name, record.netns) == (request.name, path) and self._is_on(record, request)
+        if not same or request.interface not in ("", record.interface):
+            raise IdTaken(
+                f"{record.endpoint} is {record.name} on {record.network}, {record.interface} in {record.netns}",
+                fix="choose another id, or leave it out",
+            )
+        return _answer(record, stopwatch)
+
+    async def _path_of(self, netns: str) -> str:
+        """The path as it is recorded; of a namespace that is gone, its name has to do."""
+        if "/" in netns:
+            return netns
+        try:
+            return (await self._namespaces.look(netns)).path
+        except NotFound:
+            return netns
+
+    @contextlib.asynccontextmanager
+    async def _alone_with(self, endpoint_id: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(endpoint_id, (asyncio.Lock(), 0))
+        self._locks[endpoint_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[endpoint_id]
+            if users == 1:
+                del self._locks[endpoint_id]
+            else:
+                self._locks[endpoint_id] = (lock, users - 1)
+
+
+def _fits(record: Record, request: DetachRequest, path: str) -> bool:
+    if request.id and record.endpoint != request.id:
+        return False
+    if request.name and record.name != request.name:
+        return False
+    if path and record.netns != path and not (("/" not in path) and record.netns.endswith(f"/{path}")):
+        return False
+    networks = (record.network, record.network_id, record.answer.get("network_name"))
+    return not request.network or request.network in networks
+
+
+def _may_have_been_written(error: KvnetError) -> bool:
+    if isinstance(error, (ControllerUnreachable, OutcomeUnknown)):
+        return True
+    return error.status >= 500 and error.code not in NOT_WRITTEN
+
+
+def _too_slow(record: Record, timeout_s: float, *, created: bool) -> KvnetError:
+    if created:
+        return KernelRefused(
+            f"the interface of {record.name} was not ready within {timeout_s:g} s, so the attach was undone",
+            fix="'kvnet status' on this host shows what it waits for",
+        )
+    return ControllerUnreachable(
+        f"the controller did not answer within {timeout_s:g} s, so the attach was undone",
+        fix="see the controller's log",
+    )
+
+
+def _answer(record: Record, stopwatch: Stopwatch) -> dict[str, Any]:
+    return {
+        "endpoint": dict(record.answer),
+        "interface": record.interface,
+        "netns": record.netns,
+        "timing_ms": stopwatch.total(),
+    }

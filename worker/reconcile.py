@@ -1,0 +1,446 @@
+"""When to look, what to plan, and what came of it: the loop that makes the kernel match the store.
+
+Level-triggered: every pass compares what should be with what is; a trigger only says where to look, never what to do.
+One pass at a time. A store change is planned against what the last pass left, without reading the kernel; a hint of
+drift, a failure and the periodic full pass read it first. What fails is tried again with growing pauses, and the other
+networks go on meanwhile. Never removes anything while the source does not know all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from datapath.conditions import Finding, findings
+from datapath.desired import desired, merge, network_of_device
+from datapath.objects import Failure, Firewall, Hint, HostState, Kernel, Operation, SetFirewall
+from datapath.plan import Conflict, Plan, expected, plan
+from kvnet.errors import ForeignObject, KernelRefused, KvnetError, StoreUnavailable
+from kvnet.model import Condition
+from worker.agenda import Agenda, Work
+from worker.log import Log
+from worker.passes import additions_only, both, changes_something, failures_by_network, host_part, without
+from worker.ports import Backoff, Time
+from worker.settings import Timing
+from worker.source import Mode, Source
+
+# Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
+LARGE_VIEW = 1000
+# A network is read again for a hint this much later than the last time, in multiples of what that took.
+HINT_GAP_FACTOR = 10.0
+HINT_GAP_S = (0.05, 5.0)
+NOWHERE = "0" * 12
+
+
+@dataclass(slots=True)
+class Known:
+    """A network as the last pass left it. `actual`: None = the kernel has to be read before the next plan."""
+
+    desired: HostState
+    backoff: Backoff
+    actual: HostState | None = None
+    version: int = 0
+    read_at: float = -60.0
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One pass on paper. `desired` by network; `versions` is what it will have brought the networks to."""
+
+    desired: Mapping[str, HostState]
+    versions: Mapping[str, int]
+    host: HostState
+    actual: HostState
+    plan: Plan
+    findings: tuple[Finding, ...]
+
+    @property
+    def target(self) -> HostState:
+        return merge(self.desired.values())
+
+    def expected(self, network_id: str) -> HostState:
+        return expected(self.desired[network_id], self.actual)
+
+
+@dataclass(slots=True)
+class Statistics:
+    passes: int = 0
+    operations: int = 0
+    failures: int = 0
+    last_pass_ms: float = 0.0
+    last_full_pass_ms: float = 0.0
+
+
+class Reconciler:
+    """`on_report` is called after every pass that changed what there is to report."""
+
+    def __init__(
+        self, kernel: Kernel, source: Source, *, time: Time, timing: Timing, log: Log, on_report: Callable[[], None]
+    ) -> None:
+        self.statistics = Statistics()
+        self._kernel = kernel
+        self._source = source
+        self._time = time
+        self._timing = timing
+        self._log = log
+        self._on_report = on_report
+        self._agenda = Agenda()
+        self._wake = asyncio.Event()
+        self._networks: dict[str, Known] = {}
+        self._host: HostState | None = None
+        self._waiting: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = {}
+        self._waiters = 0
+        self._full_passes = 0
+        self._doubts: tuple[Condition, ...] = ()
+        self._backoff = self._new_backoff()
+
+    # triggers
+
+    def touch(self, networks: Collection[str], *, read: bool = False, after_s: float = 0.0) -> None:
+        self._agenda.add(networks, self._time.monotonic() + after_s, read=read)
+        self._wake.set()
+
+    def touch_everything(self, after_s: float = 0.0) -> None:
+        self._agenda.add_everything(self._time.monotonic() + after_s)
+        self._wake.set()
+
+    def hint(self, hint: Hint) -> None:
+        """Somebody, perhaps we, changed something of ours."""
+        now = self._time.monotonic()
+        if not hint.devices and not hint.firewall:
+            self.touch_everything()
+            return
+        named = {network_of_device(device) or self._source.network_of_veth(device) for device in hint.devices}
+        for network_id in named - {""}:
+            known = self._networks.get(network_id)
+            shortest, longest = HINT_GAP_S
+            gap = min(longest, max(shortest, HINT_GAP_FACTOR * self.statistics.last_pass_ms / 1000))
+            at = max(now, known.read_at + gap) if known else now
+            self._agenda.add([network_id], at, read=True)
+        if hint.firewall:
+            self._agenda.add_firewall(now)
+        self._wake.set()
+
+    async def until(self, network_id: str, version: int) -> None:
+        """Return when everything of the network up to `version` is in the kernel. The caller bounds the wait.
+
+        Raises:
+            KernelRefused, ForeignObject: a pass that knew it failed, even after the kernel was read again.
+            StoreBroken: the store is in doubt.
+        """
+        known = self._networks.get(network_id)
+        if known is not None and known.version >= version and known.actual is not None:
+            return
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters += 1
+        heapq.heappush(self._waiting.setdefault(network_id, []), (version, self._waiters, arrived))
+        await arrived
+
+    # what is known
+
+    @property
+    def has_seen_everything(self) -> bool:
+        return self._full_passes > 0
+
+    def observed(self) -> dict[str, tuple[int, tuple[Condition, ...]]]:
+        """Of every network that this host takes part in: the version that is in its kernel, and what is wrong."""
+        present = self._source.present()
+        doubt = self._source.doubt()
+        general = () if doubt is None else self._dated(self._doubts, [(doubt.code, doubt.detail)])
+        self._doubts = general
+        return {id_: (k.version, (*general, *k.conditions)) for id_, k in self._networks.items() if id_ in present}
+
+    async def preview(self) -> Plan:
+        """What a full pass would do now.
+
+        Raises:
+            StoreUnavailable: nothing is known yet.
+        """
+        mode = self._source.mode()
+        if mode is Mode.BLIND:
+            raise StoreUnavailable("this worker has not heard from the store yet", fix="see 'kvnet status'")
+        actual = await self._kernel.read()
+        networks = self._networks.keys() if mode is Mode.DOUBT else None
+        return (await self._drafted(networks, actual, mode, is_everything=True)).plan
+
+    # the loop
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_hints())
+            self.touch_everything()
+            while True:
+                work = self._agenda.take(self._time.monotonic())
+                if work is None:
+                    await self._until_due()
+                else:
+                    await self._do(work)
+
+    async def _follow_hints(self) -> None:
+        async for hint in self._kernel.hints():
+            self.hint(hint)
+
+    async def _until_due(self) -> None:
+        due = self._agenda.next_due()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None else max(0.0, due - self._time.monotonic())):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _do(self, work: Work) -> None:
+        began = self._time.monotonic()
+        mode = self._source.mode()
+        if mode is Mode.BLIND:
+            return  # whoever opens our eyes asks for a look at everything
+        try:
+            if work.everything:
+                await self._look_at_everything(mode)
+            else:
+                await self._look_at(work, mode)
+        except KvnetError as error:
+            self._log.warning("pass-failed", detail=error.detail)
+            self._fail_waiting(work.networks, error)
+            self._postpone(work)
+            return
+        self._backoff.reset()
+        self.statistics.passes += 1
+        self.statistics.last_pass_ms = (self._time.monotonic() - began) * 1000
+        if work.everything:
+            self.statistics.last_full_pass_ms = self.statistics.last_pass_ms
+
+    async def _look_at_everything(self, mode: Mode) -> None:
+        self._agenda.add_everything(self._time.monotonic() + self._time.jittered(self._timing.full_pass_s))
+        actual = await self._kernel.read()
+        await self._source.inspect(actual, None)
+        networks = self._networks.keys() if mode is Mode.DOUBT else None
+        draft = await self._drafted(networks, actual, mode, is_everything=True)
+        failed = await self._carry_out(draft, mode, is_last_try=False)
+        if mode is Mode.LIVE:
+            self._full_passes += 1
+            held = self._source.held()
+            self._note_held(held)
+            for network_id in self._networks.keys() - draft.desired.keys() - held:
+                self._forget(network_id)
+        if failed:
+            self.touch(failed - {""} or draft.desired.keys(), read=True)
+        self._on_report()
+
+    async def _look_at(self, work: Work, mode: Mode) -> None:
+        held = self._source.held() if mode is Mode.LIVE else frozenset()
+        self._note_held(held)
+        chosen = work.networks - held
+        if mode is Mode.DOUBT:
+            self._fail_doubted(work.networks)
+            chosen &= self._networks.keys()
+        if chosen or work.firewall:
+            actual = await self._observed_part(chosen, work.read, must_read_firewall=work.firewall)
+            draft = await self._drafted(chosen, actual, mode, is_everything=False)
+            if await self._carry_out(draft, mode, is_last_try=False):
+                actual = await self._observed_part(chosen, chosen, must_read_firewall=True)
+                draft = await self._drafted(chosen, actual, mode, is_everything=False)
+                await self._carry_out(draft, mode, is_last_try=True)
+        self._on_report()
+
+    # the steps of a pass
+
+    async def _observed_part(
+        self, networks: Collection[str], read: Collection[str], *, must_read_firewall: bool
+    ) -> HostState:
+        """What is there of the networks: from memory where that is trusted, else from the kernel."""
+        parts = []
+        firewall = self._host.firewall if self._host is not None else None
+        if must_read_firewall or self._host is None:
+            firewall = (await self._kernel.read(NOWHERE, firewall=True)).firewall
+        for network_id in networks:
+            known = self._networks.get(network_id)
+            part = known.actual if known is not None and network_id not in read else None
+            if part is None:
+                part = await self._kernel.read(network_id, firewall=False)
+                await self._source.inspect(part, [network_id])
+            parts.append(part)
+        settings = self._host.sysctls if self._host is not None else {}
+        return merge([*parts, HostState(sysctls=settings, firewall=firewall)])
+
+    async def _drafted(
+        self, networks: Collection[str] | None, actual: HostState, mode: Mode, *, is_everything: bool
+    ) -> Draft:
+        held = self._source.held() if is_everything and mode is Mode.LIVE else frozenset()
+        if mode is Mode.DOUBT:
+            kept = {id_: self._networks[id_].desired for id_ in networks or () if id_ in self._networks}
+            host = self._host or HostState(firewall=actual.firewall)
+            return _draft(kept, dict.fromkeys(kept, 0), host, actual, held, ())
+        # The firewall must not name a foreign device; whether one is in the way is seen only in a network's own pass.
+        blocked = set() if networks is None else self._blocked() - set(networks)
+        view, outline = self._source.view(networks), self._source.outline(blocked)
+        versions = {id_: self._source.version(id_) for id_ in (view.networks if networks is None else networks)}
+
+        def compute() -> Draft:
+            states = {id_: desired(view, id_) for id_ in versions}
+            found = tuple(finding for id_ in versions for finding in findings(view, id_))
+            return _draft(states, versions, host_part(outline), actual, held, found)
+
+        if sum(len(of_network) for of_network in view.endpoints.values()) > LARGE_VIEW:
+            return await asyncio.to_thread(compute)
+        return compute()
+
+    async def _carry_out(self, draft: Draft, mode: Mode, *, is_last_try: bool) -> set[str]:
+        """Returns the networks in which something failed ("": the whole host); a look at the kernel may mend it."""
+        operations: list[Operation] = list(draft.plan.operations)
+        if mode is not Mode.LIVE:
+            operations = additions_only(operations, draft.actual.firewall)
+        else:
+            doubt = await self._source.confirm(operations)
+            if doubt is not None:
+                raise doubt.error()
+        failures = await self._kernel.apply(operations) if operations else []
+        self.statistics.operations += sum(map(changes_something, operations))
+        self.statistics.failures += len(failures)
+        failed = failures_by_network(failures, draft.target, draft.actual)
+        self._host = None if "" in failed else HostState(sysctls=draft.host.sysctls, firewall=_left(operations, draft))
+        for network_id in draft.desired:
+            self._note(draft, network_id, mode, failed, is_last_try=is_last_try)
+        return set(failed)
+
+    def _blocked(self) -> set[str]:
+        code = ForeignObject.code
+        return {id_ for id_, known in self._networks.items() if any(c.code == code for c in known.conditions)}
+
+    def _note(
+        self, draft: Draft, network_id: str, mode: Mode, failed: Mapping[str, list[Failure]], *, is_last_try: bool
+    ) -> None:
+        known = self._networks.get(network_id)
+        if known is None:
+            known = self._networks[network_id] = Known(draft.desired[network_id], self._new_backoff())
+        known.read_at = self._time.monotonic()
+        failures = failed.get(network_id, []) + failed.get("", [])
+        conflicts = [c for c in draft.plan.conflicts if c.network == network_id]
+        problems = _problems(conflicts, [f for f in draft.findings if f.network == network_id], failures)
+        known.conditions = self._dated(known.conditions, problems)
+        known.desired = draft.desired[network_id]
+        if mode is not Mode.LIVE:
+            known.actual = None
+        elif failures:
+            known.actual = None
+            if is_last_try:
+                self._log.warning("kernel-refused", network=network_id, detail=_words(failures[0]))
+                self._resolve(network_id, draft.versions[network_id], _refused(failures))
+                self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
+            return
+        else:
+            known.actual = draft.expected(network_id)
+            known.backoff.reset()
+        if conflicts:
+            self._resolve(network_id, draft.versions[network_id], _foreign(conflicts))
+            self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
+            return
+        if mode is Mode.LIVE:
+            known.version = max(known.version, draft.versions[network_id])
+            self._resolve(network_id, known.version, None)
+            if known.desired == HostState():
+                self._forget(network_id)
+
+    def _new_backoff(self) -> Backoff:
+        return Backoff(self._timing.retry_s, self._timing.retry_max_s)
+
+    # waiting for it
+
+    def _resolve(self, network_id: str, version: int, error: KvnetError | None) -> None:
+        waiting = self._waiting.get(network_id, [])
+        while waiting and waiting[0][0] <= version:
+            arrived = heapq.heappop(waiting)[2]
+            if arrived.done():
+                continue
+            if error is None:
+                arrived.set_result(None)
+            else:
+                arrived.set_exception(error)
+        if not waiting:
+            self._waiting.pop(network_id, None)
+
+    def _fail_waiting(self, networks: Collection[str], error: KvnetError) -> None:
+        for network_id in networks:
+            self._resolve(network_id, self._source.version(network_id), error)
+
+    def _fail_doubted(self, networks: Collection[str]) -> None:
+        doubt = self._source.doubt()
+        if doubt is not None:
+            self._fail_waiting(networks, doubt.error())
+
+    def _postpone(self, work: Work) -> None:
+        pause = self._backoff.next(self._time)
+        if work.everything:
+            self.touch_everything(pause)
+        else:
+            self.touch(work.networks, read=True, after_s=pause)
+            if work.firewall:
+                self._agenda.add_firewall(self._time.monotonic() + pause)
+
+    def _note_held(self, held: Collection[str]) -> None:
+        for network_id in held:
+            broken = self._source.broken(network_id)
+            if broken and network_id in self._networks:
+                problems = [("store-broken", f"{name}: {detail}") for name, detail in broken.items()]
+                known = self._networks[network_id]
+                known.conditions = self._dated(known.conditions, problems)
+
+    def _forget(self, network_id: str) -> None:
+        if self._networks.pop(network_id, None) is not None and network_id not in self._source.present():
+            self._log.info("network-gone", network=network_id)
+
+    def _dated(self, before: Collection[Condition], problems: Collection[tuple[str, str]]) -> tuple[Condition, ...]:
+        since = {(c.code, c.detail): c.since for c in before}
+        now = self._time.now()
+        return tuple(Condition(code, detail, since.get((code, detail), now)) for code, detail in problems)
+
+
+def _draft(
+    states: Mapping[str, HostState],
+    versions: Mapping[str, int],
+    host: HostState,
+    actual: HostState,
+    held: Collection[str],
+    found: tuple[Finding, ...],
+) -> Draft:
+    target = merge([*states.values(), host])
+    if held:
+        # What belongs to them is neither wanted nor unwanted, and the firewall must go on knowing them.
+        if actual.firewall is not None and host.firewall is not None:
+            target = merge([target, HostState(firewall=both(host.firewall, actual.firewall))])
+        actual = without(actual, held)
+    return Draft(states, versions, host, actual, plan(target, actual), found)
+
+
+def _left(operations: Collection[Operation], draft: Draft) -> Firewall | None:
+    """The firewall that is there after the operations."""
+    return next((op.firewall for op in operations if isinstance(op, SetFirewall)), draft.actual.firewall)
+
+
+def _problems(
+    conflicts: Collection[Conflict], found: Collection[Finding], failures: Collection[Failure]
+) -> list[tuple[str, str]]:
+    problems = [(conflict.code, conflict.detail) for conflict in conflicts]
+    problems += [(finding.code, finding.detail) for finding in found]
+    problems += [(KernelRefused.code, _words(failure)) for failure in failures]
+    return list(dict.fromkeys(problems))
+
+
+def _words(failure: Failure) -> str:
+    return f"{type(failure.operation).__name__}: {failure.reason}"
+
+
+def _refused(failures: Collection[Failure]) -> KernelRefused:
+    shown = "; ".join(dict.fromkeys(_words(failure) for failure in failures))
+    return KernelRefused(f"the kernel refused: {shown}", fix="see the worker's log; it keeps trying")
+
+
+def _foreign(conflicts: Collection[Conflict]) -> ForeignObject:
+    return ForeignObject(
+        "; ".join(conflict.detail for conflict in conflicts),
+        fix="remove or rename it if nothing needs it; kvnet never touches it",
+        context={"devices": [conflict.device for conflict in conflicts]},
+    )

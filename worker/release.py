@@ -1,0 +1,209 @@
+"""Takes attachments away: the interface first, then the endpoint, then the record; in this order at any interruption.
+
+What cannot be finished, because the controller is away, stays on disk and is tried again with growing pauses. An
+attachment whose fate at the controller is unknown is judged by the store alone: only there it can be seen whether the
+endpoint was made, and that it is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from backends.store import Store
+from datapath.objects import DeleteLink, Kernel, Veth
+from kvnet.errors import KernelRefused, KvnetError, NotFound
+from worker.attachments import Attachments, Phase, Record
+from worker.log import Log
+from worker.ports import Backoff, Controller, Namespaces, Time
+from worker.settings import Timing
+from worker.source import Mode, Source
+from worker.trust import Trust
+from worker.view import View
+
+LOOK_AGAIN_S = 1.0
+BUSY_S = 300.0  # an attempt sets its own next time when it ends
+
+
+class Releaser:
+    """`touch` asks for a look at a network after its interface went."""
+
+    def __init__(
+        self,
+        store: Store,
+        controller: Controller,
+        kernel: Kernel,
+        namespaces: Namespaces,
+        attachments: Attachments,
+        view: View,
+        source: Source,
+        trust: Trust,
+        *,
+        touch: Callable[[list[str]], None],
+        time: Time,
+        timing: Timing,
+        log: Log,
+    ) -> None:
+        self._store = store
+        self._controller = controller
+        self._kernel = kernel
+        self._namespaces = namespaces
+        self._attachments = attachments
+        self._view = view
+        self._source = source
+        self._trust = trust
+        self._touch = touch
+        self._time = time
+        self._timing = timing
+        self._log = log
+        self._wake = asyncio.Event()
+        self._due: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
+        self._missing: dict[str, float] = {}
+        self._busy: set[str] = set()
+
+    # what others ask for
+
+    async def release(self, record: Record, reason: str) -> bool:
+        """Take it away, as far as that goes now. False: the rest is queued.
+
+        Raises:
+            StateUnusable: it cannot be noted, so nothing was done.
+        """
+        record = self.order(record, reason)
+        return await self._try(record)
+
+    def order(self, record: Record, reason: str) -> Record:
+        """Note that it is to go, and nothing else yet."""
+        if record.phase is not Phase.DETACHING:
+            record = replace(record, phase=Phase.DETACHING, since=self._time.now())
+            self._attachments.keep(record)
+            self._log.info("detaching", endpoint=record.endpoint, network=record.network, reason=reason)
+        self._due.setdefault(record.endpoint, self._time.monotonic())
+        self._wake.set()
+        return record
+
+    def suspect(self, record: Record) -> None:
+        """Its interface and its namespace are both not there: look once more before believing it."""
+        if record.endpoint not in self._missing:
+            self._missing[record.endpoint] = self._time.monotonic() + self._timing.confirm_s
+            self._wake.set()
+
+    def look_again(self) -> None:
+        """The set of local endpoints changed: somebody may have removed one of ours."""
+        self._wake.set()
+
+    # the loop
+
+    async def run(self) -> None:
+        for record in self._attachments.of_phase(Phase.DETACHING):
+            self._due[record.endpoint] = self._time.monotonic()
+        while True:
+            await self._forget_removed()
+            await self._confirm_missing()
+            for record in self._attachments.of_phase(Phase.DETACHING):
+                if self._due.get(record.endpoint, 0.0) <= self._time.monotonic():
+                    await self._try(record)
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        due = min([*self._due.values(), *self._missing.values()], default=None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None else max(0.0, due - self._time.monotonic())):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _try(self, record: Record) -> bool:
+        """One attempt; True when nothing of it is left."""
+        if record.endpoint in self._busy:
+            return False
+        self._busy.add(record.endpoint)
+        self._due[record.endpoint] = self._time.monotonic() + BUSY_S
+        try:
+            await self._remove_interface(record)
+            is_over = await self._remove_endpoint(record)
+        except KvnetError as error:
+            pause = self._backoffs.setdefault(record.endpoint, self._new_backoff()).next(self._time)
+            self._due[record.endpoint] = self._time.monotonic() + pause
+            self._wake.set()
+            self._log.warning("detach-queued", endpoint=record.endpoint, detail=error.detail)
+            return False
+        finally:
+            self._busy.discard(record.endpoint)
+        if is_over:
+            self._attachments.forget(record.endpoint)
+            self._due.pop(record.endpoint, None)
+            self._backoffs.pop(record.endpoint, None)
+            self._log.info("detached", endpoint=record.endpoint, network=record.network)
+        else:
+            self._due[record.endpoint] = self._time.monotonic() + LOOK_AGAIN_S
+            self._wake.set()
+        return is_over
+
+    async def _remove_interface(self, record: Record) -> None:
+        """Directly: nothing has to be known of the network for that."""
+        failures = await self._kernel.apply([DeleteLink(Veth(record.veth, 0, ""))])
+        if record.network_id:
+            self._touch([record.network_id])
+        if failures:
+            raise KernelRefused(f"the interface {record.veth} cannot be removed: {failures[0].reason}")
+
+    async def _remove_endpoint(self, record: Record) -> bool:
+        if record.is_certain:
+            await self._delete(record.network_id, record.endpoint)
+            return True
+        network_id = self._view.local.items.get(record.endpoint)
+        if network_id is not None:
+            await self._delete(network_id, record.endpoint)
+            return True
+        has_waited = self._time.now() - record.since >= self._timing.doubt_s
+        return has_waited and self._view.is_ready and self._view.local.mirror.stale_since is None
+
+    async def _delete(self, network_id: str, endpoint: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self._controller.delete_endpoint(network_id, endpoint)
+
+    # what went without being asked
+
+    async def _forget_removed(self) -> None:
+        """Attachments whose endpoint somebody else removed. The next pass takes the interface away."""
+        if self._source.mode() is not Mode.LIVE:
+            return
+        local = self._view.local
+        removed = [
+            record
+            for record in self._attachments.of_phase(Phase.ATTACHED)
+            if record.endpoint not in local.items and local.mirror.revision >= int(record.answer.get("version", 0))
+        ]
+        if not removed or await self._trust.confirm(self._store) is not None:
+            return
+        for record in removed:
+            self._log.info("endpoint-removed", endpoint=record.endpoint, network=record.network)
+            self._attachments.forget(record.endpoint)
+        self._touch([record.network_id for record in removed])
+
+    async def _confirm_missing(self) -> None:
+        now = self._time.monotonic()
+        for endpoint in [endpoint for endpoint, at in self._missing.items() if at <= now]:
+            del self._missing[endpoint]
+            record = self._attachments.get(endpoint)
+            if record is None or record.phase is not Phase.ATTACHED:
+                continue
+            if await self._is_there(record):
+                self._attachments.lost.discard(endpoint)
+                self._touch([record.network_id])
+            else:
+                await self.release(record, "its namespace is gone")
+
+    async def _is_there(self, record: Record) -> bool:
+        if await self._namespaces.identity(record.netns) == record.identity:
+            return True
+        try:
+            return record.veth in (await self._kernel.read(record.network_id, firewall=False)).links
+        except KernelRefused:
+            return True
+
+    def _new_backoff(self) -> Backoff:
+        return Backoff(self._timing.retry_s, self._timing.retry_max_s)

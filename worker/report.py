@@ -1,0 +1,75 @@
+"""What this host tells the controller of its networks: the version in its kernel, and what is wrong.
+
+At once after a quiet spell, then at most once a second, and never when nothing changed: every report is a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from backends.store import Put, Store, StoreError
+from kvnet import codec, keys
+from kvnet.errors import StoreBroken
+from kvnet.model import NetworkObserved, Observed
+from worker.log import Log
+from worker.ports import Backoff, Time
+from worker.settings import Timing
+
+Content = Mapping[str, NetworkObserved]
+
+
+class Reporter:
+    """`content` is asked when a report is about to be written; None = not now."""
+
+    def __init__(
+        self, store: Store, host: str, content: Callable[[], Content | None], *, time: Time, timing: Timing, log: Log
+    ) -> None:
+        self._store = store
+        self._host = host
+        self._content = content
+        self._time = time
+        self._timing = timing
+        self._log = log
+        self._wake = asyncio.Event()
+        self._written: Content | None = None
+
+    def changed(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        backoff = Backoff(self._timing.report_s, self._timing.retry_max_s)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                wrote = await self._write()
+            except StoreError as error:
+                self._log.warning("report-failed", detail=str(error))
+                self._wake.set()
+                await self._time.sleep(backoff.next(self._time))
+                continue
+            backoff.reset()
+            if wrote:
+                await self._time.sleep(self._timing.report_s)
+
+    async def _write(self) -> bool:
+        if self._written is None:
+            self._written = await self._there()
+        content = self._content()
+        if content is None or content == self._written:
+            return False
+        report = Observed(self._host, self._time.now(), content)
+        self._written = None  # until the outcome is known
+        await self._store.commit([], [Put(keys.observed(self._host), codec.encode(report))])
+        self._written = content
+        return True
+
+    async def _there(self) -> Content | None:
+        entry = await self._store.get(keys.observed(self._host))
+        if entry is None:
+            return None
+        try:
+            return codec.decode(Observed, entry.value).networks
+        except StoreBroken:
+            return None

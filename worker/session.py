@@ -1,0 +1,178 @@
+"""The host's proof of life, and the fence that closes when it is lost.
+
+`alive/<host>` is bound to a session. Without one this host claims nothing new: another may have taken its place. What
+runs goes on. The fence opens when a session is held and every mirror has seen the state as of then. A stopped worker
+leaves the session to run out: its workloads still run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from backends.store import Absent, Check, Conflict, Put, Session, SessionLost, Store, StoreError, Unchanged
+from kvnet import codec, keys
+from kvnet.errors import HostFenced, KvnetError, StoreBroken
+from kvnet.model import Alive, Condition
+from worker.disk import StateDir
+from worker.log import Log
+from worker.ports import Backoff, Time
+from worker.settings import Timing
+from worker.view import View
+
+FILE = "session.json"
+CATCH_UP_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    session: Session
+    revision: int
+
+
+class Lifeline:
+    """`incarnation` is this run of the worker."""
+
+    def __init__(
+        self, store: Store, view: View, state: StateDir, incarnation: str, *, time: Time, timing: Timing, log: Log
+    ) -> None:
+        self.problem: Condition | None = None
+        self._store = store
+        self._view = view
+        self._state = state
+        self._incarnation = incarnation
+        self._time = time
+        self._timing = timing
+        self._log = log
+        self._session: Session | None = None
+        self._is_open = False
+        self._opened = asyncio.Event()
+        self._was_held = False
+
+    @property
+    def is_held(self) -> bool:
+        return self._session is not None and not self._session.is_lost
+
+    @property
+    def is_open(self) -> bool:
+        """This host may claim: it holds a session and has seen the state as of that."""
+        return self._is_open and self.is_held
+
+    @property
+    def session_id(self) -> str:
+        return self._session.id if self._session is not None else ""
+
+    def require_open(self) -> None:
+        """
+        Raises:
+            HostFenced: it may not claim anything now.
+        """
+        if not self.is_open:
+            why = "lost its session" if self._was_held else "has no session yet"
+            raise HostFenced(
+                f"host {self._view.host} {why}, so it claims nothing until it has seen the current state",
+                fix="repeat it in a few seconds; 'kvnet status' on this host shows whether the store answers",
+            )
+
+    async def until_open(self) -> None:
+        await self._opened.wait()
+
+    async def run(self) -> None:
+        """Hold a session until cancelled, a new one whenever one is lost."""
+        backoff = Backoff(self._timing.retry_s, self._timing.retry_max_s)
+        try:
+            while True:
+                try:
+                    held = await self._take()
+                    await self._view.until_caught_up(held.revision, CATCH_UP_S)
+                except (StoreError, TimeoutError, StoreBroken) as error:
+                    self._note(error)
+                    await self._time.sleep(backoff.next(self._time))
+                    continue
+                backoff.reset()
+                self._open()
+                await held.session.until_lost()
+                self._close()
+        finally:
+            if self._session is not None:
+                await self._session.release()
+
+    async def renew(self) -> None:
+        """Put `alive/<host>` again if somebody removed it while the session goes on."""
+        if self._session is not None and self.is_open and await self._store.get(self._key) is None:
+            await self._store.commit([Absent(self._key)], [self._put(self._session)])
+
+    @property
+    def _key(self) -> str:
+        return keys.alive(self._view.host)
+
+    def _put(self, session: Session) -> Put:
+        alive = Alive(self._view.host, self._incarnation, self._time.now())
+        return Put(self._key, codec.encode(alive), session.id)
+
+    async def _take(self) -> _Held:
+        """A session of ours with our proof of life under it. A session taken before is used again."""
+        former = self._remembered()
+        session = self._session
+        if session is None or session.is_lost:
+            session = self._session = await self._resumed_or_new(former)
+        there = await self._store.get(self._key)
+        check: Check = Absent(self._key)
+        if there is not None:
+            holder = codec.decode(Alive, there.value).incarnation
+            if holder not in (self._incarnation, former.get("incarnation")):
+                raise Conflict([self._key])
+            check = Unchanged(self._key, there.version)
+        self._remember(session)
+        try:
+            revision = await self._store.commit([check], [self._put(session)])
+        except SessionLost:
+            self._session = None
+            raise
+        return _Held(session, revision)
+
+    async def _resumed_or_new(self, former: dict[str, str]) -> Session:
+        known = former.get("session")
+        if known:
+            try:
+                return await self._store.session(self._timing.ttl_s, resume=known)
+            except SessionLost:
+                self._log.info("session-over", session=known)
+        return await self._store.session(self._timing.ttl_s)
+
+    def _open(self) -> None:
+        self._is_open = self._was_held = True
+        self.problem = None
+        self._opened.set()
+        self._log.info("session-held", session=self.session_id)
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._session = None
+        self._opened.clear()
+        self._log.warning("session-lost", detail="attaches are refused until a new one is held")
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, Conflict):
+            code = "host-name-taken"
+            detail = (
+                f"another worker holds the name {self._view.host}; if it is dead, its name is free when its TTL is over"
+            )
+        else:
+            code, detail = "no-session", str(error) or type(error).__name__
+        if self.problem is None or (self.problem.code, self.problem.detail) != (code, detail):
+            self.problem = Condition(code, detail, self._time.now())
+            self._log.warning(code, detail=detail)
+
+    def _remembered(self) -> dict[str, str]:
+        try:
+            data = self._state.read(FILE)
+            plain = json.loads(data) if data else {}
+        except (KvnetError, ValueError):
+            return {}
+        return plain if isinstance(plain, dict) else {}
+
+    def _remember(self, session: Session) -> None:
+        known = {"session": session.id, "incarnation": self._incarnation}
+        self._state.write(FILE, json.dumps(known).encode(), durable=False)

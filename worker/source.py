@@ -1,0 +1,124 @@
+"""What the reconciler works from: the live view, the last known one, or nothing yet, and what may be done with it.
+
+Decides how far the knowledge of this moment reaches, never what the kernel should look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from enum import Enum
+
+from backends.store import Store
+from datapath.desired import HostView
+from datapath.objects import HostState, Operation
+from worker.attachments import Attachments, Phase, Record
+from worker.lastknown import LastKnown, with_attachments
+from worker.passes import may_lose_traffic
+from worker.ports import Namespaces
+from worker.trust import Doubt, Trust
+from worker.view import View
+
+
+class Mode(Enum):
+    """BLIND: nothing is known, so nothing is done. RESTORED: the last known state; nothing is removed by it.
+    DOUBT: the store cannot be believed; what was built stays and is repaired. LIVE: all of it."""
+
+    BLIND = "blind"
+    RESTORED = "restored"
+    DOUBT = "doubt"
+    LIVE = "live"
+
+
+class Source:
+    """`on_missing` is told of attachments whose interface and namespace are both not there."""
+
+    def __init__(
+        self,
+        store: Store,
+        view: View,
+        trust: Trust,
+        attachments: Attachments,
+        namespaces: Namespaces,
+        on_missing: Callable[[Record], None],
+    ) -> None:
+        self.restored: LastKnown | None = None
+        self._store = store
+        self._view = view
+        self._trust = trust
+        self._attachments = attachments
+        self._namespaces = namespaces
+        self._on_missing = on_missing
+        self._was_live = False
+
+    def mode(self) -> Mode:
+        if self._view.is_ready and (self._was_live or self._view.is_in_step):
+            if self.doubt() is None:
+                self._was_live = True
+                return Mode.LIVE
+            if self._was_live:
+                return Mode.DOUBT
+        return Mode.RESTORED if self.restored is not None else Mode.BLIND
+
+    def doubt(self) -> Doubt | None:
+        """Why the store is not believed; None also while it has not said anything yet."""
+        if not self._view.is_ready:
+            return None
+        if self._view.local.broken:
+            return Doubt("store-broken", f"a local key cannot be read: {next(iter(self._view.local.broken.values()))}")
+        return self._trust.doubt()
+
+    def present(self) -> Collection[str]:
+        """The networks this host takes part in, as far as is known now."""
+        if self.mode() is Mode.RESTORED and self.restored is not None:
+            return self.restored.view.networks.keys()
+        return self._view.network_ids
+
+    def held(self) -> frozenset[str]:
+        return self._view.held()
+
+    def version(self, network_id: str) -> int:
+        return self._view.version(network_id)
+
+    def broken(self, network_id: str) -> dict[str, str]:
+        tables = self._view.tables(network_id)
+        return dict(tables.broken) if tables else {}
+
+    def view(self, networks: Collection[str] | None) -> HostView:
+        interfaces = self._attachments.interfaces()
+        if self.mode() is Mode.RESTORED and self.restored is not None:
+            return with_attachments(self.restored.view, interfaces)
+        return self._view.host_view(networks, interfaces)
+
+    def outline(self, without: Collection[str]) -> HostView:
+        if self.mode() is Mode.RESTORED and self.restored is not None:
+            return self.restored.view
+        return self._view.outline(without)
+
+    def network_of_veth(self, veth: str) -> str:
+        record = self._attachments.of_veth(veth)
+        return record.network_id if record else ""
+
+    async def inspect(self, actual: HostState, networks: Collection[str] | None) -> None:
+        """Look after the interfaces that should be in what was read and are not.
+
+        One whose namespace is still there is simply made again. Where that is gone too it must not be: a new
+        namespace under the same path is somebody else's.
+        """
+        for record in self._attachments.of_phase(Phase.ATTACHED):
+            if networks is not None and record.network_id not in networks:
+                continue
+            if record.veth in actual.links or await self._namespaces.identity(record.netns) == record.identity:
+                self._attachments.lost.discard(record.endpoint)
+            else:
+                self._attachments.lost.add(record.endpoint)
+                self._on_missing(record)
+
+    async def confirm(self, operations: Sequence[Operation]) -> Doubt | None:
+        """Ask the store itself before anything goes that was not ordered on this host."""
+        if any(may_lose_traffic(operation, self._is_ordered) for operation in operations):
+            return await self._trust.confirm(self._store)
+        return None
+
+    def _is_ordered(self, veth: str) -> bool:
+        record = self._attachments.of_veth(veth)
+        return record is not None and record.phase is Phase.DETACHING
