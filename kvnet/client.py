@@ -9,6 +9,7 @@ Never caches, never prints, never imports the server; environment proxies are no
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import secrets
@@ -39,6 +40,7 @@ from kvnet.wire import (
 DEFAULT_CONTROLLER = "http://127.0.0.1:7480"
 CONNECT_TIMEOUT_S = 5.0
 ATTEMPTS = 4
+STREAM_ATTEMPTS = 10  # of a stream that has worked: about ten seconds, enough for a controller's restart
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
 MAX_BULK = 500
@@ -79,7 +81,6 @@ class Client:
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             transport=transport or _transport(base_url, uds),
-            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
         )
 
@@ -128,7 +129,8 @@ class Client:
         query = {"wait": f"{wait_s:g}"} if wait_s else {}
         path = f"/v1/networks/{_part(network)}/endpoints"
         filled = {"id": new_endpoint_id(), **body}
-        return cast(Endpoint, await self._request("POST", path, query=query, body=filled, repeatable=True))
+        made = await self._request("POST", path, query=query, body=filled, repeatable=True, wait_s=wait_s)
+        return cast(Endpoint, made)
 
     async def create_endpoints(self, network: str, bodies: Sequence[EndpointBody]) -> list[Endpoint | KvnetError]:
         """Many at once, each on its own: the answers stand in the order of `bodies`, an error where one was refused."""
@@ -222,25 +224,26 @@ class Client:
         Raises:
             Gone: `since` is older than the journal.
         """
-        failures = 0
+        failures, patience = 0, self._attempts
         while True:
+            trouble: KvnetError = ControllerUnreachable(
+                f"{self.url} ends the event stream at once, again and again", fix="see the controller's log"
+            )
             try:
                 async for event, position in self._stream(since, kind, network):
-                    failures = 0
-                    since = position
+                    failures, patience, since = 0, STREAM_ATTEMPTS, position
                     yield event
                     if event.type == "bookmark" and not follow:
                         return
             except httpx2.TransportError as error:
-                failures += 1
-                if failures >= self._attempts:
-                    raise self._unreachable(error) from error
-            else:
-                failures += 1
-                if failures >= self._attempts:
-                    raise ControllerUnreachable(
-                        f"{self.url} ends the event stream at once, again and again", fix="see the controller's log"
-                    )
+                trouble = self._unreachable(error)
+            except KvnetError as error:
+                if error.status not in PASSING_STATUS:
+                    raise
+                trouble = error
+            failures += 1
+            if failures >= patience:
+                raise trouble
             await self._sleep(self._delay_s(failures))
 
     async def _stream(self, since: int | None, kind: str, network: str) -> AsyncIterator[tuple[Event, int | None]]:
@@ -284,32 +287,47 @@ class Client:
         body: Mapping[str, Any] | None = None,
         version: int | None = None,
         repeatable: bool = False,
+        wait_s: float = 0.0,
     ) -> dict[str, Any]:
-        """Send it, again if need be. `repeatable`: a second one does no harm even if the first was carried out."""
-        headers = {"If-Match": f'"{version}"'} if version is not None else {}
+        """Send it, again if need be. `repeatable`: a second one does no harm even if the first was carried out.
+
+        `wait_s`: how much longer than usual the answer may take.
+        """
         repeatable = repeatable or method == "GET"
-        last_start = time.monotonic() + self._timeout_s
-        for attempt in range(1, self._attempts + 1):
-            is_last = attempt == self._attempts or time.monotonic() >= last_start
-            try:
-                response = await self._http.request(method, path, params=query, json=body, headers=headers)
-            except _NOT_SENT as error:
-                if is_last:
-                    raise self._unreachable(error) from error
-            except httpx2.TransportError as error:
-                if not repeatable:
-                    raise _lost(method, path, error) from error
-                if is_last:
-                    raise self._unreachable(error) from error
-            else:
-                if response.status_code < 400:
-                    return _json(response)
-                problem = _problem(response)
-                passing = response.status_code in PASSING_STATUS and repeatable
-                if is_last or not (passing or problem.code in NOT_WRITTEN):
-                    raise problem
+        request = self._http.build_request(
+            method,
+            path,
+            params=query,
+            json=body,
+            headers={"If-Match": f'"{version}"'} if version is not None else {},
+            timeout=httpx2.Timeout(self._timeout_s + wait_s, connect=CONNECT_TIMEOUT_S),
+        )
+        last_start = time.monotonic() + self._timeout_s + wait_s
+        for attempt in itertools.count(1):
+            outcome = await self._try(request, repeatable=repeatable)
+            if not isinstance(outcome, KvnetError):
+                return outcome
+            if attempt >= self._attempts or time.monotonic() >= last_start:
+                raise outcome
             await self._sleep(self._delay_s(attempt))
-        raise AssertionError("the last attempt returns or raises")
+        raise AssertionError("counting does not end")
+
+    async def _try(self, request: httpx2.Request, *, repeatable: bool) -> dict[str, Any] | KvnetError:
+        """The answer, or an error after which a repeat does no harm. Raises those after which it might."""
+        try:
+            response = await self._http.send(request)
+        except _NOT_SENT as error:
+            return self._unreachable(error)
+        except httpx2.TransportError as error:
+            if repeatable:
+                return self._unreachable(error)
+            raise _lost(request, error) from error
+        if response.status_code < 400:
+            return _json(response)
+        problem = _problem(response)
+        if problem.code in NOT_WRITTEN or (repeatable and response.status_code in PASSING_STATUS):
+            return problem
+        raise problem
 
     def _delay_s(self, attempt: int) -> float:
         """Doubling, with jitter: a crowd of callers that failed together does not come back together."""
@@ -407,8 +425,8 @@ def _item(item: Mapping[str, Any]) -> Endpoint | KvnetError:
     return cast(Endpoint, item["endpoint"])
 
 
-def _lost(method: str, path: str, error: Exception) -> OutcomeUnknown:
+def _lost(request: httpx2.Request, error: Exception) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"the answer to {method} {path} was lost ({str(error) or type(error).__name__})",
+        f"the answer to {request.method} {request.url.path} was lost ({str(error) or type(error).__name__})",
         fix="look whether it was done, and repeat it if it was not",
     )

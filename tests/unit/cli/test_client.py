@@ -104,6 +104,15 @@ async def test_a_deletion_that_was_certainly_not_carried_out_is_repeated() -> No
     assert [request.headers["if-match"] for request in script.requests] == ['"7"'] * 3
 
 
+async def test_who_waits_for_other_hosts_is_given_the_time() -> None:
+    script = Script(ok(id="e1"))
+
+    async with script.client() as client:
+        await client.create_endpoint("net", {"host": "h1", "name": "c1"}, wait_s=30)
+
+    assert script.requests[0].extensions["timeout"]["read"] == 60.0
+
+
 async def test_a_gateway_timeout_for_a_deletion_is_told_and_not_repeated() -> None:
     script = Script(problem("outcome-unknown", 504))
 
@@ -240,6 +249,21 @@ async def test_a_stream_that_never_says_anything_is_given_up() -> None:
     async with script.client() as client:
         with pytest.raises(ControllerUnreachable, match="again and again"):
             [event async for event in client.events()]
+
+
+async def test_a_stream_that_has_worked_outlives_a_restart_of_the_controller() -> None:
+    script = Script(
+        stream('event: change\nid: 5\ndata: {"revision":5}\n\n'),
+        *[httpx2.ConnectError("refused") for _ in range(5)],
+        problem("store-unavailable", 503),
+        stream('event: bookmark\nid: 7\ndata: {"revision":7}\n\n'),
+    )
+
+    async with script.client() as client:
+        seen = [event.revision async for event in client.events(follow=False)]
+
+    assert seen == [5, 7]
+    assert sum(script.slept_s) < 10
 
 
 async def test_damaged_events_count_as_a_broken_stream() -> None:
