@@ -161,19 +161,18 @@ class MemoryStore:
         self._closed = False
 
     async def get(self, key: str) -> Entry | None:
-        self._require_open()
+        await self._begin()
         return self.state.entries.get(key)
 
     async def list(self, prefix: str) -> Snapshot:
-        self._require_open()
+        await self._begin()
         entries = self.state.entries
         found = tuple(entries[key] for key in sorted(entries) if key.startswith(prefix))
         return Snapshot(found, self.state.revision)
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
         require_floor(checks, writes)
-        await asyncio.sleep(0)  # like a real one, it lets others run before it decides
-        self._require_open()
+        await self._begin()
         for write in writes:
             if isinstance(write, Put) and write.session is not None and write.session not in self.state.leases:
                 raise SessionLost(f"{write.key}: its session is gone")
@@ -205,8 +204,7 @@ class MemoryStore:
             self.state.leases[session_id] = _Lease(ttl_s, 0)
         began = self._clock()
         await self._refresh(session_id, ttl_s)
-        if self._sweeper is None:
-            self._sweeper = asyncio.create_task(self._sweep())
+        await self._begin()
         session = HeldSession(
             session_id,
             ttl_s,
@@ -256,6 +254,13 @@ class MemoryStore:
             now = self._clock()
             for session_id in [held for held, lease in self.state.leases.items() if lease.expires_at <= now]:
                 self.state.end_session(session_id)
+
+    async def _begin(self) -> None:
+        """Like a real store, it lets others run before it answers."""
+        await asyncio.sleep(0)
+        self._require_open()
+        if self._sweeper is None and self.state.leases:  # any client sees to the sessions of the dead
+            self._sweeper = asyncio.create_task(self._sweep())
 
     def _require_open(self) -> None:
         if self._closed:

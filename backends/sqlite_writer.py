@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backends.sqlite_file import BUSY_TIMEOUT_S, REVISION_KEY, connect, is_unknown_outcome, store_error
+from backends.sqlite_file import BUSY_TIMEOUT_S, FIRST_KEY, REVISION_KEY, connect, is_unknown_outcome, store_error
 from backends.sqlite_rows import (
     Row,
     purge,
@@ -120,10 +120,14 @@ def _apply(job: Job, versions: dict[str, Revision], decision: Decision) -> Revis
         if isinstance(write, Put):
             decision.rows[key] = (key, write.value, revision, write.session)
             versions[key] = revision
-            changes.append(Change(key, Entry(key, write.value, revision)))
+            change = Change(key, Entry(key, write.value, revision))
         elif versions.pop(key, None) is not None:
             decision.rows[key] = (key, None, revision, None)
-            changes.append(Change(key, None))
+            change = Change(key, None)
+        else:
+            continue
+        if key >= FIRST_KEY:  # our own rows are nobody's business
+            changes.append(change)
     decision.published.append((revision, changes))
     return revision
 
