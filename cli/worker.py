@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import asyncio
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -59,7 +61,7 @@ def worker(
         accept_store=accept_store,
         timing=Timing() if ttl is None else Timing(ttl_s=ttl),
     )
-    run_worker(settings)
+    asyncio.run(run_worker(settings))
 
 
 def address_towards(controller: str) -> str:
