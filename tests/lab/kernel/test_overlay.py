@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
 
 import pytest
 
 from datapath.objects import BRIDGE_PREFIX, VXLAN_PREFIX
 from lab import namespaces
+from lab.ping import ping
 from tests.lab.eye import look
 from tests.lab.kernel.bed import Bed, network
 from worker.kernel import messages as m
@@ -140,3 +143,23 @@ async def test_a_moved_address_is_announced_to_the_workloads_that_know_the_old_m
 
     assert await bed.ping("c1", "10.7.0.3", timeout_s=0.5)
     assert await bed.ping("c1", "fd00:7::3", timeout_s=0.5)
+
+
+async def test_an_overlay_over_an_ipv6_underlay_carries_both_families(bed: Bed) -> None:
+    for name, host in bed.hosts.items():
+        bed.hosts[name] = replace(host, underlay=ip_address(f"fd00:198:18::{host.underlay.packed[-1]}"))
+    await pair(bed)
+
+    assert await bed.ping("c1", "10.7.0.3")
+    assert await bed.ping("c1", "fd00:7::3")
+    assert (await bed.planned("h1")).operations == ()
+
+
+async def test_packets_of_the_full_size_cross(bed: Bed) -> None:
+    await pair(bed)
+    opener = partial(namespaces.open_socket, bed.workloads["c1"])
+    headers = 28  # IPv4 and ICMP
+
+    fits = await ping(opener, ip_address("10.7.0.3"), payload=1450 - headers)
+
+    assert fits.ok
