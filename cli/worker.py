@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
