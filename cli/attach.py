@@ -18,7 +18,7 @@ from cli import output, suggest
 from cli.safe import safe
 from cli.session import current, output_option, socket_option
 from cli.values import LABEL, mapping
-from kvnet.errors import Invalid, NotSupported
+from kvnet.errors import Invalid, NotFound, NotSupported
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -148,6 +148,8 @@ def _detach(network: str, netns: str, name: str, id: str) -> None:
         network=network, netns=namespace(netns) if netns else "", name=name, id=id
     )
     answer = asyncio.run(detached)
+    if not answer["detached"] and not answer["queued"]:
+        raise NotFound("nothing that fits is attached on this host", fix="'kvnet endpoint ls' shows what is")
     if output.as_data(session):
         output.show_data(answer, session.output)
         return

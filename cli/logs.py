@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+# They tell of every start, end and request; we tell of what changed.
+CHATTY = ("uvicorn", "httpx2", "httpcore2")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -14,5 +16,6 @@ def to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     if level != "debug":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells its own start and end; we tell ours
+        for chatty in CHATTY:
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.basicConfig(level=level.upper(), handlers=[handler])

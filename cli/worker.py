@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from cli.logs import LEVELS, to_stderr
+from cli.logs import to_stderr
 from cli.session import controller_option, current, socket_option
 from cli.values import DURATION
 from kvnet.errors import Invalid
@@ -37,17 +37,14 @@ HTTP_PORT = 80
 )
 @click.option("--ttl", type=DURATION, metavar="TIME", help="How soon others know that this worker is gone. [15s]")
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="[info]")
 @controller_option
 @socket_option
-def worker(
-    store: str, host: str, underlay: str, state_dir: Path, ttl: float | None, accept_store: bool, log_level: str
-) -> None:
+def worker(store: str, host: str, underlay: str, state_dir: Path, ttl: float | None, accept_store: bool) -> None:
     """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working."""
     from worker.agent import run_worker
     from worker.settings import Settings, Timing, parse_underlay
 
-    to_stderr(log_level)
+    to_stderr("info")
     session = current()
     settings = Settings(
         controller=session.controller,

@@ -9,7 +9,6 @@ Never caches, never prints, never imports the server; environment proxies are no
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import random
 import secrets
@@ -303,14 +302,15 @@ class Client:
             timeout=httpx2.Timeout(self._timeout_s + wait_s, connect=CONNECT_TIMEOUT_S),
         )
         last_start = time.monotonic() + self._timeout_s + wait_s
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             outcome = await self._try(request, repeatable=repeatable)
             if not isinstance(outcome, KvnetError):
                 return outcome
             if attempt >= self._attempts or time.monotonic() >= last_start:
                 raise outcome
             await self._sleep(self._delay_s(attempt))
-        raise AssertionError("counting does not end")
 
     async def _try(self, request: httpx2.Request, *, repeatable: bool) -> dict[str, Any] | KvnetError:
         """The answer, or an error after which a repeat does no harm. Raises those after which it might."""

@@ -102,6 +102,14 @@ def test_what_is_released_later_is_said(socket_path: Path) -> None:
     assert "released when it does" in outcome.err
 
 
+def test_detach_of_what_is_not_there_is_told(socket_path: Path) -> None:
+    with fake_worker(socket_path, {"ok": True, "result": {"detached": [], "queued": []}}):
+        outcome = run(socket_path, "detach", "--netns", "red")
+
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "nothing that fits is attached on this host" in outcome.err
+
+
 def test_detach_of_nothing_in_particular_is_refused(socket_path: Path) -> None:
     assert run(socket_path, "detach", "my-net").code == 2
 
