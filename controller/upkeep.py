@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from backends.committer import Transaction
-from backends.store import Absent, Conflict, Delete, Put, StoreError, Unchanged
+from backends.store import Absent, Check, Conflict, Delete, Put, StoreError, Unchanged
 from controller import journal
 from controller.consistency import Consistency
 from controller.hosts import Hosts
-from controller.ipam.findings import Repair
 from controller.removal import Removal
 from controller.requests import Caller
 from controller.settings import Settings
@@ -82,7 +81,7 @@ class Upkeep:
         self._rng = rng
         self._stuck: Suspicions[tuple[str, int]] = Suspicions()
         self._leaving: Suspicions[tuple[str, int]] = Suspicions()
-        self._leaking: Suspicions[Repair] = Suspicions()
+        self._leaking: Suspicions[tuple[Check, ...]] = Suspicions()
         self._absent: Suspicions[str] = Suspicions()
         self._next_check_at = float("-inf")
         self._highest_revision = 0
@@ -202,11 +201,13 @@ class Upkeep:
         if now < self._next_check_at:
             return 0
         found, _ = await self._consistency.findings()
-        repairable = {f.repair: f.detail for f in found if f.repair is not None}
+        # What a finding rests on is its identity: the writes of its repair may carry the time.
+        repairable = {f.repair.checks: (f.detail, f.repair) for f in found if f.repair is not None}
         repaired = 0
-        for repair in self._leaking.confirmed(repairable, now, self._settings.leak_grace_s):
-            caller = self._caller(f"unchanged since {self._when(self._leaking, repair)}")
-            repaired += await self._consistency.repair(repairable[repair], repair, caller)
+        for evidence in self._leaking.confirmed(repairable, now, self._settings.leak_grace_s):
+            detail, repair = repairable[evidence]
+            caller = self._caller(f"unchanged since {self._when(self._leaking, evidence)}")
+            repaired += await self._consistency.repair(detail, repair, caller)
         pause_s = self._settings.leak_grace_s if repairable else self._settings.check_interval_s
         self._next_check_at = now + pause_s
         return repaired

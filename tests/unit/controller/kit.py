@@ -138,7 +138,9 @@ async def add_host(store: Store, name: str, *, alive: bool = True) -> None:
 
 async def eventually(is_true: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not is_true():
+        while True:
+            if is_true():
+                return
             await asyncio.sleep(0)
 
 

@@ -1,0 +1,224 @@
+"""Upkeep in virtual time: what it removes, when it keeps its hands off, and who does it."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+import pytest
+
+from backends.memory import MemoryState, MemoryStore
+from backends.store import Delete, Put
+from controller import journal
+from controller.cluster import Cluster
+from kvnet import codec, keys
+from kvnet.model import AddressClaim, ClaimKind, NetworkState
+from kvnet.model import Cluster as Identity
+from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network, opened
+
+pytestmark = pytest.mark.anyio
+
+DAY_S = 86_400.0
+
+
+async def in_step(cluster: Cluster, store: MemoryStore) -> None:
+    await cluster._state.reached(store.state.revision, *cluster._state.tables)
+
+
+async def test_a_tombstone_goes_when_its_cool_down_is_over(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    made = await cluster.networks.create(network("my-net", "10.1.0.0/24"), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    await cluster.endpoints.delete("my-net", "c1", ME)
+
+    time.pass_by(59.0)
+    assert (await cluster.upkeep.sweep()).done["tombstones"] == 0
+    time.pass_by(2.0)
+    assert (await cluster.upkeep.sweep()).done["tombstones"] == 1
+
+    assert (await store.list(keys.addresses(made.value.id))).entries == ()
+
+
+async def test_a_deletion_that_was_cut_short_is_finished_on_the_second_look(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    made = await cluster.networks.create(network(), ME)
+    await cluster.networks._removal._put(made, NetworkState.DELETING, "network.deleting", ME)
+    await in_step(cluster, store)
+
+    assert (await cluster.upkeep.sweep()).done["networks"] == 0
+    time.pass_by(31.0)
+    assert (await cluster.upkeep.sweep()).done["networks"] == 1
+
+    assert await store.get(keys.network(made.value.id)) is None
+    assert await store.get(keys.name("my-net")) is None
+
+
+async def test_a_leaked_address_is_released_only_when_it_was_seen_twice(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    made = await cluster.networks.create(network("my-net", "10.1.0.0/24"), ME)
+    leaked = keys.address(made.value.id, ip_address("10.1.0.77"))
+    claim = AddressClaim(ClaimKind.ENDPOINT, "nobody", time.now(), None, "h1")
+    await store.commit([], [Put(leaked, codec.encode(claim)), Put(keys.local("h1", "nobody"), made.value.id.encode())])
+
+    await cluster.upkeep.sweep()
+    assert await store.get(leaked) is not None
+    time.pass_by(31.0)
+    assert (await cluster.upkeep.sweep()).done["leaks"] >= 1
+    for _ in range(3):
+        time.pass_by(62.0)
+        await in_step(cluster, store)
+        await cluster.upkeep.sweep()
+
+    assert await store.get(leaked) is None
+    assert await store.get(keys.local("h1", "nobody")) is None
+    evidence = [
+        e
+        for entry in store.state.entries.values()
+        if entry.key.startswith(keys.JOURNAL)
+        for e in journal.entries(entry.value)
+        if e.actor == "upkeep"
+    ]
+    assert any("unchanged since" in e.source for e in evidence)
+
+
+async def test_a_dead_host_keeps_its_endpoints_until_the_operators_limit(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await cluster.networks.create(network(), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    await store.commit([], [Delete(keys.alive("h1"))])
+    await in_step(cluster, store)
+
+    await cluster.upkeep.sweep()
+    time.pass_by(DAY_S - 1)
+    assert (await cluster.upkeep.sweep()).done["endpoints"] == 0
+    time.pass_by(2.0)
+    assert (await cluster.upkeep.sweep()).done["endpoints"] == 1
+
+    await in_step(cluster, store)
+    assert cluster.endpoints.list() == ()
+    assert cluster.hosts.get("h1").last_seen is not None
+
+
+async def test_a_host_that_returns_in_between_starts_its_absence_anew(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await cluster.networks.create(network(), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    for _ in range(3):
+        await store.commit([], [Delete(keys.alive("h1"))])
+        await in_step(cluster, store)
+        await cluster.upkeep.sweep()
+        time.pass_by(DAY_S - 10)
+        await cluster.upkeep.sweep()
+        await add_host(store, "h1")
+        await in_step(cluster, store)
+        assert (await cluster.upkeep.sweep()).done["endpoints"] == 0
+
+    assert len(cluster.endpoints.list()) == 1
+
+
+@pytest.mark.parametrize("other", [None, Identity("another", 0.0)], ids=["absent", "another"])
+async def test_nothing_is_swept_without_the_clusters_own_identity(
+    cluster: Cluster, store: MemoryStore, time: FakeTime, other: Identity | None
+) -> None:
+    await cluster.networks.create(network(), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    await cluster.endpoints.delete("my-net", "c1", ME)
+    await store.commit([], [Delete(keys.CLUSTER) if other is None else Put(keys.CLUSTER, codec.encode(other))])
+    await in_step(cluster, store)
+    before = store.state.revision
+
+    time.pass_by(2 * DAY_S)
+    assert "meta/cluster" in (await cluster.upkeep.sweep()).refused
+    assert store.state.revision == before
+
+
+async def test_nothing_is_swept_after_the_store_went_back_in_time(time: FakeTime) -> None:
+    state = MemoryState()
+    async with MemoryStore(state) as store, opened(store, time) as cluster:
+        await cluster.networks.create(network(), ME)
+        await in_step(cluster, store)
+        assert (await cluster.upkeep.sweep()).refused == ""
+        cluster.upkeep._highest_revision += 1000
+
+        assert "went back" in (await cluster.upkeep.sweep()).refused
+        cluster.upkeep._highest_revision = 0
+        assert "went back" in (await cluster.upkeep.sweep()).refused
+
+
+async def test_the_journal_is_bounded_and_says_up_to_where_it_was_trimmed(store: MemoryStore, time: FakeTime) -> None:
+    async with opened(store, time, journal_entries=5) as cluster:
+        for i in range(12):
+            time.pass_by(1.0)
+            await cluster.networks.create(network(f"n{i}"), ME)
+        await in_step(cluster, store)
+        await eventually(lambda: cluster.events.revision >= cluster.networks.get("n11").version)
+
+        await cluster.upkeep.sweep()
+
+        kept = [e for e in (await store.list(keys.JOURNAL)).entries if e.key != keys.JOURNAL_FLOOR]
+        floor = await store.get(keys.JOURNAL_FLOOR)
+        assert sum(journal.count(e.value) for e in kept) == 5
+        assert floor is not None
+        assert journal.floor(floor.value) < min(e.version for e in kept)
+
+
+async def test_old_entries_leave_the_journal_however_few_there_are(store: MemoryStore, time: FakeTime) -> None:
+    async with opened(store, time) as cluster:
+        await cluster.networks.create(network(), ME)
+        await eventually(lambda: cluster.events.revision >= cluster.networks.get("my-net").version)
+        time.pass_by(8 * DAY_S)
+
+        await cluster.upkeep.sweep()
+
+        assert [e.key for e in (await store.list(keys.JOURNAL)).entries] == [keys.JOURNAL_FLOOR]
+
+
+async def test_one_of_two_replicas_leads_and_the_other_takes_over(time: FakeTime) -> None:
+    state = MemoryState()
+    second_may_go = asyncio.Event()
+    async with MemoryStore(state) as one, MemoryStore(state) as two, opened(one, time, upkeep=True) as first:
+        await eventually(lambda: first.status().is_leader)
+
+        async def live() -> None:
+            async with opened(two, time, seed=2, upkeep=True, replica="two") as second:
+                await eventually(lambda: second.status().leader == "controller")
+                assert not second.status().is_leader
+                await eventually(lambda: second.status().is_leader or end_sessions(state, one))
+                await eventually(lambda: first.status().leader == "two")
+                assert not first.status().is_leader
+                await second_may_go.wait()
+
+        living = asyncio.create_task(live())
+        second_may_go.set()
+        await living
+        await eventually(lambda: first.status().is_leader)
+
+
+def end_sessions(state: MemoryState, store: MemoryStore) -> bool:
+    """The store declares the leader's session over, and the leader learns of it. False, so that it can be repeated."""
+    for session in list(store._sessions):
+        state.end_session(session.id)
+        session._lost.set()
+    return False
+
+
+async def test_a_leader_that_lost_its_session_stops_at_once(time: FakeTime) -> None:
+    state = MemoryState()
+    async with MemoryStore(state) as store, opened(store, time, upkeep=True) as cluster:
+        await eventually(lambda: cluster.status().is_leader)
+        sweeping = asyncio.Event()
+
+        async def sweep_for_ever() -> None:
+            sweeping.set()
+            await asyncio.Event().wait()
+
+        cluster.upkeep.sweep = sweep_for_ever  # type: ignore[method-assign,assignment]
+        await sweeping.wait()
+        end_sessions(state, store)
+
+        await eventually(lambda: not cluster.status().is_leader)
