@@ -204,6 +204,7 @@ class HttpClient:
             raise NotSent("the client is closed")
         while self._idle and not fresh:
             connection = self._idle.pop()
+            await asyncio.sleep(0)  # lets the loop see that the other side has closed it
             if not connection.is_stale and time.monotonic() - connection.idle_since < IDLE_S:
                 return connection
             connection.close()
