@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.world import World, running
+from tests.cli.world import DEADLINE_S, KVNET, World, running
 
 
 def test_hosts_are_listed_with_their_state(world: World) -> None:
@@ -156,11 +157,31 @@ def test_a_version_without_a_controller_is_no_failure(world: World, tmp_path: Pa
     assert "does not answer" in world.ok("version", "--controller", f"unix://{tmp_path}/none.sock").out
 
 
-def test_a_controller_is_reached_over_its_socket_and_waited_for(tmp_path: Path) -> None:
+def test_a_controller_that_is_yet_to_start_is_waited_for_also_over_its_socket(tmp_path: Path) -> None:
     path = tmp_path / "c.sock"
+    command = [*KVNET, "status", "--wait=20", "--controller", f"unix://{path}"]
 
-    with running("memory://", "--listen-unix", str(path)) as world:
-        outcome = world.run("status", "--wait=10", "--controller", f"unix://{path}")
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting,
+        running("memory://", "--listen-unix", str(path)),
+    ):
+        shown, _ = waiting.communicate(timeout=DEADLINE_S)
 
-    assert outcome.code == 0, outcome
-    assert "All is well." in outcome.out
+    assert waiting.returncode == 0, shown
+    assert "All is well." in shown
+
+
+def test_damage_is_found_and_repaired(tmp_path: Path) -> None:
+    with running(f"sqlite://{tmp_path}/kvnet.db", "--no-upkeep") as world:
+        world.plant("names/ghost", b'{"v":1,"network":"0123456789ab"}')
+
+        found = world.run("check")
+        as_data = world.run("check", "-o", "json")
+        repaired = world.run("check", "--repair")
+
+    assert found.code == as_data.code == 1, found
+    assert "names/ghost" in found.out
+    assert "1 finding at revision" in found.out
+    assert as_data.data["findings"][0]["keys"]
+    assert repaired.code == 0, repaired
+    assert repaired.lines[0].startswith("repaired ")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -97,19 +97,26 @@ class World:
     def endpoint(self, network: str, name: str, host: str = "h1", **more: Any) -> Endpoint:
         return self.ask(lambda client: client.create_endpoint(network, {"host": host, "name": name, **more}))  # type: ignore[typeddict-item]
 
+    def plant(self, key: str, value: bytes) -> None:
+        """Put something into the store behind the controller's back."""
+        asyncio.run(self._commit([Put(key, value)]))
+
     def register(self, host: str, underlay: str, *, is_alive: bool = True) -> None:
         """As the host's worker would, through the store gateway; alive for ever, since no session is bound to it."""
         asyncio.run(self._register(Host(host, ip_address(underlay), 1500), is_alive=is_alive))
 
     async def _register(self, host: Host, *, is_alive: bool) -> None:
+        inventory = Inventory(host.name, kernel="6.1.0", version="0.1.0")
+        writes = [
+            Put(keys.host(host.name), codec.encode(host)),
+            Put(keys.inventory(host.name), codec.encode(inventory)),
+        ]
+        if is_alive:
+            writes.append(Put(keys.alive(host.name), codec.encode(Alive(host.name, "test", 0.0))))
+        await self._commit(writes)
+
+    async def _commit(self, writes: Sequence[Put]) -> None:
         async with await open_store(self.url) as store:
-            inventory = Inventory(host.name, kernel="6.1.0", version="0.1.0")
-            writes = [
-                Put(keys.host(host.name), codec.encode(host)),
-                Put(keys.inventory(host.name), codec.encode(inventory)),
-            ]
-            if is_alive:
-                writes.append(Put(keys.alive(host.name), codec.encode(Alive(host.name, "test", 0.0))))
             await store.commit([], writes)
 
 
