@@ -19,7 +19,7 @@ from starlette.responses import FileResponse
 from controller.api.answers import EventOut, Problem
 from controller.api.bodies import SCHEMAS
 from controller.api.models import EndpointIn, EndpointsIn, NetworkIn, PoolIn, ReservationIn
-from controller.api.routing import operations_router
+from controller.api.routing import PROBLEM_SCHEMA, operations_router
 from kvnet.errors import NotFound
 
 FILES = Path(__file__).parent.parent / "web" / "swagger"
@@ -102,7 +102,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             "title": "EndpointOneOrMany",
             "oneOf": [{"$ref": f"{SCHEMAS}EndpointIn"}, {"$ref": f"{SCHEMAS}EndpointsIn"}],
         }
-        app.openapi_schema = without_item_schemas(document)
+        app.openapi_schema = with_refusals(without_item_schemas(document))
     return app.openapi_schema
 
 
@@ -119,4 +119,14 @@ def without_item_schemas(document: dict[str, Any]) -> dict[str, Any]:
             for response in operation.get("responses", {}).values():
                 for content in response.get("content", {}).values():
                     content.pop("itemSchema", None)
+    return document
+
+
+def with_refusals(document: dict[str, Any]) -> dict[str, Any]:
+    """What the middleware may answer to any request that changes something."""
+    refusal = {"description": "A web page of another origin may not do this.", "content": PROBLEM_SCHEMA}
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            if method != "get":
+                operation["responses"]["403"] = refusal
     return document

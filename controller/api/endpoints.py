@@ -6,6 +6,7 @@ One endpoint a request, or up to 500; both end in the same use case and differ o
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 from fastapi import Query, Request, Response
@@ -93,7 +94,7 @@ async def _create_one(
             raise reused(error) from error
         raise
     if wait:
-        await cluster.endpoints.until_applied(net.id, endpoint.value.id, wait)
+        await service(request).unless_stopping(cluster.endpoints.until_applied(net.id, endpoint.value.id, wait))
     body = _shown(cluster, endpoint, net)
     return created(body, f"/v1/networks/{net.id}/endpoints/{endpoint.value.id}", is_new=is_new)
 
@@ -109,7 +110,7 @@ async def _create_many(
     who = caller(request)
     outcomes = await cluster.endpoints.create_many(net.id, wanted, who)
     if wait:
-        await _until_applied(cluster, net, outcomes, wait)
+        await service(request).unless_stopping(_until_applied(cluster, net, outcomes, wait))
     items: list[render.Json] = []
     for item, request_made, outcome in zip(asked.items, wanted, outcomes, strict=True):
         items.append(_outcome(cluster, net, item, request_made, outcome, known, who.request_id))
@@ -177,7 +178,7 @@ async def list_endpoints(
     name: Name | None = None,
     label: Annotated[list[str], Query(max_length=16, description="`key` or `key=value`; all must hold.")] = [],  # noqa: B006
 ) -> Response:
-    """Of all networks, in the order of their names; `address` answers who has it."""
+    """Of all networks, in the order of networks' ids and their names; `address` answers who has it."""
     return _listed(request, limit, cursor, network, host, address, name, label)
 
 
@@ -195,16 +196,14 @@ def _listed(
     filters = {"network": network, "host": host, "address": address, "name": name, "label": tuple(label) or None}
     asked = PageAsked.parse(limit, cursor, filters)
     only = cluster.networks.get(network).value.id if network is not None else None
-    found = (
-        endpoint
-        for endpoint in cluster.endpoints.list(only, host, address)
-        if (name is None or endpoint.value.name == name) and has_labels(endpoint.value.labels, label)
-    )
+    found: Sequence[Versioned[Endpoint]] = cluster.endpoints.list(only, host, address)
+    if name is not None or label:
+        found = [e for e in found if (name is None or e.value.name == name) and has_labels(e.value.labels, label)]
     names = NetworkNames(cluster)
     return render.answer(
         page(
             found,
-            lambda e: (e.value.name, e.value.network, e.value.id),
+            lambda e: (e.value.network, e.value.name, e.value.id),
             asked,
             cluster.revision,
             lambda e: render.endpoint(e, names.of(e.value.network), cluster.endpoints.convergence(e)),

@@ -36,6 +36,14 @@ class PayloadTooLarge(KvnetError):
     title = "The request is too large"
 
 
+class CrossOrigin(KvnetError):
+    """A web page of another origin made a browser send this. The API is for programs, and for its own pages."""
+
+    code = "cross-origin"
+    status = 403
+    title = "Another site's page may not do this"
+
+
 class UnsupportedMediaType(KvnetError):
     """The body must be JSON and say so; a form posted by a web page in somebody's browser is not."""
 

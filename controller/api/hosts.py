@@ -40,7 +40,8 @@ async def list_hosts(
     """In the order of their names."""
     cluster = service(request).cluster
     asked = PageAsked.parse(limit, cursor, {"alive": alive})
-    found = (status for status in cluster.hosts.list() if alive is None or status.alive == alive)
+    everybody = sorted(cluster.hosts.list(), key=lambda s: s.host.name)
+    found = [status for status in everybody if alive is None or status.alive == alive]
     names = NetworkNames(cluster)
     return render.answer(
         page(found, lambda s: (s.host.name,), asked, cluster.revision, lambda s: shown(cluster, names, s))

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.api.errors import PayloadTooLarge
+from controller.api.errors import CrossOrigin, PayloadTooLarge
 from controller.api.measure import HttpMetrics
 from controller.api.problems import REQUEST_ID, internal, problem_response
 from controller.requests import Caller
-from kvnet.errors import Invalid
+from kvnet.errors import Invalid, KvnetError
 
 MAX_BODY_BYTES = 1024 * 1024
 CALLER = "kvnet.caller"
@@ -27,6 +27,8 @@ IS_HEAD = "kvnet.is_head"
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}\Z")
 _SANE_ACTOR = re.compile(rb"[A-Za-z0-9][A-Za-z0-9 ._:/=+@-]{0,127}\Z")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITES = frozenset({b"same-origin", b"none"})
 
 log = logging.getLogger("kvnet.api")
 
@@ -80,10 +82,12 @@ class RequestContext:
 class _Headers:
     """The few request headers that matter to this layer, found in one pass."""
 
-    __slots__ = ("actor", "actor_is_sane", "length", "request_id", "source")
+    __slots__ = ("actor", "actor_is_sane", "host", "is_safe", "length", "origin", "request_id", "site", "source")
 
     def __init__(self, scope: Scope) -> None:
         self.request_id = self.actor = ""
+        self.origin = self.host = self.site = b""
+        self.is_safe = scope["method"] in _SAFE
         self.actor_is_sane = True
         self.length = 0
         client = scope.get("client")
@@ -96,8 +100,19 @@ class _Headers:
                 self.actor = value.decode() if self.actor_is_sane else ""
             elif name == b"content-length":
                 self.length = int(value) if value.isdigit() else 0
+            elif name == b"host":
+                self.host = value
+            elif name == b"origin":
+                self.origin = value
+            elif name == b"sec-fetch-site":
+                self.site = value
 
-    def refusal(self) -> Invalid | PayloadTooLarge | None:
+    def refusal(self) -> KvnetError | None:
+        if not self.is_safe and self._is_of_another_origin():
+            return CrossOrigin(
+                "a web page of another origin may not change anything here",
+                fix="use this controller's own pages, the command line, or a program",
+            )
         if not self.actor_is_sane:
             return Invalid.field(
                 "/header/X-Kvnet-Actor",
@@ -109,6 +124,12 @@ class _Headers:
                 f"a body of {self.length} bytes; at most {MAX_BODY_BYTES}", fix="send fewer items at once"
             )
         return None
+
+    def _is_of_another_origin(self) -> bool:
+        """Browsers say so themselves; older ones by an Origin that is not the Host that was asked."""
+        if self.site:
+            return self.site not in _OWN_SITES
+        return bool(self.origin) and self.origin.partition(b"://")[2] != self.host
 
 
 def _limited(receive: Receive) -> Receive:

@@ -86,16 +86,14 @@ async def list_networks(
     """In the order of their names."""
     cluster = service(request).cluster
     asked = PageAsked.parse(limit, cursor, {"name": name, "driver": driver, "label": tuple(label) or None})
-    found = (
+    found = [
         network
         for network in cluster.networks.list()
         if (name is None or network.value.name == name)
         and (driver is None or network.value.driver == driver)
         and has_labels(network.value.labels, label)
-    )
-    return render.answer(
-        page(found, lambda n: (n.value.name, n.value.id), asked, cluster.revision, lambda n: shown(cluster, n))
-    )
+    ]
+    return render.answer(page(found, lambda n: (n.value.name,), asked, cluster.revision, lambda n: shown(cluster, n)))
 
 
 @router.get(

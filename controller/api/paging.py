@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import heapq
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,17 +61,15 @@ class PageAsked:
 
 
 def page(
-    items: Iterable[T], key: Callable[[T], Key], asked: PageAsked, revision: int, show: Callable[[T], dict[str, Any]]
+    items: Sequence[T], key: Callable[[T], Key], asked: PageAsked, revision: int, show: Callable[[T], dict[str, Any]]
 ) -> dict[str, Any]:
-    """The asked page of `items`, in the order of `key` (which must tell any two apart)."""
-    keyed = ((key(item), item) for item in items)
-    after = asked.after
-    rest = keyed if after is None else (pair for pair in keyed if pair[0] > after)
-    chosen = heapq.nsmallest(asked.limit + 1, rest, key=lambda pair: pair[0])
-    more = len(chosen) > asked.limit
-    chosen = chosen[: asked.limit]
-    cursor = Cursor(chosen[-1][0], asked.revision or revision, asked.question).text() if more else None
-    return {"items": [show(item) for _, item in chosen], "next_cursor": cursor, "revision": revision}
+    """The asked page of `items`, which are in the order of `key` (and `key` tells any two apart)."""
+    start = 0 if asked.after is None else bisect_right(items, asked.after, key=key)
+    chosen = items[start : start + asked.limit]
+    cursor = None
+    if start + asked.limit < len(items):
+        cursor = Cursor(key(chosen[-1]), asked.revision or revision, asked.question).text()
+    return {"items": [show(item) for item in chosen], "next_cursor": cursor, "revision": revision}
 
 
 def _decode(cursor: str) -> Cursor:

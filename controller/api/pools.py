@@ -54,7 +54,8 @@ async def list_pools(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cur
     """In the order of their names."""
     cluster = service(request).cluster
     asked = PageAsked.parse(limit, cursor, {})
-    return render.answer(page(cluster.pools.list(), lambda p: (p.pool.name,), asked, cluster.revision, render.pool))
+    found = sorted(cluster.pools.list(), key=lambda p: p.pool.name)
+    return render.answer(page(found, lambda p: (p.pool.name,), asked, cluster.revision, render.pool))
 
 
 @router.get(

@@ -56,7 +56,7 @@ async def list_reservations(
     """In the order of their names; those of the network's specification among them."""
     cluster = service(request).cluster
     asked = PageAsked.parse(limit, cursor, {})
-    found = cluster.reservations.list(network)
+    found = sorted(cluster.reservations.list(network), key=lambda r: (r.name, str(r.address)))
     return render.answer(page(found, lambda r: (r.name, str(r.address)), asked, cluster.revision, render.reservation))
 
 

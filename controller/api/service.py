@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -47,6 +48,18 @@ class Service:
         if self.opened is None:
             raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
         return self.opened
+
+    async def unless_stopping(self, wait: Coroutine[Any, Any, Any]) -> None:
+        """Wait, but not beyond the word to stop: whoever asked is then told what is known."""
+        waiting = asyncio.create_task(wait)
+        stop = asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait((waiting, stop), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                await waiting
+        finally:
+            waiting.cancel()
+            stop.cancel()
 
     async def checks(self) -> list[Check]:
         """What must hold before traffic may come. Asks the store at most once a second, however often it is called."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from backends.open import open_store
+from backends.store import Unavailable
 from controller.api.answers import EventOut
 from tests.api.under_test import DEADLINE_S, Api, SseEvent, eventually, problem_of, running, until
 
@@ -104,6 +106,25 @@ async def test_open_streams_do_not_hold_the_server_up() -> None:
         async with asyncio.timeout(DEADLINE_S):
             waited = await asyncio.gather(*(ends(stream) for stream in streams))
     assert max(waited) < 0.5
+    assert loop.time() - asked_at < 1.0
+
+
+async def test_watches_of_the_store_gateway_do_not_hold_the_server_up_either() -> None:
+    loop = asyncio.get_running_loop()
+    async with running("memory://") as api:
+        store = await open_store(api.url)
+        async with store:
+            watch = store.watch("hosts/", 0)
+            await anext(watch)
+            asked_at = loop.time()
+            api.stop.set()
+
+            async def follow() -> None:
+                while True:
+                    await asyncio.wait_for(anext(watch), DEADLINE_S)
+
+            with pytest.raises(Unavailable):
+                await follow()
     assert loop.time() - asked_at < 1.0
 
 

@@ -28,7 +28,7 @@ def pages(before: set[str], after: set[str], limit: int) -> list[str]:
     cursor, there = None, before
     while True:
         asked = PageAsked.parse(limit, cursor, {"driver": "overlay"})
-        answer = page(there, key, asked, 7, shown)
+        answer = page(sorted(there), key, asked, 7, shown)
         told += [item["name"] for item in answer["items"]]
         cursor, there = answer["next_cursor"], after
         if cursor is None:

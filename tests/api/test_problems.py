@@ -236,6 +236,41 @@ async def test_no_origin_is_given_leave_by_cors(api: Api) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+async def test_a_page_of_another_site_changes_nothing(api: Api, headers: dict[str, str]) -> None:
+    network = await api.network()
+
+    problem_of(await api.post("/v1/networks/prune", **headers), 403, "cross-origin")
+    problem_of(await api.delete(f"/v1/networks/{network['id']}", **headers), 403, "cross-origin")
+    assert (await api.get(f"/v1/networks/{network['id']}", **headers)).status_code == 200
+
+
+async def test_a_page_of_this_controller_may(api: Api) -> None:
+    for headers in ({"Origin": api.url}, {"Sec-Fetch-Site": "same-origin", "Origin": api.url}):
+        network = await api.network()
+        assert (await api.delete(f"/v1/networks/{network['id']}", **headers)).status_code == 204
+
+
+async def test_parameters_are_checked_on_requests_that_have_some_and_defaulted_on_others(api: Api) -> None:
+    network = await api.network()
+    path = f"/v1/networks/{network['id']}/endpoints"
+    body = {"host": "h1", "name": "e"}
+
+    assert (await api.post(path, body)).status_code == 201
+    assert pointers(problem_of(await api.post(f"{path}?wait=31", body), 422, "invalid")) == ["/query/wait"]
+    wrong = await api.post(path, body, **{"Idempotency-Key": "a b"})
+    assert pointers(problem_of(wrong, 422, "invalid")) == ["/header/Idempotency-Key"]
+    assert (await api.post(f"{path}?wait=0", body, **{"Idempotency-Key": network["id"]})).status_code == 201
+
+
 async def test_every_code_has_a_page_behind_its_type(api: Api) -> None:
     for code in ("subnet-taken", "malformed", "network-in-use", "idempotency-key-reused"):
         page = (await api.get(f"/problems/{code}")).json()

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from backends.open import open_store
+from backends.store import Put
 from controller.api import answers
-from tests.api.under_test import Api, pointers, problem_of
+from kvnet import codec, keys
+from kvnet.model import Alive, NetworkObserved, Observed
+from tests.api.under_test import DEADLINE_S, Api, eventually, pointers, problem_of, running
 
 pytestmark = pytest.mark.anyio
 
@@ -251,6 +255,46 @@ async def test_waiting_for_an_endpoint_ends_with_what_is_known(api: Api) -> None
 
     assert answer.status_code == 201
     assert isinstance(answer.json()["applied"]["converged"], bool)
+
+
+async def test_a_creation_waits_until_the_living_hosts_have_applied_it() -> None:
+    async with running("memory://") as api, await open_store(api.url) as store:
+        await store.commit([], [Put(keys.alive("h1"), codec.encode(Alive("h1", "i1", 0.0)))])
+        network = (await api.network())["id"]
+        path = f"/v1/networks/{network}/endpoints"
+        waiting = asyncio.create_task(api.post(f"{path}?wait=30", {"host": "h1", "name": "e", "id": "e1"}))
+
+        async def is_waited_for() -> bool:
+            found = (await api.get(f"{path}/e1")).json()
+            return found.get("applied") == {"converged": False, "waiting_for": ["h1"]}
+
+        await eventually(is_waited_for)
+        assert not waiting.done()
+        version = (await api.get(f"{path}/e1")).json()["version"]
+        seen = Observed("h1", 0.0, {network: NetworkObserved(version)})
+        await store.commit([], [Put(keys.observed("h1"), codec.encode(seen))])
+        async with asyncio.timeout(DEADLINE_S):
+            answer = await waiting
+    assert answer.status_code == 201
+    assert answer.json()["applied"] == {"converged": True, "waiting_for": []}
+
+
+async def test_a_waiting_creation_does_not_hold_the_server_up() -> None:
+    async with running("memory://") as api:
+        async with await open_store(api.url) as store:
+            await store.commit([], [Put(keys.alive("h1"), codec.encode(Alive("h1", "i1", 0.0)))])
+        path = f"/v1/networks/{(await api.network())['id']}/endpoints"
+        waiting = asyncio.create_task(api.post(f"{path}?wait=30", {"host": "h1", "name": "e", "id": "e1"}))
+
+        async def is_made() -> bool:
+            return (await api.get(f"{path}/e1")).status_code == 200
+
+        await eventually(is_made)
+        api.stop.set()
+        async with asyncio.timeout(1.0):
+            answer = await waiting
+    assert answer.status_code == 201
+    assert answer.json()["applied"]["waiting_for"] == ["h1"]
 
 
 async def test_hosts_are_listed_and_an_unknown_one_is_not_found(api: Api) -> None:
