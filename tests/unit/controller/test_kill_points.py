@@ -138,20 +138,40 @@ def require_no_leak(state: MemoryState) -> None:
     assert local == {key.rpartition("/")[2] for key in state.entries if key.startswith(keys.ENDPOINTS)}
 
 
-async def run(operations: list[Operation], fault: Fault) -> None:
+async def sweep_until_the_end(store: FailingStore, time: FakeTime) -> None:
+    """An upkeep that dies in the middle, too."""
+    try:
+        async with opened(store, time, seed=50, leak_grace_s=30.0) as cluster:
+            for _ in range(3):
+                time.pass_by(31.0)
+                await cluster.upkeep.sweep()
+    except Killed:
+        return
+    except BaseExceptionGroup as group:
+        if group.split(Killed)[1] is not None:
+            raise
+
+
+async def run(operations: list[Operation], fault: Fault, second_fault: Fault | None = None) -> None:
     time, state, story = FakeTime(), MemoryState(), Story()
     store = FailingStore(MemoryStore(state), fault)
     await live(store, time, operations, story)
     await store.inner.close()
+    if second_fault is not None:
+        store = FailingStore(MemoryStore(state), second_fault)
+        await sweep_until_the_end(store, time)
+        await store.inner.close()
     cluster = await aftermath(state, time)
     require_told_the_truth(cluster, story)
     require_no_leak(state)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(OPERATIONS, FAULTS)
-def test_nothing_acknowledged_is_lost_and_nothing_leaks(operations: list[Operation], fault: Fault) -> None:
-    asyncio.run(run(operations, fault))
+@given(OPERATIONS, FAULTS, st.none() | FAULTS)
+def test_nothing_acknowledged_is_lost_and_nothing_leaks(
+    operations: list[Operation], fault: Fault, fault_of_the_upkeep: Fault | None
+) -> None:
+    asyncio.run(run(operations, fault, fault_of_the_upkeep))
 
 
 WHOLE_LIFE: list[Operation] = [
