@@ -6,7 +6,6 @@ the controller for the endpoint, makes the interface, and takes everything back 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
@@ -82,6 +81,8 @@ def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> Non
         raise NotSupported("ports cannot be published yet", fix="attach without --publish")
     quiet = options.pop("quiet")
     options["labels"] = mapping(options["labels"], "--label")
+    import asyncio
+
     from kvnet.local import WorkerClient
 
     session = current()
@@ -141,6 +142,8 @@ def disconnect(network: str, netns: str) -> None:
 
 
 def _detach(network: str, netns: str, name: str, id: str) -> None:
+    import asyncio
+
     from kvnet.local import WorkerClient
 
     session = current()

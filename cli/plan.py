@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,8 @@ def plan(tells: bool) -> None:
 
     Usually nothing: the worker has done it already. Conflicts are foreign objects in the way, which it never touches.
     """
+    import asyncio
+
     from kvnet.local import WorkerClient
 
     session = current()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,6 +40,8 @@ HTTP_PORT = 80
 @socket_option
 def worker(store: str, host: str, underlay: str, state_dir: Path, ttl: float | None, accept_store: bool) -> None:
     """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working."""
+    import asyncio
+
     from worker.agent import run_worker
     from worker.settings import Settings, Timing, parse_underlay
 
