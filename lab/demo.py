@@ -208,13 +208,8 @@ async def _attach_all(lab: Lab, network: Network) -> list[float]:
         before = time.perf_counter()
         await lab.attach(network["id"], workload.name)
         took.append(round((time.perf_counter() - before) * 1e3, 1))
-    last = max((w.endpoints[network["id"]] for w in lab.workloads.values()), key=lambda e: e["version"])
-
-    async def everybody_knows() -> bool:
-        seen = await lab.client.get_endpoint(network["id"], last["id"])
-        return bool(seen["applied"]["converged"])
-
-    await until(everybody_knows, "every host has applied every endpoint")
+    newest = max(w.endpoints[network["id"]]["version"] for w in lab.workloads.values())
+    await lab.until_applied(network["id"], newest)
     return took
 
 

@@ -18,8 +18,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from worker.kernel.linux import LinuxKernel
-
 from kvnet.client import Client
 from kvnet.errors import KvnetError, Unfit
 from kvnet.local import WorkerClient
@@ -27,6 +25,7 @@ from kvnet.wire import Endpoint
 from lab import fabric, namespaces, processes
 from lab.ping import Answer, ping
 from lab.processes import KVNET, Process
+from worker.kernel.linux import LinuxKernel
 
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01
@@ -115,6 +114,16 @@ class Lab:
                 return False
 
         await until(is_ready, f"the worker of {name} is ready", watched=host.worker)
+
+    async def until_applied(self, network_id: str, version: int) -> None:
+        """Every worker that has the network has everything up to the version in its kernel, by its own word."""
+
+        async def is_applied(host: Host) -> bool:
+            there = [n for n in (await host.local.status())["networks"] if n["id"] == network_id]
+            return all(n["version"] >= version for n in there)
+
+        for host in self.hosts.values():
+            await until(partial(is_applied, host), f"{host.name} has applied version {version}", watched=host.worker)
 
     async def add_workload(self, name: str, host: str, *, serve: bool = False) -> Workload:
         """A namespace for a workload, with a process in it that answers on TCP if `serve`."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pyroute2 import IPRoute
 
 from lab import namespaces
 
-AF_BRIDGE = 7
+NUD_PERMANENT = 0x80  # the kernel makes others by itself, for multicast groups
 OURS = ("kvb", "kvx", "kve")
+T = TypeVar("T")
 
 
 class Seen(NamedTuple):
@@ -37,7 +39,7 @@ class Seen(NamedTuple):
 
 def look(netns: Path) -> Seen:
     """Read a namespace's links of ours, and their addresses, routes, neighbours and forwarding entries."""
-    return _in_thread(netns, OURS)
+    return by_hand(netns, partial(_seen, OURS))
 
 
 def everything(netns: Path) -> Seen:
@@ -45,7 +47,7 @@ def everything(netns: Path) -> Seen:
 
     Without multicast: the kernel joins and leaves groups by itself, forwarding being one of the reasons.
     """
-    seen = _in_thread(netns, "")
+    seen = by_hand(netns, partial(_seen, ""))
     return seen._replace(
         neighbours={n for n in seen.neighbours if not _is_multicast(n[2])},
         forwarding={f for f in seen.forwarding if not _is_multicast(f[1])},
@@ -56,36 +58,37 @@ def _is_multicast(mac: str | None) -> bool:
     return mac is not None and bool(int(mac[:2], 16) & 1)
 
 
-def _in_thread(netns: Path, prefixes: str | tuple[str, ...]) -> Seen:
+def by_hand(netns: Path, action: Callable[[Any], T]) -> T:
+    """Do something in a namespace with pyroute2's `IPRoute`, as an administrator would with `ip`."""
+
+    def run() -> T:
+        with IPRoute() as ip:
+            return action(ip)
+
     # A thread of its own: the library runs an event loop, and here may be one already.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(namespaces.call, netns, partial(_look, prefixes)).result()
+        return thread.submit(namespaces.call, netns, run).result()
 
 
-def _look(prefixes: str | tuple[str, ...]) -> Seen:
-    with IPRoute() as ip:
-        names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in ip.get_links()}
-        ours = {index: name for index, name in names.items() if name.startswith(prefixes)}
-        return Seen(
-            {name: index for index, name in ours.items()},
-            {(ours[a["index"]], _attribute(a, "IFA_ADDRESS")) for a in ip.get_addr() if a["index"] in ours},
-            {
-                (ours[oif], _destination(r))
-                for r in ip.get_routes(table=254)
-                if (oif := _attribute(r, "RTA_OIF")) in ours
-            },
-            {
-                (ours[n["ifindex"]], _attribute(n, "NDA_DST"), _attribute(n, "NDA_LLADDR"))
-                for family in (2, 10)
-                for n in ip.get_neighbours(family=family)
-                if n["ifindex"] in ours
-            },
-            {
-                (ours[f["ifindex"]], _attribute(f, "NDA_LLADDR"), _attribute(f, "NDA_DST") or "")
-                for f in ip.fdb("dump")
-                if f["ifindex"] in ours
-            },
-        )
+def _seen(prefixes: str | tuple[str, ...], ip: Any) -> Seen:
+    names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in ip.get_links()}
+    ours = {index: name for index, name in names.items() if name.startswith(prefixes)}
+    return Seen(
+        {name: index for index, name in ours.items()},
+        {(ours[a["index"]], _attribute(a, "IFA_ADDRESS")) for a in ip.get_addr() if a["index"] in ours},
+        {(ours[oif], _destination(r)) for r in ip.get_routes(table=254) if (oif := _attribute(r, "RTA_OIF")) in ours},
+        {
+            (ours[n["ifindex"]], _attribute(n, "NDA_DST"), _attribute(n, "NDA_LLADDR"))
+            for family in (2, 10)
+            for n in ip.get_neighbours(family=family)
+            if n["ifindex"] in ours
+        },
+        {
+            (ours[f["ifindex"]], _attribute(f, "NDA_LLADDR"), _attribute(f, "NDA_DST") or "")
+            for f in ip.fdb("dump")
+            if f["ifindex"] in ours
+        },
+    )
 
 
 def _destination(route: Any) -> str:
