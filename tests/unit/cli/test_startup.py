@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 from tests.cli.loading import SERVER, modules_loaded_by, tops
 
@@ -31,12 +31,13 @@ def test_commands_to_the_worker_do_without_the_http_library_and_the_server() -> 
 
 
 def test_help_answers_at_once() -> None:
-    """The best of several, because the machine has other things to do as well."""
+    """In processor time, the best of several: the wall clock would also measure what else the machine does."""
     took_ms = []
     for _ in range(8):
-        started_at = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "cli.main", "--help"], capture_output=True, timeout=30, check=True)
-        took_ms.append((time.perf_counter() - started_at) * 1000)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took_ms.append((after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) * 1000)
         if took_ms[-1] < HELP_MS:
             break
 
