@@ -63,22 +63,31 @@ class Difference(NamedTuple):
         )
 
 
-def plan_addressing(desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]) -> list[Operation]:
-    """Gateway addresses and routes.
+def plan_entries(desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]) -> list[Operation]:
+    addressing, shaken = _plan_addressing(desired, actual, links, blocked)
+    return [*addressing, *_plan_forwarding(desired, actual, links, blocked, shaken)]
 
-    Removals first: the kernel has one IPv6 address whatever its prefix length, and an IPv4 address that goes takes its
-    secondaries and the routes with it as source along. So everything on a device that loses one is written again.
+
+def _plan_addressing(
+    desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]
+) -> tuple[list[Operation], frozenset[str]]:
+    """Gateway addresses and routes; and the devices that lose an address.
+
+    Removals first: the kernel has one IPv6 address whatever its prefix length. An IPv4 address that goes takes along
+    its secondaries, the routes with it as source and, as the last of its device, all IPv4 neighbours there. So
+    everything on a device that loses one is written again.
     """
     spent = links.gone | links.fresh | blocked
     difference = Difference(links.withheld, spent, links.fresh | links.revived)
     _, stale = difference.between(desired.addresses, actual.addresses)
     stale = [address for address in stale if not _is_muted(address.device, address.address, links)]
-    shaken = difference._replace(emptied=difference.emptied | {address.device for address in stale})
-    new, _ = shaken.between(desired.addresses, actual.addresses)
-    rerouted = shaken._replace(emptied=shaken.emptied | {address.device for address in new})
+    shaken = frozenset(address.device for address in stale)
+    again = difference._replace(emptied=difference.emptied | shaken)
+    new, _ = again.between(desired.addresses, actual.addresses)
+    rerouted = again._replace(emptied=again.emptied | {address.device for address in new})
     routes, old_routes = rerouted.between(desired.routes, actual.routes, _third)
     replaced = {(route.destination, route.prefix_length) for route in routes}
-    return [
+    operations: list[Operation] = [
         *(
             RemoveRoute(route)
             for route in old_routes
@@ -89,16 +98,19 @@ def plan_addressing(desired: HostState, actual: HostState, links: LinkPlan, bloc
         *map(AddAddress, new),
         *map(ReplaceRoute, routes),
     ]
+    return operations, shaken
 
 
-def plan_forwarding(desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]) -> list[Operation]:
+def _plan_forwarding(
+    desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str], shaken: frozenset[str]
+) -> list[Operation]:
     """Where MACs are, then whose addresses they are; then away with the old, and word of what changed."""
     spent = links.gone | links.fresh | blocked
     tunnels = Difference(links.withheld, spent, links.fresh)
     vteps, old_vteps = tunnels.between(desired.vteps, actual.vteps)
     bridges = Difference(links.withheld, spent | links.moved, links.fresh | links.moved)
     ports, old_ports = bridges.between(desired.ports, actual.ports)
-    devices = Difference(links.withheld, spent, links.fresh | links.revived)
+    devices = Difference(links.withheld, spent, links.fresh | links.revived | shaken)
     neighbours, old_neighbours = devices.between(desired.neighbours, actual.neighbours)
     return [
         *map(ReplaceVtep, vteps),

@@ -52,6 +52,7 @@ from datapath.sysctls import HOST_SYSCTLS, device_of_sysctl, device_sysctls
 K = TypeVar("K")
 V = TypeVar("V")
 
+BRIDGE_MTU = 1500  # of a bridge that nobody gave one: the smallest of its ports', and this without any
 MAX_BRIDGE_PORTS = 1023  # measured: port 1,024 fails with EXFULL
 _KERNEL_DEFAULTS = {"disable_ipv6": "0", "accept_ra": "1", "autoconf": "1"}
 
@@ -67,10 +68,14 @@ class Interface:
 
 @dataclass(slots=True)
 class Tables:
-    """`namespaces`: path -> interface name -> interface. `vain`: operations that found nothing to do."""
+    """`namespaces`: path -> interface name -> interface. `vain`: operations that found nothing to do.
+
+    `fixed_mtus`: the bridges that somebody gave an MTU, so that they do not follow their ports.
+    """
 
     links: dict[str, Link] = field(default_factory=dict)
     foreign: dict[str, Foreign] = field(default_factory=dict)
+    fixed_mtus: set[str] = field(default_factory=set)
     addresses: list[InterfaceAddress] = field(default_factory=list)
     routes: dict[tuple[Ip, int], Route] = field(default_factory=dict)
     neighbours: dict[tuple[str, Ip], Mac] = field(default_factory=dict)
@@ -126,7 +131,7 @@ class Tables:
                 self.ports[self._bridge_of(entry.port), entry.mac] = entry.port
             case RemovePort(entry):
                 link = self.links.get(entry.port)
-                place = ("" if link is None or isinstance(link, Bridge) else link.bridge, entry.mac)
+                place = ("" if link is None else _master(link), entry.mac)
                 self._forget(operation, self.ports, place, self.ports.get(place) == entry.port)
             case _:
                 raise OSError(errno.EINVAL, f"not an operation: {operation!r}")
@@ -134,22 +139,36 @@ class Tables:
     # --- links
 
     def _create(self, operation: Operation, link: Link, container: ContainerSide | None) -> None:
-        if self.links.get(link.name) == link:
-            self.vain.append(operation)
+        if self._is_adopted(operation, link, container):
             return
         if link.name in self.links or link.name in self.foreign:
             raise OSError(errno.EEXIST, f"{link.name}: File exists")
         if isinstance(link, Vxlan):
             self._require_free_vni(link)
-        if not isinstance(link, Bridge) and link.bridge:
-            self._require_room(link.bridge)
+        if _master(link):
+            self._require_room(_master(link))
         if isinstance(link, Veth):
             self._create_inside(link, container)
-        self.links[link.name] = link
+        self.links[link.name] = replace(link, ipv6=True) if isinstance(link, Bridge) else _as_port(link)
         for name, value in _KERNEL_DEFAULTS.items():
             self.sysctls[f"net/ipv6/conf/{link.name}/{name}"] = value
-        if isinstance(link, Bridge) and not link.ipv6:
-            self.sysctls[f"net/ipv6/conf/{link.name}/disable_ipv6"] = "1"
+        self._settle_mtu(link, BRIDGE_MTU)
+
+    def _is_adopted(self, operation: Operation, link: Link, container: ContainerSide | None) -> bool:
+        """Ours and of that kind: brought to what is wanted. An interface that leads somewhere else has to go."""
+        held = self.links.get(link.name)
+        if held is None or type(held) is not type(link):
+            return False
+        if isinstance(held, Vxlan) and isinstance(link, Vxlan) and segment(held) != segment(link):
+            return False
+        if isinstance(link, Veth) and container is not None:
+            interface = self.namespaces.get(container.netns, {}).get(container.interface)
+            if interface is None or interface.veth != link.name:
+                self._delete(operation, link.name)
+                return False
+        self._update(link)
+        self.vain.append(operation)
+        return True
 
     def _create_inside(self, link: Veth, container: ContainerSide | None) -> None:
         if container is None:
@@ -169,7 +188,7 @@ class Tables:
     def _require_room(self, bridge: str) -> None:
         if not isinstance(self.links.get(bridge), Bridge):
             raise OSError(errno.ENODEV, f"{bridge}: No such device")
-        ports = sum(1 for link in self.links.values() if not isinstance(link, Bridge) and link.bridge == bridge)
+        ports = sum(1 for link in self.links.values() if _master(link) == bridge)
         if ports >= MAX_BRIDGE_PORTS:
             raise OSError(errno.EXFULL, f"{bridge}: Exchange full")
 
@@ -181,19 +200,24 @@ class Tables:
             raise OSError(errno.EOPNOTSUPP, f"{link.name}: cannot change its kind")
         if isinstance(held, Vxlan) and isinstance(link, Vxlan) and segment(held) != segment(link):
             raise OSError(errno.EOPNOTSUPP, "Cannot change VNI")
-        if not isinstance(held, Bridge) and not isinstance(link, Bridge) and held.bridge != link.bridge:
-            if link.bridge:
-                self._require_room(link.bridge)
+        if _master(held) != _master(link):
+            if _master(link):
+                self._require_room(_master(link))
             self._forget_ports(link.name)
-        self.links[link.name] = link
-        if isinstance(link, Bridge):
-            self._set_ipv6(link.name, link.ipv6)
-            if not link.up:
+        if isinstance(link, Bridge) and isinstance(held, Bridge):  # whether it has IPv6 is a setting, changed as such
+            self.links[link.name] = replace(link, ipv6=_has_ipv6(held))
+            if held.up and not link.up:
                 self._bridge_went_down(link.name)
+            if held.mac != link.mac:
+                self._forget_neighbours(link.name)
+        elif not isinstance(link, Bridge):
+            self.links[link.name] = _as_port(link)
+            self._follow_ports(_master(held))
+        self._settle_mtu(link, held.mtu)
 
     def _bridge_went_down(self, name: str) -> None:
         """Measured: all neighbours go, PERMANENT ones included, IPv6 addresses and all routes too."""
-        self.neighbours = {key: mac for key, mac in self.neighbours.items() if key[0] != name}
+        self._forget_neighbours(name)
         self.addresses = [a for a in self.addresses if a.device != name or len(a.address) != IPV6_LENGTH]
         self.routes = {key: route for key, route in self.routes.items() if route.device != name}
 
@@ -205,7 +229,7 @@ class Tables:
             self.vain.append(operation)
             return
         self._forget_ports(name)
-        self.neighbours = {key: mac for key, mac in self.neighbours.items() if key[0] != name}
+        self._forget_neighbours(name)
         self.addresses = [address for address in self.addresses if address.device != name]
         self.routes = {key: route for key, route in self.routes.items() if route.device != name}
         self.vteps = {key: remotes for key, remotes in self.vteps.items() if key[0] != name}
@@ -216,7 +240,27 @@ class Tables:
         if isinstance(link, Bridge):
             self.ports = {key: port for key, port in self.ports.items() if key[0] != name}
             for port in [p for p in self.links.values() if not isinstance(p, Bridge) and p.bridge == name]:
-                self.links[port.name] = replace(port, bridge="")
+                self.links[port.name] = _as_port(replace(port, bridge=""))
+            self.fixed_mtus.discard(name)
+        else:
+            self._follow_ports(link.bridge)
+
+    def _forget_neighbours(self, name: str) -> None:
+        """Measured: also when the device gets another MAC."""
+        self.neighbours = {key: mac for key, mac in self.neighbours.items() if key[0] != name}
+
+    def _settle_mtu(self, link: Link, before: int) -> None:
+        """Only a change of its MTU fixes a bridge's; that of a port may change its bridge's."""
+        if not isinstance(link, Bridge):
+            self._follow_ports(link.bridge)
+        elif link.mtu != before:
+            self.fixed_mtus.add(link.name)
+
+    def _follow_ports(self, bridge: str) -> None:
+        link = self.links.get(bridge)
+        if isinstance(link, Bridge) and bridge not in self.fixed_mtus:
+            mtus = [p.mtu for p in self.links.values() if _master(p) == bridge]
+            self.links[bridge] = replace(link, mtu=min(mtus, default=BRIDGE_MTU))
 
     def _forget_ports(self, name: str) -> None:
         self.ports = {key: port for key, port in self.ports.items() if port != name}
@@ -240,8 +284,21 @@ class Tables:
         same = [a for a in self.addresses if a.device == unwanted.device and _block(a) == block]
         lost = same if len(unwanted.address) != IPV6_LENGTH and same[0] == unwanted else [unwanted]
         self.addresses = [address for address in self.addresses if address not in lost]
-        local = {address.address for address in self.addresses}
-        self.routes = {key: r for key, r in self.routes.items() if not r.source or r.source in local}
+        if not any(len(a.address) == len(unwanted.address) for a in self.addresses if a.device == unwanted.device):
+            self._last_address_went(unwanted)
+        local = {address.address for address in self.addresses} | {b""}
+        if len(unwanted.address) == IPV6_LENGTH:  # the route stays, without its source
+            self.routes = {k: r if r.source in local else r._replace(source=b"") for k, r in self.routes.items()}
+        else:
+            self.routes = {key: route for key, route in self.routes.items() if route.source in local}
+
+    def _last_address_went(self, last: InterfaceAddress) -> None:
+        """Measured: without an IPv4 address a device has no IPv4 neighbours and routes, PERMANENT ones included."""
+        if len(last.address) == IPV6_LENGTH:
+            return
+        device, length = last.device, len(last.address)
+        self.neighbours = {k: mac for k, mac in self.neighbours.items() if k[0] != device or len(k[1]) != length}
+        self.routes = {k: route for k, route in self.routes.items() if route.device != device or len(k[0]) != length}
 
     def _replace_route(self, route: Route) -> None:
         self._require_ipv6(route.device, route.destination, errno.EACCES)
@@ -327,15 +384,15 @@ class Tables:
         link = self.links.get(port)
         if link is None:
             raise OSError(errno.ENODEV, f"{port}: No such device")
-        if isinstance(link, Bridge) or not link.bridge:
+        if not _master(link):
             raise OSError(errno.EOPNOTSUPP, f"{port} has no master: Operation not supported")
-        return link.bridge
+        return _master(link)
 
     def _require_ipv6(self, device: str, address: Ip, refusal: int) -> None:
         link = self.links.get(device)
         if link is None:
             raise OSError(errno.ENODEV, f"{device}: No such device")
-        if len(address) == IPV6_LENGTH and not (isinstance(link, Bridge) and link.ipv6):
+        if len(address) == IPV6_LENGTH and not _has_ipv6(link):
             raise OSError(refusal, "IPv6 is disabled on this device")
 
     def _forget(self, operation: Operation, table: dict[K, V], key: K, is_there: bool) -> None:
@@ -343,6 +400,23 @@ class Tables:
             del table[key]
         else:
             self.vain.append(operation)
+
+
+def _as_port(link: Vxlan | Veth) -> Link:
+    """Without a bridge a link has no port flags."""
+    if link.bridge:
+        return link
+    if isinstance(link, Vxlan):
+        return replace(link, learning=False, suppress=False, isolated=False)
+    return replace(link, isolated=False)
+
+
+def _master(link: Link) -> str:
+    return "" if isinstance(link, Bridge) else link.bridge
+
+
+def _has_ipv6(link: Link) -> bool:
+    return isinstance(link, Bridge) and link.ipv6
 
 
 def _block(address: InterfaceAddress) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """The links' half of a plan: which to make, change and delete, and what the others lose by it.
 
 A deleted link takes its entries along, a re-created one starts empty, a port that changes its bridge leaves its
-forwarding entries behind, and a bridge that was down has lost its neighbours and routes: the rest of the plan needs to
-know, because `actual` may still list all of these.
+forwarding entries behind, a bridge that was down has lost its neighbours and routes, and one that gets its MAC back
+loses its neighbours: the rest of the plan needs to know, because `actual` still lists them, or may.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LinkPlan:
     """`changes` come before everything that stands on a link, `removals` after everything else.
 
     fresh: made by this plan, so empty. gone: deleted by it. withheld: wanted, but not there afterwards.
-    moved: ports that change their bridge. revived: bridges that were down, or without the IPv6 that they need.
+    moved: ports that change their bridge. revived: bridges that were down, had another MAC, or no IPv6 but need it.
     muted: bridges that lose IPv6, and every IPv6 entry with it.
     """
 
@@ -108,7 +108,9 @@ def _deletions(links: Mapping[str, Link]) -> tuple[Operation, ...]:
 
 
 def _comes_alive(have: Link, want: Link) -> bool:
-    return isinstance(have, Bridge) and (not have.up or (_has_ipv6(want) and not have.ipv6))
+    if not isinstance(have, Bridge) or not isinstance(want, Bridge):
+        return False
+    return not have.up or have.mac != want.mac or (want.ipv6 and not have.ipv6)
 
 
 def _has_ipv6(link: Link) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from datapath.conflicts import Conflict, obstacles
-from datapath.entries import plan_addressing, plan_forwarding
+from datapath.entries import plan_entries
 from datapath.links import LinkPlan, plan_links
 from datapath.objects import Firewall, HostState, Operation, SetFirewall, SetSysctl
 from datapath.sysctls import device_of_sysctl
@@ -39,8 +39,7 @@ def plan(desired: HostState, actual: HostState) -> Plan:
         operations.append(SetFirewall(firewall))
     operations += links.changes
     operations += _sysctls(desired, actual, links)
-    operations += plan_addressing(desired, actual, links, blocked.devices)
-    operations += plan_forwarding(desired, actual, links, blocked.devices)
+    operations += plan_entries(desired, actual, links, blocked.devices)
     operations += links.removals
     return Plan(tuple(operations), blocked.conflicts)
 
