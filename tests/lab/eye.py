@@ -81,7 +81,7 @@ def _seen(prefixes: str | tuple[str, ...], ip: Any) -> Seen:
             (ours[n["ifindex"]], _attribute(n, "NDA_DST"), _attribute(n, "NDA_LLADDR"))
             for family in (2, 10)
             for n in ip.get_neighbours(family=family)
-            if n["ifindex"] in ours
+            if n["ifindex"] in ours and n["state"] & NUD_PERMANENT
         },
         {
             (ours[f["ifindex"]], _attribute(f, "NDA_LLADDR"), _attribute(f, "NDA_DST") or "")
