@@ -40,7 +40,7 @@ PRAGMA user_version = {SCHEMA};
 """
 
 
-def prepare(path: str | Path) -> Path:
+def prepare(path: str | Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Path:
     """Make sure that there is a kvnet store at `path`; a new one is readable by its owner only. Its absolute path.
 
     Raises:
@@ -49,7 +49,7 @@ def prepare(path: str | Path) -> Path:
     path = Path(path).absolute()
     _require_file(path)
     try:
-        connection = connect(path)
+        connection = connect(path, busy_timeout_s=busy_timeout_s)
         try:
             _require_ours(connection, path)
         finally:
