@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import urllib.request
 from collections.abc import Iterator
 
 from bench.controllers import HOSTS, Running, controllers, truth
 from bench.figures import Figure, percentile
 from bench.load import Job, Outcome, run_job
+from bench.requests import create_network
 
 IN_FLIGHT = 64
 WARM_UP = 500
@@ -27,7 +27,7 @@ def figures() -> Iterator[Figure]:
 
 def _single(name: str, subnets: list[dict[str, str]], at_least: float | None = None) -> Iterator[Figure]:
     with controllers() as running:
-        path = _network(running, subnets)
+        path = create_network(running.ports[0], "bench", subnets)
         run_job(Job(running.ports, (path,), tuple(itertools.islice(_endpoints("warm"), WARM_UP)), IN_FLIGHT))
         before = running.cpu_seconds
         outcome = run_job(Job(running.ports, (path,), tuple(itertools.islice(_endpoints("one"), SINGLE)), IN_FLIGHT))
@@ -39,7 +39,7 @@ def _single(name: str, subnets: list[dict[str, str]], at_least: float | None = N
 
 def _bulk() -> Iterator[Figure]:
     with controllers() as running:
-        path = _network(running, [{"cidr": "10.64.0.0/12"}])
+        path = create_network(running.ports[0], "bench", [{"cidr": "10.64.0.0/12"}])
         run_job(Job(running.ports, (path,), tuple(_lists("warm", 5)), LISTS_IN_FLIGHT))
         before = running.cpu_seconds
         outcome = run_job(Job(running.ports, (path,), tuple(_lists("bulk", LISTS)), LISTS_IN_FLIGHT))
@@ -95,16 +95,6 @@ def _truths(name: str, running: Running, outcome: Outcome, expected: int) -> Ite
 
 def _first(findings: tuple[str, ...]) -> dict[str, list[str]]:
     return {"first": list(findings[:5])} if findings else {}
-
-
-def _network(running: Running, subnets: list[dict[str, str]]) -> str:
-    """Make the network; the path that its endpoints are created at."""
-    body = json.dumps({"name": "bench", "subnets": subnets}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{running.ports[0]}/v1/networks", body, {"content-type": "application/json"}, method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return f"/v1/networks/{json.load(answer)['id']}/endpoints"
 
 
 def _endpoints(prefix: str) -> Iterator[str]:
