@@ -6,6 +6,7 @@ and nothing here does I/O. Numbers are from the kernel's uapi headers named besi
 
 from __future__ import annotations
 
+import hashlib
 from struct import Struct
 
 from datapath.objects import LINK_GROUP, PROTOCOL, Bridge, ContainerSide, Ip, Mac, Route, Veth, Vxlan
@@ -83,6 +84,12 @@ def _link(flags: int, name: str, *details: bytes, up: bool = False) -> Message:
     return Message(RTM_NEWLINK, flags, head + _text(IFLA_IFNAME, name) + b"".join(details))
 
 
+def _port_mac(name: str, salt: bytes = b"") -> bytes:
+    """A MAC of its own for a port. Given, not drawn by the kernel: udev replaces those (systemd 242 and newer)."""
+    digest = hashlib.sha256(b"kvnet-port:" + name.encode() + salt).digest()
+    return attribute(IFLA_ADDRESS, bytes((0x02, 0x6C, *digest[:4])))
+
+
 def _kind(kind: str, *data: bytes) -> bytes:
     return nested(IFLA_LINKINFO, _text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, *data))
 
@@ -102,8 +109,9 @@ def create_vxlan(vxlan: Vxlan, bridge: int) -> Message:
         attribute(IFLA_VXLAN_PORT, vxlan.port.to_bytes(2, "big")),
         attribute(IFLA_VXLAN_LEARNING, ON if vxlan.learning else OFF),
     )
+    mac = _port_mac(vxlan.name, vxlan.local)
     master = _u32(IFLA_MASTER, bridge) if bridge else b""
-    return _link(CREATE, vxlan.name, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, vxlan.mtu), master, details)
+    return _link(CREATE, vxlan.name, mac, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, vxlan.mtu), master, details)
 
 
 def create_veth(veth: Veth, bridge: int, container: ContainerSide, namespace: int) -> Message:
@@ -116,8 +124,9 @@ def create_veth(veth: Veth, bridge: int, container: ContainerSide, namespace: in
         + _u32(IFLA_NET_NS_FD, namespace)
     )
     details = _kind("veth", attribute(VETH_INFO_PEER, peer))
+    mac = _port_mac(veth.name, container.mac)
     master = _u32(IFLA_MASTER, bridge) if bridge else b""
-    return _link(CREATE, veth.name, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, veth.mtu), master, details)
+    return _link(CREATE, veth.name, mac, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, veth.mtu), master, details)
 
 
 def set_link(
