@@ -90,6 +90,12 @@ def create_app(
     )
     app.state.service = service
     problems.install(app)
+    _route(app, store, service)
+    app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
+    return app
+
+
+def _route(app: FastAPI, store: Store, service: Service) -> None:
     for router in ROUTERS:
         # Taken over flat: an included router is matched twice per request.
         app.router.routes.extend(router.routes)
@@ -98,8 +104,6 @@ def create_app(
         assert isinstance(route, APIRoute)
         route.include_in_schema = False
         app.router.routes.append(route)
-    app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
-    return app
 
 
 def _new_id(rng: random.Random) -> str:

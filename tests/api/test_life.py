@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from controller.server import ServerSettings, bind_unix, parse_listen, serve
+from controller.listen import bind_unix, parse_listen
+from controller.server import ServerSettings, serve
 from kvnet.errors import Invalid, KvnetError, NotSupported, PortInUse, StoreBroken
 from tests.api.under_test import DEADLINE_S, running
 

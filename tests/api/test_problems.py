@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import pytest
 
+from controller.api import errors as api_errors
 from controller.api.middleware import MAX_BODY_BYTES
+from kvnet import errors
+from kvnet.errors import KvnetError
 from tests.api.under_test import Api, pointers, problem_of
 
 pytestmark = pytest.mark.anyio
@@ -290,3 +295,18 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(api: 
     await writer.wait_closed()
 
     assert (await api.get("/livez")).status_code == 200
+
+
+def test_the_documentation_names_real_codes_and_all_that_only_the_api_has() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    table = text[text.index("| status | codes") : text.index("## Who asked")]
+    named = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", table))
+    own = {kind.code for kind in vars(api_errors).values() if is_problem(kind)}
+    shared = {kind.code for kind in vars(errors).values() if is_problem(kind)}
+
+    assert named <= own | shared
+    assert own - {"error"} <= named
+
+
+def is_problem(kind: object) -> TypeGuard[type[KvnetError]]:
+    return isinstance(kind, type) and issubclass(kind, KvnetError)
