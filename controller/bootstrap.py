@@ -5,7 +5,6 @@ A store that holds a newer schema, or another kind of data, is refused; nothing 
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Sequence
 from ipaddress import IPv6Network, ip_network
@@ -30,18 +29,19 @@ async def found_cluster(writer: Writer, replica: str, rng: random.Random) -> Clu
         StoreBroken: written by a newer kvnet, or not ours.
         TooMuchContention, StoreError
     """
-    for attempt in itertools.count():
-        await writer.turn(attempt, "the cluster could not be founded")
+    turns = writer.turns("the cluster could not be founded")
+    while True:
+        await turns.next()
         entry = await writer.store.get(keys.CLUSTER)
         if entry is not None:
             return _known(codec.decode(Cluster, entry.value))
         cluster = Cluster(f"{rng.getrandbits(64):016x}", writer.now(), codec.SCHEMA)
         try:
             await _write(writer, cluster, replica)
-        except (Conflict, Unknown):
+        except (Conflict, Unknown) as error:
+            turns.failed(error)
             continue
         return cluster
-    raise AssertionError("turn() ends the loop")
 
 
 def default_pools(cluster_id: str) -> Sequence[Pool]:

@@ -38,6 +38,7 @@ class Claim:
     endpoint: Endpoint | None = None
     written: tuple[Put, ...] = ()
     address_claim: AddressClaim | None = None
+    lost_answers: int = 0
 
     @property
     def is_repeatable(self) -> bool:

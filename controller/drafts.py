@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from controller.parsing import MAX_SUBNETS, parse_driver, parse_subnet
+from controller.parsing import MAX_SUBNETS, parse_driver, parse_subnet, shown
 from controller.requests import NetworkRequest
-from kvnet.errors import Invalid
+from kvnet.errors import FieldError, Invalid, NotSupported
 from kvnet.model import NETWORK_ID, Cidr, Driver, Network, Subnet, require_name
 
 DEFAULT_POOLS = {4: "default", 6: "default6"}
+DOCKER_OPTIONS = "com.docker.network."
 POOL_FIELDS = {4: "pool", 6: "pool6"}
 _PLACEHOLDERS: Mapping[int, Cidr] = {4: ip_network("10.0.0.0/24"), 6: ip_network("fd00::/64")}
 
@@ -74,6 +75,7 @@ def draft_of(request: NetworkRequest) -> Draft:
     if len(request.subnets) > MAX_SUBNETS:
         raise Invalid.field("/subnets", f"{len(request.subnets)} subnets; at most {MAX_SUBNETS}")
     driver = parse_driver(request.driver)
+    _refuse_unknown_features(request)
     subnets = tuple(parse_subnet(s, f"/subnets/{i}") for i, s in enumerate(request.subnets))
     draft = Draft(
         name=request.name,
@@ -91,6 +93,17 @@ def draft_of(request: NetworkRequest) -> Draft:
     )
     draft.network("0" * 12, _with_placeholders(draft), None, 0.0)  # the model judges the rest
     return draft
+
+
+def _refuse_unknown_features(request: NetworkRequest) -> None:
+    """An option that changes what Docker's networks do must not be kept and ignored."""
+    unknown = sorted(key for key in request.options if key.startswith(DOCKER_OPTIONS))
+    if unknown:
+        raise NotSupported(
+            f"the option {shown(unknown[0])} is not built yet",
+            fix="leave it out; labels keep what you want to note",
+            errors=[FieldError("/options", f"{shown(key)} is not built yet") for key in unknown[:MAX_SUBNETS]],
+        )
 
 
 def _pools(request: NetworkRequest, subnets: tuple[Subnet, ...]) -> dict[int, str]:

@@ -6,31 +6,29 @@ kept from others while the commit is on its way; who still loses a race chooses 
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 
 from backends.store import Conflict, StoreError, Unknown
 from controller.claims import Claim, claim_of, endpoint_of, is_answered_by, transaction_of
-from controller.networks import Networks
+from controller.networks import Networks, require_active
 from controller.outcomes import store_errors_told, told
 from controller.parsing import parse_address, shown
 from controller.release import Release
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
 from controller.views import Convergence
-from controller.writer import Writer
+from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
 from kvnet.errors import (
     AmbiguousName,
     IdTaken,
     KvnetError,
-    NetworkDeleting,
     NotFound,
     PreconditionFailed,
     TooMuchContention,
 )
-from kvnet.model import IDENTIFIER, Endpoint, Host, HostState, Network, NetworkState, Versioned
+from kvnet.model import IDENTIFIER, Endpoint, Host, HostState, Network, Versioned
 
 MAX_SPREAD = 64
 Outcome = Versioned[Endpoint] | KvnetError
@@ -67,7 +65,7 @@ class Endpoints:
         """
         with store_errors_told():
             target = await self._networks.fresh(network)
-            _require_active(target.value)
+            require_active(target.value)
             return await _Creation(self._state, self._writer, target, caller, self._rng).run(requests)
 
     def get(self, network: str, id_or_name: str) -> Versioned[Endpoint]:
@@ -205,11 +203,10 @@ class _Creation:
 
     async def _in_rounds(self, claims: dict[int, Claim]) -> None:
         pending = dict(claims)
-        for attempt in itertools.count():
-            if not pending:
-                return
+        turns = self._writer.turns(f"an endpoint in network {self._network.value.name!r}")
+        while pending:
             try:
-                await self._writer.turn(attempt, f"an endpoint in network {self._network.value.name!r}")
+                attempt = await turns.next()
             except TooMuchContention as error:
                 self._results.update(dict.fromkeys(pending, error))
                 return
@@ -272,7 +269,10 @@ class _Creation:
                 return await self._after_conflict(claim, outcome)
             case Unknown():
                 stored = await self._stored(claim)
-                return None if stored is None else self._answer(claim, stored)
+                if stored is not None:
+                    return self._answer(claim, stored)
+                claim.lost_answers += 1
+                return None if claim.lost_answers < MAX_LOST_ANSWERS else told(outcome)
             case StoreError():
                 return told(outcome)
         return None
@@ -311,7 +311,7 @@ class _Creation:
         if entry is None:
             raise NotFound(f"network {self._network.value.name!r} was deleted meanwhile")
         network = codec.decode(Network, entry.value)
-        _require_active(network)
+        require_active(network)
         return Versioned(network, entry.version)
 
     async def _require_host(self, name: str) -> None:
@@ -337,13 +337,6 @@ class _Creation:
             f"endpoint {claim.id!r} exists and is another one: {existing.value.name!r} on {existing.value.host!r}",
             fix="leave the id out, or repeat exactly the request that created it",
             context={"id": claim.id, "name": existing.value.name, "host": existing.value.host},
-        )
-
-
-def _require_active(network: Network) -> None:
-    if network.state is not NetworkState.ACTIVE:
-        raise NetworkDeleting(
-            f"network {network.name!r} is being deleted", fix="use another network, or create it again when it is gone"
         )
 
 

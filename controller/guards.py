@@ -8,8 +8,8 @@ Carries a counter, because not every store versions an identical write.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +64,18 @@ class Guard:
     def write(self) -> Write:
         return Put(self.key, b'{"v":1,"n":%d}' % (self._counter + 1))
 
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Around the commit: whatever goes wrong in it, the guard is read again before the next decision."""
+        try:
+            yield
+        except BaseException:
+            self._version = None
+            raise
+
     def won(self, revision: Revision) -> None:
         self._version = revision
         self._counter += 1
-
-    def lost(self) -> None:
-        """Somebody else wrote it, or nobody knows: read again."""
-        self._version = None
 
     async def _until(self, table: Table[Any], version: Revision) -> None:
         try:

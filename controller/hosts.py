@@ -7,7 +7,6 @@ is in two steps, as a network's: marked first, so that nothing can come in, and 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -49,12 +48,14 @@ class Hosts:
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         with store_errors_told():
-            for attempt in itertools.count():
-                await self._writer.turn(attempt, f"host {name!r} could not be removed")
+            turns = self._writer.turns(f"host {name!r} could not be removed")
+            while True:
+                await turns.next()
                 try:
                     marked = await self._marked(name, HostState.EVICTED if force else HostState.LEAVING, caller)
                     revision = await self.finish(marked, caller)
-                except (Conflict, Unknown):
+                except (Conflict, Unknown) as error:
+                    turns.failed(error)
                     continue
                 await self._state.reached(revision, self._state.hosts, self._state.endpoints)
                 return

@@ -7,7 +7,6 @@ in any more, and removed when the store shows that none is left. Never removes w
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +24,13 @@ from controller.state import State
 from controller.views import HostCondition, NetworkUse, SubnetUse
 from controller.writer import Writer
 from kvnet import codec, keys
-from kvnet.errors import IdTaken, Invalid, NameTaken, NetworkInUse, NotFound
+from kvnet.errors import IdTaken, Invalid, NameTaken, NetworkDeleting, NetworkInUse, NotFound
 from kvnet.model import (
     NAME,
     Cidr,
     Driver,
     Network,
+    NetworkState,
     Pool,
     Subnet,
     SubnetClaim,
@@ -93,16 +93,22 @@ class Networks:
         return created
 
     async def _create(self, draft: Draft, network_id: str, caller: Caller) -> Versioned[Network]:
-        for attempt in itertools.count():
-            await self._writer.turn(attempt, f"network {draft.name!r} could not be created")
-            async with self._guard.held():
-                created = await self._try_to_create(draft, network_id, caller)
+        turns = self._writer.turns(f"network {draft.name!r} could not be created")
+        while True:
+            await turns.next()
+            try:
+                async with self._guard.held():
+                    return await self._try_to_create(draft, network_id, caller)
+            except Conflict as conflict:
+                created = await self._after_conflict(draft, network_id, conflict)
+            except Unknown as error:
+                created = await self.find(network_id)
+                if created is None:
+                    turns.failed(error)
             if created is not None:
                 return created
-        raise AssertionError("turn() ends the loop")
 
-    async def _try_to_create(self, draft: Draft, network_id: str, caller: Caller) -> Versioned[Network] | None:
-        """None: lost a race, try again."""
+    async def _try_to_create(self, draft: Draft, network_id: str, caller: Caller) -> Versioned[Network]:
         await self._guard.ready()
         await self._refuse_taken(draft, network_id)
         choice = self._choose(draft, network_id)
@@ -111,14 +117,10 @@ class Networks:
             self._state.blocks.hold(subnet.cidr, network_id)
         revision = None
         try:
-            revision = await self._commit(choice, caller)
-        except Conflict as conflict:
-            return await self._after_conflict(draft, network_id, conflict)
-        except Unknown:
-            return await self.find(network_id)
+            with self._guard.deciding():
+                revision = await self._commit(choice, caller)
         finally:
             if revision is None:
-                self._guard.lost()
                 for subnet in network.subnets:  # a claim that was made is let go when the mirror shows it
                     self._state.blocks.let_go(subnet.cidr)
         self._guard.won(revision)
@@ -256,7 +258,16 @@ class Networks:
         return tuple(sorted(self._state.networks.items.values(), key=lambda n: n.value.name))
 
 
+def require_active(network: Network) -> None:
+    """Raises: NetworkDeleting."""
+    if network.state is not NetworkState.ACTIVE:
+        raise NetworkDeleting(
+            f"network {network.name!r} is being deleted", fix="use another network, or create it again when it is gone"
+        )
+
+
 def _answer(draft: Draft, existing: Versioned[Network]) -> Versioned[Network]:
+    require_active(existing.value)
     if draft.is_answered_by(existing.value):
         return existing
     raise IdTaken(

@@ -6,9 +6,7 @@ networks that are cut from them, so that a pool never vanishes under a choice.
 
 from __future__ import annotations
 
-import itertools
-
-from backends.store import Absent, Conflict, Delete, Put, Revision, Unchanged, Unknown
+from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
 from controller.guards import Guard
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
@@ -57,37 +55,41 @@ class Pools:
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         with store_errors_told():
-            for attempt in itertools.count():
-                await self._writer.turn(attempt, f"pool {name!r} could not be deleted")
-                async with self._guard.held():
-                    revision = await self._try_to_delete(name, caller, if_version)
-                if revision is not None:
-                    await self._state.reached(revision, self._state.pools)
-                    return
+            turns = self._writer.turns(f"pool {shown(name)} could not be deleted")
+            while True:
+                await turns.next()
+                try:
+                    async with self._guard.held():
+                        revision = await self._try_to_delete(name, caller, if_version)
+                except (Conflict, Unknown) as error:
+                    turns.failed(error)
+                    continue
+                await self._state.reached(revision, self._state.pools)
+                return
 
     async def _create(self, pool: Pool, caller: Caller) -> Revision:
         key, data = keys.pool(pool.name), codec.encode(pool)
-        for attempt in itertools.count():
-            await self._writer.turn(attempt, f"pool {pool.name!r} could not be created")
+        turns = self._writer.turns(f"pool {pool.name!r} could not be created")
+        while True:
+            await turns.next()
             async with self._guard.held():
                 await self._guard.ready()
                 known = self._state.pools.get(pool.name)
                 if known is not None and known.value == pool:
                     return known.version
                 self._refuse_clash(pool, known)
+                checks: list[Check] = [self._guard.check, Absent(key)]
+                change = Changed("pool.created", key, None, data)
                 try:
-                    revision = await self._writer.commit(
-                        [self._guard.check, Absent(key)],
-                        [self._guard.write, Put(key, data)],
-                        caller,
-                        Changed("pool.created", key, None, data),
-                    )
-                except (Conflict, Unknown):
-                    self._guard.lost()
+                    with self._guard.deciding():
+                        revision = await self._writer.commit(
+                            checks, [self._guard.write, Put(key, data)], caller, change
+                        )
+                except (Conflict, Unknown) as error:
+                    turns.failed(error)
                     continue
                 self._guard.won(revision)
                 return revision
-        raise AssertionError("turn() ends the loop")
 
     def _refuse_clash(self, pool: Pool, known: Versioned[Pool] | None) -> None:
         if known is not None:
@@ -104,7 +106,7 @@ class Pools:
                     context={"wanted": str(pool.cidr), "pool": other.value.name},
                 )
 
-    async def _try_to_delete(self, name: str, caller: Caller, if_version: int | None) -> Revision | None:
+    async def _try_to_delete(self, name: str, caller: Caller, if_version: int | None) -> Revision:
         await self._guard.ready()
         found = self._found(name)
         pool = found.value
@@ -122,16 +124,13 @@ class Pools:
                 context={"pool": name, "subnets": users[:MAX_NAMED], "total": len(users)},
             )
         key = keys.pool(name)
-        try:
+        with self._guard.deciding():
             revision = await self._writer.commit(
                 [self._guard.check, Unchanged(key, found.version)],
                 [self._guard.write, Delete(key)],
                 caller,
                 Changed("pool.deleted", key, codec.encode(pool), None),
             )
-        except (Conflict, Unknown):
-            self._guard.lost()
-            return None
         self._guard.won(revision)
         return revision
 

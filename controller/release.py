@@ -1,14 +1,14 @@
 """How an endpoint ends, whoever asks for it: its user, an operator for a dead host, or upkeep.
 
 One commit per endpoint: itself and its place on the host go, its addresses become tombstones that rest until the
-cool-down is over. Checked against exactly what was seen: an endpoint that changed meanwhile is looked at again, an
+cool-down is over. Checked against exactly what was seen: an endpoint that was replaced meanwhile is left alone, an
 address that is not the endpoint's is never touched.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from backends.committer import Transaction
 from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged, Unknown, Write
@@ -16,12 +16,20 @@ from controller.journal import Changed
 from controller.outcomes import told
 from controller.requests import Caller
 from controller.state import State
-from controller.writer import Writer
+from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
 from kvnet.errors import HostInUse, KvnetError, NotFound, TooMuchContention
 from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Versioned
 
 Claims = Mapping[Address, Versioned[AddressClaim]]
+
+
+@dataclass(slots=True)
+class _Going:
+    endpoint: Versioned[Endpoint]
+    claims: Claims
+    lost_answers: int = 0
+    result: int | KvnetError | None = None
 
 
 class Release:
@@ -44,69 +52,64 @@ class Release:
         Raises:
             StoreError: the store cannot be read.
         """
-        results: dict[int, int | KvnetError] = {}
-        pending = {i: (e, self._state.claims_of(e.value.network)) for i, e in enumerate(endpoints)}
-        for i, (endpoint, claims) in list(pending.items()):
-            if not all(_is_holder(endpoint.value, claims.get(a)) for a in endpoint.value.addresses):
-                looked = await self._look_again(endpoint.value)  # the mirrors are not at the same point
-                if looked is not None:
-                    pending[i] = looked
-        unsure: set[int] = set()
-        evidence_keys = {check.key for check in evidence}
-        for attempt in itertools.count():
-            if not pending:
-                break
+        going = [_Going(endpoint, await self._claims(endpoint.value)) for endpoint in endpoints]
+        turns = self._writer.turns("the endpoint could not be deleted")
+        while pending := [one for one in going if one.result is None]:
             try:
-                await self._writer.turn(attempt, "the endpoint could not be deleted")
+                await turns.next()
             except TooMuchContention as error:
-                results.update(dict.fromkeys(pending, error))
+                for one in pending:
+                    one.result = error
                 break
-            transactions = [self._transaction(e, claims, caller, kind, evidence) for e, claims in pending.values()]
-            outcomes = await self._writer.commit_many(transactions)
-            again = {}
-            for (i, (endpoint, _)), outcome in zip(pending.items(), outcomes, strict=True):
-                if isinstance(outcome, Conflict) and not evidence_keys.isdisjoint(outcome.keys):
-                    results[i] = HostInUse(f"host {endpoint.value.host!r} came back: {endpoint.value.name!r} stays")
-                elif isinstance(outcome, Conflict | Unknown):
-                    unsure |= {i} if isinstance(outcome, Unknown) else set()
-                    looked = await self._look_again(endpoint.value)
-                    if looked is not None:
-                        again[i] = looked
-                    else:
-                        results[i] = self._gone(endpoint, i in unsure)
-                else:
-                    results[i] = told(outcome) if isinstance(outcome, StoreError) else outcome
-            pending = again
-        return [results[i] for i in range(len(endpoints))]
+            transactions = [self._transaction(one, caller, kind, evidence) for one in pending]
+            for one, outcome in zip(pending, await self._writer.commit_many(transactions), strict=True):
+                one.result = await self._judged(one, outcome, {check.key for check in evidence})
+        return [one.result for one in going if one.result is not None]
 
-    def _gone(self, endpoint: Versioned[Endpoint], may_be_our_work: bool) -> int | KvnetError:
-        if may_be_our_work:
-            return endpoint.version
-        return NotFound(f"endpoint {endpoint.value.name!r} was deleted meanwhile")
-
-    async def _look_again(self, endpoint: Endpoint) -> tuple[Versioned[Endpoint], Claims] | None:
-        """What the store has now; None if the endpoint is gone."""
+    async def _judged(self, one: _Going, outcome: int | StoreError, evidence: set[str]) -> int | KvnetError | None:
+        """None: it goes again."""
+        endpoint = one.endpoint.value
+        if isinstance(outcome, int):
+            return outcome
+        if isinstance(outcome, Unknown):
+            one.lost_answers += 1
+        elif not isinstance(outcome, Conflict):
+            return told(outcome)
+        elif not evidence.isdisjoint(outcome.keys):
+            return HostInUse(f"host {endpoint.host!r} came back: {endpoint.name!r} stays")
         entry = await self._writer.store.get(keys.endpoint(endpoint.network, endpoint.id))
-        if entry is None:
-            return None
-        stored = codec.decode(Endpoint, entry.value)
-        claims: dict[Address, Versioned[AddressClaim]] = {}
-        for address in stored.addresses:
-            claimed = await self._writer.store.get(keys.address(stored.network, address))
-            if claimed is not None:
-                claims[address] = Versioned(codec.decode(AddressClaim, claimed.value), claimed.version)
-        return Versioned(stored, entry.version), claims
+        if entry is None or entry.version != one.endpoint.version:  # an endpoint never changes: that is another one
+            if one.lost_answers:
+                return one.endpoint.version
+            return NotFound(f"endpoint {endpoint.name!r} was deleted meanwhile")
+        if one.lost_answers >= MAX_LOST_ANSWERS:
+            return told(outcome)
+        one.claims = await self._stored_claims(endpoint)
+        return None
 
-    def _transaction(
-        self, endpoint: Versioned[Endpoint], claims: Claims, caller: Caller, kind: str, evidence: Sequence[Check]
-    ) -> Transaction:
-        one = endpoint.value
+    async def _claims(self, endpoint: Endpoint) -> Claims:
+        """From memory, if the mirrors are at the same point; else from the store."""
+        known = self._state.claims_of(endpoint.network)
+        if all(_is_holder(endpoint, known.get(address)) for address in endpoint.addresses):
+            return known
+        return await self._stored_claims(endpoint)
+
+    async def _stored_claims(self, endpoint: Endpoint) -> Claims:
+        claims: dict[Address, Versioned[AddressClaim]] = {}
+        for address in endpoint.addresses:
+            entry = await self._writer.store.get(keys.address(endpoint.network, address))
+            if entry is not None:
+                claims[address] = Versioned(codec.decode(AddressClaim, entry.value), entry.version)
+        return claims
+
+    def _transaction(self, going: _Going, caller: Caller, kind: str, evidence: Sequence[Check]) -> Transaction:
+        one = going.endpoint.value
         now = self._writer.now()
         key = keys.endpoint(one.network, one.id)
-        checks: list[Check] = [Unchanged(key, endpoint.version), *evidence]
+        checks: list[Check] = [Unchanged(key, going.endpoint.version), *evidence]
         writes: list[Write] = [Delete(key), Delete(keys.local(one.host, one.id))]
         for address in one.addresses:
-            claim = claims.get(address)
+            claim = going.claims.get(address)
             if claim is not None and _is_holder(one, claim):
                 address_key = keys.address(one.network, address)
                 checks.append(Unchanged(address_key, claim.version))

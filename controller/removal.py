@@ -7,7 +7,6 @@ goes last: a removal that was cut short is found and finished by upkeep, a mark 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -39,9 +38,9 @@ class Removal:
             PreconditionFailed, NotFound, TooMuchContention, StoreError
         """
         network_id, has_marked = network.value.id, False
-        for attempt in itertools.count():
-            await self._writer.turn(attempt, f"network {network.value.name!r} could not be deleted")
-            found = network if attempt == 0 else await self._stored(network_id)
+        turns = self._writer.turns(f"network {network.value.name!r} could not be deleted")
+        while True:
+            found = network if await turns.next() == 0 else await self._stored(network_id)
             if found is None:
                 if has_marked:  # finished by somebody else, or by a commit whose answer was lost
                     return self._state.networks.mirror.revision
@@ -52,9 +51,8 @@ class Removal:
                 marked = await self._marked(found, caller)
                 has_marked = True
                 return await self.finish(marked, caller)
-            except (Conflict, Unknown):
-                continue
-        raise AssertionError("turn() ends the loop")
+            except (Conflict, Unknown) as error:
+                turns.failed(error)
 
     async def finish(self, marked: Versioned[Network], caller: Caller) -> Revision:
         """Remove a marked network, or make it active again if there are endpoints.

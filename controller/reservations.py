@@ -6,13 +6,11 @@ specification are shown too; they live and die with it.
 
 from __future__ import annotations
 
-import itertools
-
 from backends.store import Absent, Conflict, Delete, Put, Unchanged, Unknown
 from controller.guards import Guard
 from controller.ipam.addresses import Candidate
 from controller.journal import Changed
-from controller.networks import Networks, no_network
+from controller.networks import Networks, no_network, require_active
 from controller.outcomes import store_errors_told
 from controller.parsing import parse_address, shown
 from controller.requests import Caller, ReservationRequest
@@ -20,8 +18,8 @@ from controller.state import State
 from controller.views import Reservation
 from controller.writer import Writer
 from kvnet import codec, keys
-from kvnet.errors import Conflicting, NameTaken, NetworkDeleting, NotFound
-from kvnet.model import Address, AddressClaim, ClaimKind, Network, NetworkState, Versioned, require_name
+from kvnet.errors import Conflicting, NameTaken, NotFound
+from kvnet.model import Address, AddressClaim, ClaimKind, Network, Versioned, require_name
 
 
 class Reservations:
@@ -42,17 +40,18 @@ class Reservations:
         require_name(request.name, "/name")
         wanted = None if request.address is None else parse_address(request.address, "/address")
         with store_errors_told():
-            for attempt in itertools.count():
-                await self._writer.turn(attempt, f"reservation {request.name!r} could not be made")
-                target = await self._fresh(network, attempt)
-                if target.value.state is not NetworkState.ACTIVE:
-                    raise NetworkDeleting(f"network {target.value.name!r} is being deleted")
-                async with self._guard.held():
-                    made = await self._try(target, request.name, wanted, caller)
-                if made is not None:
-                    await self._state.reached(made.version, self._state.addresses)
-                    return made
-        raise AssertionError("turn() ends the loop")
+            turns = self._writer.turns(f"reservation {request.name!r} could not be made")
+            while True:
+                target = await self._fresh(network, await turns.next())
+                require_active(target.value)
+                try:
+                    async with self._guard.held():
+                        made = await self._try(target, request.name, wanted, caller)
+                except (Conflict, Unknown) as error:
+                    turns.failed(error)
+                    continue
+                await self._state.reached(made.version, self._state.addresses)
+                return made
 
     async def _fresh(self, network: str, attempt: int) -> Versioned[Network]:
         found = await self._networks.fresh(network)
@@ -61,9 +60,7 @@ class Reservations:
             raise no_network(network)
         return stored
 
-    async def _try(
-        self, target: Versioned[Network], name: str, wanted: Address | None, caller: Caller
-    ) -> Reservation | None:
+    async def _try(self, target: Versioned[Network], name: str, wanted: Address | None, caller: Caller) -> Reservation:
         await self._guard.ready()
         network = target.value
         known = next((r for r in self._of(network) if r.name == name), None)
@@ -78,12 +75,10 @@ class Reservations:
         candidate = space.choose(space.families[0], now) if wanted is None else space.claim(wanted, now)
         revision = None
         try:
-            revision = await self._commit(target, name, candidate, now, caller)
-        except (Conflict, Unknown):
-            return None
+            with self._guard.deciding():
+                revision = await self._commit(target, name, candidate, now, caller)
         finally:
             if revision is None:
-                self._guard.lost()
                 space.let_go(candidate.address)
         self._guard.won(revision)
         return Reservation(network.id, name, candidate.address, now, revision)
@@ -111,15 +106,17 @@ class Reservations:
         """
         with store_errors_told():
             target = (await self._networks.fresh(network)).value
-            for attempt in itertools.count():
-                await self._writer.turn(attempt, f"reservation {name_or_address!r} could not be released")
+            turns = self._writer.turns(f"reservation {shown(name_or_address)} could not be released")
+            while True:
+                await turns.next()
                 found = self._named(target, name_or_address)
                 key = keys.address(target.id, found.address)
                 before = codec.encode(AddressClaim(ClaimKind.RESERVATION, found.name, found.since))
                 change = Changed("reservation.deleted", key, before, None)
                 try:
                     revision = await self._writer.commit([Unchanged(key, found.version)], [Delete(key)], caller, change)
-                except (Conflict, Unknown):
+                except (Conflict, Unknown) as error:
+                    turns.failed(error)
                     entry = await self._writer.store.get(key)
                     await self._state.reached(entry.version if entry else 0, self._state.addresses)
                     continue

@@ -6,10 +6,10 @@ Decides nothing: what a conflict means is for the caller. Every repetition is bo
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from backends.committer import Committer, Transaction
-from backends.store import Check, Revision, Store, StoreError, Write
+from backends.store import Check, Conflict, Revision, Store, StoreError, Unknown, Write
 from controller import journal
 from controller.journal import Changed
 from controller.requests import Caller
@@ -18,6 +18,7 @@ from kvnet.errors import TooMuchContention
 
 FIRST_PAUSE_S = 0.001
 MAX_PAUSE_S = 0.1
+MAX_LOST_ANSWERS = 3
 
 
 class Writer:
@@ -50,16 +51,46 @@ class Writer:
         """Each on its own terms; the outcomes in the order given."""
         return await self._committer.submit_many(transactions)
 
-    async def turn(self, attempt: int, what: str) -> None:
-        """Wait before attempt 0, 1, 2 ...: not at all, then ever longer, jittered.
+    def turns(self, what: str) -> Turns:
+        """For a loop that repeats a commit; `what` could not be done, says the error that ends it."""
+        return Turns(what, self._attempts, self._sleep, self._rng)
+
+
+class Turns:
+    """How often, and with which pauses, something is tried again: ever longer, jittered, and not for ever."""
+
+    def __init__(self, what: str, limit: int, sleep: Callable[[float], Awaitable[None]], rng: random.Random) -> None:
+        self._what = what
+        self._limit = limit
+        self._sleep = sleep
+        self._rng = rng
+        self._lost_answers = 0
+        self.taken = 0
+
+    async def next(self) -> int:
+        """Wait for the next attempt, and number it from 0 on; the first comes at once.
 
         Raises:
             TooMuchContention: that was the last one.
         """
-        if attempt >= self._attempts:
+        if self.taken >= self._limit:
             raise TooMuchContention(
-                f"{what}: others were faster {attempt} times in a row", fix="nothing was changed; repeat the request"
+                f"{self._what}: others were faster {self.taken} times in a row",
+                fix="nothing was changed; repeat the request",
             )
-        if attempt:
-            longest_s = min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)
+        if self.taken:
+            longest_s = min(FIRST_PAUSE_S * 2**self.taken, MAX_PAUSE_S)
             await self._sleep(longest_s * self._rng.uniform(0.3, 1.0))
+        self.taken += 1
+        return self.taken - 1
+
+    def failed(self, error: Conflict | Unknown) -> None:
+        """What came of the attempt. A lost race may be run again; lost answers cost a timeout each.
+
+        Raises:
+            Unknown: the last answer, when it was one too many.
+        """
+        if isinstance(error, Unknown):
+            self._lost_answers += 1
+            if self._lost_answers >= MAX_LOST_ANSWERS:
+                raise error
