@@ -57,7 +57,9 @@ class SubnetIn(Body):
     cidr: CidrText
     gateway: AddressText | None = None
     range: CidrText | None = Field(None, description="Automatic choice stays inside this part of the block.")
-    reserved: dict[Name, AddressText] = Field({}, max_length=MAX_RESERVED, description="Never handed out; by name.")
+    reserved: dict[Name, AddressText] = Field(
+        default_factory=dict, max_length=MAX_RESERVED, description="Never handed out; by name."
+    )
 
     def request(self) -> SubnetRequest:
         return SubnetRequest(self.cidr, self.gateway, self.range, self.reserved)
@@ -78,8 +80,8 @@ class NetworkIn(Body):
     ipv6: bool | None = Field(None, description="null: yes for automatic subnets, as given for explicit ones.")
     mtu: int | None = Field(None, ge=MTU_MIN, le=MTU_MAX)
     flood: bool = Field(False, description="Flood broadcast and unknown frames to all hosts of the network.")
-    options: Labels = {}
-    labels: Labels = {}
+    options: Labels = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
     force: bool = Field(False, description="Accept explicit subnets that overlap what a host uses.")
     id: Annotated[str, Field(pattern=NETWORK_ID_PATTERN)] | None = Field(
         None, description="Chosen by the client: the same id and content again is the same network."
@@ -116,7 +118,8 @@ class EndpointIn(Body):
     address6: AddressText | None = None
     mac: Annotated[str, Field(max_length=32)] | None = None
     ports: tuple[PortIn, ...] = Field((), max_length=MAX_PORTS)
-    labels: Labels = {}
+    # A factory: a default object would be copied deeply for each of thousands.
+    labels: Labels = Field(default_factory=dict)
 
     def request(self, derived_id: str | None = None) -> EndpointRequest:
         return EndpointRequest(
