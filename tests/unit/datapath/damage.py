@@ -40,6 +40,7 @@ from datapath.objects import (
 )
 
 STRANGE_MAC = b"\x02\xee\xee\xee\xee\xee"
+STRANGE_GATEWAY = b"\x02\xee\xee\xee\xee\xef"
 STALE = f"{0xDEAD:012x}"
 
 Damage = Callable[[FakeKernel, int], Sequence[Operation]]
@@ -72,7 +73,7 @@ def _altered(link: Link, choice: int) -> Link:
         case Bridge():
             changes: list[dict[str, Any]] = [
                 {"up": False},
-                {"mac": STRANGE_MAC},
+                {"mac": STRANGE_GATEWAY},
                 {"mtu": 1300},
                 {"ipv6": not link.ipv6},
             ]

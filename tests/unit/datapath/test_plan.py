@@ -11,6 +11,7 @@ import pytest
 from datapath.desired import Attachment, bridge_name, veth_name, vxlan_name
 from datapath.fake import FakeKernel
 from datapath.objects import (
+    AddAddress,
     Announce,
     Bridge,
     CreateLink,
@@ -20,6 +21,7 @@ from datapath.objects import (
     Neighbour,
     Operation,
     PortEntry,
+    RemoveAddress,
     RemoveNeighbour,
     RemovePort,
     RemoveVtep,
@@ -195,6 +197,28 @@ def test_the_ports_of_a_bridge_that_is_made_anew_are_enslaved_again_even_if_a_to
     assert names_of(made, CreateLink) == [BRIDGE]
     assert names_of(made, UpdateLink) == [TUNNEL, VETH]
     assert {o.entry.port for o in made if isinstance(o, ReplacePort)} == {TUNNEL, VETH}
+
+
+def test_a_bridge_that_gets_its_mac_back_gets_its_neighbours_back_too(world: World, kernel: FakeKernel) -> None:
+    """The kernel forgets them with the change, the one that repairs it included."""
+    bridge = kernel.tables.links[BRIDGE]
+    assert isinstance(bridge, Bridge)
+    neighbours = [ReplaceNeighbour(n) for n in kernel.state().neighbours if n.device == BRIDGE]
+    kernel.meddle(UpdateLink(replace(bridge, mac=b"\x02" * 6), bridge), *neighbours)
+
+    world.settle()
+
+
+def test_neighbours_are_written_again_where_the_only_ipv4_address_is_a_wrong_one(
+    world: World, kernel: FakeKernel
+) -> None:
+    """The kernel forgets them with the last address of a device, and that is the one which has to go."""
+    ours = next(a for a in kernel.state().addresses if a.device == BRIDGE and len(a.address) == 4)
+    neighbours = [ReplaceNeighbour(n) for n in kernel.state().neighbours if n.device == BRIDGE]
+    wrong = ours._replace(address=b"\x0a\x01\x00\xfa")
+    kernel.meddle(RemoveAddress(ours), AddAddress(wrong), *neighbours)
+
+    world.settle()
 
 
 def test_routes_are_written_again_with_the_address_that_is_their_source_even_if_a_torn_dump_still_lists_them(

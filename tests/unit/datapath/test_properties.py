@@ -26,7 +26,7 @@ from tests.unit.datapath.clusters import (
 )
 from tests.unit.datapath.damage import WITHIN_A_NETWORK, Damage, damages, inflict
 
-relaxed = settings(deadline=None, max_examples=150)
+relaxed = settings(deadline=None, max_examples=60)
 
 
 @given(world=worlds())
