@@ -22,14 +22,23 @@ from kvnet.errors import ForeignObject, KernelRefused, KvnetError, StoreUnavaila
 from kvnet.model import Condition
 from worker.agenda import Agenda, Work
 from worker.log import Log
-from worker.passes import additions_only, both, changes_something, failures_by_network, host_part, without
+from worker.passes import (
+    additions_only,
+    both,
+    changes_something,
+    failures_by_network,
+    host_part,
+    network_of_operation,
+    without,
+)
 from worker.ports import Backoff, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
 
 # Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
 LARGE_VIEW = 1000
-# A network is read again for a hint this much later than the last time, in multiples of what that took.
+# A network is read again for a hint this much later than the last time, in multiples of what a pass took. Whoever undoes
+# our repairs at once makes it twice as much each time.
 HINT_GAP_FACTOR = 10.0
 HINT_GAP_S = (0.05, 5.0)
 NOWHERE = "0" * 12
@@ -44,6 +53,7 @@ class Known:
     actual: HostState | None = None
     version: int = 0
     read_at: float = -60.0
+    repairs: int = 0
     conditions: tuple[Condition, ...] = ()
 
 
@@ -61,6 +71,12 @@ class Draft:
     @property
     def target(self) -> HostState:
         return merge(self.desired.values())
+
+    @property
+    def changed(self) -> set[str]:
+        """The networks that the plan changes; "" for what concerns the whole host."""
+        links = {**self.actual.links, **self.target.links}
+        return {network_of_operation(operation, links) for operation in self.plan.operations}
 
     def expected(self, network_id: str) -> HostState:
         return expected(self.desired[network_id], self.actual)
@@ -96,6 +112,8 @@ class Reconciler:
         self._waiters = 0
         self._full_passes = 0
         self._doubts: tuple[Condition, ...] = ()
+        self._firewall_read_at = -60.0
+        self._firewall_repairs = 0
         self._backoff = self._new_backoff()
 
     # triggers
@@ -117,13 +135,17 @@ class Reconciler:
         named = {network_of_device(device) or self._source.network_of_veth(device) for device in hint.devices}
         for network_id in named - {""}:
             known = self._networks.get(network_id)
-            shortest, longest = HINT_GAP_S
-            gap = min(longest, max(shortest, HINT_GAP_FACTOR * self.statistics.last_pass_ms / 1000))
-            at = max(now, known.read_at + gap) if known else now
+            at = max(now, known.read_at + self._gap_s(known.repairs)) if known else now
             self._agenda.add([network_id], at, read=True)
         if hint.firewall:
-            self._agenda.add_firewall(now)
+            self._agenda.add_firewall(max(now, self._firewall_read_at + self._gap_s(self._firewall_repairs)))
         self._wake.set()
+
+    def _gap_s(self, repairs: int) -> float:
+        """How long to leave it alone before the next look: longer for what is large, and for what keeps changing."""
+        shortest, longest = HINT_GAP_S
+        gap = max(shortest, HINT_GAP_FACTOR * self.statistics.last_pass_ms / 1000)
+        return min(longest, gap * float(2 ** min(repairs, 16)))
 
     async def until(self, network_id: str, version: int) -> None:
         """Return when everything of the network up to `version` is in the kernel. The caller bounds the wait.
@@ -240,11 +262,23 @@ class Reconciler:
         if chosen or work.firewall:
             actual = await self._observed_part(chosen, work.read, must_read_firewall=work.firewall)
             draft = await self._drafted(chosen, actual, mode, is_everything=False)
-            if await self._carry_out(draft, mode, is_last_try=False):
+            failed = await self._carry_out(draft, mode, is_last_try=False)
+            self._count_repairs(work, draft)
+            if failed:
                 actual = await self._observed_part(chosen, chosen, must_read_firewall=True)
                 draft = await self._drafted(chosen, actual, mode, is_everything=False)
                 await self._carry_out(draft, mode, is_last_try=True)
         self._on_report()
+
+    def _count_repairs(self, work: Work, draft: Draft) -> None:
+        """How often in a row a look for a hint found something to mend."""
+        changed = draft.changed
+        for network_id in work.read:
+            known = self._networks.get(network_id)
+            if known is not None:
+                known.repairs = known.repairs + 1 if network_id in changed else 0
+        if work.firewall:
+            self._firewall_repairs = self._firewall_repairs + 1 if "" in changed else 0
 
     # the steps of a pass
 
@@ -256,6 +290,7 @@ class Reconciler:
         firewall = self._host.firewall if self._host is not None else None
         if must_read_firewall or self._host is None:
             firewall = (await self._kernel.read(NOWHERE, firewall=True)).firewall
+            self._firewall_read_at = self._time.monotonic()
         for network_id in networks:
             known = self._networks.get(network_id)
             part = known.actual if known is not None and network_id not in read else None

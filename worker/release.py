@@ -103,7 +103,10 @@ class Releaser:
         while True:
             await self._forget_removed()
             await self._confirm_missing()
-            for record in self._attachments.of_phase(Phase.DETACHING):
+            leaving = self._attachments.of_phase(Phase.DETACHING)
+            names = {record.endpoint for record in leaving}  # one may have been attached again meanwhile
+            self._due = {endpoint: at for endpoint, at in self._due.items() if endpoint in names}
+            for record in leaving:
                 if self._due.get(record.endpoint, 0.0) <= self._time.monotonic():
                     await self._try(record)
             await self._until_due()

@@ -17,6 +17,7 @@ from worker.kernel import messages as m
 from worker.kernel.dump import Device, device
 from worker.kernel.namespaces import entered, open_namespace
 from worker.kernel.netlink import Message, Netlink
+from worker.kernel.settle import hurry, until_local
 from worker.kernel.sysctls import write_sysctl
 
 LOOPBACK_INDEX = 1
@@ -61,6 +62,8 @@ def configure(side: ContainerSide, namespace: int) -> None:
             _set_ipv6(side)
             for (what, _), refusal in _refused(rtnetlink, _steps(side, index)):
                 raise OSError(refusal[0], f"{what} in {side.netns}: {refusal[1] or os.strerror(refusal[0])}")
+            hurry(rtnetlink, side.interface)
+            until_local(rtnetlink, [ip for ip, _ in side.addresses])
         finally:
             rtnetlink.close()
 

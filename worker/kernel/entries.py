@@ -36,6 +36,7 @@ from worker.kernel import dump
 from worker.kernel import messages as m
 from worker.kernel.devices import Devices, Unusable
 from worker.kernel.netlink import Message, Netlink
+from worker.kernel.settle import until_local
 
 Entry = Any  # one of the NamedTuples: each line of the table says which
 
@@ -131,6 +132,9 @@ def execute(rtnetlink: Netlink, devices: Devices, operations: Sequence[Operation
             failures += _replace_route(rtnetlink, devices, operation)
             continue
         failures.append(Failure(operation, refusal.errno, refusal.text or os.strerror(refusal.errno)))
+    refused = {id(failure.operation) for failure in failures}
+    added = [op.address.address for op in sent if isinstance(op, AddAddress) and id(op) not in refused]
+    until_local(rtnetlink, added)
     return failures
 
 

@@ -18,6 +18,7 @@ from worker.kernel import messages as m
 from worker.kernel.devices import Devices, Unusable, describe_foreign
 from worker.kernel.dump import THROW_AWAY_GROUPS, Device
 from worker.kernel.netlink import Message, Netlink, Refusal
+from worker.kernel.settle import hurry, until_it_works
 
 # A bridge takes 18 ms to delete even in a group, and holds the kernel's one lock for it: a few at a time.
 BRIDGES_PER_DELETION = 4
@@ -109,6 +110,10 @@ class Links:
 
         for operation, refusal in self._refused(list(self._messages(made, rest))):
             self._fail(operation, refusal.errno, refusal.text or f"{operation.link.name} was made, but not set up")
+        for operation in made:
+            hurry(self._rtnetlink, operation.link.name)
+            if isinstance(operation.link, Vxlan) and operation.link.bridge:
+                hurry(self._rtnetlink, operation.link.bridge)
         self._devices.forget(*(operation.link.name for operation in made))
 
     def _create_veth(self, operation: CreateLink) -> None:
@@ -132,6 +137,8 @@ class Links:
             for refusal in self._rtnetlink.request(messages):
                 raise OSError(refusal.errno, refusal.text or f"{link.name} cannot be set up")
             containers.configure(side, namespace)
+            for name in (link.name, link.bridge) if link.up and link.bridge else ():
+                until_it_works(self._rtnetlink, name)
         except OSError:
             self._rtnetlink.one(m.delete_link(index))
             raise

@@ -29,7 +29,8 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 # linux/if_link.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 18, 20, 26, 27, 28, 29
+IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS = 16, 18, 20
+IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 26, 27, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING = 5, 23
 IFLA_BRPORT_LEARNING, IFLA_BRPORT_NEIGH_SUPPRESS, IFLA_BRPORT_ISOLATED = 8, 32, 33
@@ -37,6 +38,7 @@ IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 4, 7
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 15, 17
 VETH_INFO_PEER = 1
 IFF_UP = 1
+IF_OPER_UNKNOWN, IF_OPER_UP = 0, 6  # linux/if.h
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 # linux/neighbour.h
@@ -48,7 +50,7 @@ NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED, NTF_STICKY = 0x02, 0x04, 0x10, 0x40
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
-RT_TABLE_MAIN, RTN_UNICAST, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 254, 1, 0, 253, 255
+RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 1, 2, 0, 253
 RTPROT_STATIC = 4
 
 LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
@@ -226,6 +228,12 @@ def _route(route: Route, index: int, protocol: int) -> bytes:
     if route.source:
         body += attribute(RTA_PREFSRC, route.source)
     return body + _u32(RTA_OIF, index)
+
+
+def get_route(destination: Ip) -> Message:
+    """How the kernel would send there."""
+    head = ROUTE.pack(family_of(destination), 8 * len(destination), 0, 0, 0, 0, 0, 0, 0)
+    return Message(RTM_GETROUTE, 0, head + attribute(RTA_DST, destination))
 
 
 def dump_routes(protocol: int = 0, device: int = 0) -> Message:

@@ -1,0 +1,497 @@
+"""A cluster in memory for the worker's tests: a store, a stand-in for the controller, fake kernels, real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import Any, cast
+
+from backends.memory import MemoryState, MemoryStore
+from backends.store import (
+    Absent,
+    Batch,
+    Check,
+    Delete,
+    Entry,
+    Present,
+    Put,
+    Session,
+    Snapshot,
+    Store,
+    Unavailable,
+    Write,
+)
+from datapath.fake import FakeFabric, FakeKernel
+from datapath.names import veth_name
+from datapath.objects import Failure, HostState, Operation
+from kvnet import codec, keys
+from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown
+from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, Subnet
+from kvnet.wire import Endpoint as EndpointJson
+from kvnet.wire import EndpointBody
+from worker.agent import Worker
+from worker.attach import Attacher
+from worker.disk import StateDir
+from worker.kernel.inventory import Surroundings
+from worker.log import Log
+from worker.ports import Namespace, Time
+from worker.requests import AttachRequest, DetachRequest
+from worker.settings import Settings, Timing
+
+NET = "0123456789ab"
+NET2 = "ba9876543210"
+EPOCH = 1_800_000_000.0
+
+
+class Killed(BaseException):
+    """kill -9: whatever is called on a port from now on does not happen."""
+
+
+class Life:
+    """Counts the calls that a worker makes to the outside; dies at the `fatal`-th, and is dead from then on."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.fatal: int | None = None
+        self.is_dead = False
+
+    def step(self) -> None:
+        if self.is_dead:
+            raise Killed
+        self.calls += 1
+        if self.fatal is not None and self.calls >= self.fatal:
+            self.is_dead = True
+            raise Killed
+
+    def arm(self, after: int) -> None:
+        self.calls, self.fatal = 0, after
+
+
+@dataclass(slots=True)
+class Outages:
+    """What does not work at the moment."""
+
+    store: bool = False
+    controller: bool = False
+    answers_lost: bool = False
+
+
+class MortalStore:
+    """A client of the shared store, as one worker has it."""
+
+    def __init__(self, inner: MemoryStore, life: Life, outages: Outages) -> None:
+        self.inner = inner
+        self.commits: list[tuple[str, ...]] = []
+        self._life = life
+        self._outages = outages
+
+    def _enter(self) -> None:
+        self._life.step()
+        if self._outages.store:
+            raise Unavailable("the store is away")
+
+    async def get(self, key: str) -> Entry | None:
+        self._enter()
+        return await self.inner.get(key)
+
+    async def list(self, prefix: str) -> Snapshot:
+        self._enter()
+        return await self.inner.list(prefix)
+
+    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> int:
+        self._enter()
+        revision = await self.inner.commit(checks, writes)
+        self.commits.append(tuple(write.key for write in writes))
+        self._life.step()
+        return revision
+
+    async def watch(self, prefix: str, after: int) -> AsyncIterator[Batch]:
+        self._enter()
+        async for batch in self.inner.watch(prefix, after):
+            if self._outages.store:
+                raise Unavailable("the store is away")
+            if self._life.is_dead:
+                raise Killed
+            yield batch
+
+    async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
+        self._enter()
+        return await self.inner.session(ttl_s, resume=resume)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class FakeHost(FakeKernel):
+    """A kernel with surroundings; several lives of a worker share it."""
+
+    def __init__(self, name: str, underlay: Address) -> None:
+        super().__init__(name, [underlay.packed])
+        self.address = underlay
+        self.mtu = 1500
+        self.boot_id = "boot-1"
+        self.reads = 0
+        self.serials: dict[str, int] = {}
+        self._serial = 0
+
+    def add_namespace(self, path: str) -> None:
+        super().add_namespace(path)
+        self._serial += 1
+        self.serials[path] = self._serial
+
+    def state(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
+        """As the real kernel's reader: one network's part tells the firewall too, if that is asked for."""
+        found = super().state(network_id, firewall=firewall)
+        return replace(found, firewall=self.tables.firewall if firewall else None)
+
+    def reboot(self) -> None:
+        """Nothing of the kernel's state survives."""
+        fresh = FakeKernel(self.name, self.underlay)
+        self.tables = fresh.tables
+        self.serials.clear()
+        self.boot_id += "+"
+
+
+class MortalKernel:
+    """The host's kernel, as one life of its worker has it."""
+
+    def __init__(self, host: FakeHost, life: Life) -> None:
+        self.host = host
+        self.applied: list[Operation] = []
+        self.refuses: Callable[[Operation], bool] = lambda _: False
+        self._life = life
+
+    async def read(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
+        self._life.step()
+        self.host.reads += 1
+        return await self.host.read(network_id, firewall=firewall)
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        self._life.step()
+        self.applied += operations
+        refused = [Failure(operation, 5, "Input/output error") for operation in operations if self.refuses(operation)]
+        failures = await self.host.apply([operation for operation in operations if not self.refuses(operation)])
+        self._life.step()
+        return refused + failures
+
+    def hints(self) -> Any:
+        return self.host.hints()
+
+    async def has_namespace(self, path: str) -> bool:
+        return await self.host.has_namespace(path)
+
+    async def surroundings(self) -> Surroundings:
+        return Surroundings((), {self.host.address: self.host.mtu}, "6.1", self.host.boot_id)
+
+    async def close(self) -> None:
+        return None
+
+
+class FakeNamespaces:
+    def __init__(self, host: FakeHost, life: Life) -> None:
+        self._host = host
+        self._life = life
+
+    async def look(self, namespace: str) -> Namespace:
+        self._life.step()
+        path = namespace if "/" in namespace else f"/run/netns/{namespace}"
+        identity = await self.identity(path)
+        if not identity:
+            raise NamespaceNotFound(f"{namespace!r} is not a network namespace")
+        return Namespace(path, identity, frozenset({"lo", *self._host.tables.namespaces[path]}))
+
+    async def identity(self, path: str) -> str:
+        serial = self._host.serials.get(path) if path in self._host.tables.namespaces else None
+        return "" if serial is None else f"{self._host.boot_id}:{serial}"
+
+
+class MortalStateDir(StateDir):
+    life: Life | None = None
+
+    def write(self, name: str, data: bytes, *, durable: bool) -> None:
+        if self.life is not None:
+            self.life.step()
+        super().write(name, data, durable=durable)
+        if self.life is not None:
+            self.life.step()
+
+    def remove(self, name: str) -> None:
+        if self.life is not None:
+            self.life.step()
+        super().remove(name)
+
+
+class FakeController:
+    """Creates and deletes endpoints in the store the way the real one does."""
+
+    def __init__(self, store: MemoryStore, life: Life, outages: Outages) -> None:
+        self.requests: list[str] = []
+        self._store = store
+        self._life = life
+        self._outages = outages
+
+    async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> EndpointJson:
+        self._enter(f"create {body['id']}")
+        found = await self._network(network)
+        endpoint = Endpoint(
+            id=body["id"],
+            network=found.id,
+            host=body["host"],
+            name=body["name"],
+            addresses=await self._addresses(found),
+            mac=body.get("mac") or _mac(body["id"]),
+            created_at=EPOCH,
+        )
+        there = await self._store.get(keys.endpoint(found.id, endpoint.id))
+        if there is not None:
+            known = codec.decode(Endpoint, there.value)
+            if (known.host, known.name) != (endpoint.host, endpoint.name):
+                raise IdTaken(f"{endpoint.id} is somebody else's")
+            return shown(known, found, there.version)
+        version = await add_endpoint(self._store, endpoint)
+        self._leave()
+        return shown(endpoint, found, version)
+
+    async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
+        self._enter(f"delete {endpoint}")
+        found = await self._network(network)
+        if await self._store.get(keys.endpoint(found.id, endpoint)) is None:
+            raise NotFound(f"no endpoint {endpoint}")
+        await remove_endpoint(self._store, found.id, endpoint)
+        self._leave()
+
+    def _enter(self, request: str) -> None:
+        self._life.step()
+        self.requests.append(request)
+        if self._outages.controller:
+            raise ControllerUnreachable("no answer")
+
+    def _leave(self) -> None:
+        self._life.step()
+        if self._outages.answers_lost:
+            raise OutcomeUnknown("the answer was lost")
+
+    async def _network(self, wanted: str) -> Network:
+        for entry in (await self._store.list(keys.NETWORKS)).entries:
+            network = codec.decode(Network, entry.value)
+            if wanted in (network.id, network.name):
+                return network
+        raise NotFound(f"no network {wanted}")
+
+    async def _addresses(self, network: Network) -> tuple[Address, ...]:
+        entries = (await self._store.list(keys.endpoints(network.id))).entries
+        taken = {a for entry in entries for a in codec.decode(Endpoint, entry.value).addresses}
+        found: list[Address] = []
+        for subnet in network.subnets:
+            hosts = (subnet.cidr[number] for number in range(2, 250))
+            found.append(next(a for a in hosts if a not in taken))
+        return tuple(found)
+
+
+async def add_endpoint(store: MemoryStore, endpoint: Endpoint) -> int:
+    return await store.commit(
+        [Absent(keys.endpoint(endpoint.network, endpoint.id)), Present(keys.network(endpoint.network))],
+        [
+            Put(keys.endpoint(endpoint.network, endpoint.id), codec.encode(endpoint)),
+            Put(keys.local(endpoint.host, endpoint.id), endpoint.network.encode()),
+        ],
+    )
+
+
+async def remove_endpoint(store: MemoryStore, network: str, endpoint: str) -> None:
+    entry = await store.get(keys.endpoint(network, endpoint))
+    assert entry is not None
+    host = codec.decode(Endpoint, entry.value).host
+    await store.commit([], [Delete(keys.endpoint(network, endpoint)), Delete(keys.local(host, endpoint))])
+
+
+def shown(endpoint: Endpoint, network: Network, version: int) -> EndpointJson:
+    plain = {**codec.to_json(endpoint), "network_name": network.name, "version": version}
+    plain["address"] = str(endpoint.address) if endpoint.address else None
+    plain["address6"] = str(endpoint.address6) if endpoint.address6 else None
+    return cast(EndpointJson, plain)
+
+
+def _mac(endpoint_id: str) -> str:
+    rng = random.Random(endpoint_id)
+    return ":".join(["02", *(f"{rng.randrange(256):02x}" for _ in range(5))])
+
+
+def overlay(network_id: str = NET, name: str = "my-net", vni: int = 4242, octet: int = 1) -> Network:
+    subnets = (
+        Subnet(ip_network(f"10.{octet}.0.0/24"), IPv4Address(f"10.{octet}.0.1")),
+        Subnet(ip_network(f"fd00:{octet}::/64"), IPv6Address(f"fd00:{octet}::1")),
+    )
+    return Network(network_id, name, Driver.OVERLAY, subnets, EPOCH, vni=vni)
+
+
+@dataclass(slots=True)
+class Running:
+    """One life of one host's worker."""
+
+    worker: Worker
+    host: FakeHost
+    life: Life
+    store: MortalStore
+    kernel: MortalKernel
+    controller: FakeController
+    state: MortalStateDir
+    log: io.StringIO
+    task: asyncio.Task[None]
+
+    @property
+    def attacher(self) -> Attacher:
+        return self.worker.attacher
+
+    async def attach(self, netns: str, name: str = "c1", network: str = "my-net", **more: Any) -> dict[str, Any]:
+        return await self.attacher.attach(AttachRequest(network=network, netns=netns, name=name, **more))
+
+    async def detach(self, **what: str) -> dict[str, Any]:
+        return await self.attacher.detach(DetachRequest(**what))
+
+    async def status(self) -> dict[str, Any]:
+        return await self.worker.operations()["status"]({})
+
+    async def plan(self) -> list[str]:
+        return cast(list[str], (await self.worker.operations()["plan"]({}))["operations"])
+
+    async def until_ready(self) -> None:
+        await until(lambda: self._is_ready())
+
+    async def _is_ready(self) -> bool:
+        if self.task.done():
+            self.task.result()
+        return bool((await self.status())["ready"])
+
+    def veths(self) -> set[str]:
+        return {name for name in self.host.tables.links if name.startswith("kve")}
+
+
+@dataclass(slots=True)
+class World:
+    """The cluster: one store, hosts with kernels on a fabric, and whatever workers run."""
+
+    directory: Path
+    state: MemoryState = field(default_factory=MemoryState)
+    fabric: FakeFabric = field(default_factory=FakeFabric)
+    hosts: dict[str, FakeHost] = field(default_factory=dict)
+    outages: Outages = field(default_factory=Outages)
+    running: dict[str, Running] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
+
+    def client(self) -> MemoryStore:
+        loop = asyncio.get_running_loop()
+        return MemoryStore(self.state, clock=loop.time, sleep=asyncio.sleep, rng=random.Random(1))
+
+    async def found(self, *networks: Network, cluster: str = "c-1") -> None:
+        """What a first controller writes."""
+        store = self.client()
+        writes: list[Write] = [Put(keys.CLUSTER, codec.encode(Cluster(cluster, EPOCH)))]
+        writes += [Put(keys.network(network.id), codec.encode(network)) for network in networks]
+        await store.commit([], writes)
+
+    def host(self, name: str) -> FakeHost:
+        if name not in self.hosts:
+            number = len(self.hosts) + 1
+            self.hosts[name] = FakeHost(name, ip_address(f"192.0.2.{number}"))
+            self.fabric.join(self.hosts[name])
+        return self.hosts[name]
+
+    async def start(self, name: str = "h1", *, ready: bool = True, **settings: Any) -> Running:
+        loop = asyncio.get_running_loop()
+        host, life, log = self.host(name), Life(), io.StringIO()
+        client = self.client()
+        store = MortalStore(client, life, self.outages)
+        controller = FakeController(self.client(), life, self.outages)
+        kernel = MortalKernel(host, life)
+        state = MortalStateDir.open(self.directory / name)
+        state.life = life
+        time = Time(lambda: EPOCH + loop.time(), loop.time, asyncio.sleep, random.Random(7))
+        chosen = Settings("http://c", name, host.address, self.directory / name, timing=self.timing)
+        worker = Worker(
+            replace(chosen, **settings),
+            cast(Store, store),
+            controller,
+            kernel,
+            FakeNamespaces(host, life),
+            state,
+            time=time,
+            log=Log(log, now=time.now),
+        )
+        await worker.start()
+        task = asyncio.create_task(worker.run())
+        running = Running(worker, host, life, store, kernel, controller, state, log, task)
+        self.running[name] = running
+        if ready:
+            await running.until_ready()
+        return running
+
+    async def crash(self, name: str = "h1") -> None:
+        """kill -9: no clean-up of the worker's own has any effect."""
+        running = self.running.pop(name)
+        running.life.is_dead = True
+        await self._end(running)
+
+    async def stop(self, name: str = "h1") -> None:
+        await self._end(self.running.pop(name))
+
+    async def _end(self, running: Running) -> None:
+        running.task.cancel()
+        await asyncio.gather(running.task, return_exceptions=True)
+        await running.store.inner.close()
+        running.state.close()
+
+    async def close(self) -> None:
+        for name in list(self.running):
+            await self.crash(name)
+
+    def endpoints(self, network: str = NET) -> set[str]:
+        prefix = keys.endpoints(network)
+        return {key.removeprefix(prefix) for key in self.state.entries if key.startswith(prefix)}
+
+    async def create_endpoint(self, name: str, host: str, network: Network | None = None) -> Endpoint:
+        """As somebody else does through the API."""
+        network = network or overlay()
+        controller = FakeController(self.client(), Life(), Outages())
+        body: EndpointBody = {"id": f"e-{name}", "host": host, "name": name}
+        await controller.create_endpoint(network.id, body)
+        entry = self.state.entries[keys.endpoint(network.id, f"e-{name}")]
+        return codec.decode(Endpoint, entry.value)
+
+    async def register(self, name: str) -> None:
+        """A peer that has no worker in this test."""
+        host = self.host(name)
+        await self.client().commit([], [Put(keys.host(name), codec.encode(Host(name, host.address, 1500)))])
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], *, seconds: float = 60.0) -> None:
+    """Let virtual time pass until something is so."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = condition()
+            if not isinstance(found, bool):
+                found = await found
+            if found:
+                return
+            await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def a_world(directory: Path, *networks: Network, **more: Any) -> AsyncIterator[World]:
+    world = World(directory, **more)
+    if networks:
+        await world.found(*networks)
+    try:
+        yield world
+    finally:
+        await world.close()
+
+
+def veth(endpoint_id: str) -> str:
+    return veth_name(endpoint_id)

@@ -1,0 +1,236 @@
+"""Attach and detach, as a caller of the worker's socket sees them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from datapath.fabric import Path
+from datapath.objects import CreateLink, DeleteLink, Veth
+from kvnet.errors import (
+    AlreadyAttached,
+    Conflicting,
+    ControllerUnreachable,
+    IdTaken,
+    KernelRefused,
+    NamespaceNotFound,
+    NotFound,
+    OutcomeUnknown,
+)
+from tests.unit.worker.kit import NET, World, until, veth
+from worker.attachments import Phase
+
+pytestmark = pytest.mark.anyio
+C1 = "/run/netns/c1"
+
+
+async def test_when_attach_returns_the_interface_is_there_and_every_peer_is_known(world: World) -> None:
+    await world.register("h2")
+    peer = await world.create_endpoint("peer", "h2")
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+
+    answer = await h1.attach("c1", id="e1")
+
+    assert answer["interface"] == "eth0"
+    assert answer["netns"] == C1
+    assert answer["endpoint"]["id"] == "e1"
+    assert "eth0" in h1.host.tables.namespaces[C1]
+    neighbours = {n.address for n in h1.host.state(NET).neighbours}
+    assert {address.packed for address in peer.addresses} <= neighbours
+    assert not h1.host.failures
+
+
+async def test_workloads_on_two_hosts_reach_each_other(world: World) -> None:
+    h1, h2 = await world.start("h1"), await world.start("h2")
+    h1.host.add_namespace(C1)
+    h2.host.add_namespace("/run/netns/c2")
+    await h1.attach("c1")
+    c2 = await h2.attach("c2", name="c2")
+
+    def is_reached() -> bool:
+        target = h2.worker.view.tables(NET)
+        assert target is not None
+        endpoint = target.endpoints.items[c2["endpoint"]["id"]]
+        return all(isinstance(world.fabric.reaches("h1", C1, a.packed), Path) for a in endpoint.addresses)
+
+    await until(is_reached)
+
+
+async def test_the_interface_gets_the_first_free_name(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    names = [(await h1.attach("c1", name=f"n{i}"))["interface"] for i in range(3)]
+    assert names == ["eth0", "eth1", "eth2"]
+    with pytest.raises(Conflicting, match="has an interface eth1"):
+        await h1.attach("c1", name="n4", interface="eth1")
+    assert len(world.endpoints()) == 3
+
+
+async def test_many_attaches_into_one_namespace_at_once_get_different_names(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    answers = await asyncio.gather(*(h1.attach("c1", name=f"n{i}") for i in range(8)))
+    assert len({answer["interface"] for answer in answers}) == 8
+
+
+async def test_the_same_workload_twice_is_refused_and_told_what_is_there(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    first = await h1.attach("c1")
+    with pytest.raises(AlreadyAttached) as refusal:
+        await h1.attach("c1")
+    assert refusal.value.context["endpoint"] == first["endpoint"]["id"]
+    assert len(world.endpoints()) == 1
+
+
+async def test_the_same_id_again_is_the_same_attachment(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    first, second = await asyncio.gather(h1.attach("c1", id="e1"), h1.attach("c1", id="e1"))
+    assert first["endpoint"] == second["endpoint"]
+    with pytest.raises(IdTaken):
+        await h1.attach("c1", name="other", id="e1")
+    assert world.endpoints() == {"e1"}
+
+
+async def test_an_unknown_namespace_changes_nothing(world: World) -> None:
+    h1 = await world.start()
+    with pytest.raises(NamespaceNotFound):
+        await h1.attach("nowhere")
+    assert not h1.controller.requests
+    assert not len(h1.worker.attachments)
+
+
+async def test_a_refusal_by_the_controller_leaves_no_intent(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    with pytest.raises(NotFound):
+        await h1.attach("c1", network="no-such-net")
+    assert not h1.state.names("attachments")
+    assert h1.controller.requests == [request for request in h1.controller.requests if request.startswith("create")]
+
+
+async def test_an_id_of_somebody_else_is_not_deleted(world: World) -> None:
+    await world.register("h2")
+    await world.create_endpoint("x", "h2")
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    with pytest.raises(IdTaken):
+        await h1.attach("c1", id="e-x")
+    await asyncio.sleep(60)
+    assert world.endpoints() == {"e-x"}
+
+
+async def test_when_the_kernel_refuses_everything_is_undone(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    h1.kernel.refuses = lambda operation: isinstance(operation, CreateLink) and isinstance(operation.link, Veth)
+    with pytest.raises(KernelRefused, match="Input/output error"):
+        await h1.attach("c1")
+    await asyncio.sleep(30)
+    assert not world.endpoints()
+    assert not h1.veths()
+    assert not h1.state.names("attachments")
+
+
+async def test_a_lost_answer_is_undone_once_the_store_shows_what_came_of_it(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    world.outages.answers_lost = True
+    with pytest.raises(OutcomeUnknown):
+        await h1.attach("c1")
+    world.outages.answers_lost = False
+    await until(lambda: not world.endpoints() and not h1.veths() and not h1.state.names("attachments"))
+
+
+async def test_while_the_controller_is_away_an_attach_is_refused_and_nothing_stays(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    world.outages.controller = True
+    with pytest.raises(ControllerUnreachable):
+        await h1.attach("c1", id="e1")
+    world.outages.controller = False
+    answer = await h1.attach("c1", id="e1")
+    assert answer["endpoint"]["id"] == "e1"
+    await asyncio.sleep(60)
+    assert world.endpoints() == {"e1"}
+    assert h1.veths() == {veth("e1")}
+
+
+async def test_detach_takes_interface_endpoint_and_network_away(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    assert await h1.detach(name="c1") == {"detached": ["e1"], "queued": []}
+    assert not h1.veths()
+    await until(lambda: not h1.host.tables.links, seconds=1.0)
+    assert not world.endpoints()
+    assert not h1.state.names("attachments")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [{"id": "e1"}, {"netns": "c1"}, {"netns": C1}, {"name": "c1", "network": NET}, {"name": "c1", "network": "my-net"}],
+)
+async def test_what_is_to_be_detached_may_be_named_in_many_ways(world: World, what: dict[str, str]) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    assert (await h1.detach(**{**what, "network": what.get("network", "")}))["detached"] == ["e1"]
+
+
+async def test_detach_of_what_is_gone_is_fine(world: World) -> None:
+    h1 = await world.start()
+    assert await h1.detach(id="never-was") == {"detached": [], "queued": []}
+
+
+async def test_a_detach_while_the_controller_is_away_is_finished_when_it_is_back(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    world.outages.controller = True
+    assert await h1.detach(id="e1") == {"detached": [], "queued": ["e1"]}
+    assert not h1.veths(), "the interface does not wait for the controller"
+    assert [record.phase for record in h1.worker.attachments] == [Phase.DETACHING]
+    await asyncio.sleep(300)
+    world.outages.controller = False
+    await until(lambda: not world.endpoints() and not h1.state.names("attachments"), seconds=30)
+
+
+async def test_an_endpoint_that_somebody_removes_takes_its_interface_along(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    controller = h1.controller
+    await controller.delete_endpoint(NET, "e1")
+    await until(lambda: not h1.host.tables.links and not h1.state.names("attachments"), seconds=1.0)
+
+
+async def test_a_namespace_that_ends_releases_its_endpoint_within_a_second(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    h1.host.remove_namespace(C1)
+    await until(lambda: not world.endpoints() and not h1.state.names("attachments"), seconds=1.0)
+
+
+async def test_a_new_namespace_under_the_same_path_does_not_inherit_the_interface(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    h1.host.remove_namespace(C1)
+    h1.host.add_namespace(C1)
+    await until(lambda: not world.endpoints(), seconds=1.0)
+    assert not h1.host.tables.namespaces[C1]
+
+
+async def test_an_interface_deleted_by_hand_is_made_again(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    h1.host.meddle(DeleteLink(h1.host.tables.links[veth("e1")]))
+    assert not h1.host.tables.namespaces[C1]
+    await until(lambda: "eth0" in h1.host.tables.namespaces[C1], seconds=1.0)
+    assert world.endpoints() == {"e1"}
