@@ -39,6 +39,7 @@ from backends.store import (
     Broken,
     Change,
     Check,
+    Compacted,
     Conflict,
     Entry,
     Present,
@@ -271,10 +272,20 @@ class SqliteStore:
             self._look.clear()
             try:
                 part = await self._read(partial(read_log, prefix="", after=self._feed.position))
+            except Compacted as error:
+                await self._start_over(error)
             except StoreError as error:
                 self._feed.fail(error)
-                continue
-            self._publish_log(part)
+            else:
+                self._publish_log(part)
+
+    async def _start_over(self, error: Compacted) -> None:
+        """So far behind (a suspended machine) that deletions were purged meanwhile: every watch lists again."""
+        try:
+            self._feed.position, self._compacted = await self._read(read_marks)
+        except StoreError:
+            return
+        self._feed.fail(error)
 
     def _publish_log(self, part: LogPart) -> None:
         pending: dict[Revision, list[Change]] = {}

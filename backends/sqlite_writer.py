@@ -196,7 +196,7 @@ class Writer:
             known = read_versions(connection, _keys_to_read(jobs))
             base = known.pop(REVISION_KEY)
             decision = decide(jobs, known, base)
-            if decision.rows:
+            if decision.revision > base:  # also when nothing changed: a revision that was told is used up
                 mark: Row = (REVISION_KEY, b"", decision.revision, None)
                 write_rows(connection, [*decision.rows.values(), mark])
             for job in jobs:

@@ -24,7 +24,7 @@ from backends.store import (
     Write,
 )
 from tests.store.harness import Harness
-from tests.store.watching import plain
+from tests.store.watching import plain, watching
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +174,15 @@ async def test_deleting_what_is_not_there_is_no_error(store: Store) -> None:
     await store.commit([], [Delete("nothing"), Put("a", b"")])
 
     assert plain(await store.list("")) == {"a": b""}
+
+
+async def test_a_transaction_that_changes_nothing_uses_up_its_revision(store: Store) -> None:
+    async with watching(store, "", 0) as watcher:
+        nothing = await store.commit([], [Delete("nothing")])
+        something = await store.commit([], [Put("a", b"")])
+
+        assert something > nothing
+        await watcher.until(lambda: "a" in watcher.entries)
 
 
 async def test_checks_alone_are_answered(store: Store) -> None:

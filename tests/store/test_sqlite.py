@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.memory import MemoryState, MemoryStore
+from backends.mirror import Mirror
 from backends.open import open_store
 from backends.sqlite import SqliteStore
 from backends.sqlite_file import APPLICATION_ID, prepare
@@ -108,9 +109,9 @@ async def test_kill_9_keeps_everything_acknowledged_and_nothing_half(tmp_path: P
         for lane, number in lines:
             assert found[f"{lane}/{number}"] == number.encode()
         for lane in range(8):
-            numbers = [int(key.split("/")[1]) for key in found if key.startswith(f"{lane}/") and key[-1] != "t"]
-            assert sorted(numbers) == list(range(len(numbers)))
-            assert not numbers or int(found[f"{lane}/last"]) == max(numbers)
+            written = [int(key.split("/")[1]) for key in found if key.startswith(f"{lane}/") and key[-1] != "t"]
+            assert sorted(written) == list(range(len(written)))
+            assert not written or int(found[f"{lane}/last"]) == max(written)
         await store.commit([], [Put("again", b"")])
 
 
@@ -133,6 +134,24 @@ async def test_a_lost_bell_costs_a_second_not_the_change(tmp_path: Path) -> None
         async with watching(one, "", 0) as watcher:
             await two.commit([], [Put("k", b"")])
             await watcher.until(lambda: "k" in watcher.entries)
+
+
+async def test_a_process_that_slept_through_a_purge_catches_up(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with await SqliteStore.open(path) as sleeper, await SqliteStore.open(path) as other:
+        await other.commit([], [Put("m/gone", b""), Put("m/kept", b"")])
+        mirror = Mirror(sleeper, "m/")
+        mirroring = asyncio.create_task(mirror.run())
+        await until(lambda: len(mirror.entries) == 2)
+        shutil.rmtree(f"{path}.d")  # deaf until its next look
+        await other.commit([], [Delete("m/gone")])
+        await other.compact()
+
+        await until(lambda: set(mirror.entries) == {"m/kept"})
+        await other.commit([], [Put("m/new", b"")])
+        await until(lambda: "m/new" in mirror.entries)
+        mirroring.cancel()
+        await asyncio.gather(mirroring, return_exceptions=True)
 
 
 async def test_a_bell_without_a_directory_is_done_without(tmp_path: Path) -> None:
