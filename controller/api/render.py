@@ -1,6 +1,6 @@
 """Model objects as the JSON that clients get. The only place that knows both shapes.
 
-Plain dicts into a compiled encoder: an endpoint costs a few microseconds, and the hot paths are made of endpoints. Pure.
+Plain dicts into a compiled encoder: the hot paths are made of endpoints, and one costs a few microseconds. Pure.
 """
 
 from __future__ import annotations
