@@ -163,3 +163,16 @@ async def test_packets_of_the_full_size_cross(bed: Bed) -> None:
     fits = await ping(opener, ip_address("10.7.0.3"), payload=1450 - headers)
 
     assert fits.ok
+
+
+async def test_every_new_workload_may_send_the_moment_it_is_attached(bed: Bed) -> None:
+    """The kernel finishes links and IPv6 addresses in work queues; `apply` returns after them."""
+    net = network(7)
+    bed.add(net, "target", "h2", 250)
+    for number in range(2, 14):
+        name = f"c{number}"
+        bed.add(net, name, "h1", number)
+        assert await bed.converge("h2", "h1") == []
+
+        assert await bed.ping(name, f"fd00:7::{250:x}" if number % 2 else "10.7.0.250")
+        assert await bed.ping(name, "fd00:7::1" if number % 2 else "10.7.0.1")
