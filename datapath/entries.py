@@ -119,7 +119,7 @@ def _plan_forwarding(
         *(
             RemoveNeighbour(neighbour)
             for neighbour in _unreplaced(old_neighbours, neighbours)
-            if not _is_muted(neighbour.device, neighbour.address, links)
+            if neighbour.device not in links.flushed and not _is_muted(neighbour.device, neighbour.address, links)
         ),
         *map(RemovePort, _unmoved(old_ports, ports, desired, actual)),
         *map(RemoveVtep, _unreplaced(old_vteps, vteps)),

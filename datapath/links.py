@@ -22,6 +22,7 @@ class LinkPlan:
 
     fresh: made by this plan, so empty. gone: deleted by it. withheld: wanted, but not there afterwards.
     moved: ports that change their bridge. revived: bridges that were down, had another MAC, or no IPv6 but need it.
+    flushed: of these, bridges that get another MAC, and so lose every neighbour.
     muted: bridges that lose IPv6, and every IPv6 entry with it.
     """
 
@@ -32,6 +33,7 @@ class LinkPlan:
     withheld: frozenset[str] = NOTHING
     moved: frozenset[str] = NOTHING
     revived: frozenset[str] = NOTHING
+    flushed: frozenset[str] = NOTHING
     muted: frozenset[str] = NOTHING
 
 
@@ -59,6 +61,7 @@ def plan_links(desired: HostState, actual: HostState, blocked: frozenset[str]) -
         withheld=frozenset(desired.links.keys() & blocked | (wanted.keys() - fresh - kept.keys())),
         moved=frozenset(name for name, link in updates.items() if _master(link) != _master(wanted[name])),
         revived=frozenset(name for name, link in updates.items() if _comes_alive(link, wanted[name])),
+        flushed=frozenset(name for name, link in updates.items() if _gets_another_mac(link, wanted[name])),
         muted=frozenset(name for name, link in updates.items() if _has_ipv6(link) and not _has_ipv6(wanted[name])),
     )
 
@@ -108,9 +111,13 @@ def _deletions(links: Mapping[str, Link]) -> tuple[Operation, ...]:
 
 
 def _comes_alive(have: Link, want: Link) -> bool:
-    if not isinstance(have, Bridge) or not isinstance(want, Bridge):
+    if not isinstance(have, Bridge):
         return False
-    return not have.up or have.mac != want.mac or (want.ipv6 and not have.ipv6)
+    return not have.up or _gets_another_mac(have, want) or (_has_ipv6(want) and not have.ipv6)
+
+
+def _gets_another_mac(have: Link, want: Link) -> bool:
+    return isinstance(have, Bridge) and isinstance(want, Bridge) and have.mac != want.mac
 
 
 def _has_ipv6(link: Link) -> bool:
