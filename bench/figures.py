@@ -65,6 +65,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def busy_cpu_seconds() -> float:
+    """What the whole machine has used since it started: how much of a run was ours, and how much somebody else's."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def _first_in(path: str, label: str) -> str:
     for line in Path(path).read_text().splitlines():
         if line.startswith(label):

@@ -69,7 +69,9 @@ def _networks() -> Iterator[Figure]:
 
 def _rate(name: str, outcome: Outcome, count: int, cpu: float, at_least: float | None, note: str) -> Figure:
     wrong = {status: n for status, n in outcome.statuses.items() if status not in ("200", "201")}
+    others = max(0.0, outcome.machine_cpu_seconds - cpu - outcome.cpu_seconds) / outcome.seconds
     details = {
+        "cores_used_by_others": round(others, 2),
         "seconds": round(outcome.seconds, 2),
         "controller_cpu_us_each": round(cpu / count * 1e6, 1),
         "generator_cpu_us_each": round(outcome.cpu_seconds / count * 1e6, 1),

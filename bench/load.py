@@ -16,6 +16,8 @@ from typing import Any, cast
 
 import uvloop
 
+from bench.figures import busy_cpu_seconds
+
 JOB_TIMEOUT_S = 180.0
 
 
@@ -31,10 +33,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`latencies_ms` in the order of completion; `statuses` counts answers per status; `answers` are the bodies."""
+    """`latencies_ms` in the order of completion; `statuses` counts answers per status; `answers` are the bodies.
+
+    `machine_cpu_seconds`: what all processes of the machine used meanwhile.
+    """
 
     seconds: float
     cpu_seconds: float
+    machine_cpu_seconds: float
     statuses: dict[str, int]
     latencies_ms: list[float]
     answers: list[str]
@@ -125,13 +131,14 @@ class _Load:
 
     async def run(self, job: Job) -> Outcome:
         loop = asyncio.get_running_loop()
-        started, cpu = time.perf_counter(), time.process_time()
+        started, cpu, machine = time.perf_counter(), time.process_time(), busy_cpu_seconds()
         for i in range(job.in_flight):
             await loop.create_connection(lambda: _Connection(self), "127.0.0.1", job.ports[i % len(job.ports)])
         await asyncio.wait_for(self._done, JOB_TIMEOUT_S)
         return Outcome(
             time.perf_counter() - started,
             time.process_time() - cpu,
+            busy_cpu_seconds() - machine,
             {status.decode(): count for status, count in self._statuses.items()},
             [seconds * 1000 for seconds in self._latencies],
             [answer.decode() for answer in self._answers],

@@ -105,9 +105,9 @@ def _facts(state: PoolState, describe: Callable[[Holder], str]) -> dict[str, Any
 def _fixes(states: Sequence[PoolState]) -> list[str]:
     """Cheapest first: a flag, then cleaning up, then a new pool."""
     fixes: list[str] = []
-    free = [s.largest_free for s in states if s.largest_free is not None]
-    if free:
-        widest = min(free, key=lambda c: c.prefixlen - c.max_prefixlen)
+    free = [s.largest_free for s in states if s.largest_free is not None and s.pool.cidr.version == 4]
+    if free:  # the size of an IPv6 subnet is its pool's
+        widest = min(free, key=lambda c: c.prefixlen)
         fixes.append(f"ask for a smaller subnet: 'kvnet network create --prefix-length {widest.prefixlen}'")
     if any(h.kind is HolderKind.NETWORK for s in states for h in s.blockers):
         fixes.append("remove networks without endpoints: 'kvnet network prune'")
