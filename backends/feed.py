@@ -28,7 +28,7 @@ class Subscription:
         self._wake = asyncio.Event()
 
     def offer(self, revision: Revision, change: Change) -> None:
-        if revision <= self.floor:
+        if revision <= self.floor or self._error is not None:
             return
         pending = self._pending
         pending.pop(change.key, None)  # re-inserted last: a batch is in the order of revisions

@@ -369,17 +369,21 @@ FILL_THE_DISK = """
         assert len((await store.list("k/")).entries) == number > 10
         assert await store.get(f"k/{number}") is None
         print("still reads", flush=True)
+        subprocess.run(["mount", "-o", "remount,size=4m", path], check=True)
+        await store.commit([], [Put("more", b"x" * 10_000)])
+        print("writes again", flush=True)
 """
 
 
 @pytest.mark.kernel
-async def test_a_full_disk_is_broken_loses_nothing_and_still_reads(tmp_path: Path) -> None:
+async def test_a_full_disk_is_broken_loses_nothing_still_reads_and_goes_on_when_there_is_space(tmp_path: Path) -> None:
     process = python(FILL_THE_DISK, tmp_path, prefix=("unshare", "-Urm"))
     out, errors = await asyncio.to_thread(process.communicate)
 
     assert "Broken" in out, errors
     assert "disk is full" in out
     assert "still reads" in out, errors
+    assert "writes again" in out, errors
 
 
 checks = st.one_of(
