@@ -57,6 +57,8 @@ class Links:
         wanted = list(self._messages(operations, lambda operation: self._changes(operation.link)))
         for operation, refusal in self._refused(wanted):
             self._fail(operation, refusal.errno, refusal.text or f"{operation.link.name} cannot be changed")
+        for operation, _ in wanted:
+            hurry(self._rtnetlink, operation.link.name)
         self._devices.forget(*(operation.link.name for operation in operations))
 
     def delete(self, operations: Sequence[DeleteLink]) -> None:

@@ -21,6 +21,7 @@ from lab.ping import ping
 from worker.kernel.linux import LinuxKernel
 
 CONNECT_SECONDS = 0.4
+REPAIR_ATTEMPTS = 5
 
 
 def network(number: int, **options: object) -> Network:
@@ -86,6 +87,13 @@ class Bed:
     async def ping(self, workload: str, address: str, *, timeout_s: float = 1.0) -> bool:
         opener = partial(namespaces.open_socket, self.workloads[workload])
         return (await ping(opener, ip_address(address), timeout_s=timeout_s)).ok
+
+    async def reaches(self, workload: str, address: str) -> bool:
+        """Whether one of a few packets arrives: for repairs, where the very first may be too early."""
+        for _ in range(REPAIR_ATTEMPTS):
+            if await self.ping(workload, address, timeout_s=0.3):
+                return True
+        return False
 
 
 def _mac(net: Network, last: int) -> str:

@@ -119,8 +119,8 @@ async def test_drift_is_repaired_in_one_pass(bed: Bed, drift: str) -> None:
     assert await bed.kernels["h1"].apply(seen.operations) == []
 
     assert (await bed.planned("h1")).operations == ()
-    assert await bed.ping("c1", "10.7.0.3")
-    assert await bed.ping("c1", "fd00:7::3")
+    assert await bed.reaches("c1", "10.7.0.3")
+    assert await bed.reaches("c1", "fd00:7::3")
 
 
 async def test_a_moved_address_is_announced_to_the_workloads_that_know_the_old_mac(bed: Bed) -> None:
