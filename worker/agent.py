@@ -41,6 +41,8 @@ from worker.words import describe
 # In doubt about these the store is not ours, so nothing of ours belongs into it.
 NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing"})
 
+MODE_S = 0.5
+
 
 class Worker:
     """One host's agent over the given ports. `start` first, then `run`."""
@@ -123,7 +125,7 @@ class Worker:
             StateUnusable: the state directory cannot be read.
         """
         await self.registration.look_around()
-        self.attachments.load(self._time.now())
+        self.attachments.load(self._time.now(), is_new_store=self.settings.accept_store)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -131,6 +133,7 @@ class Worker:
             for part in (self.view, self.reconciler, self.lifeline, self.registration, self.reporter, self.releaser):
                 group.create_task(part.run())
             group.create_task(self._remember())
+            group.create_task(self._watch_mode())
             group.create_task(self._restore_if_alone())
 
     def operations(self) -> Mapping[str, Operation]:
@@ -162,6 +165,20 @@ class Worker:
             return None
         observed = self.reconciler.observed()
         return {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
+
+    async def _watch_mode(self) -> None:
+        """Whether the store can be believed changes without any of our keys changing."""
+        mode: Mode | None = None
+        while True:
+            now = self.source.mode()
+            if now is not mode:
+                doubt = self.source.doubt()
+                tell = self._log.warning if doubt is not None else self._log.info
+                tell("mode", mode=now.value, **({"code": doubt.code, "detail": doubt.detail} if doubt else {}))
+                self.reconciler.touch_everything()
+                self.releaser.look_again()
+            mode = now
+            await self._time.sleep(MODE_S)
 
     # the last known state
 

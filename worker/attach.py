@@ -38,6 +38,8 @@ from worker.view import View
 
 # Refusals with one of these codes promise that nothing was written.
 NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
+# Mirrors reconnect within this; those that do not would only make an attach wait for nothing.
+STALE_S = 3.0
 
 
 @dataclass(slots=True)
@@ -141,18 +143,20 @@ class Attacher:
             doubt = self._source.doubt()
             if doubt is not None:
                 raise doubt.error()
-            raise self._store_away()
-        if not self._lifeline.is_open:
-            self._lifeline.require_open()
+            raise self._store_away("since it started")
+        self._lifeline.require_open()
+        stale_since = self._view.stale_since
+        if stale_since is not None and self._time.monotonic() - stale_since > STALE_S:
+            raise self._store_away(f"for {self._time.monotonic() - stale_since:.0f} s")
 
-    def _store_away(self) -> KvnetError:
+    def _store_away(self, how_long: str) -> KvnetError:
         if self._settings.uses_gateway:
             return ControllerUnreachable(
-                f"this worker has not heard from the controller at {self._settings.controller} since it started",
+                f"this worker has not heard from the controller at {self._settings.controller} {how_long}",
                 fix="start the controller, or the worker with the right --controller",
             )
         return StoreUnavailable(
-            "this worker has not heard from the store since it started",
+            f"this worker has not heard from the store {how_long}",
             fix="bring the store back, or start the worker with the right --store",
         )
 

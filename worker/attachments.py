@@ -71,14 +71,19 @@ class Attachments:
         self._by_veth: dict[str, str] = {}
         self.lost: set[str] = set()
 
-    def load(self, now: float) -> None:
-        """What the last run left. An intent that was not finished is to be undone, whatever came of it."""
+    def load(self, now: float, *, is_new_store: bool = False) -> None:
+        """What the last run left. An intent that was not finished is to be undone, whatever came of it.
+
+        `is_new_store`: the versions in the records are another store's and say nothing.
+        """
         for endpoint in self._state.names(FOLDER):
             record = self._read(endpoint, now)
             if record is None:
                 continue
             if record.phase is Phase.ATTACHING:
                 record = replace(record, phase=Phase.DETACHING, since=now, is_certain=False)
+            if is_new_store:
+                record = replace(record, answer={**record.answer, "version": 0})
             self._keep(record)
 
     def __iter__(self) -> Iterator[Record]:

@@ -37,8 +37,8 @@ from worker.source import Mode, Source
 
 # Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
 LARGE_VIEW = 1000
-# A network is read again for a hint this much later than the last time, in multiples of what a pass took. Whoever undoes
-# our repairs at once makes it twice as much each time.
+# A network is read again for a hint this much later than the last time, in multiples of what a pass took; twice as much
+# each time that somebody undoes our repairs.
 HINT_GAP_FACTOR = 10.0
 HINT_GAP_S = (0.05, 5.0)
 NOWHERE = "0" * 12

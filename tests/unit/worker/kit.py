@@ -384,6 +384,7 @@ class World:
     outages: Outages = field(default_factory=Outages)
     running: dict[str, Running] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
+    lives: int = 0
 
     def client(self) -> MemoryStore:
         loop = asyncio.get_running_loop()
@@ -406,13 +407,14 @@ class World:
     async def start(self, name: str = "h1", *, ready: bool = True, **settings: Any) -> Running:
         loop = asyncio.get_running_loop()
         host, life, log = self.host(name), Life(), io.StringIO()
+        self.lives += 1
         client = self.client()
         store = MortalStore(client, life, self.outages)
         controller = FakeController(self.client(), life, self.outages)
         kernel = MortalKernel(host, life)
         state = MortalStateDir.open(self.directory / name)
         state.life = life
-        time = Time(lambda: EPOCH + loop.time(), loop.time, asyncio.sleep, random.Random(7))
+        time = Time(lambda: EPOCH + loop.time(), loop.time, asyncio.sleep, random.Random(self.lives))
         chosen = Settings("http://c", name, host.address, self.directory / name, timing=self.timing)
         worker = Worker(
             replace(chosen, **settings),
