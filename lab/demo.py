@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from kvnet.client import Client
-from kvnet.errors import KvnetError, NameTaken, Unfit
+from kvnet.errors import ControllerUnreachable, KvnetError, NameTaken, Unfit
 from kvnet.wire import Network
 from lab import processes
 from lab.enter import settle, wrapped
@@ -63,17 +64,24 @@ async def run(*, hosts: int, store: str | None, once: bool, as_json: bool) -> in
     started = time.monotonic()
     if not 2 <= hosts <= MAX_HOSTS:
         raise Unfit(f"{hosts} hosts; the demo makes 2 to {MAX_HOSTS}")
-    with tempfile.TemporaryDirectory(prefix="kvnet-demo-") as directory:
+    with tempfile.TemporaryDirectory(prefix="kvnet-demo-", dir=_outside_run()) as directory:
         url = store or f"sqlite://{directory}/kvnet.db"
         options = Options(directory, f"127.0.0.1:{_free_port()}", url, hosts, once, as_json, started)
         command = [sys.executable, "-m", "lab.demo", json.dumps(asdict(options))]
         command, environment = wrapped(command)
         controller = await _start_controller(options)
         try:
-            inner = await asyncio.create_subprocess_exec(*command, env=environment)
+            # A session of its own: Ctrl-C reaches only this process, which then ends the others in order.
+            inner = await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
             return await _attend(inner, controller)
         finally:
             await controller.stop()
+
+
+def _outside_run() -> str | None:
+    """Not below /run: the inner process has another one."""
+    usual = Path(tempfile.gettempdir()).resolve()
+    return "/tmp" if usual.is_relative_to("/run") else None
 
 
 async def _start_controller(options: Options) -> Process:
@@ -228,10 +236,13 @@ async def _greetings(lab: Lab, network: Network) -> list[str]:
 
 async def _take_down(lab: Lab, network: Network) -> None:
     """Leave the store as it was found: it may be a site's own."""
-    for workload in list(lab.workloads.values()):
-        if network["id"] in workload.endpoints:
-            await lab.detach(network["id"], workload.name)
-    await lab.client.delete_network(network["id"])
+    try:
+        for workload in list(lab.workloads.values()):
+            if network["id"] in workload.endpoints:
+                await lab.detach(network["id"], workload.name)
+        await lab.client.delete_network(network["id"])
+    except ControllerUnreachable as error:
+        print(f"the controller is gone, so network {network['name']} stays in its store: {error}", file=sys.stderr)
 
 
 def _teller(options: Options) -> Callable[[str], None]:
@@ -273,9 +284,11 @@ def _invitation(lab: Lab, report: Report) -> str:
 def main(arguments: str) -> int:
     """The inner process."""
     plain: dict[str, Any] = json.loads(arguments)
+    options = Options(**plain)
+    parent = os.getppid()
     try:
         settle()
-        return asyncio.run(inside(Options(**plain)))
+        return asyncio.run(inside(options))
     except KvnetError as error:
         return _refuse(error)
     except BaseExceptionGroup as group:
@@ -283,6 +296,9 @@ def main(arguments: str) -> int:
         if matched is None or rest is not None:
             raise
         return _refuse(_first(matched))
+    finally:
+        if os.getppid() != parent:  # it was killed, and cannot clean up any more
+            shutil.rmtree(options.directory, ignore_errors=True)
 
 
 def _refuse(error: KvnetError) -> int:

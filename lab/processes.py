@@ -96,5 +96,6 @@ async def start(
             stderr=log,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             preexec_fn=_die_with_parent,
+            start_new_session=True,  # Ctrl-C is for the one who started us all; it ends the others in order
         )
     return Process(name, path, child)
