@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bench.figures import Figure, machine
 
-PARTS = ("store", "http_create", "races", "worker", "attach", "startup")
+PARTS = ("http_create", "races", "store", "worker", "attach", "startup")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
