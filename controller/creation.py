@@ -18,10 +18,11 @@ from controller.requests import Caller, EndpointRequest
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
-from kvnet.errors import IdTaken, KvnetError, NotFound, TooMuchContention
+from kvnet.errors import AddressTaken, IdTaken, Invalid, KvnetError, NotFound, TooMuchContention
 from kvnet.model import Endpoint, Host, HostState, Network, Versioned
 
 MAX_SPREAD = 64
+GIVE_NONE = "give none and kvnet makes one, or choose another"
 Outcome = Versioned[Endpoint] | KvnetError
 
 
@@ -39,6 +40,7 @@ class Creation:
         self._space = state.space(network.value)
         self._results: dict[int, Outcome] = {}
         self._hosts: dict[str, Versioned[Host]] = {}
+        self._macs: dict[str, str] | None = None
 
     async def run(self, requests: Sequence[EndpointRequest]) -> list[Outcome]:
         pending: dict[int, Claim] = {}
@@ -49,6 +51,8 @@ class Creation:
                 if (known := self._state.endpoints_of(self._network.value.id).get(claim.id)) is not None:
                     self._results[i] = self._answer(claim, known)
                 else:
+                    if request.mac is not None:
+                        self._require_free_mac(claim)
                     pending[i] = claim
             except KvnetError as error:
                 self._results[i] = error
@@ -59,6 +63,21 @@ class Creation:
         latest = max((r.version for r in self._results.values() if isinstance(r, Versioned)), default=0)
         await self._state.reached(latest, self._state.endpoints, self._state.addresses)
         return [self._results[i] for i in range(len(requests))]
+
+    def _require_free_mac(self, claim: Claim) -> None:
+        """Of a MAC that was asked for. Two who ask at the same moment may both get it; the datapath copes with that.
+
+        Raises:
+            Invalid, AddressTaken
+        """
+        network = self._network.value
+        if claim.mac == network.gateway_mac:
+            raise Invalid.field("/mac", f"{claim.mac} is the gateway's MAC of network {network.name}", GIVE_NONE)
+        if self._macs is None:
+            self._macs = {e.value.mac: e.value.id for e in self._state.endpoints_of(network.id).values()}
+        holder = self._macs.setdefault(claim.mac, claim.id)
+        if holder != claim.id:
+            raise AddressTaken(f"{claim.mac} is the MAC of endpoint {holder} of network {network.name}", fix=GIVE_NONE)
 
     async def _in_rounds(self, claims: dict[int, Claim]) -> None:
         pending = dict(claims)

@@ -70,6 +70,12 @@ def draft_of(request: NetworkRequest) -> Draft:
         Invalid, NotSupported: at the first thing that is wrong with the request itself.
     """
     require_name(request.name, "/name")
+    if NETWORK_ID.match(request.name):
+        raise Invalid.field(
+            "/name",
+            f"{request.name!r} could be mistaken for a network's id",
+            "not 12 hexadecimal digits",
+        )
     if request.id is not None and not NETWORK_ID.match(request.id):
         raise Invalid.field("/id", "it is not a network id", "12 lower-case hexadecimal digits, or leave it out")
     if len(request.subnets) > MAX_SUBNETS:

@@ -5,17 +5,20 @@ Pure. Knows the shape of one request and nothing of what else exists.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address, ip_interface
 
 from controller.requests import SubnetRequest
 from kvnet.errors import FieldError, Invalid, NotSupported
-from kvnet.model import Address, Cidr, Driver, Subnet
+from kvnet.model import Address, Cidr, Driver, Subnet, pointer_part
 
 MAX_TEXT = 64
 MAX_SUBNETS = 8
 MAX_RESERVED = 256
+# Only a number: what reads as a netmask to one is a wildcard mask to another.
+_PREFIX_LENGTH = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z")
 NOT_BUILT_YET = (Driver.ROUTED, Driver.TRANSPARENT)
 
 
@@ -41,7 +44,7 @@ def parse_address(text: str, pointer: str) -> Address:
 def parse_cidr(text: str, pointer: str) -> Cidr:
     """A network address with its prefix length; one with host bits is refused with the network it lies in."""
     try:
-        if "/" not in text or len(text) > MAX_TEXT or "%" in text:
+        if len(text) > MAX_TEXT or "%" in text or not _PREFIX_LENGTH.search(text):
             raise ValueError
         interface = ip_interface(text)
     except ValueError:
@@ -73,12 +76,25 @@ def parse_subnet(request: SubnetRequest, pointer: str) -> Subnet:
         cidr = parse_cidr(request.cidr, "/cidr")
         if len(request.reserved) > MAX_RESERVED:
             raise Invalid.field("/reserved", f"{len(request.reserved)} reservations; at most {MAX_RESERVED} here")
-        reserved = {name: parse_address(text, f"/reserved/{name}") for name, text in request.reserved.items()}
+        reserved = {name: _reserved(name, text) for name, text in request.reserved.items()}
         gateway = None if request.gateway is None else parse_address(request.gateway, "/gateway")
         span = None if request.range is None else parse_cidr(request.range, "/range")
         _require_distinct(gateway, reserved)
         Subnet(cidr, gateway, span, reserved)
         return Subnet(cidr, gateway or first_usable(cidr, reserved), span, reserved)
+
+
+def _reserved(name: str, text: str) -> Address:
+    pointer = f"/reserved/{pointer_part(name)}"
+    require_no_address(name, pointer)
+    return parse_address(text, pointer)
+
+
+def require_no_address(name: str, pointer: str) -> None:
+    """Reservations are found by name or address; one must not be mistaken for another's."""
+    with suppress(ValueError):
+        ip_address(name)
+        raise Invalid.field(pointer, f"{name!r} is an address, not a name", "a name with a letter in it")
 
 
 def _require_distinct(gateway: Address | None, reserved: Mapping[str, Address]) -> None:

@@ -17,7 +17,7 @@ from controller.views import PoolStatus
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import Invalid, NameTaken, NotFound, PoolInUse, PreconditionFailed, SubnetTaken
-from kvnet.model import Pool, Versioned
+from kvnet.model import Pool, Versioned, require_unicast
 
 MAX_RESERVED = 256
 MAX_NAMED = 20
@@ -169,7 +169,6 @@ def pool_of(request: PoolRequest) -> Pool:
     cidr = parse_cidr(request.cidr, "/cidr")
     if cidr.prefixlen < SHORTEST_PREFIX:
         raise Invalid.field("/cidr", f"{cidr} is too wide for a pool", f"choose /{SHORTEST_PREFIX} or smaller")
-    if cidr.is_multicast or cidr.is_loopback or cidr.is_link_local or cidr.is_unspecified:
-        raise Invalid.field("/cidr", f"{cidr} is multicast, loopback or link-local", "choose a unicast range")
+    require_unicast(cidr, "/cidr")
     reserved = tuple(parse_cidr(text, f"/reserved/{i}") for i, text in enumerate(request.reserved))
     return Pool(request.name, cidr, request.prefix_length, reserved)

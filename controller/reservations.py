@@ -12,7 +12,7 @@ from controller.ipam.addresses import Candidate
 from controller.journal import Changed
 from controller.networks import Networks, no_network, require_active
 from controller.outcomes import store_errors_told
-from controller.parsing import parse_address, shown
+from controller.parsing import parse_address, require_no_address, shown
 from controller.requests import Caller, ReservationRequest
 from controller.state import State
 from controller.views import Reservation
@@ -38,6 +38,7 @@ class Reservations:
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         require_name(request.name, "/name")
+        require_no_address(request.name, "/name")
         wanted = None if request.address is None else parse_address(request.address, "/address")
         with store_errors_told():
             turns = self._writer.turns(f"reservation {request.name!r} could not be made")

@@ -142,8 +142,8 @@ class State:
                     return
 
     def network_named(self, name_or_id: str) -> Versioned[Network] | None:
-        """A name wins over an id: names are what people type."""
-        return self.networks.get(self._id_of.get(name_or_id, name_or_id))
+        """No name looks like an id (`drafts`); of an older one that does, the id wins: it never changes its meaning."""
+        return self.networks.get(name_or_id) or self.networks.get(self._id_of.get(name_or_id, ""))
 
     def endpoints_of(self, network: str) -> Endpoints:
         return self._endpoints.get(network, {})

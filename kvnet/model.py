@@ -36,6 +36,23 @@ MTU_MIN_IPV6 = 1280  # RFC 8200 section 5
 MTU_MAX = 65535
 VNI_MAX = (1 << 24) - 1  # RFC 7348 section 5
 
+# No kernel routes these between interfaces, or they mean something else than an interface.
+UNUSABLE: Mapping[int, tuple[tuple[Cidr, str], ...]] = {
+    4: (
+        (IPv4Network("0.0.0.0/8"), "this network"),
+        (IPv4Network("127.0.0.0/8"), "loopback"),
+        (IPv4Network("169.254.0.0/16"), "link-local"),
+        (IPv4Network("224.0.0.0/4"), "multicast"),
+        (IPv4Network("255.255.255.255/32"), "broadcast"),
+    ),
+    6: (
+        (IPv6Network("::/96"), "loopback, unspecified and IPv4-compatible"),
+        (IPv6Network("::ffff:0:0/96"), "IPv4-mapped"),
+        (IPv6Network("fe80::/10"), "link-local"),
+        (IPv6Network("ff00::/8"), "multicast"),
+    ),
+}
+
 
 class Driver(StrEnum):
     """What a network means on a host."""
@@ -94,14 +111,19 @@ class Subnet:
                 f"{self.cidr} has no room for a gateway and an endpoint",
                 f"choose /{self.cidr.max_prefixlen - smallest_host_bits} or larger",
             )
-        if self.cidr.is_multicast or self.cidr.is_loopback or self.cidr.is_link_local or self.cidr.is_unspecified:
-            raise Invalid.field("/cidr", f"{self.cidr} is multicast, loopback or link-local", "choose a unicast range")
+        require_unicast(self.cidr, "/cidr")
         if self.gateway is not None:
             self._require_usable(self.gateway, "/gateway", "gateway")
         if self.range is not None and (
             self.range.version != self.cidr.version or not self.range.subnet_of(self.cidr)  # type: ignore[arg-type]
         ):
             raise Invalid.field("/range", f"range {self.range} is not inside {self.cidr}")
+        if self.range is not None and not self._has_room(self.range):
+            raise Invalid.field(
+                "/range",
+                f"range {self.range} has no address that an endpoint could have",
+                "it needs one beside the network address, the broadcast address and the gateway",
+            )
         for name, address in self.reserved.items():
             require_name(name, "/reserved")
             self._require_usable(address, f"/reserved/{name}", f"reservation {name!r}")
@@ -113,6 +135,12 @@ class Subnet:
             raise Invalid.field(pointer, f"{what} {address} is the network address of {self.cidr}")
         if self.cidr.version == 4 and address == self.cidr.broadcast_address:
             raise Invalid.field(pointer, f"{what} {address} is the broadcast address of {self.cidr}")
+
+    def _has_room(self, block: Cidr) -> bool:
+        fixed = {self.cidr.network_address, self.gateway}
+        if self.cidr.version == 4:
+            fixed.add(self.cidr.broadcast_address)
+        return block.num_addresses > sum(address is not None and address in block for address in fixed)
 
     @property
     def size(self) -> int:
@@ -256,6 +284,10 @@ class Pool:
 
     def __post_init__(self) -> None:
         require_name(self.name, "/name")
+        if self.cidr.prefixlen > self.cidr.max_prefixlen - 2:
+            raise Invalid.field(
+                "/cidr", f"no subnet can be cut from {self.cidr}", f"choose /{self.cidr.max_prefixlen - 2} or larger"
+            )
         if not self.cidr.prefixlen <= self.prefix_length <= self.cidr.max_prefixlen - 2:
             raise Invalid.field(
                 "/prefix_length",
@@ -374,6 +406,14 @@ def require_name(value: str, pointer: str) -> None:
         )
 
 
+def require_unicast(cidr: Cidr, pointer: str) -> None:
+    """No part of it may be something else than addresses of interfaces."""
+    for special, what in UNUSABLE[cidr.version]:
+        if cidr.overlaps(special):
+            inside = "is" if cidr.subnet_of(special) else "contains"  # type: ignore[arg-type]
+            raise Invalid.field(pointer, f"{cidr} {inside} {what} ({special})", "choose a unicast range")
+
+
 def require_mac(value: str) -> None:
     if not MAC.match(value):
         raise Invalid.field("/mac", f"{_shown(value)} is not a MAC address", "like 02:42:ac:11:00:02")
@@ -395,8 +435,15 @@ def require_labels(labels: Mapping[str, str], pointer: str) -> None:
             raise Invalid.field(pointer, f"{_shown(key)} is not a key", f"1 to {MAX_LABEL_KEY} printable characters")
         if len(value) > MAX_LABEL_VALUE or not value.isprintable():
             raise Invalid.field(
-                f"{pointer}/{key}", "the value is too long or unprintable", f"at most {MAX_LABEL_VALUE}"
+                f"{pointer}/{pointer_part(key)}",
+                f"the value of {_shown(key)} is too long or unprintable",
+                f"at most {MAX_LABEL_VALUE} printable characters",
             )
+
+
+def pointer_part(key: str) -> str:
+    """A key as a part of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _shown(value: str) -> str:

@@ -6,15 +6,15 @@ time, and can be strict about types. The price is that OpenAPI must be told: `do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
 from controller.api.errors import MalformedRequest, UnsupportedMediaType
-from controller.api.models import RULES
 from controller.api.problems import from_validation
+from controller.parsing import shown
 
 T = TypeVar("T")
 
@@ -41,10 +41,12 @@ class JsonBody(Generic[T]):
         if not data:
             raise MalformedRequest("the body is empty", fix="send a JSON object")
         try:
-            return self.adapter.validate_json(data)
+            read = self.adapter.validate_json(data)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
-            raise from_validation({**d, "loc": self._plain(d["loc"]), "msg": _rule(d)} for d in details) from None
+            raise from_validation({**d, "loc": self._plain(d["loc"])} for d in details) from None
+        _require_unique_names(data)
+        return read
 
     def _plain(self, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
         return loc[1:] if loc and loc[0] in self._tags else loc
@@ -57,10 +59,22 @@ class JsonBody(Generic[T]):
         return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
-def _rule(detail: Mapping[str, Any]) -> str:
-    """In words what a regular expression says."""
-    message = str(detail["msg"])
-    return RULES.get(detail.get("ctx", {}).get("pattern", ""), message)
+def _require_unique_names(data: bytes) -> None:
+    """One reader would take the first, another the last. Only of what is known to be sound JSON.
+
+    Raises:
+        MalformedRequest
+    """
+    json.loads(data, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise MalformedRequest(f"{shown(twice)} is there twice in one object", fix="give each field once")
+    return read
 
 
 def require_json(content_type: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -10,8 +10,9 @@ from fastapi import Query, Request, Response
 from controller.api import render
 from controller.api.answers import AddressOut, CheckOut, IpamOut, SubnetLookupOut
 from controller.api.routing import caller, problems, resource_router, service
+from controller.parsing import parse_address
 from kvnet.errors import Invalid
-from kvnet.model import Address, Cidr
+from kvnet.model import Cidr
 
 router = resource_router("ipam")
 
@@ -36,7 +37,7 @@ async def get_utilisation(request: Request) -> Response:
 async def get_address(request: Request, address: str) -> Response:
     """In every network whose subnets contain it; `free` if nobody. An empty list: no network contains it."""
     cluster = service(request).cluster
-    wanted = _address(address)
+    wanted = parse_address(address, "/path/address")
     holders = [render.address_holder(holder, cluster) for holder in cluster.ipam.address(wanted)]
     return render.answer({"address": str(wanted), "holders": holders})
 
@@ -71,15 +72,6 @@ async def repair_invariants(
     ipam = service(request).cluster.ipam
     report = await ipam.repair(caller(request)) if repair else await ipam.check()
     return render.answer(render.check(report))
-
-
-def _address(text: str) -> Address:
-    try:
-        return ip_address(text[:64])
-    except ValueError:
-        raise Invalid.field(
-            "/path/address", f"{text[:64]!r} is not an IP address", "like 10.1.0.7 or fd00::7"
-        ) from None
 
 
 def _cidr(text: str) -> Cidr:

@@ -5,11 +5,11 @@ Addresses and CIDRs stay text here, so that there is one place that parses them 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from controller.parsing import MAX_RESERVED, MAX_SUBNETS, parse_address
 from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, ReservationRequest, SubnetRequest
 from kvnet.model import (
     IDENTIFIER,
@@ -25,8 +25,6 @@ from kvnet.model import (
 )
 
 MAX_BULK = 500
-MAX_SUBNETS = 16
-MAX_RESERVED = 256
 MAX_PORTS = 64
 
 
@@ -34,6 +32,8 @@ MAX_PORTS = 64
 NAME_PATTERN = "^" + NAME.pattern.removesuffix(r"\Z") + "$"
 ID_PATTERN = "^" + IDENTIFIER.pattern.removesuffix(r"\Z") + "$"
 NETWORK_ID_PATTERN = "^" + NETWORK_ID.pattern.removesuffix(r"\Z") + "$"
+ETAG_PATTERN = r'^(\*|"[0-9]{1,19}")$'
+KEY_PATTERN = r"^[!-~]{1,255}$"
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
@@ -100,10 +100,11 @@ class PortIn(Body):
     port: int = Field(ge=1, le=65535)
     protocol: Literal["tcp", "udp"] = "tcp"
     host_port: int | None = Field(None, ge=1, le=65535)
-    host_address: IPv4Address | IPv6Address | None = None
+    host_address: AddressText | None = None
 
     def request(self) -> PublishedPort:
-        return PublishedPort(self.port, self.protocol, self.host_port, self.host_address)
+        address = None if self.host_address is None else parse_address(self.host_address, "/ports/host_address")
+        return PublishedPort(self.port, self.protocol, self.host_port, address)
 
 
 class EndpointIn(Body):
@@ -176,5 +177,7 @@ class ReservationIn(Body):
 RULES = {
     NAME_PATTERN: "not a name: 1 to 63 letters, digits, '.', '_' or '-', first and last a letter or digit",
     ID_PATTERN: "not an id: 1 to 64 letters, digits, '.', '_' or '-', first and last a letter or digit",
+    ETAG_PATTERN: 'not an ETag of ours: one as it was given, like "42", or *',
+    KEY_PATTERN: "not a key: 1 to 255 visible ASCII characters, such as a UUID",
     NETWORK_ID_PATTERN: "not a network id: 12 lower-case hexadecimal digits",
 }

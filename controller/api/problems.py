@@ -24,14 +24,37 @@ from controller.api.errors import (
     NoSuchPath,
     PayloadTooLarge,
 )
+from controller.api.models import RULES
 from kvnet import errors as known
 from kvnet.errors import FieldError, Invalid, KvnetError
+from kvnet.model import pointer_part
 from kvnet.problems import to_problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 MAX_FIELD_ERRORS = 20
+MAX_POINTER_PART = 128
 REQUEST_ID = "kvnet.request_id"  # where the middleware leaves it in the ASGI scope
+
+WORDINGS = {
+    **dict.fromkeys(("json_type", "model_type", "model_attributes_type", "dataclass_type"), "must be a JSON object"),
+    **dict.fromkeys(("dict_type", "mapping_type"), "must be a JSON object"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be a text",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "must be {expected}",
+    "extra_forbidden": "unknown field",
+    "missing": "missing",
+}
 
 log = logging.getLogger("kvnet.api")
 
@@ -92,20 +115,24 @@ def from_validation(details: Iterable[Mapping[str, Any]]) -> KvnetError:
 
 def pointer(loc: Sequence[str | int]) -> str:
     """A JSON pointer (RFC 6901). Query, path and header parameters get a leading '/query', '/path', '/header'."""
-    parts = loc[1:] if loc and loc[0] == "body" else loc
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1")[:128] for part in parts)
+    parts = [str(part) for part in loc if part != "[key]"]  # pydantic's mark of a wrong key, behind the key itself
+    if parts and parts[0] == "body":
+        del parts[0]
+    return "".join("/" + pointer_part(_printable(part[:MAX_POINTER_PART])) for part in parts)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _wording(detail: Mapping[str, Any]) -> str:
-    match detail["type"]:
-        case "extra_forbidden":
-            return "unknown field"
-        case "missing":
-            return "missing"
-        case "json_type" | "model_type" | "model_attributes_type" | "dataclass_type":
-            return "must be a JSON object"
-        case _:
-            return str(detail["msg"])
+    """Our words for what pydantic says; its own only where none are known."""
+    context = detail.get("ctx", {})
+    rule = RULES.get(str(context.get("pattern", "")))
+    if rule is not None:
+        return rule
+    wording = WORDINGS.get(detail["type"])
+    return str(detail["msg"]) if wording is None else wording.format_map(context)
 
 
 def allowed_methods(request: Request) -> list[str]:

@@ -6,7 +6,7 @@ Handlers take the request, ask the cluster, and answer bytes. They decide nothin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Annotated, Any
 
@@ -14,10 +14,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 
 from controller.api.middleware import CALLER
+from controller.api.models import ETAG_PATTERN, KEY_PATTERN
 from controller.api.paging import DEFAULT_LIMIT, MAX_LIMIT
+from controller.api.problems import MAX_FIELD_ERRORS, pointer
 from controller.api.render import answer
 from controller.api.service import Service
+from controller.parsing import shown
 from controller.requests import Caller
+from kvnet.errors import FieldError, Invalid
 
 PROBLEM_SCHEMA = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 DESCRIPTIONS = {
@@ -43,7 +47,7 @@ CursorText = Annotated[
 ]
 IfMatch = Annotated[
     str | None,
-    Header(alias="If-Match", pattern=r'^(\*|"[0-9]{1,19}")$', description="Only if it still has this ETag."),
+    Header(alias="If-Match", pattern=ETAG_PATTERN, description="Only if it still has this ETag."),
 ]
 IfNoneMatch = Annotated[
     str | None, Header(alias="If-None-Match", max_length=1024, description="304 if it still has this ETag.")
@@ -52,7 +56,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        pattern=r"^[!-~]{1,255}$",
+        pattern=KEY_PATTERN,
         description="The same key and body again answers with the same object instead of making a second one. "
         "Must be unique, such as a UUID.",
     ),
@@ -84,6 +88,7 @@ class QuickRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         solve = super().get_route_handler()
         call: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+        known = frozenset(param.alias for param in self.dependant.query_params)
         given = frozenset(param.alias.lower().encode() for param in self.dependant.header_params)
         parameters = signature(call).parameters
         takes_request = {"request"} & set(parameters)
@@ -95,6 +100,8 @@ class QuickRoute(APIRoute):
 
         async def quick(request: Request) -> Response:
             scope = request.scope
+            if scope["query_string"]:
+                _require_known(request.query_params, known)
             if not is_plain or scope["query_string"] or any(name in given for name, _ in scope["headers"]):
                 return await solve(request)
             if takes_request:
@@ -102,6 +109,21 @@ class QuickRoute(APIRoute):
             return await call(**scope["path_params"])
 
         return quick
+
+
+def _require_known(given: Iterable[str], known: Collection[str]) -> None:
+    """A misspelt `dry_run` must not do it for real.
+
+    Raises:
+        Invalid
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise Invalid(
+            f"there is no query parameter {shown(unknown[0])} here",
+            fix=f"known are: {', '.join(sorted(known))}" if known else "there is none here",
+            errors=[FieldError(pointer(("query", name)), "unknown parameter") for name in unknown[:MAX_FIELD_ERRORS]],
+        )
 
 
 def resource_router(tag: str) -> APIRouter:
