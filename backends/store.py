@@ -238,15 +238,12 @@ def require_floor(checks: Sequence[Check], writes: Sequence[Write]) -> int:
     """
     if len(checks) + len(writes) > MAX_OPERATIONS:
         raise TooLarge(f"{len(checks) + len(writes)} operations; at most {MAX_OPERATIONS}")
-    total = 0
-    seen: set[str] = set()
-    for check in checks:
-        total += len(require_key(check.key))
+    written = [write.key for write in writes]
+    if len(set(written)) < len(written):
+        twice = next(key for key in written if written.count(key) > 1)
+        raise ValueError(f"{twice} is written twice in one transaction")
+    total = _require_keys([check.key for check in checks] + written)
     for write in writes:
-        total += len(require_key(write.key))
-        if write.key in seen:
-            raise ValueError(f"{write.key} is written twice in one transaction")
-        seen.add(write.key)
         if isinstance(write, Put):
             if len(write.value) > MAX_VALUE_BYTES:
                 raise TooLarge(f"{write.key}: {len(write.value)} bytes; at most {MAX_VALUE_BYTES}")
@@ -254,6 +251,15 @@ def require_floor(checks: Sequence[Check], writes: Sequence[Write]) -> int:
     if total > MAX_TRANSACTION_BYTES:
         raise TooLarge(f"{total} bytes in one transaction; at most {MAX_TRANSACTION_BYTES}")
     return total
+
+
+def _require_keys(keys: Sequence[str]) -> int:
+    """The size of all keys in bytes. Looks at all of them at once, and at each only where that is not conclusive."""
+    joined = " ".join(["", *keys, ""])
+    is_plain = joined.isascii() and joined.isprintable() and max(map(len, keys), default=0) <= MAX_KEY_BYTES
+    if is_plain and not ("//" in joined or " /" in joined or "/ " in joined or "  " in joined):
+        return len(joined) - len(keys) - 1
+    return sum(len(require_key(key)) for key in keys)
 
 
 def require_key(key: str) -> bytes:
