@@ -24,7 +24,16 @@ from controller.state import State
 from controller.views import HostCondition, NetworkUse, SubnetUse
 from controller.writer import Writer
 from kvnet import codec, keys
-from kvnet.errors import IdTaken, Invalid, NameTaken, NetworkDeleting, NetworkInUse, NotFound
+from kvnet.errors import (
+    IdTaken,
+    Invalid,
+    NameTaken,
+    NetworkDeleting,
+    NetworkInUse,
+    NotFound,
+    SubnetsExhausted,
+    SubnetTaken,
+)
 from kvnet.model import (
     NAME,
     Cidr,
@@ -105,6 +114,11 @@ class Networks:
                 created = await self.find(network_id)
                 if created is None:
                     turns.failed(error)
+            except (SubnetTaken, SubnetsExhausted):
+                existing = await self.find(network_id)  # a repeated request may be in its own way
+                if existing is None:
+                    raise
+                created = _answer(draft, existing)
             if created is not None:
                 return created
 
