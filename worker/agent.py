@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
@@ -21,7 +23,6 @@ from worker import lastknown
 from worker.attach import Attacher
 from worker.attachments import Attachments
 from worker.disk import StateDir
-from worker.lastknown import LastKnown
 from worker.log import Log
 from worker.ports import Controller, HostKernel, Namespaces, Time
 from worker.reconcile import Reconciler
@@ -41,7 +42,10 @@ from worker.words import describe
 # In doubt about these the store is not ours, so nothing of ours belongs into it.
 NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing"})
 
+GC_THRESHOLDS = (20_000, 20, 100)
+SWITCH_INTERVAL_S = 0.001
 MODE_S = 0.5
+SAVE_SHARE = 50.0  # saving the last known state takes at most this part of the time
 
 
 class Worker:
@@ -188,23 +192,25 @@ class Worker:
         own = self.view.own
         if self.source.mode() is not Mode.BLIND or own is None:
             return
-        known = await asyncio.to_thread(lastknown.restore, self._state, self.settings.host, own, self.trust.cluster)
+        known = await asyncio.to_thread(lastknown.restore, self._state, own, self.trust.cluster)
         if known is not None and self.source.mode() is Mode.BLIND:
             self._log.warning("restored", detail="the store is away: built from the last known state")
             self.source.restored = known
             self.reconciler.touch_everything()
 
     async def _remember(self) -> None:
-        """Save what is known, now and then."""
+        """Save what is known, now and then; the larger it is, the more rarely."""
+        took_s = 0.0
         while True:
             await self._dirty.wait()
-            await self._time.sleep(self.settings.timing.snapshot_s)
+            await self._time.sleep(max(self.settings.timing.snapshot_s, SAVE_SHARE * took_s))
             self._dirty.clear()
             if self.source.mode() is not Mode.LIVE:
                 continue
+            began = self._time.monotonic()
             self.trust.remember()
-            known = LastKnown(self.trust.cluster, self.view.host_view(None, {}))
-            await asyncio.to_thread(known.save, self._state)
+            await asyncio.to_thread(lastknown.save, self._state, self.trust.cluster, self.view.written())
+            took_s = self._time.monotonic() - began
 
     # the socket's operations
 
@@ -241,6 +247,7 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
         KvnetError: it cannot start; says what is missing and what to do.
     """
     log = log or Log()
+    _tune()
     async with _ports(settings, log) as (worker, server):
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -253,6 +260,15 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
             for task in tasks:
                 task.cancel()
         log.info("stopped", host=settings.host, detail="the networks stay as they are")
+
+
+def _tune() -> None:
+    """For short pauses: what the worker keeps lives long and has no cycles, so looking for garbage among it is vain; and
+    the kernel thread, which waits in system calls, gets the interpreter back after one switch interval.
+    """
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 @contextlib.asynccontextmanager

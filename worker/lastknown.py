@@ -1,12 +1,14 @@
 """The last state that this host knew of the cluster, on disk: what it lives on when it boots and the store is away.
 
-Saved now and then, restored whole or not at all. It may be older than the kernel, so nothing is ever removed by it.
+Saved now and then, as the store wrote it; restored whole or not at all. It may be older than the kernel, so nothing is
+ever removed by it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from datapath.view import Attachment, HostView
@@ -18,30 +20,24 @@ from worker.disk import StateDir
 FILE = "lastknown.json"
 
 
-class LastKnown:
-    """`cluster` is the id of the cluster that it shows."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The stored values, not decoded: a large host saves often, and restores hardly ever."""
 
-    def __init__(self, cluster: str, view: HostView) -> None:
-        self.cluster = cluster
-        self.view = view
-
-    def encoded(self) -> bytes:
-        view = self.view
-        plain = {
-            "v": codec.SCHEMA,
-            "cluster": self.cluster,
-            "hosts": [codec.to_json(host) for host in view.hosts.values()],
-            "networks": [codec.to_json(network) for network in view.networks.values()],
-            "endpoints": [codec.to_json(e) for of_network in view.endpoints.values() for e in of_network.values()],
-        }
-        return json.dumps(plain, separators=(",", ":")).encode()
-
-    def save(self, state: StateDir) -> None:
-        """Blocking, and for a large host slow: belongs into a thread."""
-        state.write(FILE, self.encoded(), durable=True)
+    hosts: tuple[bytes, ...]
+    networks: tuple[bytes, ...]
+    endpoints: tuple[bytes, ...]
 
 
-def restore(state: StateDir, host: str, own: Host, cluster: str) -> LastKnown | None:
+def save(state: StateDir, cluster: str, written: Written) -> None:
+    """Blocking: belongs into a thread."""
+    head = f'{{"v":{codec.SCHEMA},"cluster":{json.dumps(cluster)},"hosts":['.encode()
+    parts = [head, _joined(written.hosts), b'],"networks":[', _joined(written.networks)]
+    parts += [b'],"endpoints":[', _joined(written.endpoints), b"]}"]
+    state.write(FILE, b"".join(parts), durable=True)
+
+
+def restore(state: StateDir, own: Host, cluster: str) -> HostView | None:
     """None if there is none, if it cannot be read, or if it is of another cluster than the remembered one."""
     data = state.read(FILE)
     if data is None:
@@ -50,20 +46,24 @@ def restore(state: StateDir, host: str, own: Host, cluster: str) -> LastKnown | 
         plain = json.loads(data)
         if plain["v"] != codec.SCHEMA or not cluster or plain["cluster"] != cluster:
             return None
-        return LastKnown(cluster, _view(plain, host, own))
+        return _view(plain, own)
     except (ValueError, KeyError, TypeError, StoreBroken):
         return None
 
 
-def _view(plain: Mapping[str, Any], host: str, own: Host) -> HostView:
+def with_attachments(view: HostView, attachments: Mapping[str, Attachment]) -> HostView:
+    return HostView(view.host, view.hosts, view.networks, view.endpoints, attachments)
+
+
+def _joined(values: Iterable[bytes]) -> bytes:
+    return b",".join(values)
+
+
+def _view(plain: Mapping[str, Any], own: Host) -> HostView:
     hosts = {h.name: h for h in (codec.from_json(Host, item) for item in plain["hosts"])}
     networks = {n.id: n for n in (codec.from_json(Network, item) for item in plain["networks"])}
     endpoints: dict[str, dict[str, Endpoint]] = {network_id: {} for network_id in networks}
     for item in plain["endpoints"]:
         endpoint = codec.from_json(Endpoint, item)
         endpoints.setdefault(endpoint.network, {})[endpoint.id] = endpoint
-    return HostView(host, {**hosts, host: own}, networks, endpoints, {})
-
-
-def with_attachments(view: HostView, attachments: Mapping[str, Attachment]) -> HostView:
-    return HostView(view.host, view.hosts, view.networks, view.endpoints, attachments)
+    return HostView(own.name, {**hosts, own.name: own}, networks, endpoints, {})

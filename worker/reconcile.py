@@ -41,6 +41,9 @@ LARGE_VIEW = 1000
 # each time that somebody undoes our repairs.
 HINT_GAP_FACTOR = 10.0
 HINT_GAP_S = (0.05, 5.0)
+# A hint so soon after a change of our own is most likely its echo: it is looked after, but does not delay the next one.
+ECHO_S = 0.25
+ECHO_GAP_S = 0.4
 NOWHERE = "0" * 12
 
 
@@ -112,6 +115,7 @@ class Reconciler:
         self._waiters = 0
         self._full_passes = 0
         self._doubts: tuple[Condition, ...] = ()
+        self._applied_at = -60.0
         self._firewall_read_at = -60.0
         self._firewall_repairs = 0
         self._backoff = self._new_backoff()
@@ -144,6 +148,8 @@ class Reconciler:
     def _gap_s(self, repairs: int) -> float:
         """How long to leave it alone before the next look: longer for what is large, and for what keeps changing."""
         shortest, longest = HINT_GAP_S
+        if self._time.monotonic() - self._applied_at < ECHO_S:
+            shortest = ECHO_GAP_S
         gap = max(shortest, HINT_GAP_FACTOR * self.statistics.last_pass_ms / 1000)
         return min(longest, gap * float(2 ** min(repairs, 16)))
 
@@ -272,6 +278,8 @@ class Reconciler:
 
     def _count_repairs(self, work: Work, draft: Draft) -> None:
         """How often in a row a look for a hint found something to mend."""
+        if not work.read and not work.firewall:
+            return
         changed = draft.changed
         for network_id in work.read:
             known = self._networks.get(network_id)
@@ -335,7 +343,9 @@ class Reconciler:
         failures = await self._kernel.apply(operations) if operations else []
         self.statistics.operations += sum(map(changes_something, operations))
         self.statistics.failures += len(failures)
-        failed = failures_by_network(failures, draft.target, draft.actual)
+        failed = failures_by_network(failures, draft.target, draft.actual) if failures else {}
+        if operations:
+            self._applied_at = self._time.monotonic()
         self._host = None if "" in failed else HostState(sysctls=draft.host.sysctls, firewall=_left(operations, draft))
         for network_id in draft.desired:
             self._note(draft, network_id, mode, failed, is_last_try=is_last_try)

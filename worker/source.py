@@ -12,7 +12,7 @@ from backends.store import Store
 from datapath.desired import HostView
 from datapath.objects import HostState, Operation
 from worker.attachments import Attachments, Phase, Record
-from worker.lastknown import LastKnown, with_attachments
+from worker.lastknown import with_attachments
 from worker.passes import may_lose_traffic
 from worker.ports import Namespaces
 from worker.trust import Doubt, Trust
@@ -41,7 +41,7 @@ class Source:
         namespaces: Namespaces,
         on_missing: Callable[[Record], None],
     ) -> None:
-        self.restored: LastKnown | None = None
+        self.restored: HostView | None = None
         self._store = store
         self._view = view
         self._trust = trust
@@ -70,7 +70,7 @@ class Source:
     def present(self) -> Collection[str]:
         """The networks this host takes part in, as far as is known now."""
         if self.mode() is Mode.RESTORED and self.restored is not None:
-            return self.restored.view.networks.keys()
+            return self.restored.networks.keys()
         return self._view.network_ids
 
     def held(self) -> frozenset[str]:
@@ -86,12 +86,12 @@ class Source:
     def view(self, networks: Collection[str] | None) -> HostView:
         interfaces = self._attachments.interfaces()
         if self.mode() is Mode.RESTORED and self.restored is not None:
-            return with_attachments(self.restored.view, interfaces)
+            return with_attachments(self.restored, interfaces)
         return self._view.host_view(networks, interfaces)
 
     def outline(self, without: Collection[str]) -> HostView:
         if self.mode() is Mode.RESTORED and self.restored is not None:
-            return self.restored.view
+            return self.restored
         return self._view.outline(without)
 
     def network_of_veth(self, veth: str) -> str:

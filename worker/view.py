@@ -16,6 +16,7 @@ from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
 from kvnet import codec, keys
 from kvnet.model import NETWORK_ID, Cluster, Endpoint, Host, Network
+from worker.lastknown import Written
 from worker.ports import Time
 from worker.tables import Table, until_in_step
 
@@ -180,6 +181,16 @@ class View:
                 endpoints[network_id] = {endpoint_id: endpoint}
         return HostView(self.host, self._known_hosts(), networks, endpoints, {})
 
+    def written(self) -> Written:
+        """All but the held networks, as the store has it."""
+        held = self.held()
+        found = [tables for id_, tables in self._networks.items() if id_ not in held]
+        return Written(
+            hosts=_values(self.hosts),
+            networks=tuple(value for tables in found for value in _values(tables.specification)),
+            endpoints=tuple(value for tables in found for value in _values(tables.endpoints)),
+        )
+
     async def until_caught_up(self, revision: Revision, timeout_s: float) -> None:
         """
         Raises:
@@ -255,6 +266,10 @@ class View:
 
     def _network_changed(self, network_id: str) -> None:
         self._on_networks([network_id])
+
+
+def _values(table: Table[Any]) -> tuple[bytes, ...]:
+    return tuple(entry.value for entry in table.mirror.entries.values())
 
 
 def _network_id(value: bytes) -> str:
