@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 from backends.store import Conflict, StoreError, Unknown
-from controller.claims import Claim, claim_of, endpoint_of, is_answered_by, transaction_of
+from controller.claims import Claim, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
 from controller.networks import require_active
 from controller.outcomes import told
 from controller.parsing import shown
@@ -37,6 +37,7 @@ class Creation:
         self._network = network
         self._caller = caller
         self._rng = rng
+        self._ids = fresh_ids(rng)
         self._space = state.space(network.value)
         self._results: dict[int, Outcome] = {}
         self._hosts: dict[str, Versioned[Host]] = {}
@@ -46,7 +47,7 @@ class Creation:
         pending: dict[int, Claim] = {}
         for i, request in enumerate(requests):
             try:
-                claim = claim_of(request, self._rng)
+                claim = claim_of(request, self._ids, self._rng)
                 await self._require_host(request.host)
                 if (known := self._state.endpoints_of(self._network.value.id).get(claim.id)) is not None:
                     self._results[i] = self._answer(claim, known)
