@@ -31,7 +31,7 @@ from worker.release import Releaser
 from worker.report import Reporter
 from worker.requests import parse_attach, parse_detach
 from worker.server import Operation, Server, listen
-from worker.session import Lifeline
+from worker.session import NAME_TAKEN, Lifeline
 from worker.settings import Settings
 from worker.source import Mode, Source
 from worker.status import status
@@ -39,8 +39,8 @@ from worker.trust import Trust
 from worker.view import View
 from worker.words import describe
 
-# In doubt about these the store is not ours, so nothing of ours belongs into it.
-NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing"})
+# In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
+NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
 
 GC_THRESHOLDS = (20_000, 20, 100)
 SWITCH_INTERVAL_S = 0.001
@@ -81,12 +81,22 @@ class Worker:
             self.attachments,
             namespaces,
             on_missing=lambda record: self.releaser.suspect(record),
+            is_disputed=lambda: self.lifeline.is_disputed,
         )
         self.reconciler = Reconciler(
             kernel, self.source, time=time, timing=timing, log=log, on_report=lambda: self.reporter.changed()
         )
         incarnation = f"{time.rng.getrandbits(64):016x}"
-        self.lifeline = Lifeline(store, self.view, state, incarnation, time=time, timing=timing, log=log)
+        self.lifeline = Lifeline(
+            store,
+            self.view,
+            state,
+            incarnation,
+            time=time,
+            timing=timing,
+            log=log,
+            on_settled=self.reconciler.touch_everything,
+        )
         self.registration = Registration(
             store, self.view, kernel, self.lifeline, settings.underlay, time=time, timing=timing, log=log
         )
@@ -263,8 +273,10 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
 
 
 def _tune() -> None:
-    """For short pauses: what the worker keeps lives long and has no cycles, so looking for garbage among it is vain; and
-    the kernel thread, which waits in system calls, gets the interpreter back after one switch interval.
+    """For short pauses.
+
+    What the worker keeps lives long and has no cycles, so looking for garbage among it is vain; and the kernel thread,
+    which waits in system calls, gets the interpreter back after one switch interval.
     """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -139,6 +139,8 @@ class Attacher:
     # the steps
 
     def _require_ready(self) -> None:
+        if self._lifeline.is_disputed:
+            self._lifeline.require_open()
         if self._source.mode() is not Mode.LIVE:
             doubt = self._source.doubt()
             if doubt is not None:

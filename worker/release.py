@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -148,6 +149,8 @@ class Releaser:
     async def _remove_interface(self, record: Record) -> None:
         """Directly: nothing has to be known of the network for that."""
         failures = await self._kernel.apply([DeleteLink(Veth(record.veth, 0, ""))])
+        # What stands under the name is somebody else's and never was our interface.
+        failures = [failure for failure in failures if failure.errno != errno.EEXIST]
         if record.network_id:
             self._touch([record.network_id])
         if failures:

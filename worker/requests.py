@@ -18,6 +18,7 @@ from worker.runtimes.netns import require_interface_name
 
 MAX_PATH = 4096
 MAX_WAIT_S = 60.0
+EXAMPLES = {IPv4Address: "10.1.0.7", IPv6Address: "fd00::7"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class AttachRequest:
         require_name(self.name, "/name")
         if not self.netns or len(self.netns) > MAX_PATH or not self.netns.isprintable():
             raise Invalid.field("/netns", "the namespace is missing or unreadable", "a name or a path of a namespace")
+        if "/" in self.netns and not self.netns.startswith("/"):
+            raise Invalid.field("/netns", f"{self.netns[:80]!r} is a relative path", "an absolute path, or a name")
         if self.hostname:
             require_name(self.hostname, "/hostname")
         if len(self.aliases) > MAX_ALIASES:
@@ -95,7 +98,7 @@ def parse_attach(message: Mapping[str, Any]) -> AttachRequest:
     plain = _known(message, AttachRequest.__slots__)
     for name in ("network", "netns", "name"):
         if name not in plain:
-            raise Invalid.field(f"/{name}", f"{name} is missing")
+            raise Invalid.field(f"/{name}", f"{name} is missing", "network, netns and name are needed")
     aliases, labels, wait = plain.pop("aliases", []), plain.pop("labels", {}), plain.pop("wait", 0.0)
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
         raise Invalid.field("/aliases", "not a list of names")
@@ -131,4 +134,4 @@ def _require_address(text: str, kind: type[IPv4Address] | type[IPv6Address], poi
         kind(text)
     except ValueError as error:
         family = "IPv4" if kind is IPv4Address else "IPv6"
-        raise Invalid.field(pointer, f"{text[:80]!r} is not an {family} address") from error
+        raise Invalid.field(pointer, f"{text[:80]!r} is not an {family} address", f"like {EXAMPLES[kind]}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backends.store import Absent, Check, Conflict, Put, Session, SessionLost, Store, StoreError, Unchanged
@@ -22,6 +23,7 @@ from worker.settings import Timing
 from worker.view import View
 
 FILE = "session.json"
+NAME_TAKEN = "host-name-taken"
 CATCH_UP_S = 30.0
 
 
@@ -32,10 +34,19 @@ class _Held:
 
 
 class Lifeline:
-    """`incarnation` is this run of the worker."""
+    """`incarnation` is this run of the worker. `on_settled`: the host's name was another's, and is ours now."""
 
     def __init__(
-        self, store: Store, view: View, state: StateDir, incarnation: str, *, time: Time, timing: Timing, log: Log
+        self,
+        store: Store,
+        view: View,
+        state: StateDir,
+        incarnation: str,
+        *,
+        time: Time,
+        timing: Timing,
+        log: Log,
+        on_settled: Callable[[], None] = lambda: None,
     ) -> None:
         self.problem: Condition | None = None
         self._store = store
@@ -49,6 +60,7 @@ class Lifeline:
         self._is_open = False
         self._opened = asyncio.Event()
         self._was_held = False
+        self._on_settled = on_settled
 
     @property
     def is_held(self) -> bool:
@@ -58,6 +70,11 @@ class Lifeline:
     def is_open(self) -> bool:
         """This host may claim: it holds a session and has seen the state as of that."""
         return self._is_open and self.is_held
+
+    @property
+    def is_disputed(self) -> bool:
+        """Another living worker has this host's name, so its networks are not to be built here."""
+        return self.problem is not None and self.problem.code == NAME_TAKEN
 
     @property
     def session_id(self) -> str:
@@ -70,8 +87,9 @@ class Lifeline:
         """
         if not self.is_open:
             why = "lost its session" if self._was_held else "has no session yet"
+            because = f" ({self.problem.detail})" if self.problem is not None else ""
             raise HostFenced(
-                f"host {self._view.host} {why}, so it claims nothing until it has seen the current state",
+                f"host {self._view.host} {why}{because}, so it claims nothing until it has seen the current state",
                 fix="repeat it in a few seconds; 'kvnet status' on this host shows whether the store answers",
             )
 
@@ -142,9 +160,12 @@ class Lifeline:
         return await self._store.session(self._timing.ttl_s)
 
     def _open(self) -> None:
+        was_disputed = self.is_disputed
         self._is_open = self._was_held = True
         self.problem = None
         self._opened.set()
+        if was_disputed:
+            self._on_settled()
         self._log.info("session-held", session=self.session_id)
 
     def _close(self) -> None:
@@ -155,9 +176,10 @@ class Lifeline:
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, Conflict):
-            code = "host-name-taken"
+            code = NAME_TAKEN
             detail = (
-                f"another worker holds the name {self._view.host}; if it is dead, its name is free when its TTL is over"
+                f"another worker holds the name {self._view.host}: give one of them another --host; "
+                "if the other is dead, its name is free when its TTL is over"
             )
         else:
             code, detail = "no-session", str(error) or type(error).__name__

@@ -16,6 +16,8 @@ from kvnet.model import Address, require_name
 
 # A path of a unix socket is at most this long (unix(7)).
 MAX_SOCKET_PATH = 107
+# Longer, and nobody would hear of a dead host in time to do something about it.
+MAX_TTL_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_name(self.host, "/host")
-        if self.timing.ttl_s < MIN_TTL_S:
-            raise Invalid.field("/ttl", f"a TTL of {self.timing.ttl_s:g} s", f"at least {MIN_TTL_S:g} s")
+        if not MIN_TTL_S <= self.timing.ttl_s <= MAX_TTL_S:
+            raise Invalid.field("/ttl", f"a TTL of {self.timing.ttl_s:g} s", f"{MIN_TTL_S:g} to {MAX_TTL_S:g} s")
+        if self.controller.partition("://")[0] not in ("http", "https", "unix"):
+            raise Invalid(
+                f"{self.controller!r} is not the URL of a controller",
+                fix="http://HOST:PORT, https://HOST:PORT or unix:///PATH; a store is named with --store",
+            )
+        if self.store.startswith("memory:"):
+            raise Invalid("a store in memory is empty and this worker's alone", fix="leave --store out")
         if len(str(self.socket)) > MAX_SOCKET_PATH:
             raise Invalid.field(
                 "/socket", f"the path {self.socket} is too long for a socket", f"at most {MAX_SOCKET_PATH} characters"

@@ -15,6 +15,7 @@ from worker.attachments import Attachments, Phase, Record
 from worker.lastknown import with_attachments
 from worker.passes import may_lose_traffic
 from worker.ports import Namespaces
+from worker.session import NAME_TAKEN
 from worker.trust import Doubt, Trust
 from worker.view import View
 
@@ -40,6 +41,7 @@ class Source:
         attachments: Attachments,
         namespaces: Namespaces,
         on_missing: Callable[[Record], None],
+        is_disputed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.restored: HostView | None = None
         self._store = store
@@ -48,6 +50,7 @@ class Source:
         self._attachments = attachments
         self._namespaces = namespaces
         self._on_missing = on_missing
+        self._is_disputed = is_disputed
         self._was_live = False
 
     def mode(self) -> Mode:
@@ -63,6 +66,8 @@ class Source:
         """Why the store is not believed; None also while it has not said anything yet."""
         if not self._view.is_ready:
             return None
+        if self._is_disputed():
+            return Doubt(NAME_TAKEN, "another worker holds this host's name, so its networks are not built here")
         if self._view.local.broken:
             return Doubt("store-broken", f"a local key cannot be read: {next(iter(self._view.local.broken.values()))}")
         return self._trust.doubt()

@@ -21,7 +21,7 @@ from kvnet.errors import KernelRefused
 from worker.kernel import namespaces
 from worker.kernel.announce import Announcer
 from worker.kernel.apply import Applier
-from worker.kernel.capability import require_network_admin
+from worker.kernel.capability import require_namespace_admin, require_network_admin
 from worker.kernel.events import Events, HintCollector
 from worker.kernel.firewall import FirewallTables, find_nft
 from worker.kernel.inventory import Surroundings, look_around
@@ -136,6 +136,7 @@ class _Parts:
         parts = cls(nft, rng)
         try:
             require_network_admin(parts.rtnetlink)
+            require_namespace_admin()
         except BaseException:
             parts.close()
             raise

@@ -30,6 +30,7 @@ class NetworkNamespaces:
         """
         Raises:
             NamespaceNotFound: there is none.
+            Invalid: it is the host's own.
         """
         return await asyncio.to_thread(self._look, namespace)
 
@@ -43,7 +44,14 @@ class NetworkNamespaces:
         except OSError as error:
             raise NamespaceNotFound(f"the network namespace {path} went away: {error.strerror}") from error
         try:
-            identity = self._identity_of(os.fstat(descriptor))
+            found = os.fstat(descriptor)
+            if _is_same(found, os.stat(namespaces.OWN)):
+                raise Invalid.field(
+                    "/netns",
+                    f"{path} is the host's own network namespace",
+                    "attach a namespace of its own; this one reaches its own workloads anyway",
+                )
+            identity = self._identity_of(found)
             with namespaces.entered(descriptor):
                 interfaces = frozenset(name for _, name in socket.if_nameindex())
         finally:
@@ -60,6 +68,10 @@ class NetworkNamespaces:
 
     def _identity_of(self, found: os.stat_result) -> str:
         return f"{self._boot_id()}:{found.st_dev}:{found.st_ino}"
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def require_interface_name(name: str) -> str:
