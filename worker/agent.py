@@ -18,6 +18,7 @@ from typing import Any
 from backends.open import open_store
 from backends.store import Store
 from kvnet.client import Client
+from kvnet.errors import StateUnusable
 from kvnet.model import NetworkObserved
 from worker import lastknown
 from worker.attach import Attacher
@@ -219,7 +220,11 @@ class Worker:
                 continue
             began = self._time.monotonic()
             self.trust.remember()
-            await asyncio.to_thread(lastknown.save, self._state, self.trust.cluster, self.view.written())
+            try:
+                await asyncio.to_thread(lastknown.save, self._state, self.trust.cluster, self.view.written())
+            except StateUnusable as error:
+                self._log.warning("state-unusable", detail=error.detail)
+                self._dirty.set()
             took_s = self._time.monotonic() - began
 
     # the socket's operations

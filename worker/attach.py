@@ -232,6 +232,9 @@ class Attacher:
                 raise NotFound(f"endpoint {record.endpoint} was removed while it was attached", fix="attach it again")
             if record.endpoint in self._attachments.lost:
                 raise NotFound(f"the namespace {record.netns} went away while it was attached")
+            if not self._reconciler.has_link(record.network_id, record.veth):
+                why = "; ".join(self._reconciler.problems(record.network_id)) or "it is not in the plan"
+                raise KernelRefused(f"the interface of {record.name} cannot be built: {why}", fix="see 'kvnet status'")
 
     async def _undo(self, record: Record, *, is_certain: bool) -> None:
         with contextlib.suppress(TimeoutError):

@@ -120,6 +120,10 @@ class Attachments:
         self._state.write(_file(record.endpoint), codec.encode(record), durable=False)
         self._keep(record)
 
+    def note(self, record: Record) -> None:
+        """In memory only: what is on disk leads to the same after a restart."""
+        self._keep(record)
+
     async def keep_durably(self, record: Record) -> None:
         """As `keep`, and safe from a power failure; in memory at once."""
         self._keep(record)
@@ -149,9 +153,9 @@ class Attachments:
             return None
         try:
             record = codec.decode(Record, data)
-        except StoreBroken as error:
+        except (StoreBroken, TypeError) as error:
             # Torn by a power failure: it was never acknowledged, and its workload is gone with the power.
-            self._log.warning("attachment-unreadable", endpoint=endpoint, detail=error.detail)
+            self._log.warning("attachment-unreadable", endpoint=endpoint, detail=str(error))
             return Record(endpoint, "", "", "", "", Phase.DETACHING, now, is_certain=False)
         return record
 

@@ -44,6 +44,7 @@ HINT_GAP_S = (0.05, 5.0)
 # A hint so soon after a change of our own is most likely its echo: it is looked after, but does not delay the next one.
 ECHO_S = 0.25
 ECHO_GAP_S = 0.4
+PEER_PATIENCE_S = 0.5
 NOWHERE = "0" * 12
 
 
@@ -57,6 +58,7 @@ class Known:
     version: int = 0
     read_at: float = -60.0
     repairs: int = 0
+    unknown_since: float | None = None
     conditions: tuple[Condition, ...] = ()
 
 
@@ -181,6 +183,15 @@ class Reconciler:
         general = () if doubt is None else self._dated(self._doubts, [(doubt.code, doubt.detail)])
         self._doubts = general
         return {id_: (k.version, (*general, *k.conditions)) for id_, k in self._networks.items() if id_ in present}
+
+    def has_link(self, network_id: str, name: str) -> bool:
+        """Whether the last pass over the network left this link there."""
+        known = self._networks.get(network_id)
+        return known is not None and known.actual is not None and name in known.actual.links
+
+    def problems(self, network_id: str) -> list[str]:
+        known = self._networks.get(network_id)
+        return [condition.detail for condition in known.conditions] if known else []
 
     async def preview(self) -> Plan:
         """What a full pass would do now.
@@ -383,11 +394,23 @@ class Reconciler:
             self._resolve(network_id, draft.versions[network_id], _foreign(conflicts))
             self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
-        if mode is Mode.LIVE:
+        if mode is Mode.LIVE and not self._waits_for_peers(known, network_id, problems):
             known.version = max(known.version, draft.versions[network_id])
             self._resolve(network_id, known.version, None)
-            if known.desired == HostState():
+            if known.desired == HostState() and not problems:
                 self._forget(network_id)
+
+    def _waits_for_peers(self, known: Known, network_id: str, problems: Collection[tuple[str, str]]) -> bool:
+        """An endpoint may be told a moment before its host: until then it cannot be claimed that all is built."""
+        if not any(code == "peer-unknown" for code, _ in problems):
+            known.unknown_since = None
+            return False
+        now = self._time.monotonic()
+        known.unknown_since = now if known.unknown_since is None else known.unknown_since
+        left_s = known.unknown_since + PEER_PATIENCE_S - now
+        if left_s > 0:
+            self.touch([network_id], after_s=left_s)
+        return left_s > 0
 
     def _new_backoff(self) -> Backoff:
         return Backoff(self._timing.retry_s, self._timing.retry_max_s)

@@ -50,7 +50,7 @@ class Registration:
         self._log = log
         self._wake = asyncio.Event()
         self._inventory: bytes | None = None
-        self._last: Inventory | None = None
+        self._problem = ""
 
     def look_again(self) -> None:
         self._wake.set()
@@ -77,8 +77,11 @@ class Registration:
                 await self._write(inventory)
                 await self._lifeline.renew()
                 self.is_done = True
+                self._problem = ""
             except (StoreError, KvnetError) as error:
-                self._log.warning("registration-failed", detail=str(error))
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    self._log.warning("registration-failed", detail=self._problem)
                 pause = self._timing.retry_s * 5
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._time.jittered(pause)):

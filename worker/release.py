@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from backends.store import Store
 from datapath.objects import DeleteLink, Kernel, Veth
-from kvnet.errors import KernelRefused, KvnetError, NotFound
+from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
 from worker.attachments import Attachments, Phase, Record
 from worker.log import Log
 from worker.ports import Backoff, Controller, Namespaces, Time
@@ -77,10 +77,20 @@ class Releaser:
         return await self._try(record)
 
     def order(self, record: Record, reason: str) -> Record:
-        """Note that it is to go, and nothing else yet."""
+        """Note that it is to go, and nothing else yet.
+
+        Raises:
+            StateUnusable: the disk says that it is to stay, and that cannot be changed.
+        """
         if record.phase is not Phase.DETACHING:
+            is_intent = record.phase is Phase.ATTACHING
             record = replace(record, phase=Phase.DETACHING, since=self._time.now())
-            self._attachments.keep(record)
+            try:
+                self._attachments.keep(record)
+            except StateUnusable:
+                if not is_intent:
+                    raise
+                self._attachments.note(record)
             self._log.info("detaching", endpoint=record.endpoint, network=record.network, reason=reason)
         self._due.setdefault(record.endpoint, self._time.monotonic())
         self._wake.set()
@@ -102,15 +112,24 @@ class Releaser:
         for record in self._attachments.of_phase(Phase.DETACHING):
             self._due[record.endpoint] = self._time.monotonic()
         while True:
-            await self._forget_removed()
-            await self._confirm_missing()
-            leaving = self._attachments.of_phase(Phase.DETACHING)
-            names = {record.endpoint for record in leaving}  # one may have been attached again meanwhile
-            self._due = {endpoint: at for endpoint, at in self._due.items() if endpoint in names}
-            for record in leaving:
-                if self._due.get(record.endpoint, 0.0) <= self._time.monotonic():
-                    await self._try(record)
+            try:
+                await self._look()
+            except KvnetError as error:
+                self._log.warning("release-failed", detail=error.detail)
+                await self._time.sleep(LOOK_AGAIN_S)
+                continue
             await self._until_due()
+
+    async def _look(self) -> None:
+        """Once over everything that may have to go."""
+        await self._forget_removed()
+        await self._confirm_missing()
+        leaving = self._attachments.of_phase(Phase.DETACHING)
+        names = {record.endpoint for record in leaving}  # one may have been attached again meanwhile
+        self._due = {endpoint: at for endpoint, at in self._due.items() if endpoint in names}
+        for record in leaving:
+            if self._due.get(record.endpoint, 0.0) <= self._time.monotonic():
+                await self._try(record)
 
     async def _until_due(self) -> None:
         due = min([*self._due.values(), *self._missing.values()], default=None)
@@ -128,6 +147,8 @@ class Releaser:
         try:
             await self._remove_interface(record)
             is_over = await self._remove_endpoint(record)
+            if is_over:
+                self._attachments.forget(record.endpoint)
         except KvnetError as error:
             pause = self._backoffs.setdefault(record.endpoint, self._new_backoff()).next(self._time)
             self._due[record.endpoint] = self._time.monotonic() + pause
@@ -137,7 +158,6 @@ class Releaser:
         finally:
             self._busy.discard(record.endpoint)
         if is_over:
-            self._attachments.forget(record.endpoint)
             self._due.pop(record.endpoint, None)
             self._backoffs.pop(record.endpoint, None)
             self._log.info("detached", endpoint=record.endpoint, network=record.network)
@@ -201,7 +221,9 @@ class Releaser:
                 self._attachments.lost.discard(endpoint)
                 self._touch([record.network_id])
             else:
+                self._missing[endpoint] = now + LOOK_AGAIN_S  # in case it cannot even be noted
                 await self.release(record, "its namespace is gone")
+                del self._missing[endpoint]
 
     async def _is_there(self, record: Record) -> bool:
         if await self._namespaces.identity(record.netns) == record.identity:

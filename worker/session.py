@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from backends.store import Absent, Check, Conflict, Put, Session, SessionLost, Store, StoreError, Unchanged
 from kvnet import codec, keys
-from kvnet.errors import HostFenced, KvnetError, StoreBroken
+from kvnet.errors import HostFenced, KvnetError, StateUnusable, StoreBroken
 from kvnet.model import Alive, Condition
 from worker.disk import StateDir
 from worker.log import Log
@@ -25,6 +25,7 @@ from worker.view import View
 FILE = "session.json"
 NAME_TAKEN = "host-name-taken"
 CATCH_UP_S = 30.0
+RETRY_MAX_S = 2.0  # as long as a mirror takes to come back: nobody should wait for the session alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Lifeline:
 
     async def run(self) -> None:
         """Hold a session until cancelled, a new one whenever one is lost."""
-        backoff = Backoff(self._timing.retry_s, self._timing.retry_max_s)
+        backoff = Backoff(self._timing.retry_s, min(RETRY_MAX_S, self._timing.retry_max_s))
         try:
             while True:
                 try:
@@ -197,4 +198,7 @@ class Lifeline:
 
     def _remember(self, session: Session) -> None:
         known = {"session": session.id, "incarnation": self._incarnation}
-        self._state.write(FILE, json.dumps(known).encode(), durable=False)
+        try:
+            self._state.write(FILE, json.dumps(known).encode(), durable=False)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", detail=error.detail)  # only a restart within the TTL misses it

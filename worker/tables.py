@@ -61,7 +61,7 @@ class Table(Generic[T]):
                 continue
             try:
                 self._items[name] = self._parse(change.entry.value)
-            except (KvnetError, ValueError) as error:
+            except (KvnetError, ValueError, TypeError) as error:
                 self.broken[name] = str(error)
         self._on_change(names)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 from backends.store import Revision, Store, StoreError
 from kvnet import codec, keys
-from kvnet.errors import KvnetError, StoreBroken
+from kvnet.errors import KvnetError, StateUnusable, StoreBroken
 from kvnet.model import Cluster
 from worker.disk import StateDir
 from worker.log import Log
@@ -121,7 +121,10 @@ class Trust:
         self._save()
 
     def _save(self) -> None:
-        self._state.write(FILE, json.dumps(asdict(self._remembered)).encode(), durable=False)
+        try:
+            self._state.write(FILE, json.dumps(asdict(self._remembered)).encode(), durable=False)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", detail=error.detail)  # remembered in memory at least
 
 
 def _load(state: StateDir) -> Remembered:

@@ -31,7 +31,7 @@ from datapath.fake import FakeFabric, FakeKernel
 from datapath.names import veth_name
 from datapath.objects import Failure, HostState, Operation
 from kvnet import codec, keys
-from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown
+from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown, StateUnusable
 from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, Subnet
 from kvnet.wire import Endpoint as EndpointJson
 from kvnet.wire import EndpointBody
@@ -213,8 +213,11 @@ class FakeNamespaces:
 
 class MortalStateDir(StateDir):
     life: Life | None = None
+    is_full = False
 
     def write(self, name: str, data: bytes, *, durable: bool) -> None:
+        if self.is_full:
+            raise StateUnusable("no space left on device")
         if self.life is not None:
             self.life.step()
         super().write(name, data, durable=durable)
@@ -230,33 +233,19 @@ class MortalStateDir(StateDir):
 class FakeController:
     """Creates and deletes endpoints in the store the way the real one does."""
 
-    def __init__(self, store: MemoryStore, life: Life, outages: Outages) -> None:
+    def __init__(self, store: MemoryStore, life: Life, outages: Outages, lock: asyncio.Lock) -> None:
         self.requests: list[str] = []
+        self._lock = lock  # in place of the real one's checks on addresses
         self._store = store
         self._life = life
         self._outages = outages
 
     async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> EndpointJson:
         self._enter(f"create {body['id']}")
-        found = await self._network(network)
-        endpoint = Endpoint(
-            id=body["id"],
-            network=found.id,
-            host=body["host"],
-            name=body["name"],
-            addresses=await self._addresses(found),
-            mac=body.get("mac") or _mac(body["id"]),
-            created_at=EPOCH,
-        )
-        there = await self._store.get(keys.endpoint(found.id, endpoint.id))
-        if there is not None:
-            known = codec.decode(Endpoint, there.value)
-            if (known.host, known.name) != (endpoint.host, endpoint.name):
-                raise IdTaken(f"{endpoint.id} is somebody else's")
-            return shown(known, found, there.version)
-        version = await add_endpoint(self._store, endpoint)
+        async with self._lock:
+            made = await self._create(await self._network(network), body)
         self._leave()
-        return shown(endpoint, found, version)
+        return made
 
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
         self._enter(f"delete {endpoint}")
@@ -265,6 +254,24 @@ class FakeController:
             raise NotFound(f"no endpoint {endpoint}")
         await remove_endpoint(self._store, found.id, endpoint)
         self._leave()
+
+    async def _create(self, network: Network, body: EndpointBody) -> EndpointJson:
+        there = await self._store.get(keys.endpoint(network.id, body["id"]))
+        if there is not None:
+            known = codec.decode(Endpoint, there.value)
+            if (known.host, known.name) != (body["host"], body["name"]):
+                raise IdTaken(f"{known.id} is somebody else's")
+            return shown(known, network, there.version)
+        endpoint = Endpoint(
+            id=body["id"],
+            network=network.id,
+            host=body["host"],
+            name=body["name"],
+            addresses=await self._addresses(network),
+            mac=body.get("mac") or _mac(body["id"]),
+            created_at=EPOCH,
+        )
+        return shown(endpoint, network, await add_endpoint(self._store, endpoint))
 
     def _enter(self, request: str) -> None:
         self._life.step()
@@ -385,6 +392,7 @@ class World:
     running: dict[str, Running] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
     lives: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def client(self) -> MemoryStore:
         loop = asyncio.get_running_loop()
@@ -410,7 +418,7 @@ class World:
         self.lives += 1
         client = self.client()
         store = MortalStore(client, life, self.outages)
-        controller = FakeController(self.client(), life, self.outages)
+        controller = FakeController(self.client(), life, self.outages, self.lock)
         kernel = MortalKernel(host, life)
         state = MortalStateDir.open(self.directory / name)
         state.life = life
@@ -460,7 +468,7 @@ class World:
     async def create_endpoint(self, name: str, host: str, network: Network | None = None) -> Endpoint:
         """As somebody else does through the API."""
         network = network or overlay()
-        controller = FakeController(self.client(), Life(), Outages())
+        controller = FakeController(self.client(), Life(), Outages(), self.lock)
         body: EndpointBody = {"id": f"e-{name}", "host": host, "name": name}
         await controller.create_endpoint(network.id, body)
         entry = self.state.entries[keys.endpoint(network.id, f"e-{name}")]

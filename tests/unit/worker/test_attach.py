@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -17,8 +18,10 @@ from kvnet.errors import (
     NamespaceNotFound,
     NotFound,
     OutcomeUnknown,
+    StateUnusable,
 )
-from tests.unit.worker.kit import NET, World, until, veth
+from kvnet.wire import Endpoint, EndpointBody
+from tests.unit.worker.kit import NET, World, overlay, until, veth
 from worker.attachments import Phase
 
 pytestmark = pytest.mark.anyio
@@ -234,3 +237,73 @@ async def test_an_interface_deleted_by_hand_is_made_again(world: World) -> None:
     assert not h1.host.tables.namespaces[C1]
     await until(lambda: "eth0" in h1.host.tables.namespaces[C1], seconds=1.0)
     assert world.endpoints() == {"e1"}
+
+
+async def test_a_full_disk_refuses_attaches_and_leaves_the_rest_alone(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    h1.state.is_full = True
+    with pytest.raises(StateUnusable):
+        await h1.attach("c1", name="other")
+    with pytest.raises(StateUnusable):
+        await h1.detach(id="e1")
+    assert world.endpoints() == {"e1"}
+    assert veth("e1") in h1.veths()
+    await world.register("h2")
+    peer = await world.create_endpoint("peer", "h2")
+    await until(lambda: peer.addresses[0].packed in {n.address for n in h1.host.state(NET).neighbours}, seconds=1.0)
+    h1.host.remove_namespace(C1)
+    await asyncio.sleep(30)
+    assert not h1.task.done()
+    h1.state.is_full = False
+    await until(lambda: world.endpoints() == {"e-peer"}, seconds=5.0)
+
+
+async def test_a_disk_that_fills_up_during_an_attach_leaks_nothing(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    create = h1.controller.create_endpoint
+
+    async def create_and_fill(network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint:
+        h1.state.is_full = True
+        return await create(network, body, wait_s=wait_s)
+
+    h1.controller.create_endpoint = create_and_fill  # type: ignore[method-assign]
+    with pytest.raises(StateUnusable):
+        await h1.attach("c1", id="e1")
+    assert not world.endpoints()
+    assert not h1.veths()
+
+
+async def test_an_endpoint_told_before_its_host_is_not_claimed_as_known(world: World) -> None:
+    world.host("h2")
+    await world.create_endpoint("peer", "h2")
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    attach = asyncio.ensure_future(h1.attach("c1"))
+    await asyncio.sleep(0.1)
+    assert not attach.done()
+    await world.register("h2")
+    answer = await attach
+    assert answer["timing_ms"]["total"] < 300
+    assert h1.host.state(NET).vteps
+
+
+async def test_a_peer_that_stays_unknown_does_not_hold_up_an_attach_for_long(world: World) -> None:
+    world.host("h2")
+    await world.create_endpoint("peer", "h2")
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    answer = await h1.attach("c1")
+    assert answer["timing_ms"]["total"] < 1000
+    assert {c["code"] for c in (await h1.status())["networks"][0]["conditions"]} == {"peer-unknown"}
+
+
+async def test_a_network_that_cannot_be_built_here_is_not_reported_as_attached(world: World) -> None:
+    await world.found(replace(overlay(), vni=None))
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    with pytest.raises(KernelRefused, match="VNI"):
+        await h1.attach("c1")
+    assert not world.endpoints()
