@@ -87,6 +87,12 @@ class Worker:
         self.reconciler = Reconciler(
             kernel, self.source, time=time, timing=timing, log=log, on_report=lambda: self.reporter.changed()
         )
+        self._build_voice(store, kernel)
+        self._build_hands(store, controller, kernel, namespaces)
+
+    def _build_voice(self, store: Store, kernel: HostKernel) -> None:
+        """What this host tells the others."""
+        settings, state, time, timing, log = self.settings, self._state, self._time, self.settings.timing, self._log
         incarnation = f"{time.rng.getrandbits(64):016x}"
         self.lifeline = Lifeline(
             store,
@@ -102,6 +108,10 @@ class Worker:
             store, self.view, kernel, self.lifeline, settings.underlay, time=time, timing=timing, log=log
         )
         self.reporter = Reporter(store, settings.host, self._content, time=time, timing=timing, log=log)
+
+    def _build_hands(self, store: Store, controller: Controller, kernel: HostKernel, namespaces: Namespaces) -> None:
+        """What gives workloads their interfaces, and takes them away."""
+        settings, time, timing, log = self.settings, self._time, self.settings.timing, self._log
         self.releaser = Releaser(
             store,
             controller,

@@ -14,22 +14,20 @@ import heapq
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from datapath.conditions import Finding, findings
+from datapath.conditions import findings
 from datapath.desired import desired, merge, network_of_device
-from datapath.objects import Failure, Firewall, Hint, HostState, Kernel, Operation, SetFirewall
-from datapath.plan import Conflict, Plan, expected, plan
-from kvnet.errors import ForeignObject, KernelRefused, KvnetError, StoreUnavailable
+from datapath.objects import Failure, Hint, HostState, Kernel, Operation
+from datapath.plan import Plan
+from kvnet.errors import ForeignObject, KvnetError, StoreUnavailable
 from kvnet.model import Condition
 from worker.agenda import Agenda, Work
+from worker.drafts import Draft, draft_of, firewall_left, foreign, problems_of, refused, words
 from worker.log import Log
 from worker.passes import (
     additions_only,
-    both,
     changes_something,
     failures_by_network,
     host_part,
-    network_of_operation,
-    without,
 )
 from worker.ports import Backoff, Time
 from worker.settings import Timing
@@ -60,31 +58,6 @@ class Known:
     repairs: int = 0
     unknown_since: float | None = None
     conditions: tuple[Condition, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """One pass on paper. `desired` by network; `versions` is what it will have brought the networks to."""
-
-    desired: Mapping[str, HostState]
-    versions: Mapping[str, int]
-    host: HostState
-    actual: HostState
-    plan: Plan
-    findings: tuple[Finding, ...]
-
-    @property
-    def target(self) -> HostState:
-        return merge(self.desired.values())
-
-    @property
-    def changed(self) -> set[str]:
-        """The networks that the plan changes; "" for what concerns the whole host."""
-        links = {**self.actual.links, **self.target.links}
-        return {network_of_operation(operation, links) for operation in self.plan.operations}
-
-    def expected(self, network_id: str) -> HostState:
-        return expected(self.desired[network_id], self.actual)
 
 
 @dataclass(slots=True)
@@ -327,7 +300,7 @@ class Reconciler:
         if mode is Mode.DOUBT:
             kept = {id_: self._networks[id_].desired for id_ in networks or () if id_ in self._networks}
             host = self._host or HostState(firewall=actual.firewall)
-            return _draft(kept, dict.fromkeys(kept, 0), host, actual, held, ())
+            return draft_of(kept, dict.fromkeys(kept, 0), host, actual, held, ())
         # The firewall must not name a foreign device; whether one is in the way is seen only in a network's own pass.
         blocked = set() if networks is None else self._blocked() - set(networks)
         view, outline = self._source.view(networks), self._source.outline(blocked)
@@ -336,7 +309,7 @@ class Reconciler:
         def compute() -> Draft:
             states = {id_: desired(view, id_) for id_ in versions}
             found = tuple(finding for id_ in versions for finding in findings(view, id_))
-            return _draft(states, versions, host_part(outline), actual, held, found)
+            return draft_of(states, versions, host_part(outline), actual, held, found)
 
         if sum(len(of_network) for of_network in view.endpoints.values()) > LARGE_VIEW:
             return await asyncio.to_thread(compute)
@@ -357,7 +330,9 @@ class Reconciler:
         failed = failures_by_network(failures, draft.target, draft.actual) if failures else {}
         if operations:
             self._applied_at = self._time.monotonic()
-        self._host = None if "" in failed else HostState(sysctls=draft.host.sysctls, firewall=_left(operations, draft))
+        self._host = (
+            None if "" in failed else HostState(sysctls=draft.host.sysctls, firewall=firewall_left(operations, draft))
+        )
         for network_id in draft.desired:
             self._note(draft, network_id, mode, failed, is_last_try=is_last_try)
         return set(failed)
@@ -375,7 +350,7 @@ class Reconciler:
         known.read_at = self._time.monotonic()
         failures = failed.get(network_id, []) + failed.get("", [])
         conflicts = [c for c in draft.plan.conflicts if c.network == network_id]
-        problems = _problems(conflicts, [f for f in draft.findings if f.network == network_id], failures)
+        problems = problems_of(conflicts, [f for f in draft.findings if f.network == network_id], failures)
         known.conditions = self._dated(known.conditions, problems)
         known.desired = draft.desired[network_id]
         if mode is not Mode.LIVE:
@@ -383,15 +358,15 @@ class Reconciler:
         elif failures:
             known.actual = None
             if is_last_try:
-                self._log.warning("kernel-refused", network=network_id, detail=_words(failures[0]))
-                self._resolve(network_id, draft.versions[network_id], _refused(failures))
+                self._log.warning("kernel-refused", network=network_id, detail=words(failures[0]))
+                self._resolve(network_id, draft.versions[network_id], refused(failures))
                 self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
         else:
             known.actual = draft.expected(network_id)
             known.backoff.reset()
         if conflicts:
-            self._resolve(network_id, draft.versions[network_id], _foreign(conflicts))
+            self._resolve(network_id, draft.versions[network_id], foreign(conflicts))
             self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
         if mode is Mode.LIVE and not self._waits_for_peers(known, network_id, problems):
@@ -464,51 +439,3 @@ class Reconciler:
         since = {(c.code, c.detail): c.since for c in before}
         now = self._time.now()
         return tuple(Condition(code, detail, since.get((code, detail), now)) for code, detail in problems)
-
-
-def _draft(
-    states: Mapping[str, HostState],
-    versions: Mapping[str, int],
-    host: HostState,
-    actual: HostState,
-    held: Collection[str],
-    found: tuple[Finding, ...],
-) -> Draft:
-    target = merge([*states.values(), host])
-    if held:
-        # What belongs to them is neither wanted nor unwanted, and the firewall must go on knowing them.
-        if actual.firewall is not None and host.firewall is not None:
-            target = merge([target, HostState(firewall=both(host.firewall, actual.firewall))])
-        actual = without(actual, held)
-    return Draft(states, versions, host, actual, plan(target, actual), found)
-
-
-def _left(operations: Collection[Operation], draft: Draft) -> Firewall | None:
-    """The firewall that is there after the operations."""
-    return next((op.firewall for op in operations if isinstance(op, SetFirewall)), draft.actual.firewall)
-
-
-def _problems(
-    conflicts: Collection[Conflict], found: Collection[Finding], failures: Collection[Failure]
-) -> list[tuple[str, str]]:
-    problems = [(conflict.code, conflict.detail) for conflict in conflicts]
-    problems += [(finding.code, finding.detail) for finding in found]
-    problems += [(KernelRefused.code, _words(failure)) for failure in failures]
-    return list(dict.fromkeys(problems))
-
-
-def _words(failure: Failure) -> str:
-    return f"{type(failure.operation).__name__}: {failure.reason}"
-
-
-def _refused(failures: Collection[Failure]) -> KernelRefused:
-    shown = "; ".join(dict.fromkeys(_words(failure) for failure in failures))
-    return KernelRefused(f"the kernel refused: {shown}", fix="see the worker's log; it keeps trying")
-
-
-def _foreign(conflicts: Collection[Conflict]) -> ForeignObject:
-    return ForeignObject(
-        "; ".join(conflict.detail for conflict in conflicts),
-        fix="remove or rename it if nothing needs it; kvnet never touches it",
-        context={"devices": [conflict.device for conflict in conflicts]},
-    )

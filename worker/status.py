@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvnet.model import Condition
-from worker.attachments import Attachments
+from worker.attachments import Attachments, Record
 from worker.ports import Time
 from worker.reconcile import Reconciler
 from worker.registration import Registration
@@ -28,8 +28,8 @@ def status(
     doubt = source.doubt()
     conditions = [{"code": doubt.code, "detail": doubt.detail}] if doubt else []
     conditions += [_condition(lifeline.problem)] if lifeline.problem else []
-    stale = view.stale_since
     own = view.own
+    statistics = reconciler.statistics
     is_live = source.mode() is Mode.LIVE
     return {
         "host": settings.host,
@@ -39,33 +39,39 @@ def status(
         "mode": source.mode().value,
         "fenced": not lifeline.is_open,
         "session": lifeline.session_id,
-        "store": {
-            "url": settings.store_url,
-            "cluster": view.cluster.id if view.cluster else "",
-            "revision": view.revision,
-            "in_step": view.is_in_step and stale is None,
-            "stale_seconds": round(time.monotonic() - stale, 3) if stale is not None else 0,
-        },
+        "store": _store(settings, view, time),
         "networks": _networks(view, reconciler),
-        "attachments": [
-            {
-                "endpoint": r.endpoint,
-                "network": r.network,
-                "network_id": r.network_id,
-                "name": r.name,
-                "netns": r.netns,
-                "interface": r.interface,
-                "phase": r.phase.value,
-                "addresses": r.answer.get("addresses", []),
-            }
-            for r in attachments
-        ],
+        "attachments": [_attachment(record) for record in attachments],
         "conditions": conditions,
-        "passes": reconciler.statistics.passes,
-        "operations": reconciler.statistics.operations,
-        "failures": reconciler.statistics.failures,
-        "last_pass_ms": round(reconciler.statistics.last_pass_ms, 3),
-        "last_full_pass_ms": round(reconciler.statistics.last_full_pass_ms, 3),
+        "passes": statistics.passes,
+        "operations": statistics.operations,
+        "failures": statistics.failures,
+        "last_pass_ms": round(statistics.last_pass_ms, 3),
+        "last_full_pass_ms": round(statistics.last_full_pass_ms, 3),
+    }
+
+
+def _store(settings: Settings, view: View, time: Time) -> dict[str, Any]:
+    stale = view.stale_since
+    return {
+        "url": settings.store_url,
+        "cluster": view.cluster.id if view.cluster else "",
+        "revision": view.revision,
+        "in_step": view.is_in_step and stale is None,
+        "stale_seconds": round(time.monotonic() - stale, 3) if stale is not None else 0,
+    }
+
+
+def _attachment(record: Record) -> dict[str, Any]:
+    return {
+        "endpoint": record.endpoint,
+        "network": record.network,
+        "network_id": record.network_id,
+        "name": record.name,
+        "netns": record.netns,
+        "interface": record.interface,
+        "phase": record.phase.value,
+        "addresses": record.answer.get("addresses", []),
     }
 
 

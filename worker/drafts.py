@@ -1,0 +1,89 @@
+"""One reconcile pass on paper: what should be, what is, the plan between them, and what to say when it does not work.
+
+Pure. `worker.reconcile` decides when a draft is made and whether it is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from datapath.conditions import Finding
+from datapath.desired import merge
+from datapath.objects import Failure, Firewall, HostState, Operation, SetFirewall
+from datapath.plan import Conflict, Plan, expected, plan
+from kvnet.errors import ForeignObject, KernelRefused
+from worker.passes import both, network_of_operation, without
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One pass on paper. `desired` by network; `versions` is what it will have brought the networks to."""
+
+    desired: Mapping[str, HostState]
+    versions: Mapping[str, int]
+    host: HostState
+    actual: HostState
+    plan: Plan
+    findings: tuple[Finding, ...]
+
+    @property
+    def target(self) -> HostState:
+        return merge(self.desired.values())
+
+    @property
+    def changed(self) -> set[str]:
+        """The networks that the plan changes; "" for what concerns the whole host."""
+        links = {**self.actual.links, **self.target.links}
+        return {network_of_operation(operation, links) for operation in self.plan.operations}
+
+    def expected(self, network_id: str) -> HostState:
+        return expected(self.desired[network_id], self.actual)
+
+
+def draft_of(
+    states: Mapping[str, HostState],
+    versions: Mapping[str, int],
+    host: HostState,
+    actual: HostState,
+    held: Collection[str],
+    found: tuple[Finding, ...],
+) -> Draft:
+    target = merge([*states.values(), host])
+    if held:
+        # What belongs to them is neither wanted nor unwanted, and the firewall must go on knowing them.
+        if actual.firewall is not None and host.firewall is not None:
+            target = merge([target, HostState(firewall=both(host.firewall, actual.firewall))])
+        actual = without(actual, held)
+    return Draft(states, versions, host, actual, plan(target, actual), found)
+
+
+def firewall_left(operations: Collection[Operation], draft: Draft) -> Firewall | None:
+    """The firewall that is there after the operations."""
+    return next((op.firewall for op in operations if isinstance(op, SetFirewall)), draft.actual.firewall)
+
+
+def problems_of(
+    conflicts: Collection[Conflict], found: Collection[Finding], failures: Collection[Failure]
+) -> list[tuple[str, str]]:
+    problems = [(conflict.code, conflict.detail) for conflict in conflicts]
+    problems += [(finding.code, finding.detail) for finding in found]
+    problems += [(KernelRefused.code, words(failure)) for failure in failures]
+    return list(dict.fromkeys(problems))
+
+
+def words(failure: Failure) -> str:
+    return f"{type(failure.operation).__name__}: {failure.reason}"
+
+
+def refused(failures: Collection[Failure]) -> KernelRefused:
+    shown = "; ".join(dict.fromkeys(words(failure) for failure in failures))
+    return KernelRefused(f"the kernel refused: {shown}", fix="see the worker's log; it keeps trying")
+
+
+def foreign(conflicts: Collection[Conflict]) -> ForeignObject:
+    return ForeignObject(
+        "; ".join(conflict.detail for conflict in conflicts),
+        fix="remove or rename it if nothing needs it; kvnet never touches it",
+        context={"devices": [conflict.device for conflict in conflicts]},
+    )
