@@ -46,7 +46,8 @@ def endpoint(lab: Lab, workload: str) -> dict[str, Any]:
 
 async def until_reached(lab: Lab, seconds: float = 2.0) -> None:
     async def is_reached() -> bool:
-        answers = [await lab.ping("c1", str(endpoint(lab, "c2")[family])) for family in ("address", "address6")]
+        c2 = endpoint(lab, "c2")
+        answers = [await lab.ping("c1", str(c2[family]), timeout_s=0.2) for family in ("address", "address6")]
         return all(answer.ok for answer in answers)
 
     await until(is_reached, "c1 reaches c2", seconds=seconds)
