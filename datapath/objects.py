@@ -284,11 +284,15 @@ Operation = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An operation that the kernel refused, and its words. The others of the same plan were still tried."""
+    """An operation that the kernel refused, and its words. The others of the same plan were still tried.
+
+    `is_foreign`: there is a device of that name that is not kvnet's; it was left alone.
+    """
 
     operation: Operation
     errno: int
     reason: str
+    is_foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from datapath.conditions import Finding
 from datapath.desired import merge
 from datapath.objects import Failure, Firewall, HostState, Operation, SetFirewall
 from datapath.plan import Conflict, Plan, expected, plan
-from kvnet.errors import ForeignObject, KernelRefused
+from kvnet.errors import ForeignObject, KernelRefused, KvnetError
 from worker.passes import both, network_of_operation, without
+
+REMOVE_OR_RENAME = "remove or rename it if nothing needs it; kvnet never touches it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ def words(failure: Failure) -> str:
     return f"{type(failure.operation).__name__}: {failure.reason}"
 
 
-def refused(failures: Collection[Failure]) -> KernelRefused:
+def refused(failures: Collection[Failure]) -> KvnetError:
+    foreign_ones = [failure for failure in failures if failure.is_foreign]
+    if foreign_ones:
+        return ForeignObject("; ".join(dict.fromkeys(f.reason for f in foreign_ones)), fix=REMOVE_OR_RENAME)
     shown = "; ".join(dict.fromkeys(words(failure) for failure in failures))
     return KernelRefused(f"the kernel refused: {shown}", fix="see the worker's log; it keeps trying")
 
@@ -84,6 +89,6 @@ def refused(failures: Collection[Failure]) -> KernelRefused:
 def foreign(conflicts: Collection[Conflict]) -> ForeignObject:
     return ForeignObject(
         "; ".join(conflict.detail for conflict in conflicts),
-        fix="remove or rename it if nothing needs it; kvnet never touches it",
+        fix=REMOVE_OR_RENAME,
         context={"devices": [conflict.device for conflict in conflicts]},
     )

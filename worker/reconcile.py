@@ -171,9 +171,13 @@ class Reconciler:
 
         Raises:
             StoreUnavailable: nothing is known yet.
+            StoreBroken: what is known is not believed.
         """
         mode = self._source.mode()
         if mode is Mode.BLIND:
+            doubt = self._source.doubt()
+            if doubt is not None:
+                raise doubt.error()
             raise StoreUnavailable("this worker has not heard from the store yet", fix="see 'kvnet status'")
         actual = await self._kernel.read()
         networks = self._networks.keys() if mode is Mode.DOUBT else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -170,7 +169,7 @@ class Releaser:
         """Directly: nothing has to be known of the network for that."""
         failures = await self._kernel.apply([DeleteLink(Veth(record.veth, 0, ""))])
         # What stands under the name is somebody else's and never was our interface.
-        failures = [failure for failure in failures if failure.errno != errno.EEXIST]
+        failures = [failure for failure in failures if not failure.is_foreign]
         if record.network_id:
             self._touch([record.network_id])
         if failures:

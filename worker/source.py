@@ -67,7 +67,11 @@ class Source:
         if not self._view.is_ready:
             return None
         if self._is_disputed():
-            return Doubt(NAME_TAKEN, "another worker holds this host's name, so its networks are not built here")
+            return Doubt(
+                NAME_TAKEN,
+                "another worker holds this host's name, so its networks are not built here",
+                "give one of the two another --host",
+            )
         if self._view.local.broken:
             return Doubt("store-broken", f"a local key cannot be read: {next(iter(self._view.local.broken.values()))}")
         return self._trust.doubt()

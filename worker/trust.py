@@ -38,9 +38,10 @@ class Remembered:
 class Doubt:
     code: str
     detail: str
+    advice: str = ADVICE
 
     def error(self) -> KvnetError:
-        return StoreBroken(self.detail, fix=ADVICE)
+        return StoreBroken(self.detail, fix=self.advice)
 
 
 NO_CLUSTER = Doubt("cluster-missing", "the store has no meta/cluster: it is empty, or not a kvnet store")

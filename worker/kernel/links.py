@@ -234,7 +234,9 @@ class Links:
             self._fail(operation, error.errno or errno.EIO, str(error.strerror))
 
     def _fail(self, operation: CreateLink | UpdateLink | DeleteLink, number: int, reason: str) -> None:
-        self._failures.append(Failure(operation, number, reason))
+        there = self._devices.get(operation.link.name)
+        is_foreign = there is not None and not there.is_ours
+        self._failures.append(Failure(operation, number, reason, is_foreign))
 
 
 def _alias(link: Link) -> str:
