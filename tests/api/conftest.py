@@ -11,14 +11,17 @@ import pytest
 from tests.api.under_test import Api, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", params=["memory", "sqlite"])
+@pytest.fixture(scope="module", params=["memory", "sqlite"])
 async def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
-    """One controller for all tests that only need some controller."""
+    """One controller for all tests of a module that only need some.
+
+    No wider: as long as it lives, its event loop is that of every test, also of those in virtual time.
+    """
     path = tmp_path_factory.mktemp("store") / "kvnet.db"
     async with running("memory://" if request.param == "memory" else f"sqlite://{path}") as api:
         yield api
