@@ -11,12 +11,14 @@ import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from math import isfinite
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from kvnet.addresses import text_of
 from kvnet.errors import StoreBroken
 
 SCHEMA = 1
@@ -24,13 +26,15 @@ T = TypeVar("T")
 Convert = Callable[[Any], Any]
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_quoted = json.encoder.encode_basestring
 _ADDRESSES = {IPv4Address, IPv6Address}
 _CIDRS = {IPv4Network, IPv6Network}
 
 
 def encode(value: Any) -> bytes:
-    """The stored form of a model object."""
-    return _dumps(_plain(value, {"v": SCHEMA})).encode()
+    """The stored form of a model object: `{"v":1,` and then what `to_json` has."""
+    template, values_of, writers = _template(_hashable(type(value)))
+    return (template % tuple([write(v) for write, v in zip(writers, values_of(value), strict=True)])).encode()
 
 
 def decode(cls: type[T], data: bytes) -> T:
@@ -55,15 +59,7 @@ def decode(cls: type[T], data: bytes) -> T:
 
 def to_json(value: Any) -> dict[str, Any]:
     """A model object as plain JSON data; defaults are written too, so that readers need not know them."""
-    return _plain(value, {})
-
-
-def _plain(value: Any, into: dict[str, Any]) -> dict[str, Any]:
-    names, values_of, changed = _writers(_hashable(type(value)))
-    into.update(zip(names, values_of(value), strict=True))
-    for name, out in changed:
-        into[name] = out(into[name])
-    return into
+    return {name: out(getattr(value, name)) for name, out, _ in _converters(_hashable(type(value)))}
 
 
 def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
@@ -87,13 +83,42 @@ def _converters(model: Hashable) -> tuple[tuple[str, Convert, Convert], ...]:
 
 
 @cache
-def _writers(model: Hashable) -> tuple[tuple[str, ...], Convert, tuple[tuple[str, Convert], ...]]:
-    """The field names, what reads all of them at once, and those that are not plain already."""
-    converters = _converters(model)
-    names = tuple(name for name, _, _ in converters)
+def _template(model: Hashable) -> tuple[str, Convert, tuple[Convert, ...]]:
+    """The JSON text of a class with a gap for each field, what reads all fields at once, and what writes each.
+
+    Twice as fast as a dict through the JSON encoder; thousands of endpoints a second pass here.
+    """
+    cls = typing.cast(type[Any], model)
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in fields(cls)]
+    gaps = "".join(f',"{name}":%s' for name in names)
     read = attrgetter(*names)
     read_all = read if len(names) > 1 else lambda value: (read(value),)
-    return names, read_all, tuple((name, out) for name, out, _ in converters if out is not _same)
+    return f'{{"v":{SCHEMA}{gaps}}}', read_all, tuple(_writer(hints[name]) for name in names)
+
+
+def _writer(hint: Any) -> Convert:
+    """To JSON text, for a type hint of the model. By hand only what costs time: the rest goes through `_converter`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    inner = [a for a in arguments if a is not type(None)]
+    if hint is str:
+        return _quoted
+    if hint is float:
+        return lambda v: float.__repr__(v) if type(v) is float and isfinite(v) else _dumps(v)
+    if set(inner) == _ADDRESSES and len(inner) == len(arguments):
+        return lambda v: f'"{text_of(v)}"'
+    if origin in (typing.Union, types.UnionType) and len(inner) == 1:
+        write = _writer(inner[0])
+        return lambda v: "null" if v is None else write(v)
+    if origin is tuple:
+        write = _writer(arguments[0])
+        return lambda v: f"[{','.join([write(x) for x in v])}]" if v else "[]"
+    out, _ = _converter(hint)
+    if origin is not None and issubclass(origin, Mapping):
+        return lambda v: _dumps(out(v)) if v else "{}"
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return lambda v: _quoted(v.value)
+    return lambda v: _dumps(out(v))
 
 
 def _same(value: Any) -> Any:

@@ -7,9 +7,10 @@ the network's id, plain ASCII without quotes. The guards and `journal/floor` are
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_network
 from typing import NamedTuple
 
+from kvnet.addresses import parse, text_of
 from kvnet.model import Address, Cidr
 
 CLUSTER = "meta/cluster"
@@ -81,12 +82,12 @@ def addresses(network_id: str) -> str:
 
 
 def address(network_id: str, value: Address) -> str:
-    return f"{ADDRESSES}{network_id}/{value!s}"  # an address formats far more slowly than it converts
+    return f"{ADDRESSES}{network_id}/{text_of(value)}"
 
 
 def parse_address(key: str) -> AddressKey:
     _, network_id, text = key.split("/", 2)
-    return AddressKey(network_id, IPv6Address(text) if ":" in text else IPv4Address(text))
+    return AddressKey(network_id, parse(text))
 
 
 def endpoints(network_id: str) -> str:

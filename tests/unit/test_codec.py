@@ -1,0 +1,120 @@
+"""What is stored: plain JSON that any reader understands, the same as `to_json` says, and readable again."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvnet import codec
+from kvnet.addresses import parse, text_of
+from kvnet.errors import StoreBroken
+from kvnet.model import (
+    AddressClaim,
+    ClaimKind,
+    Condition,
+    Endpoint,
+    Host,
+    HostState,
+    JournalChange,
+    JournalEntry,
+    Network,
+    NetworkObserved,
+    Observed,
+    Pool,
+    PublishedPort,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+printable = texts.filter(lambda text: text.isprintable())
+names = st.from_regex(r"[a-z0-9]([a-z0-9_.-]{0,20}[a-z0-9])?", fullmatch=True)
+seconds = st.one_of(st.floats(0, 1e11), st.integers(0, 10**11))
+ipv4 = st.integers(0, 2**32 - 1).map(IPv4Address)
+ipv6 = st.integers(0, 2**128 - 1).map(IPv6Address)
+labels = st.dictionaries(printable.filter(bool), printable, max_size=3)
+ports = st.builds(
+    PublishedPort, st.integers(1, 65535), host_port=st.none() | st.integers(1, 65535), host_address=st.none() | ipv6
+)
+abilities = st.lists(texts, max_size=3).map(tuple)
+conditions = st.builds(Condition, texts, texts, seconds)
+plain = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner, max_size=3))
+models: st.SearchStrategy[Any] = st.one_of(
+    st.builds(
+        Endpoint,
+        id=names,
+        network=texts,
+        host=names,
+        name=names,
+        addresses=st.lists(ipv4 | ipv6, max_size=2).map(tuple),
+        mac=st.just("02:00:5e:00:53:01"),
+        created_at=seconds,
+        hostname=st.just("") | names,
+        aliases=st.lists(names, max_size=3).map(tuple),
+        ports=st.lists(ports, max_size=2).map(tuple),
+        labels=labels,
+    ),
+    st.builds(AddressClaim, st.sampled_from(ClaimKind), texts, seconds, st.none() | seconds, texts),
+    st.builds(Host, names, ipv4 | ipv6, st.integers(576, 65535), abilities, st.sampled_from(HostState)),
+    st.builds(
+        Observed,
+        texts,
+        seconds,
+        st.dictionaries(texts, st.builds(NetworkObserved, st.integers(), st.lists(conditions).map(tuple)), max_size=2),
+    ),
+    st.builds(
+        JournalEntry,
+        seconds,
+        texts,
+        texts,
+        texts,
+        st.lists(st.builds(JournalChange, texts, texts, plain, plain), max_size=2).map(tuple),
+    ),
+)
+
+
+@given(models)
+def test_what_is_stored_is_compact_json_of_the_same_fields_and_reads_back(value: Any) -> None:
+    data = codec.encode(value)
+
+    plain_form = {"v": codec.SCHEMA, **codec.to_json(value)}
+    assert data == json.dumps(plain_form, separators=(",", ":"), ensure_ascii=False).encode()
+    assert codec.decode(type(value), data) == value
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"[]", b"{}", b'{"v":1}', b'{"v":99}', b'{"v":1,"kind":"fish"}'])
+def test_what_is_not_ours_is_refused_and_never_guessed_at(data: bytes) -> None:
+    with pytest.raises(StoreBroken):
+        codec.decode(AddressClaim, data)
+
+
+def test_a_number_that_json_does_not_know_is_written_as_python_reads_it() -> None:
+    claim = AddressClaim(ClaimKind.TOMBSTONE, "e", 1.0, float("inf"))
+
+    assert codec.decode(AddressClaim, codec.encode(claim)) == claim
+
+
+@pytest.mark.parametrize("model", [Network, Pool])
+def test_fields_that_a_newer_version_wrote_are_ignored(model: type[Any]) -> None:
+    data = b'{"v":1,"id":"abcdefabcdef","name":"n","driver":"overlay","subnets":[{"cidr":"10.1.0.0/24","new":1}],'
+    data += b'"created_at":1.5,"cidr":"10.0.0.0/8","prefix_length":24,"from_the_future":true}'
+
+    assert codec.decode(model, data).name == "n"
+
+
+@given(ipv4 | ipv6)
+def test_an_address_is_written_and_read_as_the_standard_library_does(address: IPv4Address | IPv6Address) -> None:
+    assert text_of(address) == str(address)
+    assert parse(text_of(address)) == address
+
+
+NOT_ADDRESSES = ["", "10.1", "010.1.1.1", "1.2.3.4.5", "1.2.3.256", "1.2.3.4 ", "1.2.3.4\0", "fd00::g", "٣.1.1.1"]
+
+
+@pytest.mark.parametrize("text", NOT_ADDRESSES)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"appear|hex"):
+        parse(text)
