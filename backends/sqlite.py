@@ -304,10 +304,11 @@ class SqliteStore:
             self._fail_stalled()
             if self._bell is not None:
                 self._bell.find_peers()
-            if _inode(self._path) != self._inode:
-                self._unusable = Broken(
-                    f"{self._path} was moved, removed or replaced; restart to use what is there now"
-                )
+            trouble = self._writer.trouble()
+            if not trouble and _inode(self._path) != self._inode:
+                trouble = f"{self._path} was moved, removed or replaced; restart to use what is there now"
+            if trouble:
+                self._unusable = Broken(trouble)
                 self._feed.fail(self._unusable)
                 return
             try:

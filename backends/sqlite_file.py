@@ -73,6 +73,40 @@ def connect(path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Co
     return connection
 
 
+class Place:
+    """The file and its log as first seen, to notice when something else, or nothing, stands under their names.
+
+    SQLite itself goes on writing into a file that was removed, and what it acknowledges then is lost at the next start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._seen = self._look()
+
+    def trouble(self) -> str:
+        """ "" while all is as it was."""
+        file, log, is_empty = self._look()
+        if file != self._seen[0]:
+            return f"{self._path} was moved, removed or replaced; restart to use what is there now"
+        if log != self._seen[1]:
+            return f"{self._log} was moved or removed; restart, and look with 'kvnet check' what is missing"
+        if is_empty:
+            return f"{self._path} was emptied by somebody else; restore a backup"
+        return ""
+
+    def _look(self) -> tuple[tuple[int, int], tuple[int, int], bool]:
+        file, log = _stat(self._path), _stat(self._log)
+        return (file.st_dev, file.st_ino), (log.st_dev, log.st_ino), file.st_size == 0
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return os.stat_result((0,) * 10)
+
+
 def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """What an error on an open store means to the caller; nothing was written."""
     primary = _primary_code(error)

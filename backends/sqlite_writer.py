@@ -16,7 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backends.sqlite_file import BUSY_TIMEOUT_S, FIRST_KEY, REVISION_KEY, connect, is_unknown_outcome, store_error
+from backends.sqlite_file import (
+    BUSY_TIMEOUT_S,
+    FIRST_KEY,
+    REVISION_KEY,
+    Place,
+    connect,
+    is_unknown_outcome,
+    store_error,
+)
 from backends.sqlite_rows import (
     Row,
     purge,
@@ -27,6 +35,7 @@ from backends.sqlite_rows import (
 )
 from backends.store import (
     Absent,
+    Broken,
     Change,
     Check,
     Conflict,
@@ -143,8 +152,13 @@ class Writer:
         self._ring = ring
         self._rng = rng
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._place: Place | None = None
         self._thread = threading.Thread(target=self._run, name="kvnet-sqlite-writer", daemon=True)
         self._thread.start()
+
+    def trouble(self) -> str:
+        """What became of the file under us; "" while it is there."""
+        return self._place.trouble() if self._place is not None else ""
 
     def submit(self, job: Job) -> None:
         self._jobs.put(job)
@@ -189,6 +203,10 @@ class Writer:
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> Group:
         self._lock(connection)
         try:
+            self._place = self._place or Place(self._path)
+            trouble = self._place.trouble()
+            if trouble:
+                return Group(jobs, [Broken(trouble)] * len(jobs))
             for job in jobs:
                 if job.ends is not None:
                     keys = read_keys_of_session(connection, job.ends)
@@ -215,6 +233,9 @@ class Writer:
                 raise
             unknown = Unknown(f"{self._path}: the disk failed while committing ({error})")
             return Group(group.jobs, [unknown] * len(group.jobs))
+        trouble = self.trouble()
+        if trouble:
+            return Group(group.jobs, [Unknown(trouble)] * len(group.jobs))
         return group
 
     def _lock(self, connection: sqlite3.Connection) -> None:
