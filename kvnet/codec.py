@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from kvnet.addresses import text_of
-from kvnet.errors import StoreBroken
+from kvnet.errors import Invalid, StoreBroken
 
 SCHEMA = 1
 T = TypeVar("T")
@@ -46,7 +46,9 @@ def decode(cls: type[T], data: bytes) -> T:
     try:
         plain = json.loads(data)
         schema = plain["v"]
-    except (ValueError, KeyError, TypeError) as error:
+        if type(schema) is not int:
+            raise TypeError(f"its schema is a {type(schema).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreBroken(
             f"a stored {cls.__name__} cannot be read: {error!r}", fix="see 'kvnet check'; something else writes here"
         ) from error
@@ -63,10 +65,10 @@ def to_json(value: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
-    """Raises: StoreBroken if a field is missing or of the wrong kind."""
+    """Raises: StoreBroken if a field is missing, of the wrong kind, or against the model's rules."""
     try:
         return cls(**{name: into(plain[name]) for name, _, into in _converters(_hashable(cls)) if name in plain})
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, Invalid) as error:
         raise StoreBroken(f"a stored {cls.__name__} cannot be read: {error}", fix="see 'kvnet check'") from error
 
 

@@ -119,8 +119,19 @@ async def test_a_store_with_a_sentinel(tmp_path: Path, case: str) -> None:
     assert path.read_bytes() == before
 
 
+UNREADABLE = [
+    b"\xff",
+    b"{}",
+    b"null",
+    b'{"v":99}',
+    b'{"v":"1"}',
+    b"[" * 100_000,
+    b'{"v":1,"name":"$(id)","id":"..","mtu":-1,"underlay":"192.0.2.1","kind":"nothing","holder":1,"since":"now"}',
+]
+
+
 @pytest.mark.parametrize("key", ["networks/{id}", "endpoints/{id}/e", "hosts/h1", "addresses/{id}/10.70.0.2"])
-@pytest.mark.parametrize("value", [b"\xff", b"{}", b"null", b'{"v":99}', b"[" * 100_000])
+@pytest.mark.parametrize("value", UNREADABLE, ids=lambda value: value[:20].decode(errors="replace"))
 async def test_one_value_that_cannot_be_read_is_found_and_blinds_nobody(tmp_path: Path, key: str, value: bytes) -> None:
     path = tmp_path / "kvnet.db"
     async with running(f"sqlite://{path}") as api:

@@ -1,4 +1,4 @@
-"""A controller whose disk is full: what was acknowledged stays, reading goes on, and with room again so does writing."""
+"""A controller whose disk is full: what was acknowledged stays, reading goes on, and writing when there is room."""
 
 from __future__ import annotations
 
