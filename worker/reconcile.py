@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from datapath.conditions import findings
-from datapath.desired import desired, merge, network_of_device
+from datapath.desired import Memo, desired, merge, network_of_device
 from datapath.objects import Failure, Hint, HostState, Kernel, Operation
 from datapath.plan import Plan
 from kvnet.errors import ForeignObject, KvnetError, StoreUnavailable
@@ -90,6 +90,7 @@ class Reconciler:
         self._waiters = 0
         self._full_passes = 0
         self._doubts: tuple[Condition, ...] = ()
+        self._memo = Memo()
         self._applied_at = -60.0
         self._firewall_read_at = -60.0
         self._firewall_repairs = 0
@@ -181,7 +182,7 @@ class Reconciler:
             raise StoreUnavailable("this worker has not heard from the store yet", fix="see 'kvnet status'")
         actual = await self._kernel.read()
         networks = self._networks.keys() if mode is Mode.DOUBT else None
-        return (await self._drafted(networks, actual, mode, is_everything=True)).plan
+        return (await self._drafted(networks, actual, mode, is_everything=True, memo=None)).plan
 
     # the loop
 
@@ -234,7 +235,7 @@ class Reconciler:
         actual = await self._kernel.read()
         await self._source.inspect(actual, None)
         networks = self._networks.keys() if mode is Mode.DOUBT else None
-        draft = await self._drafted(networks, actual, mode, is_everything=True)
+        draft = await self._drafted(networks, actual, mode, is_everything=True, memo=self._memo)
         failed = await self._carry_out(draft, mode, is_last_try=False)
         if mode is Mode.LIVE:
             self._full_passes += 1
@@ -255,12 +256,12 @@ class Reconciler:
             chosen &= self._networks.keys()
         if chosen or work.firewall:
             actual = await self._observed_part(chosen, work.read, must_read_firewall=work.firewall)
-            draft = await self._drafted(chosen, actual, mode, is_everything=False)
+            draft = await self._drafted(chosen, actual, mode, is_everything=False, memo=self._memo)
             failed = await self._carry_out(draft, mode, is_last_try=False)
             self._count_repairs(work, draft)
             if failed:
                 actual = await self._observed_part(chosen, chosen, must_read_firewall=True)
-                draft = await self._drafted(chosen, actual, mode, is_everything=False)
+                draft = await self._drafted(chosen, actual, mode, is_everything=False, memo=self._memo)
                 await self._carry_out(draft, mode, is_last_try=True)
         self._on_report()
 
@@ -298,8 +299,15 @@ class Reconciler:
         return merge([*parts, HostState(sysctls=settings, firewall=firewall)])
 
     async def _drafted(
-        self, networks: Collection[str] | None, actual: HostState, mode: Mode, *, is_everything: bool
+        self,
+        networks: Collection[str] | None,
+        actual: HostState,
+        mode: Mode,
+        *,
+        is_everything: bool,
+        memo: Memo | None,
     ) -> Draft:
+        """`memo`: what passes remember between them; None for whoever runs beside them, for it serves one at a time."""
         held = self._source.held() if is_everything and mode is Mode.LIVE else frozenset()
         if mode is Mode.DOUBT:
             kept = {id_: self._networks[id_].desired for id_ in networks or () if id_ in self._networks}
@@ -311,7 +319,7 @@ class Reconciler:
         versions = {id_: self._source.version(id_) for id_ in (view.networks if networks is None else networks)}
 
         def compute() -> Draft:
-            states = {id_: desired(view, id_) for id_ in versions}
+            states = {id_: desired(view, id_, memo) for id_ in versions}
             found = tuple(finding for id_ in versions for finding in findings(view, id_))
             return draft_of(states, versions, host_part(outline), actual, held, found)
 
