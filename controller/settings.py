@@ -12,10 +12,14 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time as an argument, so that a test can let a day pass in a millisecond."""
+    """Time as an argument, so that a test can let a day pass in a millisecond.
+
+    `now` may jump when somebody sets it; what lasts is measured by `monotonic`.
+    """
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,10 @@ TRIMMED_PER_COMMIT = 50
 
 @dataclass
 class Suspicions(Generic[S]):
-    """What looks wrong, and since when without a gap. Something that changed, or was not there once, starts anew."""
+    """What looks wrong, and since when without a gap. Something that changed, or was not there once, starts anew.
+
+    Times are those of a clock that nobody can set: a day that a clock jumped over is no day of absence.
+    """
 
     _since: dict[S, float] = field(default_factory=dict)
 
@@ -83,6 +86,7 @@ class Upkeep:
         self._leaving: Suspicions[tuple[str, int]] = Suspicions()
         self._leaking: Suspicions[tuple[Check, ...]] = Suspicions()
         self._absent: Suspicions[str] = Suspicions()
+        self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
         self._highest_revision = 0
         self._halted = ""
@@ -90,7 +94,7 @@ class Upkeep:
 
     async def run(self) -> None:
         """Sweep until cancelled. What was suspected before this replica was elected does not count."""
-        for suspicions in (self._stuck, self._leaving, self._leaking, self._absent):
+        for suspicions in (self._stuck, self._leaving, self._leaking, self._absent, self._ahead):
             suspicions.forget()
         while True:
             await self.sweep()
@@ -100,7 +104,7 @@ class Upkeep:
         """Look once at everything; never raises for what the store or the world refuses."""
         reason = self._reason_to_stay_away()
         if reason:
-            for suspicions in (self._stuck, self._leaving, self._leaking, self._absent):
+            for suspicions in (self._stuck, self._leaving, self._leaking, self._absent, self._ahead):
                 suspicions.forget()
             self.last = Sweep(refused=reason)
             return self.last
@@ -140,13 +144,16 @@ class Upkeep:
         return ""
 
     async def _bury(self) -> int:
-        """Remove tombstones whose cool-down is over."""
+        """Remove tombstones whose cool-down is over, or, where it began in the future, was seen to pass."""
         now = self._writer.now()
-        expired = [
-            (keys.ADDRESSES + name, claim.version)
+        tombstones = [
+            (keys.ADDRESSES + name, claim)
             for name, claim in self._state.addresses.items.items()
-            if claim.value.kind is ClaimKind.TOMBSTONE and (claim.value.until or 0.0) <= now
+            if claim.value.kind is ClaimKind.TOMBSTONE
         ]
+        expired = [(key, claim.version) for key, claim in tombstones if (claim.value.until or 0.0) <= now]
+        ahead = [(key, claim.version) for key, claim in tombstones if claim.value.since > now]
+        expired += self._ahead.confirmed(ahead, self._monotonic(), self._settings.cool_down_s)
         return await self._count_done(
             [Transaction((Unchanged(key, version),), (Delete(key),)) for key, version in expired[:MAX_PER_SWEEP]]
         )
@@ -159,7 +166,7 @@ class Upkeep:
             if network.value.state is NetworkState.DELETING
         }
         finished = 0
-        for one in self._stuck.confirmed(marked, self._writer.now(), self._settings.leak_grace_s):
+        for one in self._stuck.confirmed(marked, self._monotonic(), self._settings.leak_grace_s):
             caller = self._caller(f"deletion cut short since {self._when(self._stuck, one)}")
             try:
                 await self._removal.finish(marked[one], caller)
@@ -176,7 +183,7 @@ class Upkeep:
             if host.value.state is not HostState.ACTIVE
         }
         finished = 0
-        for one in self._leaving.confirmed(marked, self._writer.now(), self._settings.leak_grace_s):
+        for one in self._leaving.confirmed(marked, self._monotonic(), self._settings.leak_grace_s):
             caller = self._caller(f"removal cut short since {self._when(self._leaving, one)}")
             try:
                 await self._hosts.finish(marked[one], caller)
@@ -189,7 +196,7 @@ class Upkeep:
         """Endpoints of hosts that were absent, without a gap, for longer than the operator allows."""
         away = [name for name in self._state.hosts_with_endpoints if self._state.alive.get(name) is None]
         released = 0
-        for name in self._absent.confirmed(away, self._writer.now(), self._settings.dead_host_after_s):
+        for name in self._absent.confirmed(away, self._monotonic(), self._settings.dead_host_after_s):
             caller = self._caller(f"host {name} absent since {self._when(self._absent, name)}")
             endpoints = await self._hosts.carried_by(name)
             released += len(await self._hosts.release_all(endpoints, caller, [Absent(keys.alive(name))]))
@@ -197,7 +204,7 @@ class Upkeep:
 
     async def _stop_leaks(self) -> int:
         """Keys without their owner and the like: what `check` calls repairable, found twice with the same versions."""
-        now = self._writer.now()
+        now = self._monotonic()
         if now < self._next_check_at:
             return 0
         found, _ = await self._consistency.findings()
@@ -241,4 +248,8 @@ class Upkeep:
         return Caller(actor=ACTOR, request_id="", source=evidence)
 
     def _when(self, suspicions: Suspicions[S], one: S) -> str:
-        return datetime.fromtimestamp(suspicions.since(one), UTC).isoformat(timespec="seconds")
+        ago_s = self._monotonic() - suspicions.since(one)
+        return datetime.fromtimestamp(self._writer.now() - ago_s, UTC).isoformat(timespec="seconds")
+
+    def _monotonic(self) -> float:
+        return self._settings.clock.monotonic()

@@ -29,11 +29,20 @@ class FakeTime:
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.value = now
+        self.passed = 0.0
 
     def now(self) -> float:
         return self.value
 
     def pass_by(self, seconds: float) -> None:
+        self.value += seconds
+        self.passed += seconds
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock; no time passes."""
         self.value += seconds
 
     async def sleep(self, _seconds: float) -> None:
@@ -41,7 +50,7 @@ class FakeTime:
 
     @property
     def clock(self) -> Clock:
-        return Clock(self.now, self.sleep)
+        return Clock(self.now, self.sleep, self.monotonic)
 
 
 class Killed(Exception):
