@@ -93,9 +93,8 @@ class _Batch:
         checks, writes = self.checks, self.writes
         if member.alone:
             return False
-        for key in member.written:
-            if key in checks or key in writes:
-                return False
+        if not (checks.keys().isdisjoint(member.written) and writes.keys().isdisjoint(member.written)):
+            return False
         operations = len(checks) + len(writes) + len(member.written)
         for check in member.transaction.checks:
             if check.key in writes:
@@ -103,7 +102,7 @@ class _Batch:
             known = checks.get(check.key)
             if known is None:
                 operations += 1
-            elif known != check:
+            elif known is not check and known != check:
                 return False
         size = self.size + member.size
         if self.notes or member.transaction.note is not None:
@@ -133,12 +132,12 @@ class _Held:
                     del counts[key]
 
     def blocks(self, member: _Member) -> bool:
-        if not self._written and not self._checked:
-            return False
-        for key in member.written:
-            if key in self._written or key in self._checked:
-                return True
-        return any(key in self._written for key in member.checked)
+        checked, written = self._checked.keys(), self._written.keys()
+        return not (
+            written.isdisjoint(member.written)
+            and checked.isdisjoint(member.written)
+            and written.isdisjoint(member.checked)
+        )
 
 
 class Committer:
@@ -197,7 +196,7 @@ class Committer:
         waiting = [member for member in members if isinstance(member, _Member)]
         self._enqueue(waiting)
         try:
-            return [await _outcome(member) for member in members]
+            return await _outcomes(members)
         except asyncio.CancelledError:
             for member in waiting:
                 member.done.cancel()
@@ -327,13 +326,14 @@ def _member_or_error(transaction: Transaction) -> _Member | StoreError:
         return error
 
 
-async def _outcome(member: _Member | StoreError) -> Revision | StoreError:
-    if isinstance(member, StoreError):
-        return member
-    try:
-        return await member.done
-    except StoreError as error:
-        return error
+async def _outcomes(members: Iterable[_Member | StoreError]) -> list[Revision | StoreError]:
+    outcomes: list[Revision | StoreError] = []
+    for member in members:
+        try:
+            outcomes.append(member if isinstance(member, StoreError) else await member.done)
+        except StoreError as error:
+            outcomes.append(error)
+    return outcomes
 
 
 def _fail(member: _Member, error: StoreError) -> None:

@@ -22,7 +22,7 @@ from controller.parsing import parse_address
 from controller.requests import Caller, EndpointRequest
 from kvnet import codec, keys
 from kvnet.errors import FieldError, Invalid, NotSupported
-from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Network, Versioned, require_name
+from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Host, Network, Versioned, require_name
 
 ID_SPACE = 1 << 64
 
@@ -128,20 +128,22 @@ def is_answered_by(claim: Claim, network: Network, endpoint: Endpoint) -> bool:
     )
 
 
-def transaction_of(
-    claim: Claim, endpoint: Endpoint, network: Versioned[Network], host_version: int, caller: Caller
-) -> Transaction:
+def checks_of(network: Versioned[Network], host: Versioned[Host]) -> tuple[Check, ...]:
+    """What every endpoint of this network on this host takes for granted."""
+    return (
+        Unchanged(keys.network(network.value.id), network.version),
+        Unchanged(keys.host(host.value.name), host.version),
+    )
+
+
+def transaction_of(claim: Claim, endpoint: Endpoint, fixed: tuple[Check, ...], caller: Caller) -> Transaction:
     """Everything an endpoint needs, or nothing: its addresses, itself, and its place on the host."""
     key = keys.endpoint(endpoint.network, endpoint.id)
     local = keys.local(endpoint.host, endpoint.id)
     data = codec.encode(endpoint)
     address_claim = AddressClaim(ClaimKind.ENDPOINT, endpoint.id, endpoint.created_at, None, endpoint.host)
     address_data = codec.encode(address_claim)
-    checks: list[Check] = [
-        Unchanged(keys.network(endpoint.network), network.version),
-        Unchanged(keys.host(endpoint.host), host_version),
-        Absent(key),
-    ]
+    checks: list[Check] = [*fixed, Absent(key)]
     if claim.is_repeatable:  # nobody foresees an id of ours; a caller's may be in use on this host in another network
         checks.append(Absent(local))
     writes = [Put(key, data), Put(local, endpoint.network.encode())]

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 from backends.store import Conflict, StoreError, Unknown
-from controller.claims import Claim, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
+from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
 from controller.networks import require_active
 from controller.outcomes import told
 from controller.parsing import shown
@@ -48,7 +48,8 @@ class Creation:
         for i, request in enumerate(requests):
             try:
                 claim = claim_of(request, self._ids, self._rng)
-                await self._require_host(request.host)
+                if request.host not in self._hosts:
+                    await self._require_host(request.host)
                 if (known := self._state.endpoints_of(self._network.value.id).get(claim.id)) is not None:
                     self._results[i] = self._answer(claim, known)
                 else:
@@ -92,23 +93,27 @@ class Creation:
             pending = await self._round(pending, attempt)
 
     async def _round(self, pending: dict[int, Claim], attempt: int) -> dict[int, Claim]:
-        """Those that lost a race and go again."""
+        """Those that lost a race and go again. What goes together has one time."""
         sent, transactions = [], []
+        now = self._writer.now()
+        fixed = {name: checks_of(self._network, host) for name, host in self._hosts.items()}
         for i, claim in pending.items():
             try:
-                self._choose(claim, attempt)
-                endpoint = endpoint_of(claim, self._network.value.id, self._writer.now())
+                self._choose(claim, attempt, now)
+                endpoint = endpoint_of(claim, self._network.value.id, now)
             except KvnetError as error:
                 self._results[i] = error
                 continue
             sent.append(i)
-            host = self._hosts[endpoint.host]
-            transactions.append(transaction_of(claim, endpoint, self._network, host.version, self._caller))
+            transactions.append(transaction_of(claim, endpoint, fixed[endpoint.host], self._caller))
             self._expect(claim)
         again = {}
         outcomes = await self._writer.commit_many(transactions)
         for i, outcome in zip(sent, outcomes, strict=True):
             claim = pending[i]
+            if isinstance(outcome, int) and claim.endpoint is not None:
+                self._results[i] = Versioned(claim.endpoint, outcome)
+                continue
             result = await self._judge(claim, outcome)
             if result is None:
                 again[i] = claim
@@ -123,9 +128,8 @@ class Creation:
             for put in addresses:
                 self._state.addresses.expect(put.key, put.value, claim.address_claim)
 
-    def _choose(self, claim: Claim, attempt: int) -> None:
+    def _choose(self, claim: Claim, attempt: int, now: float) -> None:
         self._let_go([claim])
-        now = self._writer.now()
         skip = self._rng.randrange(min(MAX_SPREAD, 4 << attempt)) if attempt else 0
         for family, address in claim.wanted.items():
             claim.chosen.append(self._space.claim(address, now, pointer="/address" if family == 4 else "/address6"))
@@ -140,10 +144,8 @@ class Creation:
             claim.chosen.clear()
 
     async def _judge(self, claim: Claim, outcome: int | StoreError) -> Outcome | None:
-        """The final outcome, or None: it goes again."""
+        """The final outcome of what failed, or None: it goes again."""
         match outcome:
-            case int() if claim.endpoint is not None:
-                return Versioned(claim.endpoint, outcome)
             case Conflict():
                 return await self._after_conflict(claim, outcome)
             case Unknown():
@@ -194,10 +196,10 @@ class Creation:
         return Versioned(network, entry.version)
 
     async def _require_host(self, name: str) -> None:
-        if name not in self._hosts:
-            known = self._state.hosts.get(name)
-            self._hosts[name] = known if known is not None else await self._host_again(name)
-            _require_staying(self._hosts[name].value)
+        known = self._state.hosts.get(name)
+        found = known if known is not None else await self._host_again(name)
+        _require_staying(found.value)
+        self._hosts[name] = found
 
     async def _host_again(self, name: str) -> Versioned[Host]:
         entry = await self._writer.store.get(keys.host(name))

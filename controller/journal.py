@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from backends.store import Put, Write
@@ -20,7 +21,7 @@ from kvnet.model import JournalEntry
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 _FLOOR = re.compile(rb'\{"v":1,"trimmed":(\d+)\}')
-_HEAD = re.compile(rb'\{"v":1,"n":(\d+),')
+_COUNTED = re.compile(rb'\{"v":1,"n":(\d+),')
 
 
 class Changed(NamedTuple):
@@ -39,8 +40,14 @@ def note(at: float, caller: Caller, *changes: Changed) -> bytes:
         % (c.kind.encode(), c.key.encode(), c.before or b"null", c.after or b"null")
         for c in changes
     )
-    head = f'{{"at":{at!r},"actor":{_quoted(caller.actor)},"request_id":{_quoted(caller.request_id)},'
-    return b'%b"source":%b,"changes":[%b]}' % (head.encode(), _quoted(caller.source).encode(), parts)
+    return b'%b,"changes":[%b]}' % (_head(at, caller), parts)
+
+
+@lru_cache(maxsize=64)
+def _head(at: float, caller: Caller) -> bytes:
+    """The same for every endpoint of a list."""
+    who = f'"actor":{_quoted(caller.actor)},"request_id":{_quoted(caller.request_id)},"source":{_quoted(caller.source)}'
+    return f'{{"at":{at!r},{who}'.encode()
 
 
 def sealer(now: Callable[[], float], rng: random.Random) -> Callable[[Sequence[bytes]], Sequence[Write]]:
@@ -57,7 +64,7 @@ def sealer(now: Callable[[], float], rng: random.Random) -> Callable[[Sequence[b
 
 def count(value: bytes) -> int:
     """How many entries a journal key holds; 1 for one that is not ours."""
-    head = _HEAD.match(value)
+    head = _COUNTED.match(value)
     return int(head[1]) if head else 1
 
 

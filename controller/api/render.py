@@ -6,7 +6,7 @@ Plain dicts into a compiled encoder: the hot paths are made of endpoints, and on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ from controller.views import (
     Reservation,
     SubnetUse,
 )
+from kvnet.addresses import text_of
 from kvnet.model import Endpoint, Network, PublishedPort, Subnet, Versioned
 
 Json = dict[str, Any]
@@ -93,7 +94,7 @@ def _subnet(subnet: Subnet, use: SubnetUse | None) -> Json:
 
 def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) -> Json:
     it = one.value
-    texts = [str(address) for address in it.addresses]
+    texts = [text_of(address) for address in it.addresses]
     return {
         "id": it.id,
         "network": it.network,
@@ -102,8 +103,8 @@ def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) 
         "name": it.name,
         "hostname": it.hostname,
         "aliases": list(it.aliases),
-        "address": next((shown for shown in texts if ":" not in shown), None),
-        "address6": next((shown for shown in texts if ":" in shown), None),
+        "address": _first([shown for shown in texts if ":" not in shown]),
+        "address6": _first([shown for shown in texts if ":" in shown]),
         "addresses": texts,
         "mac": it.mac,
         "ports": [_port(port) for port in it.ports] if it.ports else [],
@@ -112,6 +113,10 @@ def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) 
         "version": one.version,
         "applied": {"converged": applied.converged, "waiting_for": list(applied.waiting_for)},
     }
+
+
+def _first(texts: Sequence[str]) -> str | None:
+    return texts[0] if texts else None
 
 
 def _port(port: PublishedPort) -> Json:
