@@ -24,7 +24,7 @@ from tests.store.watching import until
 
 
 class Harness(Protocol):
-    """`can_...`: what the store allows; tests that need more say that they are skipped."""
+    """`can_...`: what the store allows; a test that needs more is not asked of it (`@pytest.mark.needs`)."""
 
     can_restart: bool
     can_compact: bool

@@ -291,9 +291,8 @@ async def test_a_key_twice_among_the_writes_is_a_misuse(store: Store) -> None:
         await store.commit([], [Put("k", b""), Delete("k")])
 
 
+@pytest.mark.needs("lose_answers")
 async def test_a_lost_answer_is_unknown_and_the_write_may_be_there(harness: Harness) -> None:
-    if not harness.can_lose_answers:
-        pytest.skip("no answer of this store can be lost on the way")
     store = await harness.open()
     await harness.lose_next_answer()
 
@@ -321,9 +320,8 @@ async def test_a_cancelled_caller_leaves_all_or_nothing(store: Store) -> None:
     assert set(per_number.values()) <= {5}
 
 
+@pytest.mark.needs("restart")
 async def test_what_was_acknowledged_survives_a_restart(harness: Harness) -> None:
-    if not harness.can_restart:
-        pytest.skip("there is no server to restart")
     store = await harness.open()
     revision = await store.commit([], [Put("k", b"kept")])
 

@@ -144,9 +144,8 @@ async def test_a_session_that_never_was_cannot_be_taken_over(store: Store) -> No
         await store.session(TTL_S, resume="0123456789abcdef0123456789abcdef")
 
 
+@pytest.mark.needs("restart")
 async def test_a_session_outlives_a_restart_of_the_server(harness: Harness) -> None:
-    if not harness.can_restart:
-        pytest.skip("there is no server to restart")
     holder = await harness.open()
     session = await holder.session(TTL_S)
     await holder.commit([], [Put("alive/h", b"1", session.id)])

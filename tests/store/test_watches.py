@@ -93,9 +93,8 @@ async def test_a_key_that_was_made_and_deleted_meanwhile_ends_as_gone(store: Sto
         assert set(watcher.entries) == {"w/end"}
 
 
+@pytest.mark.needs("compact")
 async def test_history_that_is_gone_is_compacted(harness: Harness) -> None:
-    if not harness.can_compact:
-        pytest.skip("this store keeps no history")
     store = await harness.open()
     old = await store.commit([], [Put("w/a", b"")])
     await store.commit([], [Delete("w/a")])
@@ -113,9 +112,8 @@ async def test_history_that_is_gone_is_compacted(harness: Harness) -> None:
         await watcher.until(lambda: ("w/b", None) in watcher.changes)
 
 
+@pytest.mark.needs("compact")
 async def test_a_watch_under_way_does_not_notice_a_compaction(harness: Harness) -> None:
-    if not harness.can_compact:
-        pytest.skip("this store keeps no history")
     store = await harness.open()
     async with watching(store, "w/", 0) as watcher:
         await store.commit([], [Put("w/a", b""), Put("w/b", b"")])
