@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from backends.store import Batch, Change, Compacted, Revision, StoreError
 
 MAX_BACKLOG = 200_000
+MAX_ROUTES = 10_000
 # Watches whose prefix is not touched are told the progress of the store too, but together at most this often.
 PROGRESS_PER_SECOND = 500
 
@@ -75,6 +76,8 @@ class Feed:
         self.position = position
         # By the directory of the prefix, so that a change costs its depth and not the number of watches.
         self._by_directory: dict[str, list[Subscription]] = {}
+        # By the directory of a key: whose prefix is there or above, looked up once.
+        self._routes: dict[str, tuple[Subscription, ...]] = {}
         self._count = 0
         self._progress: asyncio.TimerHandle | None = None
 
@@ -82,6 +85,7 @@ class Feed:
         """Told of changes above `floor` from now on; end it with `unsubscribe`."""
         subscription = Subscription(self, prefix, floor)
         self._by_directory.setdefault(_directory(prefix), []).append(subscription)
+        self._routes.clear()
         self._count += 1
         return subscription
 
@@ -91,6 +95,7 @@ class Feed:
         remaining.remove(subscription)
         if not remaining:
             del self._by_directory[directory]
+        self._routes.clear()
         self._count -= 1
 
     def publish(self, revision: Revision, changes: Iterable[Change]) -> None:
@@ -98,17 +103,16 @@ class Feed:
         self.position = revision
         if not self._count:
             return
-        by_directory = self._by_directory
+        routes = self._routes
         for change in changes:
             key = change.key
-            end = 0
-            while True:
-                for subscription in by_directory.get(key[:end], ()):
-                    if key.startswith(subscription.prefix):
-                        subscription.offer(revision, change)
-                end = key.find("/", end) + 1
-                if not end:
-                    break
+            directory = key[: key.rfind("/") + 1]
+            route = routes.get(directory)
+            if route is None:
+                route = self._route(directory)
+            for subscription in route:
+                if key.startswith(subscription.prefix):
+                    subscription.offer(revision, change)
         if self._progress is None:
             delay_s = self._count / PROGRESS_PER_SECOND
             self._progress = asyncio.get_running_loop().call_later(delay_s, self._tell_progress)
@@ -122,6 +126,14 @@ class Feed:
         if self._progress is not None:
             self._progress.cancel()
         self.fail(error)
+
+    def _route(self, directory: str) -> tuple[Subscription, ...]:
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        ends = [0, *(at + 1 for at, letter in enumerate(directory) if letter == "/")]
+        route = tuple(one for end in ends for one in self._by_directory.get(directory[:end], ()))
+        self._routes[directory] = route
+        return route
 
     def _tell_progress(self) -> None:
         self._progress = None
