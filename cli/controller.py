@@ -10,6 +10,7 @@ import click
 
 from cli.logs import LEVELS, to_stderr
 from cli.values import DURATION
+from kvnet.model import require_name
 
 DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
 DEFAULT_LISTEN = "127.0.0.1:7480"
@@ -54,6 +55,8 @@ def controller(store: str, listen: str, listen_unix: Path | None, log_level: str
         places = [listening.url, f"unix://{listening.unix}" if listening.unix else ""]
         click.echo(f"kvnet controller ready: {' '.join(filter(None, places))}, store {store}", err=True)
 
+    if given["name"]:
+        require_name(given["name"], "/name")
     to_stderr(log_level)
     chosen = {
         "replica": given["name"] or socket.gethostname(),

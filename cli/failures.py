@@ -52,7 +52,10 @@ def lines(error: KvnetError) -> Iterator[str]:
     yield f"Error: {safe_lines(error.detail)}"
     for field in error.errors:
         where = safe(field.pointer)
-        yield f"  at {where}" if field.detail == error.detail else f"  {where}: {safe(field.detail)}"
+        if field.detail == error.detail:
+            yield f"  at {where}"
+        elif f"{field.pointer}: {field.detail}" != error.detail:
+            yield f"  {where}: {safe(field.detail)}"
     if error.fix:
         yield f"Fix: {safe_lines(error.fix)}"
     if error.request_id:

@@ -16,8 +16,9 @@ from cli import failures
 from cli.lazy import LazyGroup
 from cli.session import DEFAULT_CONTROLLER, DEFAULT_SOCKET, Session, setting
 from kvnet import __version__
-from kvnet.errors import KvnetError
+from kvnet.errors import Invalid, KvnetError
 
+MAX_TOKEN = 8192
 COMMANDS = {
     "network": ("cli.network:network", "Create, list, inspect and remove networks; connect and disconnect."),
     "endpoint": ("cli.endpoint:endpoint", "List, inspect and remove endpoints: the interfaces of workloads."),
@@ -85,7 +86,17 @@ def cli(ctx: click.Context, token_file: TextIO | None) -> None:
 
     Data goes to stdout, messages to stderr. Every list takes -o table|wide|json|yaml|name, --filter, --sort-by and -q.
     """
-    ctx.ensure_object(Session).token = token_file.read().strip() if token_file else os.environ.get("KVNET_TOKEN", "")
+    ctx.ensure_object(Session).token = _token(token_file) if token_file else os.environ.get("KVNET_TOKEN", "")
+
+
+def _token(file: TextIO) -> str:
+    try:
+        text = file.read(MAX_TOKEN + 1)
+    except ValueError:
+        text = "\0"
+    if len(text) > MAX_TOKEN or "\0" in text:
+        raise Invalid(f"{file.name} holds no token", fix=f"one line of at most {MAX_TOKEN} characters")
+    return text.strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

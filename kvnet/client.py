@@ -77,6 +77,8 @@ class Client:
         self._rng = rng or random.Random()
         self._sleep = sleep
         base_url, uds = _target(url)
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise Invalid("the token has characters that no HTTP header may carry", fix="give it as it was issued")
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             transport=transport or _transport(base_url, uds),
@@ -349,11 +351,19 @@ def new_endpoint_id() -> str:
 
 def _target(url: str) -> tuple[str, str | None]:
     """(base URL, path of the unix socket or None)."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix" and parts.path:
-        return "http://controller", parts.path
-    if parts.scheme in ("http", "https") and parts.hostname:
-        return url.rstrip("/"), None
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix" and parts.path:
+            return "http://controller", parts.path
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            if parts.username is not None:
+                raise Invalid(
+                    "the address of the controller carries a user name or password, which it has no use for",
+                    fix="leave it out; a token comes from KVNET_TOKEN or --token-file",
+                )
+            return url.rstrip("/"), None
+    except ValueError:
+        pass  # a broken IPv6 address, a port that is none
     raise Invalid(
         f"{url!r} is not the address of a controller",
         fix="write http://host:port, https://host:port or unix:///path/of/the.sock",
@@ -367,8 +377,8 @@ def _transport(base_url: str, uds: str | None) -> httpx2.AsyncHTTPTransport:
 
 
 def _part(text: str) -> str:
-    """One segment of a path: a name with a slash in it cannot reach another resource."""
-    if text in ("", ".", ".."):
+    """One segment of a path. A slash would reach another resource, because servers decode it before they look."""
+    if text in ("", ".", "..") or "/" in text:
         raise Invalid(f"{text!r} is not a name or id", fix="give a name or an id")
     return quote(text, safe=":")
 
