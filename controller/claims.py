@@ -70,13 +70,13 @@ def claim_of(request: EndpointRequest, ids: Iterator[str], rng: random.Random) -
             fix="leave them out; workloads of the network reach every port",
             errors=[FieldError("/ports", "not built yet")],
         )
-    if len(set(request.aliases)) != len(request.aliases):
+    if request.aliases and len(set(request.aliases)) != len(request.aliases):
         twice = next(a for i, a in enumerate(request.aliases) if a in request.aliases[:i])
         raise Invalid.field("/aliases", f"{twice[:64]!r} is there twice")
     require_name(request.host, "/host")
     return Claim(
         request=request,
-        wanted=_wanted(request),
+        wanted={} if request.address is None and request.address6 is None else _wanted(request),
         id=next(ids) if request.id is None else request.id,
         mac=mac_from(rng.randbytes(RANDOM_BYTES)) if request.mac is None else request.mac.lower(),
     )

@@ -35,6 +35,7 @@ class AddressHolder(NamedTuple):
 class AddressSpace:
     """The addresses of one network, kept in step by `put` and `drop`, which may be called twice.
 
+    `families`: the address families of the network, 4, 6 or both.
     `endpoint_name` tells an endpoint's name from its id ("" when unknown); only used in messages.
     """
 
@@ -43,12 +44,8 @@ class AddressSpace:
         self._endpoint_name = endpoint_name
         self.windows = tuple(Window(subnet) for subnet in network.subnets)
         self._by_family = {v: tuple(w for w in self.windows if w.subnet.cidr.version == v) for v in (4, 6)}
+        self.families = tuple(version for version, windows in self._by_family.items() if windows)
         self._latest = 0.0
-
-    @property
-    def families(self) -> tuple[int, ...]:
-        """The address families of the network: 4, 6 or both."""
-        return tuple(version for version, windows in self._by_family.items() if windows)
 
     @property
     def used(self) -> int:
@@ -124,7 +121,10 @@ class AddressSpace:
 
     def _window(self, address: Address) -> Window | None:
         value = int(address)
-        return next((w for w in self._by_family[address.version] if w.low <= value <= w.high), None)
+        for window in self._by_family[address.version]:
+            if window.low <= value <= window.high:
+                return window
+        return None
 
     def _require_free(self, window: Window, value: int, now: float) -> None:
         holder = self._holder(window, value, now)
