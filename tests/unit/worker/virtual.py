@@ -51,3 +51,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _job_done(self, _: Any) -> None:
         self._virtual.jobs -= 1
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Joining the threads is real work too (from Python 3.12 on it has a timeout, which would be over at once)."""
+        self._virtual.jobs += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._virtual.jobs -= 1
