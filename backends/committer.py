@@ -32,7 +32,7 @@ from backends.store import (
 
 Seal = Callable[[Sequence[bytes]], Sequence[Write]]
 
-MAX_IN_FLIGHT = 16
+MAX_IN_FLIGHT = 48
 # A batch that is not full waits while this many are under way: it fills up meanwhile.
 PARTIAL_IN_FLIGHT = 2
 # How far a pack looks past transactions that must wait for others.
