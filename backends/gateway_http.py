@@ -1,4 +1,4 @@
-"""Just enough HTTP/1.1 for the store gateway, over TCP, TLS and unix sockets.
+"""Just enough HTTP/1.1 for the workers: the store gateway and their endpoints, over TCP, TLS and unix sockets.
 
 A client library of the usual kind costs a worker 14 MB and cannot say the one thing that matters here: whether any
 byte of a request had left when it failed. `NotSent` says it had not; everything later is `Lost`. Every wait is bounded.
@@ -138,19 +138,22 @@ class HttpClient:
         self._open: set[Connection] = set()
         self._closed = False
 
-    async def request(self, method: str, path: str, body: bytes, timeout_s: float) -> Reply:
-        """
+    async def request(
+        self, method: str, path: str, body: bytes, timeout_s: float, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """`headers` are added to those of every request.
+
         Raises:
             NotSent, Lost
         """
         connection = await self._connection()
         try:
             async with asyncio.timeout(timeout_s):
-                await connection.send(method, path, body, self._headers)
-                status, headers = await connection.head()
+                await connection.send(method, path, body, {**self._headers, **(headers or {})})
+                status, told = await connection.head()
                 if status == 204:
                     return Reply(status, b"")
-                return Reply(status, b"".join([piece async for piece in connection.pieces(headers)]))
+                return Reply(status, b"".join([piece async for piece in connection.pieces(told)]))
         except TimeoutError:
             connection.close()
             raise Lost(f"no answer within {timeout_s:g} s") from None

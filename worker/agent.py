@@ -17,12 +17,12 @@ from typing import Any
 
 from backends.open import open_store
 from backends.store import Store
-from kvnet.client import Client
 from kvnet.errors import StateUnusable
 from kvnet.model import NetworkObserved
 from worker import lastknown
 from worker.attach import Attacher
 from worker.attachments import Attachments
+from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.log import Log
 from worker.ports import Controller, HostKernel, Namespaces, Time
@@ -313,7 +313,8 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         stack.callback(listening.close)
         kernel = await stack.enter_async_context(await LinuxKernel.open())
         store = await stack.enter_async_context(await open_store(settings.store_url))
-        controller = await stack.enter_async_context(Client(settings.controller, token=settings.token))
+        controller = HttpController(settings.controller, token=settings.token, time=time)
+        stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
         worker = Worker(settings, store, controller, kernel, namespaces, state, time=time, log=log)
         await worker.start()

@@ -1,6 +1,6 @@
 """What the worker needs from outside, as small contracts: the controller, the host it runs on, and time.
 
-The real ones are `kvnet.client.Client`, `worker.kernel.linux`, `worker.runtimes.netns` and the clock; tests bring their
+The real ones are `worker.controller`, `worker.kernel.linux`, `worker.runtimes.netns` and the clock; tests bring their
 own. Nothing here acts.
 """
 
