@@ -356,7 +356,10 @@ async def test_a_file_of_somebody_else_is_said_to_be_not_writable(tmp_path: Path
 
 FILL_THE_DISK = """
     import subprocess
+    from pathlib import Path
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", path], check=True)
+    ballast = Path(path) / "ballast"
+    ballast.write_bytes(bytes(300_000))
     async with await open_store(f"sqlite://{path}/store.db") as store:
         number = 0
         while True:
@@ -369,7 +372,7 @@ FILL_THE_DISK = """
         assert len((await store.list("k/")).entries) == number > 10
         assert await store.get(f"k/{number}") is None
         print("still reads", flush=True)
-        subprocess.run(["mount", "-o", "remount,size=4m", path], check=True)
+        ballast.unlink()
         await store.commit([], [Put("more", b"x" * 10_000)])
         print("writes again", flush=True)
 """
