@@ -83,6 +83,7 @@ class Worker:
             namespaces,
             on_missing=lambda record: self.releaser.suspect(record),
             is_disputed=lambda: self.lifeline.is_disputed,
+            is_settled=lambda: self.lifeline.is_settled,
         )
         self.reconciler = Reconciler(
             kernel, self.source, time=time, timing=timing, log=log, on_report=lambda: self.reporter.changed()

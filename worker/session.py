@@ -35,7 +35,7 @@ class _Held:
 
 
 class Lifeline:
-    """`incarnation` is this run of the worker. `on_settled`: the host's name was another's, and is ours now."""
+    """`incarnation` is this run of the worker. `on_settled`: the host's name has turned out to be ours."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Lifeline:
         self._is_open = False
         self._opened = asyncio.Event()
         self._was_held = False
+        self._is_disputed = False
         self._on_settled = on_settled
 
     @property
@@ -75,7 +76,12 @@ class Lifeline:
     @property
     def is_disputed(self) -> bool:
         """Another living worker has this host's name, so its networks are not to be built here."""
-        return self.problem is not None and self.problem.code == NAME_TAKEN
+        return self._is_disputed
+
+    @property
+    def is_settled(self) -> bool:
+        """The store has said once that this host's name is ours; before that nothing is built from what it holds."""
+        return self._was_held and not self._is_disputed
 
     @property
     def session_id(self) -> str:
@@ -161,11 +167,12 @@ class Lifeline:
         return await self._store.session(self._timing.ttl_s)
 
     def _open(self) -> None:
-        was_disputed = self.is_disputed
+        was_settled = self.is_settled
         self._is_open = self._was_held = True
+        self._is_disputed = False
         self.problem = None
         self._opened.set()
-        if was_disputed:
+        if not was_settled:
             self._on_settled()
         self._log.info("session-held", session=self.session_id)
 
@@ -177,6 +184,7 @@ class Lifeline:
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, Conflict):
+            self._is_disputed = True
             code = NAME_TAKEN
             detail = (
                 f"another worker holds the name {self._view.host}: give one of them another --host; "

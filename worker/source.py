@@ -31,7 +31,10 @@ class Mode(Enum):
 
 
 class Source:
-    """`on_missing` is told of attachments whose interface and namespace are both not there."""
+    """`on_missing` is told of attachments whose interface and namespace are both not there.
+
+    `is_settled`: the host's name is known to be ours; `is_disputed`: it is known to be another's.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Source:
         namespaces: Namespaces,
         on_missing: Callable[[Record], None],
         is_disputed: Callable[[], bool] = lambda: False,
+        is_settled: Callable[[], bool] = lambda: True,
     ) -> None:
         self.restored: HostView | None = None
         self._store = store
@@ -51,10 +55,11 @@ class Source:
         self._namespaces = namespaces
         self._on_missing = on_missing
         self._is_disputed = is_disputed
+        self._is_settled = is_settled
         self._was_live = False
 
     def mode(self) -> Mode:
-        if self._view.is_ready and (self._was_live or self._view.is_in_step):
+        if self._view.is_ready and (self._was_live or (self._view.is_in_step and self._is_settled())):
             if self.doubt() is None:
                 self._was_live = True
                 return Mode.LIVE

@@ -11,6 +11,7 @@ from kvnet import codec, keys
 from kvnet.errors import HostFenced
 from kvnet.model import Alive, Host, Inventory, Observed
 from tests.unit.worker.kit import NET, Running, World, until, veth
+from worker.source import Mode
 
 pytestmark = pytest.mark.anyio
 C1 = "/run/netns/c1"
@@ -141,5 +142,26 @@ async def test_the_reported_version_covers_the_endpoint(world: World) -> None:
         networks = codec.decode(Observed, entry.value).networks if entry else {}
         return NET in networks and networks[NET].version >= answer["endpoint"]["version"]
 
-    await until(is_reported, seconds=1.0)
+    await until(is_reported, seconds=1.5)
     assert veth("e1") in h1.host.tables.links
+
+
+async def test_a_second_worker_of_the_same_name_builds_nothing_not_even_after_an_outage(world: World) -> None:
+    """The networks are in step before the session is: until the name is known to be ours they are another's."""
+    first = await world.start("h1")
+    first.host.add_namespace(C1)
+    await first.attach("c1", id="e1")
+    del world.running["h1"], world.hosts["h1"]  # the other one runs on another machine
+    world.directory = world.directory / "elsewhere"
+
+    second = await world.start("h1", ready=False)
+    await until(lambda: second.worker.lifeline.is_disputed, seconds=60)
+    world.outages.store = True
+    await asyncio.sleep(5)
+    world.outages.store = False
+    await asyncio.sleep(0.1)
+
+    assert second.worker.lifeline.is_disputed
+    assert not second.host.tables.links
+    assert second.worker.source.mode() is not Mode.LIVE
+    world.running["first"] = first
