@@ -166,5 +166,7 @@ async def require(lab: Lab, story: Story) -> None:
     assert len(addresses) == len(set(addresses))
     for name, endpoint in story.attached.items():
         there = await lab.client.get_endpoint(BASE, endpoint)
+        # A worker that has lost its controller a few times in a row takes up to two seconds to hear from it again.
+        await lab.until_applied(there["network"], there["version"])
         answer = await lab.ping(f"{BASE}-h2", str(there["address"]))
         assert answer.ok, f"h2 -> {name}: {answer.reason}"
