@@ -2,7 +2,7 @@
 
 Two processes. The outer one runs the controller on the machine's own loopback, where a browser finds it; the inner one
 (`python -m lab.demo OPTIONS`, inside namespaces of its own) runs hosts, workers and workloads. Both end with the first
-Ctrl-C and leave nothing behind. Never touches the machine's own network.
+Ctrl-C, however far they are, and leave nothing behind. Never touches the machine's own network.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from kvnet.client import Client
-from kvnet.errors import ControllerUnreachable, KvnetError, NameTaken, Unfit
+from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, NameTaken, Unfit
 from kvnet.wire import Network
 from lab import processes
 from lab.enter import settle, wrapped
@@ -34,17 +35,24 @@ from lab.report import PingResult, Report
 FAVOURITE_PORT = 7480
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+# The longest path below it is a socket's, and those have at most 107 bytes.
+MAX_PLACE_BYTES = 107 - len("/kvnet-demo-12345678/h50/w.sock")
 MAX_HOSTS = 50
 NETWORK = "demo"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`started`: when the user pressed return (monotonic clock), for the time to the first ping."""
+    """`started`: when the user pressed return (monotonic clock), for the time to the first ping.
+
+    `is_own_store`: it is thrown away with the demo; otherwise it is a site's, and is left as it was found.
+    """
 
     directory: str
     listen: str
     store: str
+    is_own_store: bool
     hosts: int
     once: bool
     as_json: bool
@@ -58,15 +66,16 @@ async def run(*, hosts: int, store: str | None, once: bool, as_json: bool) -> in
     """Run the demo; the process's exit status.
 
     Raises:
+        Invalid: so many hosts cannot be made.
         Unfit: this machine cannot, and what to do about it.
         KvnetError: what the controller said.
     """
     started = time.monotonic()
     if not 2 <= hosts <= MAX_HOSTS:
-        raise Unfit(f"{hosts} hosts; the demo makes 2 to {MAX_HOSTS}")
-    with tempfile.TemporaryDirectory(prefix="kvnet-demo-", dir=_outside_run()) as directory:
+        raise Invalid(f"{hosts} hosts; the demo makes 2 to {MAX_HOSTS}", fix="for example: kvnet demo --hosts 3")
+    with tempfile.TemporaryDirectory(prefix="kvnet-demo-", dir=_place()) as directory:
         url = store or f"sqlite://{directory}/kvnet.db"
-        options = Options(directory, f"127.0.0.1:{_free_port()}", url, hosts, once, as_json, started)
+        options = Options(directory, f"127.0.0.1:{_free_port()}", url, store is None, hosts, once, as_json, started)
         command = [sys.executable, "-m", "lab.demo", json.dumps(asdict(options))]
         command, environment = wrapped(command)
         controller = await _start_controller(options)
@@ -78,10 +87,11 @@ async def run(*, hosts: int, store: str | None, once: bool, as_json: bool) -> in
             await controller.stop()
 
 
-def _outside_run() -> str | None:
-    """Not below /run: the inner process has another one."""
-    usual = Path(tempfile.gettempdir()).resolve()
-    return "/tmp" if usual.is_relative_to("/run") else None
+def _place() -> str | None:
+    """Not below /run, as the inner process has another one, and short enough for the paths of sockets."""
+    usual = tempfile.gettempdir()
+    is_fit = len(os.fsencode(usual)) <= MAX_PLACE_BYTES and not Path(usual).resolve().is_relative_to("/run")
+    return None if is_fit else "/tmp"
 
 
 async def _start_controller(options: Options) -> Process:
@@ -93,14 +103,15 @@ async def _start_controller(options: Options) -> Process:
 async def _attend(inner: asyncio.subprocess.Process, controller: Process) -> int:
     """Wait for the inner process, handing our signals on; a dead controller ends the demo with its last words."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _pass_on, inner)
     ended = {asyncio.ensure_future(inner.wait()), asyncio.ensure_future(controller.child.wait())}
     await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
     if inner.returncode is None:
         _pass_on(inner)
-        async with asyncio.timeout(STOP_SECONDS):
-            await inner.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await inner.wait()
         controller.require_running()
     for waiting in ended:
         waiting.cancel()
@@ -133,42 +144,76 @@ def _controller_socket(options: Options) -> str:
 
 async def inside(options: Options) -> int:
     """Build, connect, prove, report; then stay until told to stop. The process's exit status."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _end, task)
     say = _teller(options)
     url = f"unix://{_controller_socket(options)}"
-    async with open_lab(
-        Path(options.directory), hosts=options.hosts, controller_url=url, store_url=options.store
-    ) as lab:
-        say(f"{options.hosts} hosts joined by a fabric")
-        network = await _bring_up(lab, say)
-        try:
-            report = await _prove(lab, network, options, say)
-            _print(report, options)
-            if not options.once:
-                print(_invitation(lab, report), file=sys.stderr, flush=True)
-                await stop.wait()
-                say("stopping")
-        finally:
-            await _take_down(lab, network)
-    return 0 if report.ok else 1
+    try:
+        async with open_lab(
+            Path(options.directory), hosts=options.hosts, controller_url=url, store_url=options.store
+        ) as lab:
+            say(f"{options.hosts} hosts joined by a fabric")
+            return await _show(lab, options, say)
+    except asyncio.CancelledError:
+        return INTERRUPTED
 
 
-async def _bring_up(lab: Lab, say: Callable[[str], None]) -> Network:
+def _end(task: asyncio.Task[int]) -> None:
+    """Once: a second Ctrl-C must not cut the cleaning up short."""
+    if not task.cancelling():
+        task.cancel()
+
+
+async def _show(lab: Lab, options: Options, say: Callable[[str], None]) -> int:
+    network = None
+    report = None
+    try:
+        await _bring_up(lab, options, say)
+        network = await _create_network(lab.client)
+        await _until_workers_ready(lab)
+        say(f"{len(lab.hosts)} workers ready, overlay network {network['name']!r} created")
+        report = await _prove(lab, network, options, say)
+        _print(report, options)
+        if not options.once:
+            print(_invitation(lab, report), file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        say("stopping")
+        if report is None:
+            raise
+    finally:
+        await _take_down(lab, network, options)
+    return 0 if report is not None and report.ok else 1
+
+
+async def _bring_up(lab: Lab, options: Options, say: Callable[[str], None]) -> None:
     """Workers and controller start side by side; a worker waits for its controller by itself."""
+    if not options.is_own_store:
+        await until(lab._controller_answers, "the controller answers", seconds=START_SECONDS)
+        await _refuse_known_hosts(lab)
     for number, name in enumerate(lab.hosts, 1):
         await lab.start_worker(name)
         await lab.add_workload(f"c{number}", name, serve=True)
     await until(lab._controller_answers, "the controller answers", seconds=START_SECONDS)
     say("controller answers")
-    network = await _create_network(lab.client)
+
+
+async def _refuse_known_hosts(lab: Lab) -> None:
+    """A worker of the demo under the name of a site's host would release what that host carries."""
+    known = [host["name"] async for host in lab.client.hosts() if host["name"] in lab.hosts]
+    if known:
+        raise Unfit(
+            f"the store knows hosts of the names that the demo needs: {', '.join(known)}",
+            fix="use another store; what a demo that was killed left there goes with 'kvnet host rm NAME --force'",
+        )
+
+
+async def _until_workers_ready(lab: Lab) -> None:
     async with asyncio.TaskGroup() as group:
         for name in lab.hosts:
             group.create_task(lab.until_ready(name))
-    say(f"{len(lab.hosts)} workers ready, overlay network {network['name']!r} created")
-    return network
 
 
 async def _create_network(client: Client) -> Network:
@@ -234,15 +279,19 @@ async def _greetings(lab: Lab, network: Network) -> list[str]:
     return heard
 
 
-async def _take_down(lab: Lab, network: Network) -> None:
+async def _take_down(lab: Lab, network: Network | None, options: Options) -> None:
     """Leave the store as it was found: it may be a site's own."""
     try:
-        for workload in list(lab.workloads.values()):
-            if network["id"] in workload.endpoints:
-                await lab.detach(network["id"], workload.name)
-        await lab.client.delete_network(network["id"])
+        if network is not None:
+            for workload in list(lab.workloads.values()):
+                if network["id"] in workload.endpoints:
+                    await lab.detach(network["id"], workload.name)
+            await lab.client.delete_network(network["id"])
+        if not options.is_own_store:
+            await lab.forget_hosts()
     except ControllerUnreachable as error:
-        print(f"the controller is gone, so network {network['name']} stays in its store: {error}", file=sys.stderr)
+        if network is not None:
+            print(f"the controller is gone, so network {network['name']} stays in its store: {error}", file=sys.stderr)
 
 
 def _teller(options: Options) -> Callable[[str], None]:

@@ -73,6 +73,8 @@ def _advice() -> str:
         return "use sudo, or allow it until the next boot with: sudo sysctl kernel.unprivileged_userns_clone=1"
     if _read("/proc/sys/user/max_user_namespaces") == "0":
         return "use sudo, or allow it until the next boot with: sudo sysctl user.max_user_namespaces=10000"
+    if _read("/proc/sys/user/max_net_namespaces") == "0":
+        return "allow it until the next boot with: sudo sysctl user.max_net_namespaces=10000"
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return (
             "a container's default seccomp profile forbids it: run it with "

@@ -11,15 +11,18 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from backends.open import open_store
+from backends.store import Delete
+from kvnet import keys
 from kvnet.client import Client
-from kvnet.errors import KvnetError, Unfit
+from kvnet.errors import KvnetError, NotFound, Unfit
 from kvnet.local import WorkerClient
 from kvnet.wire import Endpoint
 from lab import fabric, namespaces, processes
@@ -175,6 +178,20 @@ class Lab:
             async with asyncio.timeout(2.0):
                 await loop.sock_connect(caller, (address, port))
                 return (await loop.sock_recv(caller, 1024)).decode().strip()
+
+    async def forget_hosts(self) -> None:
+        """Stop every worker and remove its host from the store, without waiting for its session to run out."""
+        store = await open_store(self.controller_url)
+        try:
+            for host in self.hosts.values():
+                if host.worker is None or not host.worker.is_running:
+                    continue
+                await host.worker.stop()
+                with suppress(NotFound):
+                    await store.commit([], [Delete(keys.alive(host.name))])
+                    await self.client.delete_host(host.name)
+        finally:
+            await store.close()
 
     async def close(self) -> None:
         """End every process (workers first), then every namespace."""
