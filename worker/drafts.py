@@ -34,10 +34,14 @@ class Draft:
         return merge(self.desired.values())
 
     @property
-    def changed(self) -> set[str]:
-        """The networks that the plan changes; "" for what concerns the whole host."""
+    def changes(self) -> dict[str, tuple[Operation, ...]]:
+        """What the plan changes, by network; "" for what concerns the whole host."""
         links = {**self.actual.links, **self.target.links}
-        return {network_of_operation(operation, links) for operation in self.plan.operations}
+        found: dict[str, tuple[Operation, ...]] = {}
+        for operation in self.plan.operations:
+            network_id = network_of_operation(operation, links)
+            found[network_id] = (*found.get(network_id, ()), operation)
+        return found
 
     def expected(self, network_id: str) -> HostState:
         return expected(self.desired[network_id], self.actual)

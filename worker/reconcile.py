@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import heapq
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datapath.conditions import findings
 from datapath.desired import Memo, desired, merge, network_of_device
@@ -36,14 +36,31 @@ from worker.source import Mode, Source
 # Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
 LARGE_VIEW = 1000
 # A network is read again for a hint this much later than the last time, in multiples of what a pass took; twice as much
-# each time that somebody undoes our repairs.
+# each time that somebody undoes the same repair, after a few: several kinds of damage in a row are not a fight.
 HINT_GAP_FACTOR = 10.0
 HINT_GAP_S = (0.05, 5.0)
+PATIENT_REPAIRS = 3
 # A hint so soon after a change of our own is most likely its echo: it is looked after, but does not delay the next one.
 ECHO_S = 0.25
 ECHO_GAP_S = 0.4
 PEER_PATIENCE_S = 0.5
 NOWHERE = "0" * 12
+
+
+@dataclass(slots=True)
+class Repairs:
+    """How often in a row a look for a hint found the same to mend."""
+
+    last: tuple[Operation, ...] = ()
+    repeated: int = 0
+
+    def note(self, mended: tuple[Operation, ...]) -> None:
+        self.repeated = self.repeated + 1 if mended and mended == self.last else 0
+        self.last = mended
+
+    @property
+    def doublings(self) -> int:
+        return min(max(0, self.repeated - PATIENT_REPAIRS), 16)
 
 
 @dataclass(slots=True)
@@ -55,7 +72,7 @@ class Known:
     actual: HostState | None = None
     version: int = 0
     read_at: float = -60.0
-    repairs: int = 0
+    repairs: Repairs = field(default_factory=Repairs)
     unknown_since: float | None = None
     conditions: tuple[Condition, ...] = ()
 
@@ -93,7 +110,7 @@ class Reconciler:
         self._memo = Memo()
         self._applied_at = -60.0
         self._firewall_read_at = -60.0
-        self._firewall_repairs = 0
+        self._firewall_repairs = Repairs()
         self._backoff = self._new_backoff()
 
     # triggers
@@ -121,13 +138,13 @@ class Reconciler:
             self._agenda.add_firewall(max(now, self._firewall_read_at + self._gap_s(self._firewall_repairs)))
         self._wake.set()
 
-    def _gap_s(self, repairs: int) -> float:
+    def _gap_s(self, repairs: Repairs) -> float:
         """How long to leave it alone before the next look: longer for what is large, and for what keeps changing."""
         shortest, longest = HINT_GAP_S
         if self._time.monotonic() - self._applied_at < ECHO_S:
             shortest = ECHO_GAP_S
         gap = max(shortest, HINT_GAP_FACTOR * self.statistics.last_pass_ms / 1000)
-        return min(longest, gap * float(2 ** min(repairs, 16)))
+        return min(longest, gap * float(2**repairs.doublings))
 
     async def until(self, network_id: str, version: int) -> None:
         """Return when everything of the network up to `version` is in the kernel. The caller bounds the wait.
@@ -266,16 +283,16 @@ class Reconciler:
         self._on_report()
 
     def _count_repairs(self, work: Work, draft: Draft) -> None:
-        """How often in a row a look for a hint found something to mend."""
+        """What looks for hints found to mend; a look that finds nothing ends the row."""
         if not work.read and not work.firewall:
             return
-        changed = draft.changed
+        changes = draft.changes
         for network_id in work.read:
             known = self._networks.get(network_id)
             if known is not None:
-                known.repairs = known.repairs + 1 if network_id in changed else 0
+                known.repairs.note(changes.get(network_id, ()))
         if work.firewall:
-            self._firewall_repairs = self._firewall_repairs + 1 if "" in changed else 0
+            self._firewall_repairs.note(changes.get("", ()))
 
     # the steps of a pass
 

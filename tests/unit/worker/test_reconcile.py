@@ -111,6 +111,18 @@ async def test_whoever_fights_us_is_answered_ever_more_slowly(world: World) -> N
     await until(lambda: f"kvx{NET}" in h1.host.tables.links, seconds=10)
 
 
+async def test_different_damage_in_a_row_is_no_fight_and_each_is_mended_within_a_second(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1")
+    await asyncio.sleep(5)
+    before = h1.host.state()
+    for _ in range(3):
+        for name in (f"kvx{NET}", f"kvb{NET}", next(n for n in before.links if n.startswith("kve"))):
+            h1.host.meddle(DeleteLink(h1.host.tables.links[name]))
+            await until(lambda: h1.host.state() == before, seconds=1.0)
+
+
 async def test_a_foreign_device_is_left_alone_and_told_and_the_rest_goes_on(world: World) -> None:
     await world.found(overlay(), overlay(NET2, "other", vni=4343, octet=2))
     h1 = await world.start()
