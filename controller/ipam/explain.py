@@ -55,7 +55,7 @@ class PoolState:
         return tuple(dict.fromkeys((*first.values(), *self.blockers[:MAX_EXAMPLES])))[:MAX_EXAMPLES]
 
 
-def subnets_exhausted(states: Sequence[PoolState], describe: Callable[[Holder], str]) -> SubnetsExhausted:
+def subnets_exhausted(states: Sequence[PoolState], name_of: Callable[[str], str]) -> SubnetsExhausted:
     """The error that names every pool tried, what is in the way in each, and the cheapest ways out."""
     if not states:
         return SubnetsExhausted(
@@ -64,23 +64,23 @@ def subnets_exhausted(states: Sequence[PoolState], describe: Callable[[Holder], 
             context={"pools": []},
         )
     return SubnetsExhausted(
-        "; ".join(_sentence(state, describe) for state in states),
+        "; ".join(_sentence(state, name_of) for state in states),
         fix="; or ".join(_fixes(states)[:3]),
-        context={"pools": [_facts(state, describe) for state in states]},
+        context={"pools": [_facts(state, name_of) for state in states]},
     )
 
 
-def _sentence(state: PoolState, describe: Callable[[Holder], str]) -> str:
+def _sentence(state: PoolState, name_of: Callable[[str], str]) -> str:
     pool = state.pool
     if state.is_too_small:
         return f"pool {pool.name} ({pool.cidr}) is smaller than a /{state.prefix_length}"
     if state.is_too_fine:
         return f"pool {pool.name} ({pool.cidr}): a /{state.prefix_length} has no room for a gateway and an endpoint"
     if state.cover is not None:
-        return f"pool {pool.name} ({pool.cidr}) lies entirely within {describe(state.cover)}"
+        return f"pool {pool.name} ({pool.cidr}) lies entirely within {state.cover.describe(name_of(state.cover.name))}"
     counts = Counter(h.kind for h in state.blockers)
     parts = ", ".join(f"{n} {PLURALS[kind][n > 1]}" for kind, n in counts.items())
-    shown = ", ".join(describe(h) for h in state.examples)
+    shown = ", ".join(h.describe(name_of(h.name)) for h in state.examples)
     more = f" and {len(state.blockers) - MAX_EXAMPLES} more" if len(state.blockers) > MAX_EXAMPLES else ""
     left = f"the largest free block is {state.largest_free}" if state.largest_free else "nothing is free"
     return (
@@ -89,7 +89,8 @@ def _sentence(state: PoolState, describe: Callable[[Holder], str]) -> str:
     )
 
 
-def _facts(state: PoolState, describe: Callable[[Holder], str]) -> dict[str, Any]:
+def _facts(state: PoolState, name_of: Callable[[str], str]) -> dict[str, Any]:
+    named = [(holder, name_of(holder.name)) for holder in state.examples]
     return {
         "pool": state.pool.name,
         "cidr": str(state.pool.cidr),
@@ -97,7 +98,7 @@ def _facts(state: PoolState, describe: Callable[[Holder], str]) -> dict[str, Any
         "total": state.total,
         "used": 0 if state.is_too_small or state.is_too_fine else state.total,
         "blockers": {kind.value: n for kind, n in Counter(h.kind for h in state.blockers).items()},
-        "examples": [{**h.facts(), "detail": describe(h)} for h in state.examples],
+        "examples": [{**h.facts(name), "detail": h.describe(name)} for h, name in named],
         "largest_free": str(state.largest_free) if state.largest_free else None,
     }
 

@@ -211,7 +211,7 @@ class SubnetSpace:
         )
 
     def _exhausted(self, pools: Sequence[Pool], prefix_length: int | None) -> SubnetsExhausted:
-        return subnets_exhausted([self._state(pool, prefix_length) for pool in pools], self.describe)
+        return subnets_exhausted([self._state(pool, prefix_length) for pool in pools], self._name_of)
 
     def _state(self, pool: Pool, prefix_length: int | None) -> PoolState:
         return PoolState(

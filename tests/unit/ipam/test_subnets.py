@@ -203,7 +203,9 @@ def test_exhaustion_names_every_pool_and_one_blocker_of_each_kind() -> None:
     assert "the largest free block is 10.192.1.128/25" in text
     assert "pool default6" in text
     assert "--prefix-length 25" in refused.value.fix
-    assert refused.value.context["pools"][0]["blockers"] == {"network": 2, "host": 1, "reservation": 1}
+    told = refused.value.context["pools"][0]
+    assert told["blockers"] == {"network": 2, "host": 1, "reservation": 1}
+    assert {e["network_name"] for e in told["examples"] if e["kind"] == "network"} == {"blue"}
 
 
 def test_sixteen_thousand_networks_do_not_hide_the_one_vpn() -> None:
