@@ -9,13 +9,16 @@ has ended. Never hands out a gateway, a network or broadcast address, or anythin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import NamedTuple
 
 from controller.ipam.window import Window
 from kvnet.errors import AddressesExhausted, AddressTaken, Invalid
 from kvnet.model import Address, AddressClaim, ClaimKind, Network
+
+MAX_RESERVATIONS = 3  # named when no address is free
 
 
 class Candidate(NamedTuple):
@@ -185,11 +188,19 @@ class AddressSpace:
         fixes += ["create a network with a larger or a second subnet ('kvnet network create --subnet')"]
         return AddressesExhausted(
             f"network {self.network.name} has no free IPv{family} address in {where}: of {figures['size']} addresses "
-            f"{figures['used']} are used, {figures['reserved']} reserved, {figures['cooling_down']} cooling down, "
-            f"{figures['in_flight']} being claimed{wait}",
+            f"{figures['used']} are used, {figures['reserved']} reserved{_named(windows)}, "
+            f"{figures['cooling_down']} cooling down, {figures['in_flight']} being claimed{wait}",
             fix="; or ".join(fixes[:3]),
             context={"network": self.network.id, "family": family, "first_free_at": free_at, **figures},
         )
+
+
+def _named(windows: Sequence[Window]) -> str:
+    """The reservations that somebody could lift, the first few: " (10.0.0.9 as 'printer')", or nothing."""
+    few = islice(chain.from_iterable(window.reservations() for window in windows), MAX_RESERVATIONS + 1)
+    shown = [f"{address} as {name!r}" for address, name in few]
+    more = ", ..." if len(shown) > MAX_RESERVATIONS else ""
+    return f" ({', '.join(shown[:MAX_RESERVATIONS])}{more})" if shown else ""
 
 
 def _clock(at: float) -> str:

@@ -5,11 +5,12 @@ Choosing costs the same in a /24 and in a /64: a byte per address where that is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.ipam.idle import IdleQueue, Rest
-from kvnet.model import AddressClaim, ClaimKind, Subnet
+from kvnet.model import Address, AddressClaim, ClaimKind, Subnet
 
 BYTE_PER_ADDRESS_UP_TO = 1 << 20  # a /12; above, a set of what was touched
 
@@ -137,6 +138,12 @@ class Window:
     def count_reserved(self) -> int:
         """Addresses between `first` and `last` that automatic choice passes over for ever."""
         return self.last - self.first + 1 - self.capacity + self.count(ClaimKind.RESERVATION)
+
+    def reservations(self) -> Iterator[tuple[Address, str]]:
+        """Those between `first` and `last`, with their names."""
+        named = {a: name for a, (reason, name) in self.fixed.items() if reason is Fixed.RESERVED}
+        named |= {a: claim.holder for a, claim in self.claims.items() if claim.kind is ClaimKind.RESERVATION}
+        return ((self.address_class(a), name) for a, name in sorted(named.items()) if self.first <= a <= self.last)
 
 
 class _Touched:

@@ -329,9 +329,9 @@ def test_exhaustion_says_what_took_the_addresses_and_when_the_first_gets_free() 
     blocks.choose(4, NOW)
     with pytest.raises(AddressesExhausted) as refused:
         blocks.choose(4, NOW)
-    assert "1 are used, 5 reserved, 1 cooling down, 1 being claimed; the first is free again in 60 s" in str(
-        refused.value
-    )
+    named = f"10.0.0.3 as 'printer', 10.0.0.4 as {RESERVATION.holder!r}"
+    figures = f"1 are used, 5 reserved ({named}), 1 cooling down, 1 being claimed; the first is free again in 60 s"
+    assert figures in str(refused.value)
     assert refused.value.fix.startswith("wait 60 s")
 
 
