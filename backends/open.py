@@ -66,7 +66,8 @@ def _path(url: str, rest: str) -> str:
         raise Invalid(
             f"{url!r} names a host; a file has none", fix=f"three slashes: sqlite:///{parts.netloc}{parts.path}"
         )
-    path = rest.removeprefix("//") if rest.startswith("//") else rest
+    # Four slashes, which other programs want for an absolute path, mean the same as three.
+    path = "/" + rest.lstrip("/") if rest.startswith("//") else rest
     if path in {"", "/"}:
         raise Invalid(f"{url!r} names no file", fix="for example sqlite:///var/lib/kvnet/kvnet.db")
     return path

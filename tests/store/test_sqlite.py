@@ -70,6 +70,20 @@ def python(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subpr
     )
 
 
+async def test_four_slashes_name_the_same_file_as_three(tmp_path: Path) -> None:
+    async with await open_store(f"sqlite://{tmp_path}/store.db") as store:
+        await store.commit([], [Put("a", b"1")])
+    async with await open_store(f"sqlite:///{tmp_path}/store.db") as store:
+        entry = await store.get("a")
+        assert entry is not None
+        assert entry.value == b"1"
+
+
+async def test_an_error_names_the_folder_as_one_would_type_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreBroken, match=f"^{tmp_path}/nowhere "):
+        await open_store(f"sqlite:///{tmp_path}/nowhere/store.db")
+
+
 WRITE_FOR_EVER = """
     async with await open_store(f"sqlite://{path}") as store:
         async def write(lane):
