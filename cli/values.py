@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import click
@@ -15,9 +15,11 @@ class PairType(click.ParamType[tuple[str, str]]):
 
     name = "pair"
 
-    def __init__(self, metavar: str, *, needs_value: bool = False) -> None:
+    def __init__(self, metavar: str, *, needs_value: bool = False, mistaken: Collection[str] = ()) -> None:
+        """`mistaken`: what people write here when they mean `--output`."""
         self._metavar = metavar
         self._needs_value = needs_value
+        self._mistaken = mistaken
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
@@ -25,6 +27,8 @@ class PairType(click.ParamType[tuple[str, str]]):
         key, separator, rest = str(value).partition("=")
         if not key or (self._needs_value and not (separator and rest)):
             self.fail(f"{value!r} is not {self._metavar}", param, ctx)
+        if not separator and key in self._mistaken:
+            self.fail(f"{key!r} is not an option of a driver; for the format write --output {key}", param, ctx)
         return key, rest
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
@@ -46,7 +50,7 @@ class DurationType(click.ParamType[float]):
 
 
 LABEL = PairType("KEY[=VALUE]")
-OPTION = PairType("KEY=VALUE")
+OPTION = PairType("KEY=VALUE", mistaken=("table", "wide", "json", "yaml", "name"))
 NAMED_ADDRESS = PairType("NAME=ADDRESS", needs_value=True)
 DURATION = DurationType()
 

@@ -274,3 +274,13 @@ def test_json_is_plain_ascii(world: World) -> None:
 
     assert made.out.isascii()
     assert made.data["labels"] == {"note": "Grüße"}
+
+
+def test_a_format_given_as_a_drivers_option_makes_no_network(world: World) -> None:
+    name = world.fresh()
+
+    done = world.run("network", "create", name, "-o", "json")
+
+    assert done.code == 2
+    assert "--output json" in done.err
+    assert world.run("network", "inspect", name).code == 3
