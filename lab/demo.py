@@ -28,12 +28,11 @@ from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, NameTaken, 
 from kvnet.wire import Network
 from lab import processes
 from lab.enter import settle, wrapped
-from lab.lab import Lab, open_lab, until
+from lab.lab import Lab, open_lab
 from lab.processes import KVNET, Process
 from lab.report import PingResult, Report
 
 FAVOURITE_PORT = 7480
-START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
 # The longest path below it is a socket's, and those have at most 107 bytes.
@@ -191,12 +190,12 @@ async def _show(lab: Lab, options: Options, say: Callable[[str], None]) -> int:
 async def _bring_up(lab: Lab, options: Options, say: Callable[[str], None]) -> None:
     """Workers and controller start side by side; a worker waits for its controller by itself."""
     if not options.is_own_store:
-        await until(lab._controller_answers, "the controller answers", seconds=START_SECONDS)
+        await lab.until_controller_answers()
         await _refuse_known_hosts(lab)
     for number, name in enumerate(lab.hosts, 1):
         await lab.start_worker(name)
         await lab.add_workload(f"c{number}", name, serve=True)
-    await until(lab._controller_answers, "the controller answers", seconds=START_SECONDS)
+    await lab.until_controller_answers()
     say("controller answers")
 
 
