@@ -5,7 +5,7 @@ BIN := .venv/bin
 ready := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench lock clean
+.PHONY: help setup servers demo test test-all check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -19,7 +19,10 @@ $(ready): pyproject.toml uv.lock scripts/setup scripts/fetch-nft
 demo: $(ready) ## three hosts, one overlay network, pings across (ONCE=1 exits after the report)
 	@$(BIN)/kvnet demo $(if $(ONCE),--once) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(STORE),--store $(STORE)) $(if $(JSON),--json)
 
-test: $(ready) ## every test, the real-kernel ones in namespaces of their own
+servers: ## unpack etcd, Consul and ZooKeeper for the tests into .tools/servers (no root needed)
+	@tests/servers/install
+
+test: $(ready) servers ## every test, the real-kernel ones in namespaces of their own
 	@$(BIN)/pytest $(ARGS)
 
 check: $(ready) ## format, lint, layers, types
