@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,21 +70,31 @@ class Workload:
 
 @dataclass(slots=True)
 class Lab:
-    """Made by `open_lab`; the controller is `controller` unless one was given from outside."""
+    """Made by `open_lab`; the controller is `controller` unless one was given from outside.
+
+    `places`: namespaces on the fabric without a worker, for what is neither host nor workload: a store's members, a
+    controller that has to reach them.
+    """
 
     directory: Path
     controller_url: str
     store_url: str
     hosts: dict[str, Host]
     client: Client
+    places: dict[str, fabric.Port] = field(default_factory=dict)
     controller: Process | None = None
     workloads: dict[str, Workload] = field(default_factory=dict)
 
-    async def start_controller(self, *options: str) -> None:
-        """Raises: Unfit with its last words, if it does not answer in time."""
+    async def start_controller(self, *options: str, place: str | None = None) -> None:
+        """On the lab's own loopback, or in a place on the fabric; its socket file is reached from everywhere.
+
+        Raises:
+            Unfit: with its last words, if it does not answer in time.
+        """
         command = [*KVNET, "controller", "--store", self.store_url, "--listen", "127.0.0.1:0"]
         command += ["--listen-unix", str(self.directory / "c.sock"), *options]
-        self.controller = await processes.start("controller", command, logs=self.directory)
+        netns = self.places[place].netns if place is not None else None
+        self.controller = await processes.start("controller", command, logs=self.directory, netns=netns)
         await self.until_controller_answers()
 
     async def until_controller_answers(self) -> None:
@@ -202,13 +212,23 @@ class Lab:
                     group.create_task(process.stop())
         if self.controller is not None:
             await self.controller.stop()
-        for netns in [w.netns for w in self.workloads.values()] + [h.netns for h in self.hosts.values()]:
+        workloads, hosts = self.workloads.values(), self.hosts.values()
+        for netns in [
+            *(w.netns for w in workloads),
+            *(h.netns for h in hosts),
+            *(p.netns for p in self.places.values()),
+        ]:
             namespaces.destroy(netns)
 
 
 @asynccontextmanager
 async def open_lab(
-    directory: Path, *, hosts: int = 3, controller_url: str | None = None, store_url: str | None = None
+    directory: Path,
+    *,
+    hosts: int = 3,
+    places: Sequence[str] = (),
+    controller_url: str | None = None,
+    store_url: str | None = None,
 ) -> AsyncIterator[Lab]:
     """Hosts `h1`, `h2`... on a fabric. Without `controller_url`, `start_controller` starts one of the lab's own.
 
@@ -224,12 +244,15 @@ async def open_lab(
             state_dir = directory / name
             state_dir.mkdir()
             made[name] = Host(name, fabric.Port(number, namespaces.create(name)), state_dir)
+        others = {
+            name: fabric.Port(number, namespaces.create(name)) for number, name in enumerate(places, start=hosts + 1)
+        }
         kernel = await LinuxKernel.open(netns=str(cable_box))
         stack.push_async_callback(kernel.close)
-        await fabric.build(kernel, [host.port for host in made.values()])
+        await fabric.build(kernel, [*(host.port for host in made.values()), *others.values()])
         url = controller_url or f"unix://{directory / 'c.sock'}"
         client = await stack.enter_async_context(Client(url, attempts=1))
-        lab = Lab(directory, url, store_url or f"sqlite://{directory / 'kvnet.db'}", made, client)
+        lab = Lab(directory, url, store_url or f"sqlite://{directory / 'kvnet.db'}", made, client, others)
         stack.push_async_callback(lab.close)
         yield lab
 
