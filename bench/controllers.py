@@ -1,4 +1,4 @@
-"""Real controller processes on one SQLite file, and the file read back afterwards to see what is true."""
+"""Real controller processes on one store, and the store read back afterwards to see what is true."""
 
 from __future__ import annotations
 
@@ -56,10 +56,15 @@ class Truth:
 
 
 @contextlib.contextmanager
-def controllers(count: int = 1, *, command: tuple[str, ...] = ("-m", "cli.main")) -> Iterator[Running]:
-    """Start them on a fresh file with three hosts in it, wait until they answer, and stop them at the end."""
+def controllers(
+    count: int = 1, *, store_url: str = "", command: tuple[str, ...] = ("-m", "cli.main")
+) -> Iterator[Running]:
+    """Start them on a store with three hosts in it, wait until they answer, and stop them at the end.
+
+    Without `store_url` it is a fresh SQLite file.
+    """
     with tempfile.TemporaryDirectory(prefix="kvnet-bench-") as folder:
-        url = f"sqlite://{folder}/kvnet.db"
+        url = store_url or f"sqlite://{folder}/kvnet.db"
         asyncio.run(_seed(url))
         ports = tuple(_free_port() for _ in range(count))
         processes: list[subprocess.Popen[bytes]] = []
@@ -89,6 +94,8 @@ def truth(url: str) -> Truth:
 
 async def _seed(url: str) -> None:
     async with await open_store(url) as store:
+        if await store.get(keys.host(HOSTS[0])) is not None:
+            return
         hosts = [Host(name, ip_address(f"192.0.2.{i}"), 1500) for i, name in enumerate(HOSTS, 1)]
         await store.commit(
             [Absent(keys.host(h.name)) for h in hosts], [Put(keys.host(h.name), codec.encode(h)) for h in hosts]
@@ -118,7 +125,7 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) ->
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with (
-            contextlib.suppress(urllib.error.URLError, ConnectionError),
+            contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1),
         ):
             return
