@@ -117,6 +117,12 @@ class Feed:
             delay_s = self._count / PROGRESS_PER_SECOND
             self._progress = asyncio.get_running_loop().call_later(delay_s, self._tell_progress)
 
+    def wants(self, key: str) -> bool:
+        """Whether a watch would be told of this key."""
+        directory = key[: key.rfind("/") + 1]
+        route = self._routes.get(directory)
+        return any(key.startswith(one.prefix) for one in (self._route(directory) if route is None else route))
+
     def fail(self, error: StoreError) -> None:
         """End every watch with this error."""
         for subscription in list(self._all()):

@@ -27,10 +27,15 @@ SILENCE_S = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was committed after the step before, up to `revision`; `changes` may be empty."""
+    """What was committed after the step before, up to `revision`; `changes` may be empty.
+
+    `unread`: keys that changed too, whose state was not fetched because `is_wanted` said no. Every told key is in one of
+    the two: a watch that resumes later asks for them.
+    """
 
     revision: Revision
     changes: tuple[Change, ...]
+    unread: tuple[str, ...] = ()
 
 
 class Medium(Protocol):
@@ -63,8 +68,9 @@ class Medium(Protocol):
         """Every told commit after `after` (None: from now on), in order; revisions grow from step to step.
 
         The first step comes at once: its revision says from where on everything is told. Private keys are not told.
-        Keys for which `is_wanted` is false may be left out of the changes, never the step: it is also the sign of
-        progress. States in between may be merged.
+        Keys for which `is_wanted` is false may be in `Step.unread` instead of the changes, where their state costs a
+        read; the step itself always comes: it is also the sign of progress. States in between may be merged. A change's
+        entry is never newer than its step.
 
         Raises:
             Compacted: `after` is further back than what is kept, or ahead of the store. Scan, then follow from None.
