@@ -82,18 +82,19 @@ class Lab:
     hosts: dict[str, Host]
     client: Client
     places: dict[str, fabric.Port] = field(default_factory=dict)
+    controller_place: str | None = None
     controller: Process | None = None
     workloads: dict[str, Workload] = field(default_factory=dict)
 
-    async def start_controller(self, *options: str, place: str | None = None) -> None:
-        """On the lab's own loopback, or in a place on the fabric; its socket file is reached from everywhere.
+    async def start_controller(self, *options: str) -> None:
+        """On the lab's own loopback, or in `controller_place`; its socket file is reached from everywhere.
 
         Raises:
             Unfit: with its last words, if it does not answer in time.
         """
         command = [*KVNET, "controller", "--store", self.store_url, "--listen", "127.0.0.1:0"]
         command += ["--listen-unix", str(self.directory / "c.sock"), *options]
-        netns = self.places[place].netns if place is not None else None
+        netns = self.places[self.controller_place].netns if self.controller_place is not None else None
         self.controller = await processes.start("controller", command, logs=self.directory, netns=netns)
         await self.until_controller_answers()
 

@@ -1,0 +1,154 @@
+"""A site as operators run it: hosts, a controller, and a store of three servers, each on a machine of its own.
+
+The servers stand on the lab's fabric beside the hosts, so that each can be cut off from whom a test wants. Worker h1
+goes through the controller's gateway, the others have direct access to the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kvnet.errors import KvnetError
+from lab.lab import Lab, open_lab, until
+from tests.servers.binaries import Kind
+from tests.servers.cluster import Cluster
+from tests.servers.places import Place
+
+MEMBERS = ("s1", "s2", "s3")
+CONTROLLER = "k1"
+DIRECT = ("h2", "h3")
+NETWORK = "my-net"
+# Until everything has found another server: the longest silence, an election, a retry.
+FAIL_OVER_S = 30.0
+PING_EVERY_S = 0.05
+
+
+@dataclass
+class Site:
+    """`numbers` makes workloads' names."""
+
+    lab: Lab
+    store: Cluster
+    numbers: int = 0
+
+    @property
+    def directly(self) -> tuple[str, ...]:
+        """What a worker with direct access is started with."""
+        return ("--store", self.lab.store_url)
+
+    @property
+    def clients(self) -> list[str]:
+        """The addresses of all who use the store: hosts and controller."""
+        ports = [*(host.port for host in self.lab.hosts.values()), self.lab.places[CONTROLLER]]
+        return [str(port.underlay) for port in ports]
+
+    async def start_worker(self, host: str) -> None:
+        await self.lab.start_worker(host, *(self.directly if host in DIRECT else ()))
+
+    async def attach(self, host: str) -> dict[str, Any]:
+        """A new workload on the host; its endpoint.
+
+        Raises:
+            KvnetError: what the worker says; the workload is gone again.
+        """
+        self.numbers += 1
+        name = f"w{self.numbers}"
+        await self.lab.add_workload(name, host)
+        try:
+            return dict((await self.lab.attach(NETWORK, name))["endpoint"])
+        except KvnetError:
+            await self.lab.remove_workload(name)
+            raise
+
+    async def until_attaching_works(self, seconds: float = FAIL_OVER_S) -> float:
+        """On every host, and what was attached is reached from all that were before; how long it took."""
+        began = time.monotonic()
+        for host in self.lab.hosts:
+            made: list[dict[str, Any]] = []
+
+            async def is_attached(host: str = host, made: list[dict[str, Any]] = made) -> bool:
+                try:
+                    made.append(await self.attach(host))
+                except KvnetError:
+                    return False
+                return True
+
+            left_s = seconds - (time.monotonic() - began)
+            await until(is_attached, f"{host} attaches again", seconds=max(1.0, left_s))
+            await self.until_reached("c1", made[0]["address"])
+        return time.monotonic() - began
+
+    async def until_reached(self, workload: str, address: str, seconds: float = FAIL_OVER_S) -> None:
+        async def is_reached() -> bool:
+            return (await self.lab.ping(workload, address, timeout_s=0.3)).ok
+
+        await until(is_reached, f"{workload} reaches {address}", seconds=seconds)
+
+    async def until_all_ready(self, seconds: float = FAIL_OVER_S) -> None:
+        for host in self.lab.hosts.values():
+
+            async def is_ready(host: Any = host) -> bool:
+                try:
+                    return bool((await host.local.status())["ready"])
+                except KvnetError:
+                    return False
+
+            await until(is_ready, f"{host.name} is ready again", seconds=seconds, watched=host.worker)
+
+    async def require_no_findings(self) -> None:
+        report = await self.lab.client.check()
+        assert report["ok"], report["findings"]
+
+
+@dataclass
+class Traffic:
+    """Echo requests from one workload to another, all the time; `lost` are those without an answer."""
+
+    sent: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def traffic(lab: Lab, source: str, address: str) -> AsyncIterator[Traffic]:
+    """What a user of the network would notice; nothing may be lost by the time this is left."""
+    seen = Traffic()
+    began = time.monotonic()
+
+    async def send() -> None:
+        while True:
+            answer = await lab.ping(source, address)
+            seen.sent += 1
+            if not answer.ok:
+                seen.lost.append(f"at {time.monotonic() - began:.1f} s: {answer.reason}")
+            await asyncio.sleep(PING_EVERY_S)
+
+    sending = asyncio.create_task(send())
+    try:
+        yield seen
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    assert seen.sent > 10
+    assert not seen.lost, f"{len(seen.lost)} of {seen.sent} lost"
+
+
+@asynccontextmanager
+async def open_site(kind: Kind, directory: Path) -> AsyncIterator[Site]:
+    """Three hosts with workers that are ready, on three fresh servers."""
+    async with open_lab(directory, hosts=3, places=[*MEMBERS, CONTROLLER]) as lab:
+        lab.controller_place = CONTROLLER
+        places = [Place(str(lab.places[name].underlay), lab.places[name].netns) for name in MEMBERS]
+        async with Cluster(kind, directory / "store", members=3, places=places) as store:
+            lab.store_url = store.url()
+            await lab.start_controller()
+            site = Site(lab, store)
+            for host in lab.hosts:
+                await site.start_worker(host)
+            await site.until_all_ready()
+            yield site
