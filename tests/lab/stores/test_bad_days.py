@@ -73,11 +73,11 @@ async def test_without_its_store_the_site_runs_on_and_refuses_clearly(site: Site
 
 
 async def until_known(site: Site) -> None:
-    """The controller says that it is not ready."""
+    """The controller says that its knowledge is old."""
 
     async def is_known() -> bool:
         try:
-            return not (await site.lab.client.status())["ready"]
+            return (await site.lab.client.status())["stale_since"] is not None
         except KvnetError:
             return True
 
