@@ -29,8 +29,8 @@ SILENCE_S = 12.0
 class Step:
     """What was committed after the step before, up to `revision`; `changes` may be empty.
 
-    `unread`: keys that changed too, whose state was not fetched because `is_wanted` said no. Every told key is in one of
-    the two: a watch that resumes later asks for them.
+    `unread`: keys that changed too, whose state was not fetched because `is_wanted` said no. Every told key is in one
+    of the two: a watch that resumes later asks for them.
     """
 
     revision: Revision
