@@ -13,14 +13,19 @@ from typing import Protocol
 import uvicorn
 from fastapi import FastAPI
 
+from backends.followed import FollowedStore
 from backends.gateway import GatewayStore
 from backends.memory import MemoryState, MemoryStore
 from backends.sqlite import SqliteStore
-from backends.store import Store
+from backends.store import MIN_TTL_S, Store
+from backends.stored_sessions import StoredSessions
 from controller.api.store import router
 from tests.store.clock import VirtualClock
+from tests.store.fake_medium import FakeMedium, FakeServer
 from tests.store.proxy import Proxy
 from tests.store.watching import until
+
+TTL_S = MIN_TTL_S  # of the sessions in the tests
 
 
 class Harness(Protocol):
@@ -29,6 +34,7 @@ class Harness(Protocol):
     can_restart: bool
     can_compact: bool
     can_lose_answers: bool
+    surely_expired_s: float  # a session whose holder was silent for so long is gone
 
     async def start(self) -> None: ...
 
@@ -73,6 +79,7 @@ class MemoryHarness:
     can_restart = False
     can_compact = True
     can_lose_answers = False
+    surely_expired_s = TTL_S + 3
 
     def __init__(self, folder: Path) -> None:
         self._clients = Clients()
@@ -110,6 +117,7 @@ class SqliteHarness:
     can_restart = False
     can_compact = True
     can_lose_answers = False
+    surely_expired_s = TTL_S + 3
 
     def __init__(self, folder: Path) -> None:
         self._clients = Clients()
@@ -182,6 +190,7 @@ class GatewayHarness:
     can_restart = True
     can_compact = True
     can_lose_answers = True
+    surely_expired_s = TTL_S + 3
 
     def __init__(self, folder: Path) -> None:
         self._clients = Clients()
@@ -217,8 +226,55 @@ class GatewayHarness:
         await self._controller.stop()
 
 
+class FollowedHarness:
+    """The shared core of the real servers' adapters, on a fake server."""
+
+    can_restart = True
+    can_compact = True
+    can_lose_answers = True
+    surely_expired_s = TTL_S + 3
+
+    def __init__(self, folder: Path) -> None:
+        self._clients = Clients()
+        self._server = FakeServer()
+        self._followed: list[FollowedStore] = []
+
+    async def start(self) -> None:
+        await self.open()  # somebody is there who sees to the sessions of the dead
+
+    async def open(self) -> Store:
+        clock = self._clients.clock
+        medium = FakeMedium(self._server)
+        sessions = StoredSessions(medium, clock=clock, sleep=clock.sleep)
+        store = await FollowedStore.open(medium, sessions, clock=clock, sleep=clock.sleep)
+        self._followed.append(store)
+        self._clients.keep(store)
+        return store
+
+    async def restart(self) -> None:
+        self._server.go_away()
+        await self._clients.clock.advance(2)
+        self._server.come_back()
+        await self._clients.clock.advance(3)
+
+    async def compact(self) -> None:
+        self._server.state.compact()
+        for store in self._followed:
+            await store.forget_history()
+
+    async def lose_next_answer(self) -> None:
+        self._server.loses_answers += 1
+
+    async def let_time_pass(self, seconds: float) -> None:
+        await self._clients.clock.advance(seconds)
+
+    async def stop(self) -> None:
+        await self._clients.close()
+
+
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
     "memory": MemoryHarness,
     "sqlite": SqliteHarness,
     "gateway": GatewayHarness,
+    "followed": FollowedHarness,
 }

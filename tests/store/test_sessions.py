@@ -7,14 +7,10 @@ import asyncio
 import pytest
 
 from backends.store import MIN_TTL_S, Absent, Put, SessionLost, Store
-from tests.store.harness import Harness
+from tests.store.harness import TTL_S, Harness
 from tests.store.watching import plain, watching
 
 pytestmark = pytest.mark.anyio
-
-TTL_S = MIN_TTL_S
-# A store may take up to twice the TTL to notice (Consul).
-SURELY_EXPIRED_S = 2 * TTL_S + 5
 
 
 async def test_a_dead_holders_keys_vanish_and_watches_are_told(harness: Harness) -> None:
@@ -25,7 +21,7 @@ async def test_a_dead_holders_keys_vanish_and_watches_are_told(harness: Harness)
     async with watching(other, "alive/", 0) as watcher:
         await watcher.until(lambda: "alive/h" in watcher.entries)
         await holder.close()
-        await harness.let_time_pass(SURELY_EXPIRED_S)
+        await harness.let_time_pass(harness.surely_expired_s)
         await watcher.until(lambda: "alive/h" not in watcher.entries)
 
     assert plain(await other.list("")) == {"hosts/h": b""}
@@ -36,7 +32,7 @@ async def test_a_living_holder_keeps_its_keys(harness: Harness) -> None:
     session = await holder.session(TTL_S)
     await holder.commit([], [Put("alive/h", b"1", session.id)])
 
-    await harness.let_time_pass(3 * SURELY_EXPIRED_S)
+    await harness.let_time_pass(harness.surely_expired_s)
 
     assert not session.is_lost
     assert await other.get("alive/h") is not None
@@ -69,7 +65,7 @@ async def test_a_session_is_taken_over_by_its_id(harness: Harness) -> None:
     await first.close()
 
     resumed = await second.session(TTL_S, resume=session.id)
-    await harness.let_time_pass(2 * SURELY_EXPIRED_S)
+    await harness.let_time_pass(harness.surely_expired_s)
 
     assert resumed.id == session.id
     assert not resumed.is_lost
@@ -82,7 +78,7 @@ async def test_a_session_that_ran_out_cannot_be_taken_over(harness: Harness) -> 
     first, second = await harness.open(), await harness.open()
     session = await first.session(TTL_S)
     await first.close()
-    await harness.let_time_pass(SURELY_EXPIRED_S)
+    await harness.let_time_pass(harness.surely_expired_s)
 
     with pytest.raises(SessionLost):
         await second.session(TTL_S, resume=session.id)
@@ -95,7 +91,7 @@ async def test_a_released_session_runs_out(harness: Harness) -> None:
 
     await session.release()
     assert await other.get("a") is not None
-    await harness.let_time_pass(SURELY_EXPIRED_S)
+    await harness.let_time_pass(harness.surely_expired_s)
 
     assert await other.get("a") is None
 
@@ -151,7 +147,7 @@ async def test_a_session_outlives_a_restart_of_the_server(harness: Harness) -> N
     await holder.commit([], [Put("alive/h", b"1", session.id)])
 
     await harness.restart()
-    await harness.let_time_pass(2 * SURELY_EXPIRED_S)
+    await harness.let_time_pass(harness.surely_expired_s)
 
     assert not session.is_lost
     assert await holder.get("alive/h") is not None
