@@ -313,7 +313,8 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         stack.callback(settings.socket.unlink, missing_ok=True)
         stack.callback(listening.close)
         kernel = await stack.enter_async_context(await LinuxKernel.open())
-        store = await stack.enter_async_context(await open_store(settings.store_url))
+        # A worker boots without its store, from what it knows; whose sessions ended is for the controllers to see.
+        store = await stack.enter_async_context(await open_store(settings.store_url, must_answer=False, sweeps=False))
         controller = HttpController(settings.controller, token=settings.token, time=time)
         stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
