@@ -12,6 +12,9 @@ from cli.logs import LEVELS, to_stderr
 from cli.values import DURATION
 from kvnet.model import require_name
 
+STORES = (
+    "sqlite:///PATH, memory://, etcd[s]://HOST:PORT,.../ROOT, consul[s]://HOST:PORT/ROOT, zk[s]://HOST:PORT,.../ROOT"
+)
 DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
 DEFAULT_LISTEN = "127.0.0.1:7480"
 
@@ -22,8 +25,16 @@ DEFAULT_LISTEN = "127.0.0.1:7480"
     envvar="KVNET_STORE",
     default=DEFAULT_STORE,
     metavar="URL",
-    help=f"sqlite:///PATH or memory://. [KVNET_STORE; {DEFAULT_STORE}]",
+    help=f"{STORES}; docs/stores.md says more. [KVNET_STORE; {DEFAULT_STORE}]",
 )
+@click.option(
+    "--cluster",
+    envvar="KVNET_CLUSTER",
+    default="",
+    metavar="ID",
+    help="Refuse any store but this cluster's, an empty one too. [KVNET_CLUSTER]",
+)
+@click.option("--start-timeout", type=DURATION, metavar="TIME", help="How long a silent store is waited for. [30s]")
 @click.option(
     "--listen",
     envvar="KVNET_LISTEN",
@@ -48,18 +59,21 @@ def controller(store: str, listen: str, listen_unix: Path | None, log_level: str
 
     There is no authentication yet: listen on an address that only those reach who may change every network.
     """
+    from backends.url import shown
     from controller.server import Listening, ServerSettings, run
     from controller.settings import Settings
 
     def ready(listening: Listening) -> None:
         places = [listening.url, f"unix://{listening.unix}" if listening.unix else ""]
-        click.echo(f"kvnet controller ready: {' '.join(filter(None, places))}, store {store}", err=True)
+        click.echo(f"kvnet controller ready: {' '.join(filter(None, places))}, store {shown(store)}", err=True)
 
     if given["name"]:
         require_name(given["name"], "/name")
     to_stderr(log_level)
     chosen = {
         "replica": given["name"] or socket.gethostname(),
+        "cluster_id": given["cluster"],
+        "start_timeout_s": given["start_timeout"],
         "cool_down_s": given["cool_down"],
         "dead_host_after_s": given["dead_host_after"],
         "upkeep": not given["no_upkeep"],

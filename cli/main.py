@@ -101,6 +101,10 @@ def _token(file: TextIO) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
+    if any("://" in one and "@" in one for one in sys.argv):
+        from cli.conceal import hide_secrets
+
+        hide_secrets()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

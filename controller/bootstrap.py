@@ -1,32 +1,40 @@
 """The first moment of a cluster: its identity and its default pools, written once, by whichever controller comes first.
 
-A store that holds a newer schema, or another kind of data, is refused; nothing there is ever overwritten.
+Nothing is written before it is sure that the store is empty or this cluster's: not beside somebody else's data, not
+where the sentinel of an older cluster is gone, not where a restore was cut short, not under a newer schema. Nothing
+there is ever overwritten.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Network, ip_network
 
-from backends.store import Absent, Conflict, Put, Unknown
+from backends.store import Absent, Conflict, Entry, Put, Unknown
+from controller.ipam import dump
 from controller.journal import Changed
 from controller.requests import Caller
 from controller.writer import Writer
-from kvnet import codec, keys
-from kvnet.errors import StoreBroken
+from kvnet import codec, keys, sentinel
+from kvnet.errors import AnotherCluster, KvnetError, StoreBroken, StoreForeign
 from kvnet.model import Cluster, Pool
 
 # Clear of Docker's own 172.17-31 and 192.168, and of the low 10.0.x that Swarm takes.
 DEFAULT_POOL = Pool("default", ip_network("10.192.0.0/10"), 24)
 UNIQUE_LOCAL = 0xFD << 120  # RFC 4193: fd, 40 random bits, then a /48 of one's own
+MAX_NAMED = 3
+MAX_KEY_SHOWN = 60
 
 
-async def found_cluster(writer: Writer, replica: str, rng: random.Random) -> Cluster:
-    """The cluster that the store belongs to, founded now if it is new.
+async def found_cluster(writer: Writer, replica: str, rng: random.Random, expected: str = "") -> Cluster:
+    """The cluster that the store belongs to, founded now if it is new. `expected`: the id it must have, "" for any.
 
     Raises:
-        StoreBroken: written by a newer kvnet, or not ours.
+        AnotherCluster: it has another id than the expected one, or none.
+        StoreForeign: there are keys under the root that are not kvnet's.
+        StoreBroken: the sentinel is damaged, or gone while the cluster's data are there, or a restore was cut short.
+        StoreTooNew: written by a newer kvnet.
         TooMuchContention, StoreError
     """
     turns = writer.turns("the cluster could not be founded")
@@ -34,7 +42,10 @@ async def found_cluster(writer: Writer, replica: str, rng: random.Random) -> Clu
         await turns.next()
         entry = await writer.store.get(keys.CLUSTER)
         if entry is not None:
-            return _known(codec.decode(Cluster, entry.value))
+            return _meant(sentinel.cluster(entry.value), expected)
+        refusal = why_not_founded((await writer.store.list("")).entries, expected)
+        if refusal is not None:
+            raise refusal
         cluster = Cluster(f"{rng.getrandbits(64):016x}", writer.now(), codec.SCHEMA)
         try:
             await _write(writer, cluster, replica)
@@ -50,13 +61,53 @@ def default_pools(cluster_id: str) -> Sequence[Pool]:
     return DEFAULT_POOL, Pool("default6", IPv6Network((site, 48)), 64)
 
 
-def _known(cluster: Cluster) -> Cluster:
-    if cluster.schema > codec.SCHEMA:
-        raise StoreBroken(
-            f"the store was written with schema {cluster.schema}, this kvnet knows up to {codec.SCHEMA}",
-            fix="upgrade this kvnet",
+def why_not_founded(entries: Sequence[Entry], expected: str = "") -> KvnetError | None:
+    """Why a store without a sentinel that holds these entries is not a place for a new cluster; None if it is."""
+    foreign = not_ours(entries)
+    if foreign:
+        return StoreForeign(
+            f"under the root of the store there are {len(foreign)} keys that are not kvnet's: {_named(foreign)}",
+            fix="give kvnet a root of its own, at the end of the store's URL: etcd://HOST:2379/ANOTHER",
+        )
+    if any(entry.key == keys.RESTORING for entry in entries):
+        return StoreBroken(
+            "a restore into this store was cut short: it is not a whole cluster",
+            fix="run 'kvnet restore' again with the same file; it goes on where it stopped",
+        )
+    lasting = [entry.key for entry in entries if entry.key.startswith(keys.LASTING)]
+    if lasting:
+        return StoreBroken(
+            f"{keys.CLUSTER} is gone, but {len(lasting)} keys of a cluster are there: {_named(lasting)}",
+            fix="find out what removed it; then 'kvnet restore FILE --replace' brings a backup back",
+        )
+    if expected:
+        return AnotherCluster(
+            f"cluster {expected} was meant, and the store is empty",
+            fix="name the right store, or bring the cluster back with 'kvnet restore FILE'; "
+            "for a new cluster leave --cluster out",
+        )
+    return None
+
+
+def not_ours(entries: Iterable[Entry]) -> list[str]:
+    """Keys of no prefix of kvnet's, or whose value is not what kvnet keeps there."""
+    entries = list(entries)
+    unknown = [entry.key for entry in entries if not entry.key.startswith((*keys.LASTING, *keys.PASSING))]
+    return sorted({*unknown, *dump.read(entries).unreadable})
+
+
+def _meant(cluster: Cluster, expected: str) -> Cluster:
+    if expected and cluster.id != expected:
+        raise AnotherCluster(
+            f"the store is that of cluster {cluster.id}, and {expected} was meant",
+            fix="name the right store with --store, or the right cluster with --cluster",
         )
     return cluster
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = [ascii(name[:MAX_KEY_SHOWN])[1:-1] for name in sorted(names)[:MAX_NAMED]]
+    return ", ".join(shown) + (" and others" if len(names) > MAX_NAMED else "")
 
 
 async def _write(writer: Writer, cluster: Cluster, replica: str) -> None:

@@ -73,7 +73,8 @@ class Cluster:
         """A cluster that is in step with the store, founded if the store is new; upkeep runs inside when elected.
 
         Raises:
-            StoreUnavailable, StoreBroken: it cannot be opened.
+            StoreUnavailable: it did not answer for as long as a start may take.
+            StoreBroken, StoreForeign, StoreTooNew, AnotherCluster: it is not to be used; nothing was written.
         """
         cluster = cls(store, settings, rng or random.Random())
         try:
@@ -110,7 +111,8 @@ class Cluster:
         while True:
             try:
                 with store_errors_told():
-                    return await found_cluster(self._writer, self._settings.replica, self._rng)
+                    settings = self._settings
+                    return await found_cluster(self._writer, settings.replica, self._rng, settings.cluster_id)
             except StoreUnavailable:
                 await self._settings.clock.sleep(self._rng.uniform(0.2, 1.0))
 

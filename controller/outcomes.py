@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backends.store import Broken, Conflict, Refused, StoreError, TooLarge, Unavailable, Unknown
-from kvnet.errors import Invalid, KvnetError, OutcomeUnknown, StoreBroken, StoreUnavailable, TooMuchContention
+from kvnet.errors import (
+    Invalid,
+    KvnetError,
+    OutcomeUnknown,
+    StoreBroken,
+    StoreForbidden,
+    StoreUnavailable,
+    TooMuchContention,
+)
 
 
 def told(error: StoreError) -> KvnetError:
@@ -31,7 +39,7 @@ def told(error: StoreError) -> KvnetError:
         case TooLarge():
             return Invalid(f"more than one store transaction can hold: {error}", fix="shorten labels and options")
         case Refused():
-            return StoreBroken(
+            return StoreForbidden(
                 f"the store does not allow it: {error}",
                 fix="give the controller's credentials write access to its root",
             )

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import ipaddress
 import logging
+import random
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ import uvloop
 
 from backends.open import open_store
 from backends.store import Store, StoreError
+from backends.url import shown
 from controller.api import problems
 from controller.api.measure import MeasuredStore, new_registry
 from controller.api.service import Service
@@ -30,11 +32,12 @@ from controller.app import create_app
 from controller.cluster import Cluster
 from controller.listen import BACKLOG, bind_tcp, bind_unix
 from controller.settings import Settings
-from kvnet.errors import Invalid, KvnetError, StoreBroken
+from kvnet.errors import Invalid, KvnetError, StoreBroken, StoreUnavailable
 
 DEFAULT_LISTEN = "127.0.0.1:7480"
 DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
 SWITCH_INTERVAL_S = 0.001
+START_PAUSE_S = (0.3, 1.0)
 
 log = logging.getLogger("kvnet.server")
 
@@ -89,7 +92,8 @@ async def serve(
 
     Raises:
         PortInUse, MissingCapability, Invalid: the listen address; nothing was started.
-        StoreBroken, StoreUnavailable, NotSupported: the store; nothing is listening any more.
+        StoreUnavailable: the store did not answer within `start_timeout_s`; nothing is listening any more.
+        KvnetError: the store, as its class says; nothing was written, and nothing is listening any more.
     """
     stop = stop or asyncio.Event()
     with contextlib.ExitStack() as held:
@@ -97,7 +101,7 @@ async def serve(
         if settings.listen_unix is not None:
             held.callback(settings.listen_unix.unlink, missing_ok=True)
         registry = new_registry()
-        async with await _open(settings.store, opener) as opened:
+        async with await _opened(settings, opener) as opened:
             store = MeasuredStore(opened, registry)
             async with Cluster.open(store, _named(settings)) as cluster:
                 app = create_app(cluster, store, registry=registry)
@@ -189,6 +193,20 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+async def _opened(settings: ServerSettings, opener: Callable[[str], Awaitable[Store]]) -> Store:
+    """A store that does not answer yet gets its time; whatever else is wrong with it is told at once."""
+    clock, rng = settings.cluster.clock, random.Random()
+    deadline = clock.monotonic() + settings.cluster.start_timeout_s
+    while True:
+        try:
+            return await _open(settings.store, opener)
+        except StoreUnavailable as error:
+            if clock.monotonic() >= deadline:
+                raise
+            log.warning("%s: waiting for it", error.detail)
+        await clock.sleep(rng.uniform(*START_PAUSE_S))
+
+
 async def _open(url: str, opener: Callable[[str], Awaitable[Store]]) -> Store:
     try:
         return await opener(url)
@@ -196,14 +214,14 @@ async def _open(url: str, opener: Callable[[str], Awaitable[Store]]) -> Store:
         raise _store_error(url, error) from error
     except OSError as error:
         raise StoreBroken(
-            f"the store {url} cannot be opened: {error.strerror or error}",
+            f"the store {shown(url)} cannot be opened: {error.strerror or error}",
             fix="name one that this user may write, with --store sqlite:///some/dir/kvnet.db",
         ) from error
 
 
 def _store_error(url: str, error: StoreError) -> KvnetError:
     told = problems.from_store(error)
-    return type(told)(f"the store {url} cannot be opened: {error}", fix=told.fix)
+    return type(told)(f"the store {shown(url)} cannot be opened: {error}", fix=told.fix)
 
 
 def _listening(settings: ServerSettings, sockets: Sequence[socket.socket]) -> Listening:

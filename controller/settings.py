@@ -27,6 +27,8 @@ class Settings:
     """Every duration is in seconds.
 
     Attributes:
+        cluster_id: the id that the store's cluster must have; "" for any.
+        start_timeout_s: how long a store that does not answer is waited for at the start.
         replica: this controller's name, shown as the leader while it does the upkeep.
         store_kind: what `status` calls the store ("sqlite", "etcd" ...).
         cool_down_s: how long a released address stays unused.
@@ -40,6 +42,7 @@ class Settings:
     """
 
     replica: str = "controller"
+    cluster_id: str = ""
     store_kind: str = ""
     cool_down_s: float = 60.0
     dead_host_after_s: float = DAY_S

@@ -14,11 +14,15 @@ from kvnet.addresses import parse, text_of
 from kvnet.model import Address, Cidr
 
 CLUSTER = "meta/cluster"
+ACCEPTED = "meta/accepted"
+RESTORING = "meta/restoring"
 SUBNET_GUARD = "guards/subnets"
 RESERVATION_GUARD = "guards/reservations"
 LEADER = "leader/upkeep"
 
 META = "meta/"
+GUARDS = "guards/"
+LEADERS = "leader/"
 POOLS = "pools/"
 SUBNETS = "subnets/"
 NAMES = "names/"
@@ -32,6 +36,12 @@ INVENTORY = "inventory/"
 ALIVE = "alive/"
 OBSERVED = "observed/"
 JOURNAL = "journal/"
+RECLAIMS = "reclaims/"
+
+# What workers and sessions put there by themselves: says nothing of whether there is a cluster.
+PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS)
+# What makes a cluster: never there without its sentinel.
+LASTING = (META, GUARDS, POOLS, SUBNETS, NAMES, VNIS, NETWORKS, ADDRESSES, ENDPOINTS, LOCAL, JOURNAL, RECLAIMS)
 
 # Up to which revision the journal was trimmed. Under the journal's own prefix, so that one watch tells both.
 JOURNAL_FLOOR = "journal/floor"
@@ -118,6 +128,10 @@ def parse_local(key: str) -> LocalKey:
 
 def host(host_name: str) -> str:
     return f"{HOSTS}{host_name}"
+
+
+def reclaim(host_name: str) -> str:
+    return f"{RECLAIMS}{host_name}"
 
 
 def inventory(host_name: str) -> str:

@@ -377,6 +377,30 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """Under `meta/accepted`: an operator took the store as it is, though it is older than what was seen of it.
+
+    `before`: the revision that was seen (0: not known), `now` the one it had when it was accepted.
+    """
+
+    id: str
+    cluster: str
+    accepted_at: float
+    actor: str
+    before: int = 0
+    now: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """Under `meta/restoring`: a restore of the backup with this digest is under way, or was cut short."""
+
+    backup: str
+    cluster: str
+    restoring_since: float
+
+
+@dataclass(frozen=True, slots=True)
 class JournalChange:
     """One object's change: its key, and its JSON before and after (None: was not, is no more)."""
 

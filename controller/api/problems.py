@@ -80,7 +80,7 @@ def from_store(error: store.StoreError) -> KvnetError:
                 fix="repeat with the same id, or look first",
             )
         case store.Refused():
-            return known.StoreBroken(
+            return known.StoreForbidden(
                 "the store refuses the controller's credentials", fix="an operator must look at the store's permissions"
             )
         case store.Broken():

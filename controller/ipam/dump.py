@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.store import Entry
-from kvnet import codec, keys
+from kvnet import codec, keys, sentinel
 from kvnet.errors import KvnetError
 from kvnet.model import (
     AddressClaim,
@@ -80,13 +80,13 @@ def _readers(dump: Dump) -> dict[str, Callable[[Entry], None]]:
 
         return reader
 
-    def sentinel(entry: Entry) -> None:
+    def meta(entry: Entry) -> None:
+        found = sentinel.decode(entry.value)
         if entry.key == keys.CLUSTER:
-            codec.decode(Cluster, entry.value)
-            dump.has_sentinel = True
+            dump.has_sentinel = isinstance(found, Cluster)
 
     return {
-        keys.META: sentinel,
+        keys.META: meta,
         keys.NETWORKS: models(dump.networks, _last, Network),
         keys.ENDPOINTS: models(dump.endpoints, keys.parse_endpoint, Endpoint),
         keys.ADDRESSES: models(dump.addresses, keys.parse_address, AddressClaim),
