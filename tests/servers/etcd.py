@@ -51,8 +51,8 @@ class Etcd(Family):
         if site.certificates:
             flags["cert-file"] = site.certificates.server.cert
             flags["key-file"] = site.certificates.server.key
-            flags["trusted-ca-file"] = site.certificates.ca
-            if site.client_certificates:
+            if site.client_certificates:  # an authority alone makes etcd 3.4 ask for certificates, too
+                flags["trusted-ca-file"] = site.certificates.ca
                 flags["client-cert-auth"] = "true"
         if site.token_ttl_s is not None:
             flags["auth-token-ttl"] = str(site.token_ttl_s)

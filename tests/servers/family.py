@@ -146,18 +146,17 @@ async def run(place: Place, command: Sequence[str]) -> str:
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(TOOL_SECONDS):
-            output, _ = await tool.communicate()
+            output, complaints = await tool.communicate()
     except TimeoutError:
         raise ServerFailed(f"{' '.join(command)}: no answer within {TOOL_SECONDS:g} s") from None
     finally:
         if tool.returncode is None:
             tool.kill()
             await tool.wait()
-    text = output.decode(errors="replace").strip()
     if tool.returncode:
-        raise ServerFailed(f"{' '.join(command)}: {text}")
-    return text
+        raise ServerFailed(f"{' '.join(command)}: {(output + complaints).decode(errors='replace').strip()}")
+    return output.decode(errors="replace").strip()
