@@ -1,0 +1,222 @@
+"""etcd as a medium: keys below /ROOT/, versions are `mod_revision`, transactions, watches and leases are etcd's own.
+
+Everything maps one to one, so there is nothing private in the store and nothing to keep in step. `etcd_rpc` knows what
+to do when a member fails, `etcd_errors` what an error means, `etcd_watch` how changes are followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+from backends import etcd_wire as wire
+from backends.etcd_link import read_credentials
+from backends.etcd_rpc import Cluster
+from backends.etcd_start import meet
+from backends.etcd_watch import open_watch
+from backends.medium import PRIVATE, Step
+from backends.store import (
+    Absent,
+    Change,
+    Check,
+    Compacted,
+    Conflict,
+    Entry,
+    Present,
+    Put,
+    Revision,
+    SessionLost,
+    Snapshot,
+    Unavailable,
+    Write,
+)
+from backends.url import ServerUrl
+
+# Pairs of a list in one answer: bounds how much a member has to hold and how long it is busy with one request.
+PAGE = 2000
+# A list over several pages starts again when its revision was compacted meanwhile.
+LIST_ATTEMPTS = 3
+LEASE = re.compile(r"[0-7][0-9a-f]{15}")
+
+
+class EtcdMedium:
+    """A `Medium`; made by `connect`. `cluster` is also what `EtcdSessions` speaks to."""
+
+    def __init__(self, cluster: Cluster, root: str) -> None:
+        self.cluster = cluster
+        self._root = f"/{root}/".encode()
+
+    async def revision(self) -> Revision:
+        answer = await self.cluster.ask(wire.RANGE, wire.only_header(self._root))
+        return answer.header.revision
+
+    async def read(self, keys: Sequence[str]) -> list[Entry | None]:
+        if not keys:
+            return []
+        gets = [wire.get_op(self._inside(key)) for key in keys]
+        answer = await self.cluster.ask(wire.TXN, wire.txn([], gets, []))
+        found = (op.response_range.kvs for op in answer.responses)
+        return [self._entry(kvs[0]) if kvs else None for kvs in found]
+
+    async def scan(self, prefix: str) -> Snapshot:
+        for _ in range(LIST_ATTEMPTS):
+            try:
+                return await self._scan(prefix)
+            except Compacted:
+                continue
+        raise Unavailable(f"etcd compacted the list of {prefix!r} while it was read, {LIST_ATTEMPTS} times")
+
+    async def _scan(self, prefix: str) -> Snapshot:
+        start = self._inside(prefix)
+        end = _after_all(start)
+        entries: list[Entry] = []
+        revision = 0
+        while True:
+            answer = await self.cluster.ask(wire.RANGE, wire.get_range(start, end, limit=PAGE, revision=revision))
+            revision = revision or answer.header.revision
+            entries.extend(map(self._entry, answer.kvs))
+            if not answer.more:
+                break
+            start = answer.kvs[-1].key + b"\0"
+        wants_private = prefix.startswith(PRIVATE)
+        shown = tuple(entry for entry in entries if wants_private or not entry.key.startswith(PRIVATE))
+        return Snapshot(shown, revision)
+
+    async def commit(self, checks: Sequence[Check], writes: Sequence[Write], *, is_told: bool = True) -> Revision:
+        request = wire.txn(
+            [self._compare(check) for check in checks],
+            [self._write(write) for write in writes],
+            # What the keys are instead, as of the moment that the checks failed.
+            [wire.get_op(self._inside(check.key), keys_only=True) for check in checks],
+        )
+        answer = await self.cluster.ask(wire.TXN, request, is_repeatable=not writes)
+        if not answer.succeeded:
+            versions = [
+                op.response_range.kvs[0].mod_revision if op.response_range.kvs else 0 for op in answer.responses
+            ]
+            raise Conflict(_failed(checks, versions))
+        return answer.header.revision
+
+    async def follow(self, after: Revision | None, is_wanted: Callable[[str], bool]) -> AsyncIterator[Step]:
+        # etcd would wait for a revision that it has not reached yet: after a restore, for ever.
+        reached = await self.revision()
+        if after is not None and after > reached:
+            raise Compacted(f"revision {after} is ahead of etcd's {reached}: it went back in time")
+        start = reached if after is None else after
+        watch = await open_watch(self.cluster, self._root, _after_all(self._root), start)
+        try:
+            yield Step(start, ())
+            while True:
+                answer = await watch.next()
+                if answer.events:
+                    changes = tuple(self._changes(answer.events, is_wanted))
+                    yield Step(answer.events[-1].kv.mod_revision, changes)
+        finally:
+            watch.stop()
+
+    async def close(self) -> None:
+        await self.cluster.close()
+
+    def _inside(self, key: str) -> bytes:
+        return self._root + key.encode(errors="surrogateescape")
+
+    def _outside(self, key: bytes) -> str:
+        """Somebody else may have put keys there that are no text."""
+        return key[len(self._root) :].decode(errors="surrogateescape")
+
+    def _entry(self, found: wire.KeyValue) -> Entry:
+        return Entry(self._outside(found.key), found.value, found.mod_revision)
+
+    def _changes(self, events: Sequence[wire.Event], is_wanted: Callable[[str], bool]) -> Iterator[Change]:
+        for event in events:
+            key = self._outside(event.kv.key)
+            if not key.startswith(PRIVATE) and is_wanted(key):
+                yield Change(key, None if event.type == wire.DELETED else self._entry(event.kv))
+
+    def _compare(self, check: Check) -> wire.Message:
+        key = self._inside(check.key)
+        if isinstance(check, Absent):
+            return wire.compare_version(key, wire.EQUAL, 0)
+        if isinstance(check, Present):
+            return wire.compare_version(key, wire.GREATER, 0)
+        return wire.compare_version(key, wire.EQUAL, check.version or -1)  # to etcd, 0 is "does not exist"
+
+    def _write(self, write: Write) -> wire.Message:
+        key = self._inside(write.key)
+        if isinstance(write, Put):
+            return wire.put_op(key, write.value, 0 if write.session is None else _lease(write.session))
+        return wire.delete_op(key)
+
+
+class EtcdSessions:
+    """`Sessions` as etcd's own leases. A lease keeps the TTL that it was granted with, whatever a refresh asks for."""
+
+    def __init__(self, medium: EtcdMedium) -> None:
+        self._medium = medium
+
+    async def grant(self, ttl_s: float) -> str:
+        answer = await self._medium.cluster.ask(wire.GRANT, wire.grant(math.ceil(ttl_s)))
+        return f"{answer.ID:016x}"
+
+    async def refresh(self, session_id: str, ttl_s: float) -> None:
+        answer = await self._medium.cluster.ask(wire.KEEP_ALIVE, wire.keep_alive(_lease(session_id)))
+        if answer.TTL <= 0:
+            raise SessionLost(f"session {session_id} has expired or was ended")
+
+    async def revoke(self, session_id: str) -> None:
+        try:
+            await self._medium.cluster.ask(wire.REVOKE, wire.revoke(_lease(session_id)))
+        except SessionLost:
+            return
+
+    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
+        return await self._medium.commit(checks, writes)
+
+    def seen(self, entry: Entry) -> Entry:
+        return entry
+
+    async def run(self) -> None:
+        """etcd expires leases by itself."""
+        await asyncio.get_running_loop().create_future()
+
+
+async def connect(url: ServerUrl, *, must_answer: bool = True, rng: random.Random) -> EtcdMedium:
+    """
+    Raises:
+        StoreUnavailable: no endpoint answers (no error if not `must_answer`).
+        StoreUntrusted, StoreLoginRefused, StoreForbidden, AnotherCluster, StoreBroken: an operator has to act.
+        Invalid: a file cannot be read.
+    """
+    credentials = await asyncio.to_thread(read_credentials, url.tls) if url.tls else None
+    cluster = Cluster(url, credentials, rng)
+    try:
+        await meet(cluster, url, must_answer=must_answer)
+    except BaseException:
+        await cluster.close()
+        raise
+    return EtcdMedium(cluster, url.root)
+
+
+def _after_all(prefix: bytes) -> bytes:
+    """The end of the range of all keys that start with it. Keys are text, so its last byte is never 0xff."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def _lease(session_id: str) -> int:
+    if not LEASE.fullmatch(session_id) or not int(session_id, 16):
+        raise SessionLost(f"{session_id!r} is no session of this store")
+    return int(session_id, 16)
+
+
+def _failed(checks: Sequence[Check], versions: Sequence[Revision]) -> list[str]:
+    """The keys whose checks do not hold. Each version is that of the check's key, 0 if there is none."""
+
+    def holds(check: Check, version: Revision) -> bool:
+        if isinstance(check, Absent):
+            return version == 0
+        return version > 0 and (isinstance(check, Present) or version == check.version)
+
+    return sorted({check.key for check, version in zip(checks, versions, strict=True) if not holds(check, version)})
