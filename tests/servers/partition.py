@@ -27,8 +27,8 @@ async def cut(place: Place, addresses: Sequence[str] | None) -> None:
     await _nft(
         place,
         f"table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n"
-        f" chain in {{ type filter hook input priority {BEFORE_ALL_OTHERS}; {incoming} }}\n"
-        f" chain out {{ type filter hook output priority {BEFORE_ALL_OTHERS}; {outgoing} }}\n}}\n",
+        f" chain in {{ type filter hook input priority {BEFORE_ALL_OTHERS}; {incoming}; }}\n"
+        f" chain out {{ type filter hook output priority {BEFORE_ALL_OTHERS}; {outgoing}; }}\n}}\n",
     )
 
 
