@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PACKAGES := kvnet backends datapath controller worker lab cli
 BIN := .venv/bin
 ready := .venv/.ready
+STORE_JOBS := 6
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-all check format bench lock clean
@@ -22,8 +23,16 @@ demo: $(ready) ## three hosts, one overlay network, pings across (ONCE=1 exits a
 servers: ## unpack etcd, Consul and ZooKeeper for the tests into .tools/servers (no root needed)
 	@tests/servers/install
 
-test: $(ready) servers ## every test, the real-kernel ones in namespaces of their own
+# The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS); the rest runs alone.
+test: $(ready) servers ## every test, the real-kernel ones in namespaces of their own (ARGS="..." runs only pytest ARGS)
+ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
+else
+	@failed=0; \
+	$(BIN)/pytest --ignore=tests/store || failed=$$?; \
+	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
+	exit $$failed
+endif
 
 check: $(ready) ## format, lint, layers, types
 	@$(BIN)/ruff format --check .

@@ -89,7 +89,7 @@ def _adapter(kind: str) -> Any:
         return importlib.import_module(f"backends.{kind}")
     except ImportError as error:
         raise NotSupported(
-            f"{kind} stores need a client library that is not installed: {error}",
+            f"{kind} stores need kvnet[{kind}], which is not installed here: {error}",
             fix=f"pip install 'kvnet[{kind}]', or use the embedded store: sqlite:///var/lib/kvnet/kvnet.db",
         ) from error
 

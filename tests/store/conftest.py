@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from backends.store import Store
 from tests.store.harness import HARNESSES, Harness
+from tests.store.real import SERVERS, Clusters
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`@pytest.mark.needs("restart")` leaves out the stores of which that cannot be asked (`Harness.can_restart`)."""
     if "harness" in metafunc.fixturenames:
-        needed = [f"can_{need}" for mark in metafunc.definition.iter_markers("needs") for need in mark.args]
-        fit = [name for name, kind in sorted(HARNESSES.items()) if all(getattr(kind, need) for need in needed)]
-        metafunc.parametrize("harness", fit, indirect=True)
+        needed = [f"can_{need}" for need in _needs(metafunc.definition)]
+        kinds = {**HARNESSES, **SERVERS}
+        fit = [name for name, kind in sorted(kinds.items()) if all(getattr(kind, need) for need in needed)]
+        metafunc.parametrize("harness", [_param(name) for name in fit], indirect=True)
+
+
+def _param(name: str) -> object:
+    """Tests of one cluster of servers run in one process, where tests run in several (`--dist loadgroup`)."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(name)) if name in SERVERS else name
+
+
+def _needs(item: pytest.Item) -> frozenset[str]:
+    return frozenset(need for mark in item.iter_markers("needs") for need in mark.args)
+
+
+@pytest.fixture(scope="session")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
+    clusters = Clusters(tmp_path_factory.mktemp("servers"))
+    yield clusters
+    clusters.close()
 
 
 @pytest.fixture
-async def harness(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Harness]:
-    harness = HARNESSES[request.param](tmp_path)
+async def harness(
+    request: pytest.FixtureRequest, tmp_path: Path, clusters: Clusters, anyio_backend: str
+) -> AsyncIterator[Harness]:
+    name = request.param
+    servers = SERVERS.get(name)
+    harness = HARNESSES[name](tmp_path) if servers is None else servers(tmp_path, clusters, _needs(request.node))
     await harness.start()
     yield harness
     await harness.stop()

@@ -1,4 +1,4 @@
-"""A network between a client and a unix socket that can lose answers, fall silent, and be cut."""
+"""A network between a client and a server, on a unix socket or TCP, that can lose answers, fall silent, and be cut."""
 
 from __future__ import annotations
 
@@ -6,22 +6,35 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+# How long the server gets to do what it was asked, before the connection that lost its answer is cut.
+SWALLOW_S = 0.5
+
 
 class Proxy:
-    """`loses`: how many answers to requests that contain `losing` are dropped, with their connection."""
+    """`loses`: how many answers to requests that contain one of `losing` are dropped, with their connection.
 
-    def __init__(self, listen: Path, target: Path, losing: bytes = b"/v1/store/commit ") -> None:
+    `listen`: a unix socket; None: a free port on 127.0.0.1, at `endpoint`. `target`: a unix socket, or `host:port`.
+    """
+
+    def __init__(
+        self, listen: Path | None, target: Path | str, losing: tuple[bytes, ...] = (b"/v1/store/commit ",)
+    ) -> None:
         self._listen = listen
         self._target = target
         self._losing = losing
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.endpoint = ""
         self.loses = 0
         self.is_silent = False
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, str(self._listen))
+        if self._listen is not None:
+            self._server = await asyncio.start_unix_server(self._serve, str(self._listen))
+            return
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.endpoint = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
         """Refuse connections and cut those that are open."""
@@ -30,7 +43,8 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._listen.unlink(missing_ok=True)
+        if self._listen is not None:
+            self._listen.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -38,9 +52,15 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         with contextlib.suppress(OSError):
-            there_reader, there_writer = await asyncio.open_unix_connection(str(self._target))
+            there_reader, there_writer = await self._connect()
             await self._join(reader, writer, there_reader, there_writer)
         writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, Path):
+            return await asyncio.open_unix_connection(str(self._target))
+        host, _, port = self._target.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
 
     async def _join(
         self,
@@ -50,19 +70,21 @@ class Proxy:
         there_writer: asyncio.StreamWriter,
     ) -> None:
         self._writers |= {writer, there_writer}
-        marked = False
+        is_marked = False
 
         async def forth() -> None:
-            nonlocal marked
+            nonlocal is_marked
             while data := await reader.read(65536):
-                marked = marked or self._losing in data
+                is_marked = is_marked or any(mark in data for mark in self._losing)
                 if not self.is_silent:
                     there_writer.write(data)
 
         async def back() -> None:
             while data := await there_reader.read(65536):
-                if self.loses and marked:
+                if self.loses and is_marked:
+                    # The first bytes back need not be the answer (HTTP/2 says other things too): let it be done first.
                     self.loses -= 1
+                    await asyncio.sleep(SWALLOW_S)
                     return
                 if not self.is_silent:
                     writer.write(data)

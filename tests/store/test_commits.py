@@ -24,6 +24,7 @@ from backends.store import (
     Write,
 )
 from tests.store.harness import Harness
+from tests.store.real import LOST
 from tests.store.watching import plain, watching
 
 pytestmark = pytest.mark.anyio
@@ -297,9 +298,9 @@ async def test_a_lost_answer_is_unknown_and_the_write_may_be_there(harness: Harn
     await harness.lose_next_answer()
 
     with pytest.raises(Unknown):
-        await store.commit([Absent("k")], [Put("k", b"mine")])
+        await store.commit([Absent("k")], [Put("k", LOST)])
 
-    assert plain(await store.list("")) == {"k": b"mine"}
+    assert plain(await store.list("")) == {"k": LOST}
     with pytest.raises(Conflict):
         await store.commit([Absent("k")], [Put("k", b"again")])
 
