@@ -101,21 +101,29 @@ class EtcdMedium:
         return answer.header.revision
 
     async def follow(self, after: Revision | None, is_wanted: Callable[[str], bool]) -> AsyncIterator[Step]:
-        # etcd would wait for a revision that it has not reached yet: after a restore, for ever.
-        reached = await self.revision()
-        if after is not None and after > reached:
-            raise Compacted(f"revision {after} is ahead of etcd's {reached}: it went back in time")
-        start = reached if after is None else after
+        """All is told, wanted or not: etcd sends the values anyway."""
+        start = await self.revision() if after is None else await self._require_kept(after)
         watch = await open_watch(self.cluster, self._root, _after_all(self._root), start)
         try:
             yield Step(start, ())
             while True:
                 answer = await watch.next()
                 if answer.events:
-                    changes = tuple(self._changes(answer.events, is_wanted))
+                    changes = tuple(self._changes(answer.events))
                     yield Step(answer.events[-1].kv.mod_revision, changes)
         finally:
             watch.stop()
+
+    async def _require_kept(self, after: Revision) -> Revision:
+        """A watch would wait for a revision that is not reached yet, after a restore for ever; of one that is too old it
+        would only tell after it had begun.
+        """
+        reached = await self.revision()
+        if after > reached:
+            raise Compacted(f"revision {after} is ahead of etcd's {reached}: it went back in time")
+        if after < reached:
+            await self.cluster.ask(wire.RANGE, wire.only_header(self._root, revision=after + 1))
+        return after
 
     async def close(self) -> None:
         await self.cluster.close()
@@ -130,10 +138,10 @@ class EtcdMedium:
     def _entry(self, found: wire.KeyValue) -> Entry:
         return Entry(self._outside(found.key), found.value, found.mod_revision)
 
-    def _changes(self, events: Sequence[wire.Event], is_wanted: Callable[[str], bool]) -> Iterator[Change]:
+    def _changes(self, events: Sequence[wire.Event]) -> Iterator[Change]:
         for event in events:
             key = self._outside(event.kv.key)
-            if not key.startswith(PRIVATE) and is_wanted(key):
+            if not key.startswith(PRIVATE):
                 yield Change(key, None if event.type == wire.DELETED else self._entry(event.kv))
 
     def _compare(self, check: Check) -> wire.Message:

@@ -190,9 +190,9 @@ def get_range(key: bytes, end: bytes = b"", *, limit: int = 0, revision: int = 0
     return message
 
 
-def only_header(key: bytes) -> Message:
+def only_header(key: bytes, *, revision: int = 0) -> Message:
     """A linearizable read that brings nothing but the header."""
-    message: Message = _pb["RangeRequest"](key=key, count_only=True)
+    message: Message = _pb["RangeRequest"](key=key, count_only=True, revision=revision)
     return message
 
 
