@@ -1,0 +1,314 @@
+"""What is said to ZooKeeper: transactions and reads of many nodes in one request, and how a key is spelled as a node.
+
+kazoo has no MultiRead, tells no zxid of a created node and does not know whether a request had left when the connection
+broke; these requests do. Pure but for that mark: no I/O, and no node is interpreted here beyond its being a tombstone.
+
+A key lives at `<root>/data/<directory>/<name>`: the directory with commas for slashes (`,` alone where there is none),
+so that a prefix is listed by one request for each directory, and a person finds `endpoints/3f2a/web` under
+`endpoints,3f2a`. What ZooKeeper allows in no name (and `%`, `,` and a lone dot) is written as percent and hex.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from kazoo.protocol.serialization import read_buffer, stat_struct, write_buffer, write_string
+
+NO_NODE, BAD_VERSION, NODE_EXISTS, NOT_EMPTY, NO_AUTH = -101, -103, -110, -111, -102
+ROLLED_BACK, NOT_TRIED = 0, -2
+ANY_VERSION = -1
+PLAIN, SEQUENCE = 0, 2
+
+# Nodes are not deleted but marked: a new node's data version starts at 0 again, and an old check would hold for it.
+RESERVED = b"\0kvnet:"
+TOMBSTONE = RESERVED + b"t"
+_QUOTED = RESERVED + b"v"
+
+_HEADER = struct.Struct("!i?i")
+_INT = struct.Struct("!i")
+_END = _HEADER.pack(-1, True, -1)
+
+
+class Stat(NamedTuple):
+    """What is used of a node's stat. `version` is the data's, `mzxid` the transaction of the last change."""
+
+    czxid: int
+    mzxid: int
+    version: int
+    children: int
+    cversion: int
+    pzxid: int
+
+
+class Node(NamedTuple):
+    data: bytes
+    stat: Stat
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`kind`: create, set, check or delete."""
+
+    kind: str
+    path: str
+    data: bytes = b""
+    version: int = ANY_VERSION
+    flags: int = PLAIN
+
+
+Result = Stat | int | None
+Read = Node | list[str] | int
+
+
+def _stat(buffer: bytes, offset: int) -> Stat:
+    found = stat_struct.unpack_from(buffer, offset)
+    return Stat(found[0], found[1], found[4], found[9], found[5], found[10])
+
+
+class Request:
+    """What kazoo sends: it calls `serialize` right before it writes, so what was never serialized was never sent."""
+
+    type = 0
+    is_write = False
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.was_sent = False
+
+    def serialize(self) -> bytes:
+        self.was_sent = True
+        return self._body
+
+    def deserialize(self, buffer: bytes, offset: int) -> Any:
+        raise NotImplementedError
+
+
+class Multi(Request):
+    """All operations or none. The answer: a stat for each `set`, None for others; where one failed, a code for each.
+
+    The stat of a created node cannot be had: ZooKeeper 3.8 answers Create2 as Create within a transaction.
+    """
+
+    type = 14
+    is_write = True
+
+    def __init__(self, operations: Sequence[Operation], acl: bytes) -> None:
+        super().__init__(b"".join(part for one in operations for part in _written(one, acl)) + _END)
+
+    def deserialize(self, buffer: bytes, offset: int) -> list[Result]:
+        results: list[Result] = []
+        while True:
+            kind, is_end, _ = _HEADER.unpack_from(buffer, offset)
+            offset += _HEADER.size
+            if is_end:
+                return results
+            if kind == -1:
+                results.append(_INT.unpack_from(buffer, offset)[0])
+                offset += _INT.size
+                continue
+            if kind == 1:
+                offset += _INT.size + _INT.unpack_from(buffer, offset)[0]
+            if kind == 5:
+                results.append(_stat(buffer, offset))
+                offset += stat_struct.size
+            else:
+                results.append(None)
+
+
+def _written(one: Operation, acl: bytes) -> tuple[bytes, ...]:
+    path = write_string(one.path)
+    if one.kind == "create":
+        header = _HEADER.pack(1, False, -1)
+        return header, path, write_buffer(one.data), acl, _INT.pack(one.flags)
+    if one.kind == "set":
+        return _HEADER.pack(5, False, -1), path, write_buffer(one.data), _INT.pack(one.version)
+    return _HEADER.pack({"check": 13, "delete": 2}[one.kind], False, -1), path, _INT.pack(one.version)
+
+
+def write_acl(scheme: str, identity: str, permissions: int = 31) -> bytes:
+    """One identity's permissions (31: all) as the ACL of new nodes."""
+    return b"".join((_INT.pack(1), _INT.pack(permissions), write_string(scheme), write_string(identity)))
+
+
+class MultiRead(Request):
+    """Nodes (`Node`) and the names below nodes (`list`), as of one moment; a code for what cannot be read.
+
+    ZooKeeper 3.6 or newer.
+    """
+
+    type = 22
+
+    def __init__(self, paths: Iterable[str], children_of: Iterable[str] = ()) -> None:
+        get, children = _HEADER.pack(4, False, -1), _HEADER.pack(8, False, -1)
+        parts = [part for path in paths for part in (get, write_string(path), b"\0")]
+        parts += [part for path in children_of for part in (children, write_string(path), b"\0")]
+        super().__init__(b"".join(parts) + _END)
+
+    def deserialize(self, buffer: bytes, offset: int) -> list[Read]:
+        found: list[Read] = []
+        while True:
+            kind, is_end, _ = _HEADER.unpack_from(buffer, offset)
+            offset += _HEADER.size
+            if is_end:
+                return found
+            if kind == -1:
+                found.append(_INT.unpack_from(buffer, offset)[0])
+                offset += _INT.size
+            elif kind == 8:
+                names, offset = _names(buffer, offset)
+                found.append(names)
+            else:
+                data, offset = read_buffer(buffer, offset)
+                found.append(Node(bytes(data or b""), _stat(buffer, offset)))
+                offset += stat_struct.size
+
+
+def _names(buffer: bytes, offset: int) -> tuple[list[str], int]:
+    count = _INT.unpack_from(buffer, offset)[0]
+    offset += _INT.size
+    names = []
+    for _ in range(count):
+        length = _INT.unpack_from(buffer, offset)[0]
+        offset += _INT.size
+        names.append(str(buffer[offset : offset + length], "utf-8"))
+        offset += length
+    return names, offset
+
+
+class Get(Request):
+    """One node; `watcher` is called once when it changes."""
+
+    type = 4
+
+    def __init__(self, path: str, watcher: Any = None) -> None:
+        super().__init__(write_string(path) + (b"\1" if watcher else b"\0"))
+        self.path = path
+        self.watcher = watcher
+
+    def deserialize(self, buffer: bytes, offset: int) -> Node:
+        data, offset = read_buffer(buffer, offset)
+        return Node(bytes(data or b""), _stat(buffer, offset))
+
+
+class Exists(Get):
+    """The node's stat, or None; `watcher` also waits for its creation."""
+
+    type = 3
+
+    def deserialize(self, buffer: bytes, offset: int) -> Any:
+        return _stat(buffer, offset)
+
+
+class Children(Request):
+    """The names below a node, and its stat."""
+
+    type = 12
+
+    def __init__(self, path: str) -> None:
+        super().__init__(write_string(path) + b"\0")
+
+    def deserialize(self, buffer: bytes, offset: int) -> tuple[list[str], Stat]:
+        names, offset = _names(buffer, offset)
+        return names, _stat(buffer, offset)
+
+
+class Remove(Request):
+    """Delete one node."""
+
+    type = 2
+
+    def __init__(self, path: str) -> None:
+        super().__init__(write_string(path) + _INT.pack(ANY_VERSION))
+
+    def deserialize(self, buffer: bytes, offset: int) -> None:
+        return None
+
+
+def _escaped(text: str) -> str:
+    if text in {".", ".."}:
+        return text.replace(".", "%2E")
+    if text.isascii():
+        return text.replace("%", "%25").replace(",", "%2C")
+    return "".join(_escaped_letter(letter) for letter in text)
+
+
+def _escaped_letter(letter: str) -> str:
+    # ZooKeeper looks at UTF-16: what takes two units there is forbidden, and so is the end of the basic plane.
+    if letter in "%," or letter >= "\ufff0" or "\ud800" <= letter <= "\uf8ff" or "\x7f" <= letter <= "\x9f":
+        return "".join(f"%{byte:02X}" for byte in letter.encode())
+    return letter
+
+
+def directory_node(directory: str) -> str:
+    """The node's name for a key's directory (what stands before its last slash)."""
+    if not directory:
+        return ","
+    escaped = directory if directory.isascii() and "%" not in directory and "," not in directory else None
+    if escaped is None:
+        escaped = "/".join(_escaped(part) for part in directory.split("/"))
+    name = escaped.replace("/", ",")
+    return name.replace(".", "%2E") if name in {".", ".."} else name
+
+
+def name_node(name: str) -> str:
+    return _escaped(name)
+
+
+def directory_of(node: str) -> str:
+    return "" if node == "," else unquote(node.replace(",", "/"))
+
+
+def name_of(node: str) -> str:
+    return unquote(node) if "%" in node else node
+
+
+def split_key(key: str) -> tuple[str, str]:
+    directory, _, name = key.rpartition("/")
+    return directory, name
+
+
+class Layout:
+    """Where things are under a root."""
+
+    def __init__(self, root: str) -> None:
+        self.root = "/" + root
+        self.data, self.log, self.head = f"{self.root}/data", f"{self.root}/log", f"{self.root}/head"
+        # Never exists; to delete it is refused, by a quorum.
+        self.barrier = f"{self.root}/barrier"
+
+    @property
+    def structure(self) -> list[str]:
+        """The root with what is above it, then what is below; each needs those before it."""
+        parts = self.root[1:].split("/")
+        return ["/" + "/".join(parts[: i + 1]) for i in range(len(parts))] + [self.data, self.log, self.head]
+
+    def directory(self, key: str) -> str:
+        return f"{self.data}/{directory_node(split_key(key)[0])}"
+
+    def node(self, key: str) -> str:
+        directory, name = split_key(key)
+        return f"{self.data}/{directory_node(directory)}/{name_node(name)}"
+
+    def entry(self, number: int) -> str:
+        """ZooKeeper's counters are 32 bits wide and go on from the lowest."""
+        return f"{self.log}/e-{as_counter(number):010d}"
+
+
+def as_counter(number: int) -> int:
+    return (number + 2**31) % 2**32 - 2**31
+
+
+def written(value: bytes) -> bytes:
+    """A value as it is kept: one that looks like ours is marked as not ours."""
+    return _QUOTED + value if value.startswith(RESERVED) else value
+
+
+def read_value(data: bytes) -> bytes | None:
+    """The value that a node holds; None: it is a tombstone."""
+    if not data.startswith(RESERVED):
+        return data
+    return None if data == TOMBSTONE else data.removeprefix(_QUOTED)
