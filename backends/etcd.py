@@ -11,6 +11,7 @@ import math
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from backends import etcd_wire as wire
 from backends.etcd_link import read_credentials
@@ -33,7 +34,12 @@ from backends.store import (
     Unavailable,
     Write,
 )
-from backends.url import ServerUrl
+from backends.tls_probe import wrong_file
+from backends.url import ServerUrl, Tls
+from kvnet.errors import StoreUntrusted
+
+if TYPE_CHECKING:
+    from grpc import ChannelCredentials
 
 # Pairs of a list in one answer: bounds how much a member has to hold and how long it is busy with one request.
 PAGE = 2000
@@ -115,7 +121,7 @@ class EtcdMedium:
             watch.stop()
 
     async def _require_kept(self, after: Revision) -> Revision:
-        """A watch would wait for a revision that is not reached yet, after a restore for ever; of one that is too old it
+        """A watch would wait for a revision that is not reached yet, perhaps for ever; of one that is too old it
         would only tell after it had begun.
         """
         reached = await self.revision()
@@ -198,7 +204,7 @@ async def connect(url: ServerUrl, *, must_answer: bool = True, rng: random.Rando
         StoreUntrusted, StoreLoginRefused, StoreForbidden, AnotherCluster, StoreBroken: an operator has to act.
         Invalid: a file cannot be read.
     """
-    credentials = await asyncio.to_thread(read_credentials, url.tls) if url.tls else None
+    credentials = await asyncio.to_thread(_credentials, url, url.tls) if url.tls else None
     cluster = Cluster(url, credentials, rng)
     try:
         await meet(cluster, url, must_answer=must_answer)
@@ -206,6 +212,13 @@ async def connect(url: ServerUrl, *, must_answer: bool = True, rng: random.Rando
         await cluster.close()
         raise
     return EtcdMedium(cluster, url.root)
+
+
+def _credentials(url: ServerUrl, tls: Tls) -> ChannelCredentials:
+    problem = wrong_file(tls)
+    if problem:
+        raise StoreUntrusted(f"{url}: {problem}", fix="ca=, cert= and key= name files in PEM")
+    return read_credentials(tls)
 
 
 def _after_all(prefix: bytes) -> bytes:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from backends import etcd, etcd_watch
 from backends import etcd_wire as wire
@@ -32,11 +30,10 @@ from backends.store import (
     Unchanged,
     Unknown,
 )
-from backends.url import Secret, Tls, parse_server_url
+from backends.url import Secret, parse_server_url
 from kvnet.errors import (
     AnotherCluster,
     Invalid,
-    KvnetError,
     StoreBroken,
     StoreForbidden,
     StoreLoginRefused,
@@ -110,19 +107,20 @@ async def next_step(steps: AsyncIterator[Step], deadline_s: float = DEADLINE_S) 
         return await anext(steps)
 
 
-class Sending:
-    """Ends a medium's requests as they come by, or does something before them."""
+class Sent:
+    """The names of the requests that a medium sends from now on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, medium: EtcdMedium) -> None:
         self.methods: list[str] = []
         for link in medium.cluster.links:
-            call = link.call
+            monkeypatch.setattr(link, "call", self._telling(link.call))
 
-            async def tell(method: wire.Method[wire.Answer], *rest: object, call=call) -> wire.Answer:
-                self.methods.append(method.path.rpartition("/")[2])
-                return await call(method, *rest)
+    def _telling(self, call: Callable[..., Awaitable[wire.Answer]]) -> Callable[..., Awaitable[wire.Answer]]:
+        async def tell(method: wire.Method[wire.Answer], *rest: object) -> wire.Answer:
+            self.methods.append(method.path.rpartition("/")[2])
+            return await call(method, *rest)
 
-            monkeypatch.setattr(link, "call", tell)
+        return tell
 
 
 # --- keys, versions and lists ---
@@ -382,3 +380,392 @@ async def test_a_put_without_the_session_takes_the_key_out_of_it(medium: EtcdMed
     [entry] = await medium.read(["k"])
     assert entry is not None
     assert entry.value == b"2"
+
+
+async def test_a_lease_outlives_its_server(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path) as cluster, opened(cluster.url()) as medium:
+        sessions = EtcdSessions(medium)
+        session = await sessions.grant(10)
+        await sessions.commit([], [Put("k", b"1", session)])
+        await cluster.restart_all()
+        await sessions.refresh(session, 10)
+
+        assert await medium.read(["k"]) != [None]
+
+
+# --- users ---
+
+
+def as_user(cluster: Cluster, password: Secret, user: str = OWNER.user, root: str = "kvnet") -> str:
+    login = f"{user}:{password.given}@" if password.given else f"{user}@"
+    query = f"?password_file={password.file}" if password.file else ""
+    return f"etcd://{login}{','.join(cluster.endpoints)}/{root}{query}"
+
+
+async def test_a_user_with_a_role_for_the_root_reads_writes_follows_and_keeps_sessions(guarded: Cluster) -> None:
+    async with opened(guarded.url(who=OWNER)) as medium, following(medium) as steps:
+        sessions = EtcdSessions(medium)
+        session = await sessions.grant(10)
+        revision = await sessions.commit([], [Put("k", b"1", session)])
+
+        assert (await next_step(steps)).revision == revision
+        await sessions.refresh(session, 10)
+        assert [entry.key for entry in (await medium.scan("")).entries] == ["k"]
+        await sessions.revoke(session)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"etcd://{OWNER.user}:wrong-password@{{}}/kvnet",
+        "etcd://nobody-knows-me:some-password@{}/kvnet",
+        "etcd://{}/kvnet",
+    ],
+    ids=["wrong password", "unknown user", "no user"],
+)
+async def test_who_is_not_known_is_told_so_at_start(guarded: Cluster, url: str) -> None:
+    for must_answer in (True, False):
+        with pytest.raises(StoreLoginRefused) as caught:
+            async with opened(url.format(guarded.endpoints[0]), must_answer=must_answer):
+                pass
+        assert "password@" not in str(caught.value)
+        assert "wrong-password" not in repr(caught.value)
+
+
+async def test_an_unreadable_password_file_is_named(guarded: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="missing"):
+        async with opened(as_user(guarded, Secret(file=str(tmp_path / "missing")))):
+            pass
+
+
+@pytest.mark.parametrize(
+    "grant", ["", "read /kvnet/ --prefix=true", "readwrite /kvnet/a", "write /kvnet/ --prefix=true"]
+)
+async def test_who_may_not_read_and_write_all_below_the_root_is_told_so_at_start_and_nothing_is_written(
+    guarded: Cluster, grant: str
+) -> None:
+    family = ctl(guarded)
+    name = f"u{next(_roots)}"
+    await family.ctl("user", "add", f"{name}:some-password")
+    if grant:
+        await family.ctl("role", "add", name)
+        await family.ctl("role", "grant-permission", name, *grant.split())
+        await family.ctl("user", "grant-role", name, name)
+    before = await family.ctl("get", "/", "--prefix=true", "-w", "fields")
+
+    for must_answer in (True, False):
+        with pytest.raises(StoreForbidden, match="readwrite --prefix=true /kvnet/") as caught:
+            async with opened(as_user(guarded, Secret("some-password"), name), must_answer=must_answer):
+                pass
+        assert "some-password" not in str(caught.value)
+    after = await family.ctl("get", "/", "--prefix=true", "-w", "fields")
+    assert [line for line in after.splitlines() if "Revision" in line] == [
+        line for line in before.splitlines() if "Revision" in line
+    ]
+
+
+async def test_a_permission_that_is_taken_away_later_is_a_refusal_also_of_watches(guarded: Cluster) -> None:
+    """A refused watch is created and canceled in one answer: who looks only at `created` waits for ever."""
+    family = ctl(guarded)
+    name = f"u{next(_roots)}"
+    await family.ctl("user", "add", f"{name}:some-password")
+    await family.ctl("role", "add", name)
+    await family.ctl("role", "grant-permission", name, "readwrite", "/kvnet/", "--prefix=true")
+    await family.ctl("user", "grant-role", name, name)
+    async with opened(as_user(guarded, Secret("some-password"), name)) as medium:
+        await medium.commit([], [Put("k", b"1")])
+        await family.ctl("user", "revoke-role", name, name)
+
+        with pytest.raises(Refused):
+            await medium.commit([], [Put("k", b"2")])
+        with pytest.raises(Refused):
+            await medium.scan("")
+        with pytest.raises(Refused):
+            await next_step(medium.follow(None, everything))
+        with pytest.raises(Refused):
+            await etcd_watch.open_watch(medium.cluster, b"/kvnet/", b"/kvnet0", 1)
+
+
+async def test_changed_users_and_roles_make_no_request_fail(guarded: Cluster) -> None:
+    """Every token is of a revision of the users; with an older one etcd says "revision in header is old"."""
+    family = ctl(guarded)
+    async with opened(guarded.url(who=OWNER)) as medium:
+        for i in range(5):
+            await family.ctl("role", "add", f"r{next(_roots)}")
+            await medium.commit([], [Put("k", b"%d" % i)])
+            await family.ctl("role", "add", f"r{next(_roots)}")
+            async with following(medium):
+                pass
+
+
+async def test_a_token_that_died_with_its_server_is_replaced_once_for_all_who_wait(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Cluster(kind, tmp_path, auth=True) as cluster:
+        await cluster.grant("/kvnet/")
+        file = tmp_path / "password"
+        file.write_text(f"{OWNER.password}\n")
+        async with opened(as_user(cluster, Secret(file=str(file)))) as medium:
+            sent = Sent(monkeypatch, medium)
+            await ctl(cluster).ctl("user", "delete", OWNER.user)
+            await ctl(cluster).ctl("user", "add", f"{OWNER.user}:new-password")
+            await ctl(cluster).ctl("user", "grant-role", OWNER.user, "below-kvnet")
+            file.write_text("new-password\n")
+            await cluster.restart_all()
+            await asyncio.gather(*(medium.commit([], [Put(f"k/{i}", b"1")]) for i in range(64)))
+
+            assert sent.methods.count("Authenticate") == 1
+            async with following(medium):
+                pass
+            file.write_text("wrong-password\n")
+            await cluster.restart_all()
+            with pytest.raises(Refused) as caught:
+                await medium.revision()
+            assert "wrong-password" not in str(caught.value)
+
+
+async def test_an_expired_token_is_replaced(tmp_path: Path) -> None:
+    async with Cluster("etcd3.5", tmp_path, auth=True, token_ttl_s=1) as cluster:
+        await cluster.grant("/kvnet/")
+        async with opened(cluster.url(who=OWNER)) as medium:
+            token = medium.cluster._token
+            async with asyncio.timeout(DEADLINE_S):
+                while medium.cluster._token == token:
+                    await asyncio.sleep(1.5)  # only a token that nobody uses expires
+                    await medium.commit([], [Put("k", b"1")])
+
+
+async def test_a_user_is_no_error_where_there_are_no_users_and_serves_when_there_are(
+    kind: Kind, tmp_path: Path
+) -> None:
+    async with Cluster(kind, tmp_path) as cluster:
+        family = ctl(cluster)
+        async with opened(as_user(cluster, Secret(ROOT.password), ROOT.user)) as medium:
+            await medium.commit([], [Put("k", b"1")])
+            await family.secure()
+            await medium.commit([], [Put("k", b"2")])
+            await family.ctl("--user", f"{ROOT.user}:{ROOT.password}", "auth", "disable")
+            await medium.commit([], [Put("k", b"3")])
+
+
+# --- trust ---
+
+
+def over_tls(cluster: Cluster, *, host: str = "127.0.0.1", scheme: str = "etcds", **files: object) -> str:
+    port = cluster.endpoints[0].rpartition(":")[2]
+    query = "&".join(f"{name}={file}" for name, file in files.items())
+    return f"{scheme}://{host}:{port}/kvnet" + (f"?{query}" if query else "")
+
+
+async def test_both_sides_show_certificates(private: Cluster) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        pair = private.certificates.client
+        url = over_tls(private, host=host, ca=private.certificates.ca, cert=pair.cert, key=pair.key)
+        async with opened(url) as medium, following(medium) as steps:
+            revision = await medium.commit([], [Put("k", b"1")])
+            assert (await next_step(steps)).revision == revision
+
+
+async def test_a_server_that_cannot_be_trusted_is_told_from_one_that_is_away(private: Cluster, server: Cluster) -> None:
+    known = private.certificates
+    ours = {"cert": known.client.cert, "key": known.client.key}
+    theirs = {"cert": known.wrong_client.cert, "key": known.wrong_client.key}
+    cases = {
+        over_tls(private, ca=known.wrong_ca, **ours): "its certificate is not accepted",
+        over_tls(private, **ours): "its certificate is not accepted",
+        over_tls(
+            private, host="127.0.0.2", ca=known.ca, **ours
+        ): "its certificate is not accepted: IP address mismatch",
+        over_tls(private, ca=known.ca): "does not accept our certificate",
+        over_tls(private, ca=known.ca, **theirs): "does not accept our certificate",
+        over_tls(private, scheme="etcd"): "speaks TLS only",
+        over_tls(server, ca=known.ca, **ours): "does not speak TLS",
+    }
+    for url, reason in cases.items():
+        for must_answer in (True, False):
+            with pytest.raises(StoreUntrusted, match=reason):
+                async with opened(url, must_answer=must_answer):
+                    pass
+
+
+async def test_files_that_hold_something_else_are_named(private: Cluster, tmp_path: Path) -> None:
+    known = private.certificates
+    odd = tmp_path / "odd.pem"
+    odd.write_text("not a certificate")
+    for files in ({"ca": odd}, {"ca": known.ca, "cert": odd, "key": known.client.key}):
+        with pytest.raises(StoreUntrusted, match="odd.pem"):
+            async with opened(over_tls(private, **files)):
+                pass
+
+
+# --- whose answers ---
+
+
+async def test_endpoints_of_two_clusters_are_refused_at_start(server: Cluster, guarded: Cluster) -> None:
+    endpoints = f"{server.endpoints[0]},{guarded.endpoints[0]}"
+    with pytest.raises(AnotherCluster, match=r"belongs to etcd cluster [0-9a-f]+.* to [0-9a-f]+"):
+        async with opened(f"etcd://{endpoints}/kvnet", must_answer=False):
+            pass
+
+
+async def test_a_server_set_up_anew_is_not_written_to(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path) as cluster, opened(cluster.url()) as medium:
+        await medium.commit([], [Put("k", b"1")])
+        await cluster.wipe_all()
+
+        with pytest.raises(Broken, match="belongs to etcd cluster"):
+            await medium.commit([Absent("k")], [Put("k", b"2")])
+        with pytest.raises(Broken, match="belongs to etcd cluster"):
+            await next_step(medium.follow(None, everything))
+        assert await ctl(cluster).ctl("get", "/", "--prefix=true") == ""
+
+
+# --- failures ---
+
+
+async def test_a_server_that_is_away_is_unavailable_at_once_and_again_there_later(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path) as cluster:
+        await cluster.kill_all()
+        with pytest.raises(StoreUnavailable, match="reachable"):
+            async with opened(cluster.url()):
+                pass
+        async with opened(cluster.url(), must_answer=False) as medium:
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                await medium.commit([], [Put("k", b"1")])
+            assert time.monotonic() - began < 3.0
+            await cluster.start()
+            async with asyncio.timeout(DEADLINE_S):
+                while True:
+                    with suppress(Unavailable):
+                        await medium.commit([Absent("k")], [Put("k", b"1")])
+                        break
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_commit_whose_answer_is_lost_is_unknown(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path) as cluster, opened(cluster.url()) as medium:
+        await medium.commit([], [Put("k", b"1")])
+        await cluster.members[0].freeze()
+        writing = asyncio.ensure_future(medium.commit([], [Put("k", b"2")]))
+        reading = asyncio.ensure_future(medium.read(["k"]))
+        await asyncio.wait([writing, reading], timeout=0.2)
+        await cluster.members[0].kill()
+
+        with pytest.raises(Unknown):
+            await writing
+        with pytest.raises(Unavailable):
+            await reading
+
+
+async def test_a_frozen_server_costs_a_commit_its_bound_and_the_next_are_not_even_sent(
+    kind: Kind, tmp_path: Path
+) -> None:
+    async with Cluster(kind, tmp_path) as cluster, opened(cluster.url()) as medium, following(medium) as steps:
+        await cluster.members[0].freeze()
+        began = time.monotonic()
+        watching = asyncio.ensure_future(next_step(steps, 20.0))
+        with pytest.raises(Unknown):
+            await medium.commit([], [Put("k", b"1")])
+        assert time.monotonic() - began < 6.0
+        with pytest.raises(Unavailable):
+            await medium.commit([], [Put("k", b"2")])
+        assert time.monotonic() - began < 10.0
+        with pytest.raises(Unavailable):
+            await watching
+        assert time.monotonic() - began < 15.0
+
+
+async def test_closing_ends_what_is_under_way_without_cancelling_who_waits(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path) as cluster:
+        medium = await connect(parse_server_url(cluster.url(), {}), rng=random.Random(7))
+        steps = medium.follow(None, everything)
+        await next_step(steps)
+        await cluster.members[0].freeze()
+        under_way = [
+            asyncio.ensure_future(medium.commit([], [Put("k", b"1")])),
+            asyncio.ensure_future(medium.revision()),
+            asyncio.ensure_future(next_step(steps)),
+        ]
+        await asyncio.wait(under_way, timeout=0.2)
+        await medium.close()
+        outcomes = await asyncio.gather(*under_way, return_exceptions=True)
+
+        assert [type(outcome) for outcome in outcomes] == [Unknown, Unavailable, Unavailable]
+        with pytest.raises(Unavailable):
+            await medium.revision()
+        await medium.close()
+
+
+async def test_a_full_etcd_says_what_to_do_and_still_reads(kind: Kind, tmp_path: Path) -> None:
+    options = [f"--quota-backend-bytes={4 << 20}"]
+    async with Cluster(kind, tmp_path, options=options) as cluster, opened(cluster.url()) as medium:
+        with pytest.raises(Broken, match="compact"):
+            for i in range(100):
+                await medium.commit([], [Put(f"k/{i}", bytes(200_000))])
+
+        assert len((await medium.scan("k/")).entries) > 5
+        with pytest.raises(StoreBroken, match="defrag"):
+            async with opened(cluster.url()):
+                pass
+        async with opened(cluster.url(), must_answer=False) as another:
+            assert await another.revision() > 0
+
+
+# --- three members ---
+
+
+async def test_a_frozen_member_costs_a_few_seconds_and_only_once(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path, members=3) as cluster, opened(cluster.url()) as medium:
+        in_use = medium.cluster._order()[0].name
+        member = next(member for member in cluster.members if member.endpoint == in_use)
+        await member.freeze()
+        began = time.monotonic()
+        await asyncio.gather(*(medium.read(["k"]) for _ in range(64)))
+        assert time.monotonic() - began < 5.0
+        began = time.monotonic()
+        for _ in range(20):
+            await medium.commit([], [Put("k", b"1")])
+        assert time.monotonic() - began < 5.0
+        async with following(medium) as steps:
+            revision = await medium.commit([], [Put("k", b"2")])
+            assert (await next_step(steps)).revision == revision
+
+
+async def test_a_dead_member_costs_nothing_that_was_not_under_way(kind: Kind, tmp_path: Path) -> None:
+    async with Cluster(kind, tmp_path, members=3) as cluster, opened(cluster.url()) as medium:
+        leader = await cluster.leader()
+        in_use = next(m for m in cluster.members if m.endpoint == medium.cluster._order()[0].name)
+        if in_use.index == leader:  # the loss of the leader is another test
+            medium.cluster.leave(medium.cluster._order()[0])
+            in_use = next(m for m in cluster.members if m.endpoint == medium.cluster._order()[0].name)
+        await in_use.kill()
+
+        for i in range(20):
+            await medium.commit([], [Put("k", b"%d" % i)])
+
+
+async def test_without_a_majority_nobody_hangs(kind: Kind, tmp_path: Path) -> None:
+    """A member without a leader says so: also to watches, which would otherwise look quiet for ever."""
+    async with (
+        Cluster(kind, tmp_path, members=3) as cluster,
+        opened(cluster.url()) as medium,
+        following(medium) as steps,
+    ):
+        await medium.commit([], [Put("k", b"1")])
+        await next_step(steps)
+        in_use = medium.cluster._order()[0].name
+        others = [member for member in cluster.members if member.endpoint != in_use]
+        await asyncio.gather(*(member.kill() for member in others))
+
+        with pytest.raises(Unavailable):
+            await next_step(steps, 15.0)
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await medium.commit([], [Put("k", b"2")])
+        assert time.monotonic() - began < 2.0
+        await asyncio.gather(*(member.start() for member in others))
+        await cluster.until_healthy()
+        [entry] = await medium.read(["k"])
+        assert entry is not None
+        assert entry.value == b"1"
