@@ -31,6 +31,17 @@ def _needs(item: pytest.Item) -> frozenset[str]:
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def one_loop(anyio_backend: str) -> None:
+    """All tests run on one event loop: gRPC's asyncio knows only one in a process, as in the product."""
+    return
+
+
+@pytest.fixture(scope="session")
 def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     clusters = Clusters(tmp_path_factory.mktemp("servers"))
     yield clusters

@@ -356,7 +356,7 @@ READ_ONLY = """
 async def test_a_file_of_somebody_else_is_said_to_be_not_writable(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o755)
-    for parent in [tmp_path, *list(tmp_path.parents)[:2]]:
+    for parent in [tmp_path, *list(tmp_path.parents)[:3]]:
         parent.chmod(0o755)
     if what == "file":
         await (await SqliteStore.open(folder / "store.db")).close()
