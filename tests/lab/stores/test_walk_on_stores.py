@@ -21,6 +21,6 @@ async def test_the_walk_of_a_first_day_with_the_leader_killed_in_the_middle(kind
             leader = await site.store.leader()
             await site.store.members[leader].kill()
             assert await site.store.leader() != leader
-            await site.until_all_ready()
+            await site.until_attaching_works()
 
         await walk(site.lab, in_the_middle=lose_the_leader)
