@@ -1,0 +1,212 @@
+"""Checks a history against the store contract (backends/store.py), in time linear in its length.
+
+No search is needed for what was acknowledged: a commit's revision is the version of every key it put, so the order of
+revisions IS the order in which the commits took effect, if there is one at all. It is replayed: it must agree with real
+time, every check must have held in the state before it, every refusal must have had a reason, and whatever anybody was
+told must have been true. What each rule says exactly is in docs/torture.md. Pure; `wgl` is a second opinion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.torture.findings import Findings
+from tests.torture.history import Commit, Demand, History, Outcome, Seen
+from tests.torture.reads import Writes, check_listings, check_streams
+from tests.torture.timeline import ABSENT, Timeline, holds
+from tests.torture.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What one round leaves to the next: the state at its end, and the commits that may still take effect."""
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    unresolved: tuple[Commit, ...] = ()
+    vanishing: frozenset[tuple[str, int]] = frozenset()
+    revision: int = 0
+
+
+def check(history: History, carry: Carry | None = None) -> tuple[Findings, Carry]:
+    """What is wrong with one round, and what the next one starts from."""
+    carry = carry or Carry()
+    findings = Findings()
+    commits = {commit.id: commit for commit in (*carry.unresolved, *history.commits)}
+    _resolve(history, commits, carry, findings)
+    placed, unplaced = _placed(commits.values(), carry, findings)
+    unresolved = [c for c in commits.values() if c.outcome is Outcome.INFO and not c.revision]
+    timeline = Timeline({key: seen.version for key, seen in carry.seen.items()}, unresolved)
+    for key, version in carry.vanishing:
+        timeline.mark_vanishing(key, version)
+    _require_real_time(placed, findings)
+    writes = _replay(placed, timeline, findings)
+    _check_refusals(commits.values(), unplaced, timeline, Window(placed, carry.revision), findings)
+    newest = placed[-1].revision if placed else carry.revision
+    check_listings(history.listings, timeline, carry.revision, newest, findings)
+    check_streams(history.streams, timeline, writes, carry.revision, findings)
+    findings.judged["commits"] += len(history.commits)
+    findings.judged["reads"] += len(history.reads)
+    findings.judged["listings"] += len(history.listings)
+    findings.judged["batches"] += sum(len(stream.told) for stream in history.streams)
+    findings.judged["unknown"] += sum(c.outcome is Outcome.INFO for c in history.commits)
+    findings.judged["unresolved"] += len(unresolved)
+    return findings, _carried(history, placed, unresolved, timeline, max(newest, carry.revision))
+
+
+def _resolve(history: History, commits: Mapping[int, Commit], carry: Carry, findings: Findings) -> None:
+    """Judge every value that was told, and learn from it which unknown commits took effect, and when at the latest."""
+    for seen, time, reader in _all_seen(history):
+        commit = commits.get(seen.writer)
+        if commit is None or seen.key not in commit.puts:
+            known = carry.seen.get(seen.key)
+            if known != seen and (commit is not None or seen.version > carry.revision):
+                findings.blame("invented-value", f"{seen.key} was never written by commit {seen.writer}", reader)
+            continue
+        if commit.called > time:
+            findings.blame("told-before-written", f"{seen.key} at version {seen.version}", reader, commit.id)
+        if commit.outcome is Outcome.FAIL:
+            findings.blame("refused-but-written", f"{seen.key} at version {seen.version}", reader, commit.id)
+        elif commit.revision and commit.revision != seen.version:
+            detail = f"{seen.key} was told at version {seen.version}, written at {commit.revision}"
+            findings.blame("wrong-version", detail, reader, commit.id)
+        elif commit.outcome is Outcome.INFO:
+            commit.revision = seen.version
+            commit.returned = time if commit.returned is None else min(time, commit.returned)
+
+
+def _all_seen(history: History) -> Iterator[tuple[Seen, int, int]]:
+    """What was told, when, and to which operation."""
+    for read in history.reads:
+        if read.seen.writer:
+            yield read.seen, read.returned, read.id
+    for listing in history.listings:
+        for seen in listing.seen:
+            yield seen, listing.returned, listing.id
+    for stream in history.streams:
+        for told in stream.told:
+            for seen in told.seen:
+                if seen.writer:
+                    yield seen, told.time, stream.id
+
+
+def _placed(commits: Iterable[Commit], carry: Carry, findings: Findings) -> tuple[list[Commit], list[Commit]]:
+    """Commits that took effect, by revision; and acknowledged ones that may have changed nothing, which have no place.
+
+    A commit without writes, or that only deletes what is not there, may be told a revision that is another one's.
+    """
+    effective = [c for c in commits if c.outcome is not Outcome.FAIL and c.revision]
+    taken: dict[int, Commit] = {}
+    for commit in effective:
+        if not commit.puts:
+            continue
+        other = taken.setdefault(commit.revision, commit)
+        if other is not commit:
+            findings.blame("revision-reused", f"both at {commit.revision}", other.id, commit.id)
+        if commit.revision <= carry.revision and commit.outcome is Outcome.OK:
+            findings.blame("revision-not-new", f"{commit.revision}, after {carry.revision}", commit.id)
+    for commit in effective:
+        if commit.deletes and not commit.puts:
+            taken.setdefault(commit.revision, commit)
+    unplaced = [commit for commit in effective if taken.get(commit.revision) is not commit and not commit.puts]
+    placed = [commit for revision, commit in sorted(taken.items()) if revision > carry.revision]
+    return placed, unplaced
+
+
+def _require_real_time(placed: Sequence[Commit], findings: Findings) -> None:
+    """What was acknowledged before something else was asked for has the lower revision."""
+    latest: Commit | None = None
+    for commit in placed:
+        if latest is not None and commit.returned is not None and latest.called > commit.returned:
+            detail = f"{latest.revision} was asked for after {commit.revision} was acknowledged"
+            findings.blame("real-time-order", detail, latest.id, commit.id)
+        if latest is None or commit.called > latest.called:
+            latest = commit
+
+
+def _replay(placed: Sequence[Commit], timeline: Timeline, findings: Findings) -> Writes:
+    """Every check held in the state before its commit. Fills the timeline."""
+    writes = Writes()
+    assumed: dict[str, int] = {}  # where an unresolved commit explains what was found
+    for commit in placed:
+        for demand in commit.demands:
+            key = demand.key
+            version = assumed[key] if key in assumed else timeline.latest(key)
+            if holds(demand, version):
+                continue
+            by = commit.called if commit.returned is None else commit.returned
+            if timeline.is_excused(key, version, demand, by):
+                if demand.kind == "absent":
+                    assumed[key] = ABSENT
+                continue
+            findings.blame("check-did-not-hold", _told(demand, version), commit.id)
+        bound = commit.bound
+        for key in commit.puts:
+            assumed.pop(key, None)
+            timeline.put(key, commit.revision, may_vanish=key in bound)
+            writes.add(commit.revision, key, commit.revision)
+        for key in commit.deletes:
+            assumed.pop(key, None)
+            if timeline.latest(key) != ABSENT:
+                timeline.delete(key, commit.revision)
+                writes.add(commit.revision, key, ABSENT)
+    return writes
+
+
+def _check_refusals(
+    commits: Iterable[Commit], unplaced: Sequence[Commit], timeline: Timeline, window: Window, findings: Findings
+) -> None:
+    """Each check that a refusal names failed at some moment of the call, each other one held at some moment."""
+    for commit in commits:
+        if not commit.conflict or commit.returned is None:
+            continue
+        named = set(commit.conflict)
+        if not named <= {demand.key for demand in commit.demands}:
+            findings.blame("conflict-names-another-key", ", ".join(commit.conflict), commit.id)
+        for demand in commit.demands:
+            if not _happened(demand, commit, timeline, window, holds_then=demand.key not in named):
+                rule = "conflict-without-reason" if demand.key in named else "conflict-not-named"
+                findings.blame(rule, _told(demand, timeline.latest(demand.key)), commit.id)
+        findings.judged["conflicts"] += 1
+    for commit in unplaced:
+        if commit.outcome is Outcome.OK:
+            for demand in (*commit.demands, *(Demand("absent", key) for key in commit.deletes)):
+                if not _happened(demand, commit, timeline, window, holds_then=True):
+                    findings.blame("check-did-not-hold", _told(demand, timeline.latest(demand.key)), commit.id)
+
+
+def _happened(demand: Demand, commit: Commit, timeline: Timeline, window: Window, *, holds_then: bool) -> bool:
+    returned = commit.called if commit.returned is None else commit.returned
+    low, high = window.of(commit.called, returned)
+    return any(
+        holds(demand, version) == holds_then
+        or timeline.is_excused(demand.key, version, demand, returned, holds=holds_then)
+        for version in timeline.between(demand.key, low, high)
+    )
+
+
+def _carried(
+    history: History, placed: Sequence[Commit], unresolved: Sequence[Commit], timeline: Timeline, revision: int
+) -> Carry:
+    """The final listing is the truth; without one, what was replayed. Drops what can never take effect any more."""
+    final = next((listing for listing in history.listings if listing.is_final), None)
+    if final is not None:
+        seen = {one.key: one for one in final.seen}
+        revision = max(revision, final.revision)
+    else:
+        writer = {commit.revision: commit.id for commit in placed}
+        latest = {key: timeline.latest(key) for key in timeline.keys}
+        seen = {key: Seen(key, writer.get(v, 0), v) for key, v in latest.items() if v != ABSENT}
+    versions = {key: one.version for key, one in seen.items()}
+    alive = [
+        commit
+        for commit in unresolved
+        if all(versions.get(d.key, ABSENT) == d.version for d in commit.demands if d.kind == "unchanged")
+    ]
+    vanishing = frozenset(one for one in timeline.vanishing if versions.get(one[0]) == one[1])
+    return Carry(seen, tuple(alive), vanishing, revision)
+
+
+def _told(demand: Demand, version: int) -> str:
+    wanted = f"unchanged since {demand.version}" if demand.kind == "unchanged" else demand.kind
+    return f"{demand.key} was to be {wanted}, and was {f'at version {version}' if version else 'absent'}"
