@@ -42,6 +42,10 @@ class Mirror:
         self.in_step = False
         self.stale_since: float | None = clock()
         self.last_error: StoreError | None = None
+        # Told of every list but the first, before anything else is: the revision before it, and the list's own.
+        self.on_list: Callable[[Revision, Revision], None] | None = None
+        self._must_list = True
+        self._following: asyncio.Task[None] | None = None
         self._store = store
         self._entries: dict[str, Entry] = {}
         self._view = MappingProxyType(self._entries)
@@ -61,23 +65,30 @@ class Mirror:
     async def run(self) -> None:
         """Stay in step until cancelled."""
         backoff_s = FIRST_BACKOFF_S
-        resync = True
         while True:
             progress = self.revision
             try:
-                if resync:
-                    self._adopt(await self._store.list(self.prefix))
-                    resync = False
-                await self._follow()
+                if self._must_list:
+                    snapshot = await self._store.list(self.prefix)
+                    self._must_list = False
+                    self._adopt(snapshot)
+                if not self._must_list:
+                    await self._follow()
             except Compacted as error:
                 self._note(error)
-                resync = True
+                self._must_list = True
             except StoreError as error:
                 self._note(error)
             if self.revision != progress:
                 backoff_s = FIRST_BACKOFF_S
             await self._sleep(backoff_s * self._rng.uniform(0.5, 1.0))
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    def relist(self) -> None:
+        """List again, whatever the watch says: the store may be another one than that which the watch began on."""
+        self._must_list = True
+        if self._following is not None:
+            self._following.cancel()
 
     async def until_in_step(self, timeout_s: float) -> None:
         """Return when the first list is in.
@@ -105,6 +116,18 @@ class Mirror:
             await arrived
 
     async def _follow(self) -> None:
+        """Until the watch fails, or somebody wants a list."""
+        following = self._following = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait((following,))
+        finally:
+            self._following = None
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        if not following.cancelled():
+            following.result()
+
+    async def _watch(self) -> None:
         async for batch in self._store.watch(self.prefix, self.revision):
             self._apply(batch)
 
@@ -125,6 +148,8 @@ class Mirror:
         self._arrive(fresh, max(batch.revision, self.revision))
 
     def _adopt(self, snapshot: Snapshot) -> None:
+        if self.in_step and self.on_list is not None:
+            self.on_list(self.revision, snapshot.revision)
         entries = self._entries
         present = {entry.key for entry in snapshot.entries}
         fresh = [Change(key, None) for key in entries if key not in present]

@@ -30,6 +30,7 @@ COMMANDS = {
     "plan": ("cli.plan:plan", "What this host's worker would change in the kernel now."),
     "status": ("cli.status:status", "Is everything well? --wait until it is."),
     "check": ("cli.check:check", "Look for violated invariants in the store; --repair them."),
+    "store": ("cli.store:store", "What is believed of the store; accept one that went back in time."),
     "events": ("cli.events:events", "Who changed what, and when; --watch to go on."),
     "demo": ("cli.demo:demo", "Three hosts on this machine, one overlay network, pings across."),
     "controller": ("cli.controller:controller", "Run a controller."),

@@ -1,7 +1,7 @@
 """`kvnet status`: the cluster at a glance, and a way for scripts to wait until all is well.
 
-Well means: the controller is in step with its store, every host is alive, has no problem to report and has applied
-everything that concerns it. `troubles` is the one place that says so.
+Well means: the controller believes its store and is in step with it, every host is alive, has no problem to report and
+has applied everything that concerns it. `troubles` is the one place that says so.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ async def status(client: Client, *, wait_s: float | None) -> None:
 
 def troubles(facts: Mapping[str, Any], hosts: Sequence[Host], now: float) -> Iterator[str]:
     """What is not well, one sentence each; nothing if all is."""
+    if facts.get("trouble"):
+        yield f"nothing is changed: {facts['trouble']['detail']}; {facts['trouble']['fix']}"
     if facts["stale_since"]:
         yield f"the controller is cut off from its store for {age(seconds_since(facts['stale_since'], now))}"
     if not facts["leader"]:

@@ -30,6 +30,7 @@ from controller.api import (
     pools,
     problems,
     reservations,
+    store_state,
 )
 from controller.api import store as gateway
 from controller.api.middleware import RequestContext
@@ -50,6 +51,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     pools.router,
     ipam.router,
     events.router,
+    store_state.router,
     health.resources,
     health.router,
     metrics.router,

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from backends.store import Store
+from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
 from controller.consistency import Consistency
 from controller.endpoints import Endpoints
@@ -27,6 +28,7 @@ from controller.release import Release
 from controller.removal import Removal
 from controller.reservations import Reservations
 from controller.settings import Settings
+from controller.standing import Standing
 from controller.state import State
 from controller.upkeep import Upkeep
 from controller.views import ClusterStatus
@@ -42,6 +44,8 @@ class Cluster:
         networks, endpoints, hosts, pools, reservations: the use cases.
         ipam: questions about addresses and blocks, and the check of the invariants.
         events: what changed, as a stream.
+        standing: whether the store may be believed; while it is not, nothing is written.
+        acceptance: an operator's word that it may.
         upkeep: what the elected replica does; runs by itself.
     """
 
@@ -50,7 +54,8 @@ class Cluster:
         self._rng = rng
         self._identity: Identity | None = None
         self._state = state = State(store, settings, rng)
-        self._writer = writer = Writer(store, settings, rng)
+        self.standing = standing = Standing(state)
+        self._writer = writer = Writer(store, settings, rng, standing)
         patience_s = settings.read_your_writes_s
         subnet_guard = Guard(store, keys.SUBNET_GUARD, (state.subnets, state.pools), patience_s)
         reservation_guard = Guard(store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
@@ -63,9 +68,10 @@ class Cluster:
         self.pools = Pools(state, writer, subnet_guard)
         self.reservations = Reservations(state, writer, self.networks, reservation_guard)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
+        self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events
-        self.upkeep = Upkeep(state, writer, removal, self.hosts, consistency, settings, rng)
-        self._leadership = Leadership(store, state, settings, rng)
+        self.upkeep = Upkeep(state, writer, removal, self.hosts, consistency, settings, rng, standing)
+        self._leadership = Leadership(store, state, settings, rng, standing)
 
     @classmethod
     @asynccontextmanager
@@ -105,7 +111,7 @@ class Cluster:
                 f"the store did not answer within {self._settings.start_timeout_s:g} s",
                 fix="look at the store and at --store; then start again",
             ) from error
-        self.upkeep.cluster_id = self._identity.id
+        self.standing.begin(self._identity)
 
     async def _founded(self) -> Identity:
         while True:
@@ -131,6 +137,7 @@ class Cluster:
             is_leader=self._leadership.is_ours,
             replica=self._settings.replica,
             stale_since=state.stale_since,
+            trouble=self.standing.trouble,
             networks=len(state.networks.items),
             endpoints=len(state.endpoints.items),
             hosts=len(state.hosts.items),

@@ -60,7 +60,8 @@ class EventLog:
                     self.raise_floor(journal.floor(change.entry.value))
             elif change.entry is None:
                 self._forget(change.key)
-            elif change.key not in self._revision_of:
+            elif self._revision_of.get(change.key) != change.entry.version:
+                self._kept.pop(self._revision_of.get(change.key, 0), None)
                 self._revision_of[change.key] = change.entry.version
                 fresh.append((change.entry.version, change.entry.value))
         for revision, value in sorted(fresh):
@@ -72,6 +73,16 @@ class EventLog:
     def raise_floor(self, revision: int) -> None:
         """Everything up to `revision` may have been removed from the journal, by whichever replica."""
         self._floor = max(self._floor, revision)
+
+    def went_back(self, revision: int) -> None:
+        """The store did: what was told from above `revision` did not happen, and its numbers are given anew."""
+        self._revision_of = {key: version for key, version in self._revision_of.items() if version <= revision}
+        self._kept = {version: value for version, value in self._kept.items() if version <= revision}
+        self._decoded.clear()
+        self._floor = min(self._floor, revision)
+        self.revision = min(self.revision, revision)
+        for subscriber in list(self._subscribers):
+            subscriber.cut(f"the store went back to revision {revision}")
 
     def tell_host(
         self, host: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None, at: float, revision: int

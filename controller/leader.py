@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from backends.store import Absent, Conflict, Put, Session, Store, StoreError
 from controller.settings import Settings
+from controller.standing import Standing
 from controller.state import State
 from kvnet import codec, keys
 from kvnet.errors import StoreBroken
@@ -28,8 +29,9 @@ class Leader:
 
 
 class Leadership:
-    def __init__(self, store: Store, state: State, settings: Settings, rng: random.Random) -> None:
+    def __init__(self, store: Store, state: State, settings: Settings, rng: random.Random, standing: Standing) -> None:
         self._store = store
+        self._standing = standing
         self._state = state
         self._settings = settings
         self._rng = rng
@@ -50,6 +52,9 @@ class Leadership:
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Stand for election for ever; `work` runs while elected, and is cancelled with the session."""
         while True:
+            if self._standing.trouble is not None:  # nothing of ours belongs into that store
+                await self._pause()
+                continue
             try:
                 session = await self._store.session(self._settings.session_ttl_s)
             except StoreError:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from backends.mirror import Mirror
@@ -19,13 +20,12 @@ from controller.ipam.subnets import SubnetSpace
 from controller.settings import Settings
 from controller.signal import Signal
 from controller.tables import Table
-from kvnet import keys
+from kvnet import codec, keys, sentinel
 from kvnet.model import (
     Address,
     AddressClaim,
     Alive,
     ClaimKind,
-    Cluster,
     Endpoint,
     Host,
     Inventory,
@@ -35,6 +35,7 @@ from kvnet.model import (
     SubnetClaim,
     Versioned,
 )
+from kvnet.sentinel import Meta
 
 Endpoints = Mapping[str, Versioned[Endpoint]]
 Claims = Mapping[Address, Versioned[AddressClaim]]
@@ -46,21 +47,22 @@ class State:
     def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
         self._now = now = settings.clock.now
         self._patience_s = settings.read_your_writes_s
-        self.meta = Table(store, keys.META, Cluster, now, rng)
-        self.pools = Table(store, keys.POOLS, Pool, now, rng)
-        self.subnets = Table(store, keys.SUBNETS, SubnetClaim, now, rng)
-        self.networks = Table(store, keys.NETWORKS, Network, now, rng)
-        self.addresses = Table(store, keys.ADDRESSES, AddressClaim, now, rng)
-        self.endpoints = Table(store, keys.ENDPOINTS, Endpoint, now, rng)
-        self.hosts = Table(store, keys.HOSTS, Host, now, rng)
-        self.inventory = Table(store, keys.INVENTORY, Inventory, now, rng)
-        self.alive = Table(store, keys.ALIVE, Alive, now, rng)
-        self.observed = Table(store, keys.OBSERVED, Observed, now, rng)
+        self.meta: Table[Meta] = Table(store, keys.META, sentinel.decode, now, rng)
+        self.pools = Table(store, keys.POOLS, partial(codec.decode, Pool), now, rng)
+        self.subnets = Table(store, keys.SUBNETS, partial(codec.decode, SubnetClaim), now, rng)
+        self.networks = Table(store, keys.NETWORKS, partial(codec.decode, Network), now, rng)
+        self.addresses = Table(store, keys.ADDRESSES, partial(codec.decode, AddressClaim), now, rng)
+        self.endpoints = Table(store, keys.ENDPOINTS, partial(codec.decode, Endpoint), now, rng)
+        self.hosts = Table(store, keys.HOSTS, partial(codec.decode, Host), now, rng)
+        self.inventory = Table(store, keys.INVENTORY, partial(codec.decode, Inventory), now, rng)
+        self.alive = Table(store, keys.ALIVE, partial(codec.decode, Alive), now, rng)
+        self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
         self.events = EventLog(settings.event_queue, settings.bookmark_interval_s)
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
         self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
         self.progress = Signal()  # rings when a host may have applied, come or gone
         self.leadership = Signal()
+        self.on_list: Callable[[str, int, int], None] = lambda _prefix, _before, _now: None
         self.vnis: dict[int, str] = {}
         self.blocks = SubnetSpace(self._name_of)
         self._id_of: dict[str, str] = {}
@@ -75,6 +77,8 @@ class State:
         self._watch_indexes()
 
     def _watch_indexes(self) -> None:
+        for mirror in self.mirrors:
+            mirror.on_list = partial(self._on_list, mirror.prefix)
         self.networks.listen(self._on_network)
         self.endpoints.listen(self._on_endpoint)
         self.addresses.listen(self._on_address)
@@ -186,6 +190,18 @@ class State:
                 space.put(address, claim.value, claim.version)
             self._spaces[network.id] = space
         return space
+
+    def relist(self) -> None:
+        """Read everything anew: what was mirrored may be that of another store under the same address."""
+        for mirror in self.mirrors:
+            mirror.relist()
+
+    def _on_list(self, prefix: str, before: int, now: int) -> None:
+        if now < before:  # revisions begin anew from there: what was numbered above it will never be seen again
+            self._latest = {network: min(version, now) for network, version in self._latest.items()}
+            if prefix == keys.JOURNAL:
+                self.events.went_back(now)
+        self.on_list(prefix, before, now)
 
     def _on_network(self, name: str, before: Versioned[Network] | None, after: Versioned[Network] | None) -> None:
         if before is not None and self._id_of.get(before.value.name) == name:

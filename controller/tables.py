@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 from backends.mirror import Mirror
 from backends.store import Change, Store
-from kvnet import codec
 from kvnet.errors import StoreBroken
 from kvnet.model import Versioned
 
@@ -28,12 +27,12 @@ class Table(Generic[T]):
     """`items` maps the key without its prefix to the decoded value and its version."""
 
     def __init__(
-        self, store: Store, prefix: str, kind: type[T], clock: Callable[[], float], rng: random.Random
+        self, store: Store, prefix: str, decode: Callable[[bytes], T], clock: Callable[[], float], rng: random.Random
     ) -> None:
         self.prefix = prefix
         self.mirror = Mirror(store, prefix, on_change=self._on_change, clock=clock, rng=rng)
         self.broken: dict[str, str] = {}
-        self._kind = kind
+        self._decode = decode
         self._cut = len(prefix)
         self._items: dict[str, Versioned[T]] = {}
         self._listeners: list[Listener[T]] = []
@@ -78,7 +77,7 @@ class Table(Generic[T]):
         if expected is not None and expected[0] == entry.value:
             return Versioned(expected[1], entry.version)
         try:
-            return Versioned(codec.decode(self._kind, entry.value), entry.version)
+            return Versioned(self._decode(entry.value), entry.version)
         except StoreBroken as error:
             self.broken[change.key] = error.detail
             return None

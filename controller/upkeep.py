@@ -21,6 +21,7 @@ from controller.hosts import Hosts
 from controller.removal import Removal
 from controller.requests import Caller
 from controller.settings import Settings
+from controller.standing import Standing
 from controller.state import State
 from controller.writer import Writer
 from kvnet import keys
@@ -73,8 +74,9 @@ class Upkeep:
         consistency: Consistency,
         settings: Settings,
         rng: random.Random,
+        standing: Standing,
     ) -> None:
-        self.cluster_id = ""  # whom it works for; nothing is swept before it is known
+        self._standing = standing
         self._state = state
         self._writer = writer
         self._removal = removal
@@ -88,8 +90,6 @@ class Upkeep:
         self._absent: Suspicions[str] = Suspicions()
         self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
-        self._highest_revision = 0
-        self._halted = ""
         self.last = Sweep(refused="not swept yet")
 
     async def run(self) -> None:
@@ -126,22 +126,10 @@ class Upkeep:
         return self.last
 
     def _reason_to_stay_away(self) -> str:
-        if self._halted:
-            return self._halted
         if not self._state.is_in_step:
             return "a mirror is cut off from the store"
-        identity = self._state.meta.get("cluster")
-        if identity is None or identity.value.id != self.cluster_id:
-            return f"{keys.CLUSTER} is missing or another cluster's"
-        revision = self._state.revision
-        if revision < self._highest_revision:
-            self._halted = (
-                f"the store went back from revision {self._highest_revision} to {revision}; "
-                "look at it with 'kvnet check', then restart the controllers"
-            )
-            return self._halted
-        self._highest_revision = revision
-        return ""
+        trouble = self._standing.trouble
+        return trouble.detail if trouble is not None else ""
 
     async def _bury(self) -> int:
         """Remove tombstones whose cool-down is over, or, where it began in the future, was seen to pass."""
@@ -237,7 +225,7 @@ class Upkeep:
         for i in range(0, len(doomed), TRIMMED_PER_COMMIT):
             part = doomed[i : i + TRIMMED_PER_COMMIT]
             floor = Put(keys.JOURNAL_FLOOR, journal.floor_value(part[-1][0]))
-            await self._writer.store.commit([], [floor, *(Delete(key) for _, key in part)])
+            await self._count_done([Transaction((), (floor, *(Delete(key) for _, key in part)))])
         return len(doomed)
 
     async def _count_done(self, transactions: Sequence[Transaction]) -> int:

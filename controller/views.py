@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvnet.errors import StoreWentBack
 from kvnet.model import Address, Cidr, Endpoint, Host, Inventory, Network, Observed, Pool, Versioned
 
 
@@ -166,8 +167,26 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """`kind`: went-back, wiped or another-cluster. `before`: the revision that was seen, `now` what it fell to."""
+
+    kind: str
+    detail: str
+    fix: str
+    before: int = 0
+    now: int = 0
+
+    def error(self) -> StoreWentBack:
+        facts = {"store_state": self.kind, "revision_before": self.before, "revision_now": self.now}
+        return StoreWentBack(f"nothing is changed, because {self.detail}", fix=self.fix, context=facts)
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """`stale_since`: since when a mirror is cut off from the store; None when all are in step."""
+    """`stale_since`: since when a mirror is cut off from the store; None when all are in step.
+
+    `trouble`: why nothing is written; None when all is well.
+    """
 
     cluster: str
     store: str
@@ -176,6 +195,7 @@ class ClusterStatus:
     is_leader: bool
     replica: str
     stale_since: float | None
+    trouble: Trouble | None
     networks: int
     endpoints: int
     hosts: int

@@ -1,6 +1,7 @@
 """The one way of this controller's changes into the store: checks, writes and the journal entry in one commit.
 
-Decides nothing: what a conflict means is for the caller. Every repetition is bounded and jittered.
+Decides nothing: what a conflict means is for the caller. Writes nothing while `controller.standing` does not believe
+the store, and lets every commit check that the sentinel is still what it was. Every repetition is bounded and jittered.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from controller import journal
 from controller.journal import Changed
 from controller.requests import Caller
 from controller.settings import Settings
+from controller.standing import Standing
+from kvnet import keys
 from kvnet.errors import TooMuchContention
 
 FIRST_PAUSE_S = 0.001
@@ -24,8 +27,9 @@ MAX_LOST_ANSWERS = 3
 class Writer:
     """`store` is for the reads that must be fresh: what a use case looks at after it lost a race."""
 
-    def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
+    def __init__(self, store: Store, settings: Settings, rng: random.Random, standing: Standing) -> None:
         self.store = store
+        self._standing = standing
         self.now = settings.clock.now
         self._sleep = settings.clock.sleep
         self._attempts = settings.attempts
@@ -38,7 +42,28 @@ class Writer:
     async def commit(
         self, checks: Sequence[Check], writes: Sequence[Write], caller: Caller, *changes: Changed
     ) -> Revision:
-        """Raises: StoreError, as `Store.commit`."""
+        """
+        Raises:
+            StoreWentBack: the store is not believed; nothing was written.
+            StoreError: as `Store.commit`.
+        """
+        self._standing.require()
+        fence = self._standing.fence
+        try:
+            return await self._committer.submit(self.transaction([*checks, *fence], writes, caller, *changes))
+        except Conflict as error:
+            if fence and keys.CLUSTER in error.keys:
+                raise self._standing.overtaken() from error
+            raise
+
+    async def commit_unfenced(
+        self, checks: Sequence[Check], writes: Sequence[Write], caller: Caller, *changes: Changed
+    ) -> Revision:
+        """For the acceptance of a store that is not believed, and nothing else.
+
+        Raises:
+            StoreError: as `Store.commit`.
+        """
         return await self._committer.submit(self.transaction(checks, writes, caller, *changes))
 
     def transaction(
@@ -48,8 +73,19 @@ class Writer:
         return Transaction(tuple(checks), tuple(writes), note)
 
     async def commit_many(self, transactions: Sequence[Transaction]) -> list[Revision | StoreError]:
-        """Each on its own terms; the outcomes in the order given."""
-        return await self._committer.submit_many(transactions)
+        """Each on its own terms; the outcomes in the order given.
+
+        Raises:
+            StoreWentBack: the store is not believed. Some of them may have been written before that was known.
+        """
+        self._standing.require()
+        fence = self._standing.fence
+        if fence:
+            transactions = [Transaction((*one.checks, *fence), one.writes, one.note) for one in transactions]
+        outcomes = await self._committer.submit_many(transactions)
+        if fence and any(isinstance(one, Conflict) and keys.CLUSTER in one.keys for one in outcomes):
+            raise self._standing.overtaken()
+        return outcomes
 
     def turns(self, what: str) -> Turns:
         """For a loop that repeats a commit; `what` could not be done, says the error that ends it."""

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from kvnet.errors import ControllerUnreachable, Gone, Invalid, KvnetError, OutcomeUnknown
+from kvnet.errors import ControllerUnreachable, Gone, Invalid, KvnetError, OutcomeUnknown, StoreWentBack
 from kvnet.problems import from_problem
 from kvnet.wire import (
     CheckReport,
@@ -210,6 +210,14 @@ class Client:
     async def status(self) -> dict[str, Any]:
         return await self._request("GET", "/v1/status")
 
+    async def store_state(self) -> dict[str, Any]:
+        return await self._request("GET", "/v1/store-state")
+
+    async def accept_store(self, cluster: str, revision_before: int) -> dict[str, Any]:
+        """Safe to repeat: what was accepted already is accepted once more."""
+        body = {"cluster": cluster, "revision_before": revision_before}
+        return await self._request("POST", "/v1/store-state/accept", body=body)
+
     async def version(self) -> dict[str, Any]:
         return await self._request("GET", "/v1/version")
 
@@ -327,6 +335,8 @@ class Client:
         if response.status_code < 400:
             return _json(response)
         problem = _problem(response)
+        if problem.code == StoreWentBack.code:  # an operator ends that, not time
+            raise problem
         if problem.code in NOT_WRITTEN or (repeatable and response.status_code in PASSING_STATUS):
             return problem
         raise problem

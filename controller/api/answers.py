@@ -229,6 +229,33 @@ class CheckOut(Answer):
     revision: int
 
 
+class TroubleOut(Answer):
+    kind: str = Field(description="went-back, wiped, or another-cluster")
+    detail: str
+    fix: str
+    revision_before: int = Field(description="What the store had reached; 0 if only hosts or the sentinel tell of it.")
+    revision_now: int = Field(description="What it fell to.")
+
+
+class AcceptedOut(Answer):
+    id: str
+    cluster: str
+    at: str
+    actor: str
+    revision_before: int
+    revision_now: int
+
+
+class StoreStateOut(Answer):
+    cluster: str = Field(description="The id that the store has now; empty if it has none.")
+    revision: int
+    networks: int
+    endpoints: int
+    hosts: int
+    trouble: TroubleOut | None = Field(description="Why nothing is written; null: the store is believed.")
+    accepted: AcceptedOut | None = Field(description="The last acceptance, as it stands in the store.")
+
+
 class StatusOut(Answer):
     cluster: str
     store: str
@@ -237,6 +264,7 @@ class StatusOut(Answer):
     is_leader: bool
     replica: str
     stale_since: str | None
+    trouble: TroubleOut | None = Field(description="Why nothing is written; null: all is well.")
     networks: int
     endpoints: int
     hosts: int

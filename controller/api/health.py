@@ -65,6 +65,7 @@ async def get_status(request: Request) -> Response:
             "is_leader": status.is_leader,
             "replica": status.replica,
             "stale_since": render.moment(status.stale_since),
+            "trouble": render.trouble(status.trouble),
             "networks": status.networks,
             "endpoints": status.endpoints,
             "hosts": status.hosts,

@@ -174,6 +174,13 @@ class ReservationIn(Body):
         return ReservationRequest(self.name, self.address)
 
 
+class AcceptIn(Body):
+    """What was seen of the store that is to be accepted, from /v1/store-state."""
+
+    cluster: Annotated[str, Field(max_length=64)]
+    revision_before: int = Field(0, ge=0, description="`trouble.revision_before`; 0 if there is no trouble.")
+
+
 RULES = {
     NAME_PATTERN: "not a name: 1 to 63 letters, digits, '.', '_' or '-', first and last a letter or digit",
     ID_PATTERN: "not an id: 1 to 64 letters, digits, '.', '_' or '-', first and last a letter or digit",

@@ -26,9 +26,10 @@ from controller.views import (
     PoolStatus,
     Reservation,
     SubnetUse,
+    Trouble,
 )
 from kvnet.addresses import text_of
-from kvnet.model import Endpoint, Network, PublishedPort, Subnet, Versioned
+from kvnet.model import Accepted, Endpoint, Network, PublishedPort, Subnet, Versioned
 
 Json = dict[str, Any]
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
@@ -148,6 +149,30 @@ def host(status: HostStatus, network_names: Mapping[str, str]) -> Json:
             for c in seen.conditions
         ],
         "lag_revisions": max(status.lag.values(), default=0),
+    }
+
+
+def trouble(one: Trouble | None) -> Json | None:
+    """Why nothing is written."""
+    if one is None:
+        return None
+    return {
+        "kind": one.kind,
+        "detail": one.detail,
+        "fix": one.fix,
+        "revision_before": one.before,
+        "revision_now": one.now,
+    }
+
+
+def accepted(one: Accepted) -> Json:
+    return {
+        "id": one.id,
+        "cluster": one.cluster,
+        "at": instant(one.accepted_at),
+        "actor": one.actor,
+        "revision_before": one.before,
+        "revision_now": one.now,
     }
 
 

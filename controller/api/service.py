@@ -67,7 +67,11 @@ class Service:
             return [Check("mirrors", False, "the controller is starting")]
         if self.stopping.is_set():
             return [Check("running", False, "the controller is stopping")]
-        return [await self._store_check(), self._mirror_check(self.opened)]
+        return [await self._store_check(), self._mirror_check(self.opened), self._state_check(self.opened)]
+
+    def _state_check(self, cluster: Cluster) -> Check:
+        trouble = cluster.standing.trouble
+        return Check("store-state", trouble is None, "believed" if trouble is None else trouble.detail)
 
     def _mirror_check(self, cluster: Cluster) -> Check:
         stale_since = cluster.status().stale_since
