@@ -66,18 +66,19 @@ class FaultyStore:
         self._require_luck()
         batches = self.store.watch(prefix, after)
         away = asyncio.ensure_future(self._went_away.wait())
+        coming: asyncio.Future[Batch] = asyncio.ensure_future(anext(batches))
         try:
             while True:
-                coming = asyncio.ensure_future(anext(batches))
                 await asyncio.wait([coming, away], return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
                     raise Unavailable("injected: the connection is gone")
                 yield coming.result()
                 self._require_luck()
+                coming = asyncio.ensure_future(anext(batches))
         finally:
             away.cancel()
+            coming.cancel()
+            await asyncio.gather(away, coming, return_exceptions=True)
 
     async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
         self._require_luck()
