@@ -20,6 +20,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import grpc.aio
 
+from backends import etcd_wire as wire
 from backends.etcd_errors import NOT_SENT, Failed
 from backends.etcd_wire import Answer, Message, Method
 from backends.medium import CONNECT_TIMEOUT_S
@@ -151,8 +152,12 @@ class Link:
         """
         if self.is_closed:
             raise Failed(NOT_SENT, CLOSED)
-        if not (self.is_checked and self._channel.get_state() is grpc.ChannelConnectivity.READY):
+        if not (self.is_checked and self.is_connected):
             await self._reach_once()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def _reach(self) -> None:
         self.is_checked = False
@@ -167,13 +172,21 @@ class Link:
                     state = self._channel.get_state(try_to_connect=True)
                     if state is grpc.ChannelConnectivity.READY:
                         return
-                    if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
-                        raise Failed(NOT_SENT, "no connection")
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                        raise Failed(NOT_SENT, await self._why_not())
                     with _failures(self):
                         await self._channel.wait_for_state_change(state)
         except TimeoutError:
             raise Failed(NOT_SENT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         raise Failed(NOT_SENT, CLOSED)
+
+    async def _why_not(self) -> str:
+        """grpc tells it only to a call."""
+        try:
+            await self.call(wire.STATUS, wire.status(), (), CONNECT_TIMEOUT_S)
+        except Failed as failed:
+            return failed.details.rpartition("last error: ")[2]
+        return "no connection"
 
     async def call(self, method: Method[A], request: Message, metadata: Metadata, timeout_s: float) -> A:
         """

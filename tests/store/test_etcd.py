@@ -43,6 +43,7 @@ from kvnet.errors import (
 from tests.servers.binaries import Kind
 from tests.servers.cluster import Cluster
 from tests.servers.etcd import OWNER, ROOT, Etcd
+from tests.store.watching import until
 
 pytestmark = pytest.mark.anyio
 KINDS: tuple[Kind, ...] = ("etcd3.4", "etcd3.5")
@@ -454,9 +455,10 @@ async def test_who_may_not_read_and_write_all_below_the_root_is_told_so_at_start
     before = await family.ctl("get", "/", "--prefix=true", "-w", "fields")
 
     for must_answer in (True, False):
-        with pytest.raises(StoreForbidden, match="readwrite --prefix=true /kvnet/") as caught:
+        with pytest.raises(StoreForbidden) as caught:
             async with opened(as_user(guarded, Secret("some-password"), name), must_answer=must_answer):
                 pass
+        assert caught.value.fix.endswith("readwrite --prefix=true /kvnet/")
         assert "some-password" not in str(caught.value)
     after = await family.ctl("get", "/", "--prefix=true", "-w", "fields")
     assert [line for line in after.splitlines() if "Revision" in line] == [
@@ -557,6 +559,25 @@ def over_tls(cluster: Cluster, *, host: str = "127.0.0.1", scheme: str = "etcds"
     return f"{scheme}://{host}:{port}/kvnet" + (f"?{query}" if query else "")
 
 
+@asynccontextmanager
+async def reached_at(address: str, endpoint: str) -> AsyncIterator[None]:
+    """The server is to be reached at another address, too."""
+    host, _, port = endpoint.rpartition(":")
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, there_writer), carry(there_reader, writer))
+
+    async with await asyncio.start_server(serve, address, int(port)):
+        yield
+
+
 async def test_both_sides_show_certificates(private: Cluster) -> None:
     for host in ("127.0.0.1", "localhost"):
         pair = private.certificates.client
@@ -581,11 +602,12 @@ async def test_a_server_that_cannot_be_trusted_is_told_from_one_that_is_away(pri
         over_tls(private, scheme="etcd"): "speaks TLS only",
         over_tls(server, ca=known.ca, **ours): "does not speak TLS",
     }
-    for url, reason in cases.items():
-        for must_answer in (True, False):
-            with pytest.raises(StoreUntrusted, match=reason):
-                async with opened(url, must_answer=must_answer):
-                    pass
+    async with reached_at("127.0.0.2", private.endpoints[0]):
+        for url, reason in cases.items():
+            for must_answer in (True, False):
+                with pytest.raises(StoreUntrusted, match=reason):
+                    async with opened(url, must_answer=must_answer):
+                        pass
 
 
 async def test_files_that_hold_something_else_are_named(private: Cluster, tmp_path: Path) -> None:
@@ -593,7 +615,7 @@ async def test_files_that_hold_something_else_are_named(private: Cluster, tmp_pa
     odd = tmp_path / "odd.pem"
     odd.write_text("not a certificate")
     for files in ({"ca": odd}, {"ca": known.ca, "cert": odd, "key": known.client.key}):
-        with pytest.raises(StoreUntrusted, match="odd.pem"):
+        with pytest.raises(StoreUntrusted, match=r"odd\.pem"):
             async with opened(over_tls(private, **files)):
                 pass
 
@@ -612,6 +634,7 @@ async def test_a_server_set_up_anew_is_not_written_to(kind: Kind, tmp_path: Path
     async with Cluster(kind, tmp_path) as cluster, opened(cluster.url()) as medium:
         await medium.commit([], [Put("k", b"1")])
         await cluster.wipe_all()
+        await until(lambda: not medium.cluster.links[0].is_connected)
 
         with pytest.raises(Broken, match="belongs to etcd cluster"):
             await medium.commit([Absent("k")], [Put("k", b"2")])
@@ -626,7 +649,7 @@ async def test_a_server_set_up_anew_is_not_written_to(kind: Kind, tmp_path: Path
 async def test_a_server_that_is_away_is_unavailable_at_once_and_again_there_later(kind: Kind, tmp_path: Path) -> None:
     async with Cluster(kind, tmp_path) as cluster:
         await cluster.kill_all()
-        with pytest.raises(StoreUnavailable, match="reachable"):
+        with pytest.raises(StoreUnavailable, match="Connection refused"):
             async with opened(cluster.url()):
                 pass
         async with opened(cluster.url(), must_answer=False) as medium:
@@ -697,12 +720,16 @@ async def test_closing_ends_what_is_under_way_without_cancelling_who_waits(kind:
         await medium.close()
 
 
+async def fill(medium: EtcdMedium) -> None:
+    for i in range(100):
+        await medium.commit([], [Put(f"k/{i}", bytes(200_000))])
+
+
 async def test_a_full_etcd_says_what_to_do_and_still_reads(kind: Kind, tmp_path: Path) -> None:
     options = [f"--quota-backend-bytes={4 << 20}"]
     async with Cluster(kind, tmp_path, options=options) as cluster, opened(cluster.url()) as medium:
         with pytest.raises(Broken, match="compact"):
-            for i in range(100):
-                await medium.commit([], [Put(f"k/{i}", bytes(200_000))])
+            await fill(medium)
 
         assert len((await medium.scan("k/")).entries) > 5
         with pytest.raises(StoreBroken, match="defrag"):
@@ -740,6 +767,7 @@ async def test_a_dead_member_costs_nothing_that_was_not_under_way(kind: Kind, tm
             medium.cluster.leave(medium.cluster._order()[0])
             in_use = next(m for m in cluster.members if m.endpoint == medium.cluster._order()[0].name)
         await in_use.kill()
+        await until(lambda: not medium.cluster._order()[0].is_connected)
 
         for i in range(20):
             await medium.commit([], [Put("k", b"%d" % i)])
