@@ -134,6 +134,8 @@ class Cluster:
     async def leader(self, seconds: float = LEADER_SECONDS) -> int:
         """The index of the member that leads now; waits while there is none.
 
+        One that was cut off believes in itself until it notices: for some seconds it is the only one.
+
         Raises:
             ServerFailed: there is none in time.
         """
@@ -142,8 +144,7 @@ class Cluster:
                 while True:
                     standings = dict(zip(sorted(self.site.answering), await self._standings(), strict=True))
                     leaders = [(s.term, index) for index, s in standings.items() if s is not None and s.leads]
-                    newest = max((s.term for s in standings.values() if s is not None), default=0)
-                    if leaders and max(leaders)[0] == newest:
+                    if leaders:
                         return max(leaders)[1]
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
