@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -19,6 +20,13 @@ HTTP_PORT = 80
 
 @click.command()
 @click.option("--store", default="", metavar="URL", help="Read the store itself; default: through the controller.")
+@click.option(
+    "--cluster",
+    envvar="KVNET_CLUSTER",
+    default="",
+    metavar="ID",
+    help="Believe no store but this cluster's. [KVNET_CLUSTER; the first one seen]",
+)
 @click.option("--host", envvar="KVNET_HOST", default="", metavar="NAME", help="Of this host. [KVNET_HOST; host name]")
 @click.option(
     "--underlay",
@@ -38,7 +46,7 @@ HTTP_PORT = 80
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
 @controller_option
 @socket_option
-def worker(store: str, host: str, underlay: str, state_dir: Path, ttl: float | None, accept_store: bool) -> None:
+def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
     """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working."""
     import asyncio
 
@@ -49,13 +57,14 @@ def worker(store: str, host: str, underlay: str, state_dir: Path, ttl: float | N
     session = current()
     settings = Settings(
         controller=session.controller,
-        host=host or socket.gethostname().partition(".")[0],
-        underlay=parse_underlay(underlay or address_towards(session.controller)),
-        state_dir=state_dir,
+        host=given["host"] or socket.gethostname().partition(".")[0],
+        underlay=parse_underlay(given["underlay"] or address_towards(session.controller)),
+        state_dir=given["state_dir"],
         socket=Path(session.socket),
         store=store,
+        cluster=cluster,
         token=session.token,
-        accept_store=accept_store,
+        accept_store=given["accept_store"],
         timing=Timing() if ttl is None else Timing(ttl_s=ttl),
     )
     asyncio.run(run_worker(settings))

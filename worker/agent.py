@@ -16,7 +16,9 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from backends.open import open_store
-from backends.store import Store
+from backends.store import Store, StoreError
+from backends.url import shown
+from kvnet import keys
 from kvnet.errors import StateUnusable
 from kvnet.model import NetworkObserved
 from worker import lastknown
@@ -66,6 +68,7 @@ class Worker:
     ) -> None:
         timing = settings.timing
         self.settings = settings
+        self._store = store
         self._state = state
         self._time = time
         self._log = log
@@ -74,7 +77,16 @@ class Worker:
         self.view = View(
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
         )
-        self.trust = Trust(state, self.view, time=time, doubt_s=timing.doubt_s, log=log, accept=settings.accept_store)
+        self.trust = Trust(
+            state,
+            self.view,
+            time=time,
+            doubt_s=timing.doubt_s,
+            log=log,
+            accept=settings.accept_store,
+            expected=settings.cluster,
+            on_accepted=self._start_over,
+        )
         self.source = Source(
             store,
             self.view,
@@ -104,6 +116,7 @@ class Worker:
             timing=timing,
             log=log,
             on_settled=self.reconciler.touch_everything,
+            objection=self.trust.objection,
         )
         self.registration = Registration(
             store, self.view, kernel, self.lifeline, settings.underlay, time=time, timing=timing, log=log
@@ -149,9 +162,20 @@ class Worker:
         Raises:
             NotFound: the underlay address is on no interface.
             StateUnusable: the state directory cannot be read.
+            AnotherCluster: the store answers, and is not that of the cluster that was meant.
         """
+        await self._require_cluster()
         await self.registration.look_around()
         self.attachments.load(self._time.now(), is_new_store=self.settings.accept_store)
+
+    async def _require_cluster(self) -> None:
+        """A store that is away, or empty yet, is waited for: what runs here must go on."""
+        if self.settings.cluster:
+            with contextlib.suppress(StoreError):
+                entry = await self._store.get(keys.CLUSTER)
+                objection = self.trust.objection(entry) if entry is not None else None
+                if objection is not None:
+                    raise objection.error()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -183,6 +207,13 @@ class Worker:
     def _local_changed(self) -> None:
         self.releaser.look_again()
         self._dirty.set()
+
+    def _start_over(self) -> None:
+        """The store was accepted as it is: whatever was numbered before means nothing."""
+        self.attachments.start_over()
+        self.reconciler.start_over()
+        self.registration.start_over()
+        self.reporter.start_over()
 
     def _content(self) -> Mapping[str, NetworkObserved] | None:
         """None while there is nothing to say, or the store is not the one to say it to."""
@@ -279,7 +310,7 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        log.info("started", host=settings.host, underlay=settings.underlay, store=settings.store_url)
+        log.info("started", host=settings.host, underlay=settings.underlay, store=shown(settings.store_url))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(worker.run()), group.create_task(server.run())]
             await stop.wait()

@@ -74,7 +74,7 @@ class Attachments:
     def load(self, now: float, *, is_new_store: bool = False) -> None:
         """What the last run left. An intent that was not finished is to be undone, whatever came of it.
 
-        `is_new_store`: the versions in the records are another store's and say nothing.
+        `is_new_store`: as `start_over`.
         """
         for endpoint in self._state.names(FOLDER):
             record = self._read(endpoint, now)
@@ -82,9 +82,14 @@ class Attachments:
                 continue
             if record.phase is Phase.ATTACHING:
                 record = replace(record, phase=Phase.DETACHING, since=now, is_certain=False)
-            if is_new_store:
-                record = replace(record, answer={**record.answer, "version": 0})
             self._keep(record)
+        if is_new_store:
+            self.start_over()
+
+    def start_over(self) -> None:
+        """The versions in the records are those of another store, or of another past of it, and say nothing."""
+        for record in self:
+            self._keep(replace(record, answer={**record.answer, "version": 0}))
 
     def __iter__(self) -> Iterator[Record]:
         return iter(list(self._records.values()))

@@ -123,6 +123,12 @@ class Reconciler:
         self._agenda.add_everything(self._time.monotonic() + after_s)
         self._wake.set()
 
+    def start_over(self) -> None:
+        """The store's revisions begin anew, so nothing is known to be applied."""
+        for known in self._networks.values():
+            known.version = 0
+        self.touch_everything()
+
     def hint(self, hint: Hint) -> None:
         """Somebody, perhaps we, changed something of ours."""
         now = self._time.monotonic()

@@ -55,6 +55,11 @@ class Registration:
     def look_again(self) -> None:
         self._wake.set()
 
+    def start_over(self) -> None:
+        """The store may not have what was written there."""
+        self._inventory = None
+        self._wake.set()
+
     async def look_around(self) -> Inventory:
         """
         Raises:

@@ -37,6 +37,11 @@ class Reporter:
     def changed(self) -> None:
         self._wake.set()
 
+    def start_over(self) -> None:
+        """The store may not have what was written there."""
+        self._written = None
+        self._wake.set()
+
     async def run(self) -> None:
         backoff = Backoff(self._timing.report_s, self._timing.retry_max_s)
         while True:

@@ -12,14 +12,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backends.store import Absent, Check, Conflict, Put, Session, SessionLost, Store, StoreError, Unchanged
+from backends.store import Absent, Check, Conflict, Entry, Put, Session, SessionLost, Store, StoreError, Unchanged
 from kvnet import codec, keys
-from kvnet.errors import HostFenced, KvnetError, StateUnusable, StoreBroken
+from kvnet.errors import HostFenced, KvnetError, StateUnusable
 from kvnet.model import Alive, Condition
 from worker.disk import StateDir
 from worker.log import Log
 from worker.ports import Backoff, Time
 from worker.settings import Timing
+from worker.trust import Doubt
 from worker.view import View
 
 FILE = "session.json"
@@ -35,7 +36,10 @@ class _Held:
 
 
 class Lifeline:
-    """`incarnation` is this run of the worker. `on_settled`: the host's name has turned out to be ours."""
+    """`incarnation` is this run of the worker. `on_settled`: the host's name has turned out to be ours.
+
+    `objection`: why nothing may be claimed in a store with this sentinel.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Lifeline:
         timing: Timing,
         log: Log,
         on_settled: Callable[[], None] = lambda: None,
+        objection: Callable[[Entry | None], Doubt | None] = lambda _: None,
     ) -> None:
         self.problem: Condition | None = None
         self._store = store
@@ -63,6 +68,7 @@ class Lifeline:
         self._was_held = False
         self._is_disputed = False
         self._on_settled = on_settled
+        self._objection = objection
 
     @property
     def is_held(self) -> bool:
@@ -111,7 +117,7 @@ class Lifeline:
                 try:
                     held = await self._take()
                     await self._view.until_caught_up(held.revision, CATCH_UP_S)
-                except (StoreError, TimeoutError, StoreBroken) as error:
+                except (StoreError, TimeoutError, KvnetError) as error:
                     self._note(error)
                     await self._time.sleep(backoff.next(self._time))
                     continue
@@ -137,7 +143,14 @@ class Lifeline:
         return Put(self._key, codec.encode(alive), session.id)
 
     async def _take(self) -> _Held:
-        """A session of ours with our proof of life under it. A session taken before is used again."""
+        """A session of ours with our proof of life under it. A session taken before is used again.
+
+        Raises:
+            KvnetError: the store is not the one that this host belongs to, so nothing is written there.
+        """
+        objection = self._objection(await self._store.get(keys.CLUSTER))
+        if objection is not None:
+            raise objection.error()
         former = self._remembered()
         session = self._session
         if session is None or session.is_lost:

@@ -52,7 +52,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`store`: empty = the gateway of `controller`. `accept_store`: forget which cluster and revision were seen."""
+    """`store`: empty = the gateway of `controller`. `accept_store`: forget which cluster and revision were seen.
+
+    `cluster`: the only one whose store is believed; empty = the one that is seen first.
+    """
 
     controller: str
     host: str
@@ -61,6 +64,7 @@ class Settings:
     socket: Path = Path(DEFAULT_SOCKET)
     store: str = ""
     token: str = ""
+    cluster: str = ""
     accept_store: bool = False
     timing: Timing = field(default_factory=Timing)
 

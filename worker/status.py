@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from backends.url import shown
 from kvnet.model import Condition
 from worker.attachments import Attachments, Record
 from worker.ports import Time
@@ -54,8 +55,8 @@ def status(
 def _store(settings: Settings, view: View, time: Time) -> dict[str, Any]:
     stale = view.stale_since
     return {
-        "url": settings.store_url,
-        "cluster": view.cluster.id if view.cluster else "",
+        "url": shown(settings.store_url),
+        "cluster": view.cluster.value.id if view.cluster else "",
         "revision": view.revision,
         "in_step": view.is_in_step and stale is None,
         "stale_seconds": round(time.monotonic() - stale, 3) if stale is not None else 0,

@@ -36,18 +36,31 @@ class Table(Generic[T]):
         self._parse = parse
         self._on_change = on_change
         self._highest: Revision = 0
+        self.is_owed = False
+        self.relisted_at: Revision = 0
+        self.mirror.on_list = self._on_list
 
     @property
     def items(self) -> Mapping[str, T]:
         return self._items
 
     def look_back(self) -> tuple[Revision, Revision] | None:
-        """(what it had reached, what it fell back to) if the store ever went back in time."""
+        """(what it had reached, what it fell back to) if the store went back in time since it was last accepted."""
+        if self.is_owed:
+            return None
         revision = self.mirror.revision
         if revision < self._highest and self.fell_back is None:
             self.fell_back = self._highest, revision
         self._highest = max(self._highest, revision)
         return self.fell_back
+
+    def start_over(self) -> None:
+        """The store was accepted as it is: forget how far it had come, and read it anew. Owed until that is done."""
+        self.is_owed, self.fell_back, self._highest, self.relisted_at = True, None, 0, 0
+        self.mirror.relist()
+
+    def _on_list(self, _before: Revision, now: Revision) -> None:
+        self.is_owed, self.relisted_at = False, now
 
     def _take(self, changes: Sequence[Change]) -> None:
         self.look_back()

@@ -14,8 +14,9 @@ from typing import Any
 
 from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
-from kvnet import codec, keys
-from kvnet.model import NETWORK_ID, Cluster, Endpoint, Host, Network
+from kvnet import codec, keys, sentinel
+from kvnet.model import NETWORK_ID, Accepted, Cluster, Endpoint, Host, Network, Versioned
+from kvnet.sentinel import Meta
 from worker.lastknown import Written
 from worker.ports import Time
 from worker.tables import Table, until_in_step
@@ -28,7 +29,7 @@ class NetworkTables:
 
     def __init__(self, store: Store, network_id: str, on_change: Callable[[str], None], time: Time) -> None:
         self.is_ready = False
-        self.version: Revision = 0
+        self._version: Revision = 0
         self.task: asyncio.Task[None] | None = None
         self._id = network_id
         self._on_change = on_change
@@ -38,6 +39,10 @@ class NetworkTables:
         self.endpoints: Table[Endpoint] = Table(
             store, keys.endpoints(network_id), partial(codec.decode, Endpoint), self._endpoints_changed, time
         )
+
+    @property
+    def version(self) -> Revision:
+        return max(self._version, min(self.specification.relisted_at, self.endpoints.relisted_at))
 
     @property
     def network(self) -> Network | None:
@@ -59,11 +64,17 @@ class NetworkTables:
             await until_in_step(self.specification)
             await until_in_step(self.endpoints)
             self.is_ready = True
-            self.version = min(self.specification.mirror.revision, self.endpoints.mirror.revision)
+            self._version = min(self.specification.mirror.revision, self.endpoints.mirror.revision)
             self._on_change(self._id)
 
+    def start_over(self) -> None:
+        """As `Table.start_over`."""
+        self._version = 0
+        self.specification.start_over()
+        self.endpoints.start_over()
+
     def _endpoints_changed(self, _: Collection[str]) -> None:
-        self.version = self.endpoints.mirror.revision
+        self._version = self.endpoints.mirror.revision
         self._tell()
 
     def _tell(self) -> None:
@@ -93,8 +104,8 @@ class View:
         self._pins: dict[str, int] = {}
         self._group: asyncio.TaskGroup | None = None
         self._is_ready = asyncio.Event()
-        self.meta: Table[Cluster] = Table(
-            store, keys.META, partial(codec.decode, Cluster), lambda _: self._on_networks(list(self._networks)), time
+        self.meta: Table[Meta] = Table(
+            store, keys.META, sentinel.decode, lambda _: self._on_networks(list(self._networks)), time
         )
         self.hosts: Table[Host] = Table(store, keys.HOSTS, partial(codec.decode, Host), self._hosts_changed, time)
         self.local: Table[str] = Table(store, keys.local_of(host), _network_id, self._local_changed, time)
@@ -123,8 +134,17 @@ class View:
         return self.is_ready and all(tables.is_ready for tables in self._networks.values())
 
     @property
-    def cluster(self) -> Cluster | None:
-        return self.meta.items.get(keys.CLUSTER.removeprefix(keys.META))
+    def cluster(self) -> Versioned[Cluster] | None:
+        found = self.meta.items.get(keys.CLUSTER.removeprefix(keys.META))
+        entry = self.meta.mirror.entries.get(keys.CLUSTER)
+        return Versioned(found, entry.version) if entry is not None and isinstance(found, Cluster) else None
+
+    @property
+    def acceptance(self) -> Versioned[Accepted] | None:
+        """The last time that an operator took the store as it was."""
+        found = self.meta.items.get(keys.ACCEPTED.removeprefix(keys.META))
+        entry = self.meta.mirror.entries.get(keys.ACCEPTED)
+        return Versioned(found, entry.version) if entry is not None and isinstance(found, Accepted) else None
 
     @property
     def revision(self) -> Revision:
@@ -150,6 +170,18 @@ class View:
     def held(self) -> frozenset[str]:
         """Networks that must be left alone: not all is known of them yet, or part of it cannot be read."""
         return frozenset(id_ for id_, tables in self._networks.items() if tables.is_doubtful)
+
+    def start_over(self) -> None:
+        """The store was accepted as it is now, so all of it is read anew."""
+        for table in self._base():
+            table.start_over()
+        for tables in self._networks.values():
+            tables.start_over()
+
+    @property
+    def is_starting_over(self) -> bool:
+        """What is known is still partly that of before."""
+        return any(table.is_owed for table in self._tables())
 
     def fell_back(self) -> tuple[Revision, Revision] | None:
         return next((fall for table in self._tables() if (fall := table.look_back()) is not None), None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from backends.memory import MemoryState
-from backends.store import Delete, Put
+from backends.store import Compacted, Delete, Entry, Put
 from datapath.objects import DeleteLink
 from kvnet import codec, keys
-from kvnet.errors import StoreBroken
-from kvnet.model import Cluster
+from kvnet.errors import AnotherCluster, HostFenced, StoreBroken, StoreWentBack
+from kvnet.model import Accepted, Cluster, Observed
 from tests.unit.worker.kit import EPOCH, NET, Running, World, overlay, until, veth
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ async def require_untouched(worker: Running, code: str) -> None:
     assert f"kvx{NET}" in worker.host.tables.links
     assert {record.endpoint for record in worker.worker.attachments} == {"e1"}
     assert code in await codes(worker)
-    with pytest.raises(StoreBroken):
+    with pytest.raises((StoreBroken, StoreWentBack, AnotherCluster, HostFenced)):
         await worker.attach("c1", name="another")
 
 
@@ -136,3 +137,116 @@ async def test_a_damaged_endpoint_seen_at_the_start_does_not_tear_its_network_do
     again = await world.start()
     await asyncio.sleep(200)
     assert again.host.state() == before
+
+
+async def accept(world: World, name: str, at: float, cluster: str = "c-1") -> None:
+    value = codec.encode(Accepted(name, cluster, at, "operator"))
+    await world.client().commit([], [Put(keys.ACCEPTED, value)])
+
+
+async def go_back(world: World, entries: dict[str, Entry], revision: int) -> None:
+    """The server is put back to an older snapshot of itself, and every connection to it breaks."""
+    world.state.entries = dict(entries)
+    world.state.revision = world.state.compacted = revision
+    world.state._last.clear()
+    for running in world.running.values():
+        for watch in list(running.store.inner._watches):
+            watch.fail(Compacted("the server was restored"))
+
+
+async def test_one_acceptance_in_the_store_is_enough_for_a_worker_that_saw_it_go_back(
+    world: World, h1: Running
+) -> None:
+    entries, revision = dict(world.state.entries), world.state.revision
+    client = world.client()
+    for number in range(50):
+        await client.commit([], [Put("pools/x", str(number).encode())])
+    await asyncio.sleep(5)
+    await go_back(world, entries, revision)
+    await asyncio.sleep(30)
+    assert "store-went-back" in await codes(h1)
+    report = codec.decode(Observed, world.state.entries[keys.observed("h1")].value)
+    assert {c.code for c in report.networks[NET].conditions} == {"store-went-back"}
+
+    await accept(world, "a1", EPOCH)
+
+    await until(lambda: h1.worker.source.doubt() is None, seconds=30)
+    await h1.until_ready()
+    assert veth("e1") in h1.host.tables.links
+    h1.host.add_namespace("/run/netns/c2")
+    await h1.attach("c2", name="c2")
+    await asyncio.sleep(5)
+    report = codec.decode(Observed, world.state.entries[keys.observed("h1")].value)
+    assert report.networks[NET].conditions == ()
+    assert 0 < report.networks[NET].version <= world.state.revision
+
+
+async def test_an_endpoint_that_the_accepted_store_does_not_know_is_taken_away(world: World, h1: Running) -> None:
+    entries = {k: e for k, e in world.state.entries.items() if not k.startswith((keys.ENDPOINTS, keys.LOCAL))}
+    await go_back(world, entries, 3)
+    await asyncio.sleep(30)
+    assert veth("e1") in h1.host.tables.links
+
+    await accept(world, "a1", EPOCH)
+
+    await until(lambda: veth("e1") not in h1.host.tables.links, seconds=60)
+    assert not len(h1.worker.attachments)
+
+
+async def test_a_worker_that_was_down_during_the_restore_takes_the_acceptance_at_its_start(
+    world: World, h1: Running
+) -> None:
+    await world.crash()
+    world.state = MemoryState()
+    await world.found(overlay())
+    await accept(world, "a1", EPOCH)
+    again = await world.start(ready=False)
+    await again.until_ready()
+    assert "store-went-back" not in await codes(again)
+
+
+async def test_an_acceptance_that_was_taken_before_accepts_nothing_more(world: World, h1: Running) -> None:
+    await accept(world, "a1", EPOCH)
+    await asyncio.sleep(5)
+    await accept(world, "a2", EPOCH + 60)
+    await asyncio.sleep(5)
+    entries, revision = dict(world.state.entries), world.state.revision
+    client = world.client()
+    for number in range(9):
+        await client.commit([], [Put("pools/x", str(number).encode())])
+    await asyncio.sleep(5)
+    await go_back(world, entries, revision)
+    await asyncio.sleep(5)
+    await accept(world, "a1", EPOCH)
+    await require_untouched(h1, "store-went-back")
+
+
+async def test_an_acceptance_of_another_cluster_is_none(world: World, h1: Running) -> None:
+    await go_back(world, dict(world.state.entries), 3)
+    await accept(world, "a1", EPOCH, cluster="c-2")
+    await require_untouched(h1, "store-went-back")
+
+
+async def test_a_sentinel_that_is_written_anew_is_doubted(world: World, h1: Running) -> None:
+    await world.client().commit([], [Put(keys.CLUSTER, codec.encode(Cluster("c-1", EPOCH)))])
+    await require_untouched(h1, "store-went-back")
+
+
+async def test_a_worker_that_was_told_its_cluster_claims_nothing_in_another(world: World) -> None:
+    await world.client().commit([], [Put(keys.CLUSTER, codec.encode(Cluster("c-9", EPOCH)))])
+    before = dict(world.state.entries)
+    with pytest.raises(AnotherCluster):
+        await world.start(cluster="c-1", ready=False)
+    assert world.state.entries == before
+    assert not world.state.leases
+
+
+async def test_a_worker_that_was_told_its_cluster_waits_for_it_and_writes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    again = await world.start(cluster="c-1", ready=False)
+    await asyncio.sleep(30)
+    assert not world.state.entries
+    assert not world.state.leases
+    await world.found(overlay())
+    await again.until_ready()
+    await world.close()
