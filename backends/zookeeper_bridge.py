@@ -41,6 +41,8 @@ SESSION_S = 10.0
 # kazoo's own default of 60 s oversleeps a short outage, and the session with it.
 MAX_RETRY_S = 1.0
 MAX_IN_FLIGHT = 128
+# How long after a connection broke calls wait for the next one (another server, mostly); later they fail at once.
+GRACE_S = 3.0
 STOP_S = 2.0
 REVIVE_S = 1.0
 # A server that vanishes in the middle of a login looks to kazoo like a refusal: believed when it comes again and again.
@@ -75,8 +77,10 @@ class Bridge:
         self.attempts: Counter[str] = Counter()
         self.refusals = 0
         self.drops = 0
+        self._is_up = False
         self._rng = rng
         self._loop = asyncio.get_running_loop()
+        self._dropped_at = self._loop.time()
         self._crossing: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_armed = False
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -127,6 +131,8 @@ class Bridge:
     def _changed(self, state: str, keeper_state: str) -> None:
         if state != KazooState.CONNECTED:
             self.drops += 1
+            self._dropped_at = self._loop.time() if self._is_up else self._dropped_at
+        self._is_up = state == KazooState.CONNECTED
         if state == KazooState.LOST:
             if keeper_state == KeeperState.AUTH_FAILED:
                 self.refusals += 1
@@ -192,12 +198,34 @@ class Bridge:
             self._handler, self._client = self._make()
             await asyncio.to_thread(self._client.start_async)
 
+    async def until_connected(self) -> None:
+        """
+        Raises:
+            Unavailable, Refused: there is no connection, and not only for a moment.
+        """
+        if self.is_connected:
+            return
+        changed = asyncio.Event()
+        self.listen(changed.set)
+        try:
+            async with asyncio.timeout_at((self._loop.time() if self._is_up else self._dropped_at) + GRACE_S):
+                while not self.is_connected:
+                    if self.is_closed or self.refusals >= REFUSALS:
+                        raise self.away()
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            raise self.away() from None
+        finally:
+            self.ignore(changed.set)
+
     async def send(self, request: Request) -> asyncio.Future[Any]:
         """On its way, in the order of the calls.
 
         Raises:
             Unavailable, Refused: there is no connection, or a full one; nothing was sent.
         """
+        await self.until_connected()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 await self._slots.acquire()

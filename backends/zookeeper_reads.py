@@ -52,6 +52,7 @@ class Reads:
         Raises:
             Unavailable, Refused, Broken
         """
+        await self._bridge.until_connected()
         waiter: asyncio.Future[list[Read]] = asyncio.get_running_loop().create_future()
         self._waiting.append((paths, waiter))
         self._flush()
@@ -112,6 +113,7 @@ class Reads:
         found: list[Read] = []
         ahead: deque[asyncio.Future[list[Any]]] = deque()
         at = 0
+        await self._bridge.until_connected()
         try:
             while at < len(paths) or ahead:
                 if at < len(paths) and len(ahead) < AHEAD:
