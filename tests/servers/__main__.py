@@ -46,7 +46,7 @@ async def _serve(given: argparse.Namespace, directory: Path) -> None:
         auth=given.auth,
     )
     async with cluster:
-        who = await cluster.grant(given.root) if given.auth else None
+        who = await cluster.grant(f"/{given.root}/") if given.auth else None
         print(cluster.url(given.root, who), flush=True)
         print(f"data and logs: {directory}; pids: {[m.pid for m in cluster.members]}", file=sys.stderr)
         await told_to_end.wait()

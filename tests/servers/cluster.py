@@ -181,7 +181,7 @@ class Cluster:
         await asyncio.gather(*(partition.heal(m.place) for m in self.members if m.place.netns is not None))
 
     async def grant(self, prefix: str) -> Credentials:
-        """Someone who may do everything below this key prefix and nothing elsewhere (needs `auth`)."""
+        """Someone who may do everything below this key prefix ("/kvnet/") and nothing elsewhere (needs `auth`)."""
         return await self.family.grant(prefix)
 
     async def stranger(self) -> Credentials:

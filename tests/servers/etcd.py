@@ -92,14 +92,14 @@ class Etcd(Family):
 
     async def grant(self, prefix: str) -> Credentials:
         role = f"below-{prefix.strip('/').replace('/', '-')}"
-        await self.ctl("role", "add", role)
+        await self._add("role", "add", role)
         await self.ctl("role", "grant-permission", "--prefix=true", role, "readwrite", prefix)
-        await self._add_user(OWNER)
+        await self._add("user", "add", f"{OWNER.user}:{OWNER.password}")
         await self.ctl("user", "grant-role", OWNER.user, role)
         return OWNER
 
     async def stranger(self) -> Credentials:
-        await self._add_user(STRANGER)
+        await self._add("user", "add", f"{STRANGER.user}:{STRANGER.password}")
         return STRANGER
 
     async def ctl(self, *words: str, trusted: bool = True) -> str:
@@ -130,9 +130,9 @@ class Etcd(Family):
                 await self.ctl("member", "remove", identity)
         await self.ctl("member", "add", self.site.name(index), f"--peer-urls={peer}")
 
-    async def _add_user(self, who: Credentials) -> None:
+    async def _add(self, *words: str) -> None:
         try:
-            await self.ctl("user", "add", f"{who.user}:{who.password}")
+            await self.ctl(*words)
         except ServerFailed as error:
             if "already exists" not in str(error):
                 raise

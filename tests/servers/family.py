@@ -127,7 +127,10 @@ class Family(ABC):
 
     @abstractmethod
     async def grant(self, prefix: str) -> Credentials:
-        """Someone who may do everything below the key prefix, and nothing elsewhere."""
+        """Someone who may do everything below the key prefix, and nothing elsewhere. Repeating is no error.
+
+        A prefix such as "/kvnet/" suits every kind: Consul's keys begin with no slash, so it is left out there.
+        """
 
     @abstractmethod
     async def stranger(self) -> Credentials:

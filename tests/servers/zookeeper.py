@@ -19,7 +19,6 @@ JVM = (
     "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
     "-Xshare:auto",
-    "-Djava.net.preferIPv4Stack=false",
 )
 OWNER = Credentials("kvnet", "password-of-kvnet")
 STRANGER = Credentials("stranger", "password-of-stranger")
