@@ -34,13 +34,13 @@ def check(history: History, carry: Carry | None = None) -> tuple[Findings, Carry
     findings = Findings()
     commits = {commit.id: commit for commit in (*carry.unresolved, *history.commits)}
     _resolve(history, commits, carry, findings)
-    placed, unplaced = _placed(commits.values(), carry, findings)
+    candidates, unplaced = _candidates(commits.values(), carry, findings)
     unresolved = [c for c in commits.values() if c.outcome is Outcome.INFO and not c.revision]
     timeline = Timeline({key: seen.version for key, seen in carry.seen.items()}, unresolved)
     for key, version in carry.vanishing:
         timeline.mark_vanishing(key, version)
+    placed, writes = _replay(candidates, unplaced, timeline, findings)
     _require_real_time(placed, findings)
-    writes = _replay(placed, timeline, findings)
     _check_refusals(commits.values(), unplaced, timeline, Window(placed, carry.revision), findings)
     newest = placed[-1].revision if placed else carry.revision
     check_listings(history.listings, timeline, carry.revision, newest, findings)
@@ -90,27 +90,36 @@ def _all_seen(history: History) -> Iterator[tuple[Seen, int, int]]:
                     yield seen, told.time, stream.id
 
 
-def _placed(commits: Iterable[Commit], carry: Carry, findings: Findings) -> tuple[list[Commit], list[Commit]]:
-    """Commits that took effect, by revision; and acknowledged ones that may have changed nothing, which have no place.
+def _candidates(
+    commits: Iterable[Commit], carry: Carry, findings: Findings
+) -> tuple[list[list[Commit]], list[Commit]]:
+    """Commits that took effect, by revision; and acknowledged ones that have no place of their own.
 
-    A commit without writes, or that only deletes what is not there, may be told a revision that is another one's.
+    A commit without writes is told a revision that is another one's, and so may be one that only deletes what is not
+    there: of several that only delete and were told one revision, the replay finds the one whose it is.
     """
     effective = [c for c in commits if c.outcome is not Outcome.FAIL and c.revision]
-    taken: dict[int, Commit] = {}
+    taken: dict[int, list[Commit]] = {}
     for commit in effective:
         if not commit.puts:
             continue
-        other = taken.setdefault(commit.revision, commit)
-        if other is not commit:
-            findings.blame("revision-reused", f"both at {commit.revision}", other.id, commit.id)
         if commit.revision <= carry.revision and commit.outcome is Outcome.OK:
             findings.blame("revision-not-new", f"{commit.revision}, after {carry.revision}", commit.id)
+        others = taken.setdefault(commit.revision, [])
+        if others:
+            findings.blame("revision-reused", f"both at {commit.revision}", others[0].id, commit.id)
+        else:
+            others.append(commit)
+    unplaced = []
     for commit in effective:
-        if commit.deletes and not commit.puts:
-            taken.setdefault(commit.revision, commit)
-    unplaced = [commit for commit in effective if taken.get(commit.revision) is not commit and not commit.puts]
-    placed = [commit for revision, commit in sorted(taken.items()) if revision > carry.revision]
-    return placed, unplaced
+        rivals = taken.setdefault(commit.revision, []) if commit.deletes else None
+        if commit.puts:
+            continue
+        if rivals is None or (rivals and rivals[0].puts):
+            unplaced.append(commit)
+        else:
+            rivals.append(commit)
+    return [group for revision, group in sorted(taken.items()) if revision > carry.revision and group], unplaced
 
 
 def _require_real_time(placed: Sequence[Commit], findings: Findings) -> None:
@@ -124,33 +133,46 @@ def _require_real_time(placed: Sequence[Commit], findings: Findings) -> None:
             latest = commit
 
 
-def _replay(placed: Sequence[Commit], timeline: Timeline, findings: Findings) -> Writes:
-    """Every check held in the state before its commit. Fills the timeline."""
-    writes = Writes()
+def _replay(
+    candidates: Sequence[Sequence[Commit]], unplaced: list[Commit], timeline: Timeline, findings: Findings
+) -> tuple[list[Commit], Writes]:
+    """Every check held in the state before its commit. Fills the timeline; the commits in the order of revisions."""
+    placed, writes = [], Writes()
     assumed: dict[str, int] = {}  # where an unresolved commit explains what was found
-    for commit in placed:
-        for demand in commit.demands:
-            key = demand.key
-            version = assumed[key] if key in assumed else timeline.latest(key)
-            if holds(demand, version):
-                continue
-            by = commit.called if commit.returned is None else commit.returned
-            if timeline.is_excused(key, version, demand, by):
-                if demand.kind == "absent":
-                    assumed[key] = ABSENT
-                continue
-            findings.blame("check-did-not-hold", _told(demand, version), commit.id)
-        bound = commit.bound
+    for group in candidates:
+        commit = group[0] if len(group) == 1 else next((c for c in group if _deletes(c, timeline)), group[0])
+        unplaced += [other for other in group if other is not commit]
+        placed.append(commit)
+        _require_demands(commit, timeline, assumed, findings)
         for key in commit.puts:
             assumed.pop(key, None)
-            timeline.put(key, commit.revision, may_vanish=key in bound)
+            timeline.put(key, commit.revision, may_vanish=key in commit.bound)
             writes.add(commit.revision, key, commit.revision)
         for key in commit.deletes:
             assumed.pop(key, None)
             if timeline.latest(key) != ABSENT:
                 timeline.delete(key, commit.revision)
                 writes.add(commit.revision, key, ABSENT)
-    return writes
+    return placed, writes
+
+
+def _deletes(commit: Commit, timeline: Timeline) -> bool:
+    """It can take effect now, and then changes something."""
+    can = all(holds(demand, timeline.latest(demand.key)) for demand in commit.demands)
+    return can and any(timeline.latest(key) != ABSENT for key in commit.deletes)
+
+
+def _require_demands(commit: Commit, timeline: Timeline, assumed: dict[str, int], findings: Findings) -> None:
+    for demand in commit.demands:
+        key = demand.key
+        version = assumed[key] if key in assumed else timeline.latest(key)
+        if holds(demand, version):
+            continue
+        by = commit.called if commit.returned is None else commit.returned
+        if not timeline.is_excused(key, version, demand, by):
+            findings.blame("check-did-not-hold", _told(demand, version), commit.id)
+        elif demand.kind == "absent":
+            assumed[key] = ABSENT
 
 
 def _check_refusals(

@@ -65,6 +65,7 @@ class Simulation:
         _, state = self.past[-1] if self.rng.random() < 0.8 else self.rng.choice(self.past)
         if key not in state:
             return Demand("absent", key)
+        self.history.reads.append(Read(self._next(), "reader", self.time, self.time, Seen(key, *state[key])))
         return Demand(self.rng.choice(("unchanged", "unchanged", "present")), key, state[key][1])
 
     def _take_effect(self) -> None:
