@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from backends.consul_log import Log, Record, Sweeper, swept_value
@@ -74,30 +75,38 @@ async def _step(
 ) -> tuple[Step, Log, int]:
     """Everything after `told`. Values are as new as when they are read: the step grows until it covers them."""
     states: dict[str, Entry | None] = {}
+    unread: set[str] = set()
     known = told
     for _ in range(GROWTHS):
-        records = log.since(told)
-        fresh = [one for one in records if one.revision > known]
+        fresh = [one for one in log.since(told) if one.revision > known]
         known = log.revision
-        await _read(source, fresh, states, is_wanted)
-        newest = max((entry.version for entry in states.values() if entry), default=0)
-        if newest <= known:
+        wanted = [replace(one, put=_those(is_wanted, one.put), gone=_those(is_wanted, one.gone)) for one in fresh]
+        unread.update(key for one in fresh for key in (*one.put, *one.gone))
+        await _read(source, wanted, states)
+        if max((entry.version for entry in states.values() if entry), default=0) <= known:
             break
         log, index = await source.read_log()
-    return Step(known, tuple(Change(key, entry) for key, entry in states.items())), log, index
+    # What is newer still is left to the step that it belongs to.
+    changes = [Change(key, entry) for key, entry in states.items() if entry is None or entry.version <= known]
+    unread.difference_update(change.key for change in changes)
+    return Step(known, tuple(changes), tuple(sorted(unread))), log, index
 
 
-async def _read(
-    source: Source, records: Sequence[Record], states: dict[str, Entry | None], is_wanted: Callable[[str], bool]
-) -> None:
+def _those(is_wanted: Callable[[str], bool], keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(key for key in keys if is_wanted(key))
+
+
+async def _read(source: Source, records: Sequence[Record], states: dict[str, Entry | None]) -> None:
     """The states after `records`, each key where its last change stands in the order of revisions."""
+    put: dict[str, None] = {}
     for record in records:
         for key in (*record.put, *record.gone):
-            if is_wanted(key):
-                states.pop(key, None)
-                states[key] = None
-    is_put = {key: key in record.put for record in records for key in (*record.put, *record.gone)}
-    wanted = [key for key in states if is_put.get(key)]
+            states.pop(key, None)
+            states[key] = None
+        put |= dict.fromkeys(record.put)
+        for key in record.gone:
+            put.pop(key, None)
+    wanted = list(put)
     for start in range(0, len(wanted), READ_AT_ONCE):
         some = wanted[start : start + READ_AT_ONCE]
         states.update(zip(some, await source.read(some), strict=True))
