@@ -75,14 +75,14 @@ async def test_filters_leave_out_the_rest(api: Api) -> None:
     assert told[0].data["after"]["id"] == endpoint["id"]
 
 
-async def test_a_stream_resumes_across_a_restart_without_a_gap_or_a_repeat(store_file: str) -> None:
-    async with running(store_file) as api:
+async def test_a_stream_resumes_across_a_restart_without_a_gap_or_a_repeat(shared_store: str) -> None:
+    async with running(shared_store) as api:
         async with api.events() as events:
             await until(events, lambda e: e.type == "bookmark")
             before = await api.network()
             seen = (await until(events, lambda e: created(e) == before["name"]))[-1]
         missed = await api.network()
-    async with running(store_file) as api, api.events(**{"Last-Event-ID": str(seen.id)}) as events:
+    async with running(shared_store) as api, api.events(**{"Last-Event-ID": str(seen.id)}) as events:
         told = await until(events, lambda e: created(e) == missed["name"])
         after = await api.network(name="after")
         told += await until(events, lambda e: created(e) == "after")
@@ -144,8 +144,8 @@ async def test_a_reader_that_leaves_frees_its_stream(api: Api) -> None:
     await eventually(is_freed)
 
 
-async def test_a_position_that_is_no_longer_kept_is_refused_before_the_stream(store_file: str) -> None:
-    async with running(store_file, journal_entries=5, upkeep_interval_s=0.05) as api:
+async def test_a_position_that_is_no_longer_kept_is_refused_before_the_stream(shared_store: str) -> None:
+    async with running(shared_store, journal_entries=5, upkeep_interval_s=0.05) as api:
         start = await revision(api)
         async with asyncio.timeout(DEADLINE_S):
             while (answer := await api.http.send(probe(api, start), stream=True)).status_code == 200:

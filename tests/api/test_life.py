@@ -71,7 +71,8 @@ async def test_a_store_url_that_is_none_is_told(url: str) -> None:
     assert isinstance(await refusal(ServerSettings(store=url, listen="127.0.0.1:0")), Invalid)
 
 
-async def test_a_store_without_its_adapter_names_the_extra() -> None:
+async def test_a_store_without_its_adapter_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "backends.etcd", None)
     error = await refusal(ServerSettings(store="etcd://127.0.0.1:2379", listen="127.0.0.1:0"))
 
     assert isinstance(error, NotSupported)

@@ -19,8 +19,8 @@ async def follows(api: Api, path: str, status: int = 200) -> None:
     await eventually(does)
 
 
-async def test_what_one_replica_wrote_the_other_tells_soon(store_file: str) -> None:
-    async with running(store_file) as one, running(store_file) as two:
+async def test_what_one_replica_wrote_the_other_tells_soon(shared_store: str) -> None:
+    async with running(shared_store) as one, running(shared_store) as two:
         network = await one.network()
         assert (await one.get(f"/v1/networks/{network['id']}")).status_code == 200
         await follows(two, f"/v1/networks/{network['id']}")
@@ -32,16 +32,16 @@ async def test_what_one_replica_wrote_the_other_tells_soon(store_file: str) -> N
         await follows(two, path, 404)
 
 
-async def test_events_of_one_replica_are_told_by_the_other(store_file: str) -> None:
-    async with running(store_file) as one, running(store_file) as two, two.events() as events:
+async def test_events_of_one_replica_are_told_by_the_other(shared_store: str) -> None:
+    async with running(shared_store) as one, running(shared_store) as two, two.events() as events:
         await until(events, lambda e: e.type == "bookmark")
         network = await one.network()
         told = await until(events, lambda e: e.type == "change" and e.data["kind"] == "network.created")
         assert told[-1].data["network"] == network["id"]
 
 
-async def test_racing_replicas_never_overlap_and_never_give_an_address_twice(store_file: str) -> None:
-    async with running(store_file) as one, running(store_file) as two:
+async def test_racing_replicas_never_overlap_and_never_give_an_address_twice(shared_store: str) -> None:
+    async with running(shared_store) as one, running(shared_store) as two:
         made = await asyncio.gather(*((one, two)[i % 2].post("/v1/networks", {"name": f"n{i}"}) for i in range(24)))
         assert {answer.status_code for answer in made} == {201}
         blocks = [ip_network(subnet["cidr"]) for answer in made for subnet in answer.json()["subnets"]]
@@ -56,8 +56,8 @@ async def test_racing_replicas_never_overlap_and_never_give_an_address_twice(sto
         assert (await one.get("/v1/ipam/check")).json()["ok"]
 
 
-async def test_of_two_replicas_asked_for_one_name_only_one_makes_it(store_file: str) -> None:
-    async with running(store_file) as one, running(store_file) as two:
+async def test_of_two_replicas_asked_for_one_name_only_one_makes_it(shared_store: str) -> None:
+    async with running(shared_store) as one, running(shared_store) as two:
         made = await asyncio.gather(one.post("/v1/networks", {"name": "n"}), two.post("/v1/networks", {"name": "n"}))
 
         assert sorted(answer.status_code for answer in made) == [201, 409]

@@ -1,9 +1,10 @@
-"""The use cases run on real stores: in memory, and SQLite in a file."""
+"""The use cases run on real stores: in memory, SQLite in a file, and servers where asked (`--stores`)."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,11 @@ from backends.memory import MemoryStore
 from backends.open import open_store
 from backends.store import Store
 from controller.cluster import Cluster
+from tests import stores
 from tests.unit.controller.kit import FakeTime, add_host, opened
+
+if TYPE_CHECKING:
+    from tests.store.real import Clusters
 
 
 @pytest.fixture
@@ -25,10 +30,9 @@ async def store(anyio_backend: str) -> AsyncIterator[MemoryStore]:
         yield store
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def any_store(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Store]:
-    url = "memory://" if request.param == "memory" else f"sqlite://{tmp_path}/kvnet.db"
-    async with await open_store(url) as store:
+@pytest.fixture
+async def any_store(store_name: str, tmp_path: Path, clusters: Clusters, anyio_backend: str) -> AsyncIterator[Store]:
+    async with await open_store(await stores.fresh_url(store_name, tmp_path, clusters)) as store:
         yield store
 
 
