@@ -34,17 +34,21 @@ class Ownership:
 
     held: dict[str, Held] = field(default_factory=dict)
     acquired: int = 0
+    _ended: set[str] = field(default_factory=set)  # owners whose release was asked for, perhaps before they knew of it
     _blocks: dict[tuple[int, int, int], int] = field(default_factory=dict)  # every block around a held subnet
 
     def follow(self, lines: Iterable[dict[str, Any]], findings: Findings) -> None:
-        asked: dict[int, list[str]] = {}
         for line in sorted(lines, key=lambda line: line["time"]):
             kind, f, op = line["type"], line["f"], line["op"]
+            if f == "acquire" and kind == "ok" and line["owner"] in self._ended:
+                continue
             if f == "acquire" and kind == "ok":
                 for thing in line["value"]:
                     self._take(thing, line["owner"], line["time"], op, findings)
             elif f == "release" and kind == "invoke":
-                asked[op] = [thing for thing in line["value"] if self._let_go(thing, line["owner"])]
+                self._ended.add(line["owner"])
+                for thing in line["value"]:
+                    self._let_go(thing, line["owner"])
             elif f == "held":
                 self._compare(line, findings)
         findings.judged["acquired"] += self.acquired
@@ -68,17 +72,16 @@ class Ownership:
         for place in around:
             self._blocks[place] = self._blocks.get(place, 0) + 1
 
-    def _let_go(self, thing: str, owner: str) -> bool:
+    def _let_go(self, thing: str, owner: str) -> None:
         held = self.held.get(thing)
         if held is None or held.owner != owner:
-            return False
+            return
         del self.held[thing]
         if thing.startswith(SUBNET):
             for place in _around(thing):
                 self._blocks[place] -= 1
                 if not self._blocks[place]:
                     del self._blocks[place]
-        return True
 
     def _compare(self, line: Mapping[str, Any], findings: Findings) -> None:
         """With what the store says when all is quiet: thing -> owner."""

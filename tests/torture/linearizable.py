@@ -90,9 +90,7 @@ def _all_seen(history: History) -> Iterator[tuple[Seen, int, int]]:
                     yield seen, told.time, stream.id
 
 
-def _candidates(
-    commits: Iterable[Commit], carry: Carry, findings: Findings
-) -> tuple[list[list[Commit]], list[Commit]]:
+def _candidates(commits: Iterable[Commit], carry: Carry, findings: Findings) -> tuple[list[list[Commit]], list[Commit]]:
     """Commits that took effect, by revision; and acknowledged ones that have no place of their own.
 
     A commit without writes is told a revision that is another one's, and so may be one that only deletes what is not
