@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ import click
 
 from cli.safe import safe
 from cli.session import connected, current, setting
+from kvnet.errors import Gone
+from kvnet.wire import Event
 
 if TYPE_CHECKING:
     from kvnet.client import Client
@@ -35,8 +37,19 @@ async def events(client: Client, *, since: int | None, watch: bool, kind: str, n
     Take up where it ended with --since and the last revision. Exit code 1 if that is older than what is kept.
     """
     start = since if since is not None or watch else 0
+    try:
+        await _tell(client.events(since=start, kind=kind, network=network, follow=watch))
+    except Gone as error:
+        if since is not None or watch or "kept_from" not in error.context:
+            raise
+        # Nobody asked for the very beginning: what is kept of the past is told.
+        kept_from = int(error.context["kept_from"])
+        await _tell(client.events(since=kept_from, kind=kind, network=network, follow=watch))
+
+
+async def _tell(events: AsyncIterator[Event]) -> None:
     as_json = current().output == "json"
-    async for event in client.events(since=start, kind=kind, network=network, follow=watch):
+    async for event in events:
         if event.type == "change":
             click.echo(json.dumps(event.data) if as_json else line(event.data))
 

@@ -31,6 +31,8 @@ COMMANDS = {
     "status": ("cli.status:status", "Is everything well? --wait until it is."),
     "check": ("cli.check:check", "Look for violated invariants in the store; --repair them."),
     "store": ("cli.store:store", "What is believed of the store; accept one that went back in time."),
+    "backup": ("cli.backup:backup", "Write all that the store holds into a file; --verify one."),
+    "restore": ("cli.backup:restore", "Bring a backup into a store, of whatever kind."),
     "events": ("cli.events:events", "Who changed what, and when; --watch to go on."),
     "demo": ("cli.demo:demo", "Three hosts on this machine, one overlay network, pings across."),
     "controller": ("cli.controller:controller", "Run a controller."),

@@ -45,7 +45,7 @@ class EventLog:
         """
         start = self.revision if revision is None else revision
         if start < self._floor:
-            raise _gone(f"revision {start} is older than what is kept (from {self._floor})")
+            raise _gone(f"revision {start} is older than what is kept (from {self._floor})", kept_from=self._floor)
         backlog = sorted(kept for kept in self._kept if kept > start)
         subscription = Subscription(self, start, backlog, self._queue, self._bookmark_interval_s)
         self._subscribers.add(subscription)
@@ -224,5 +224,6 @@ def _network_of(key: str) -> str:
     return key.split("/", 2)[1] if key.startswith(_WITH_NETWORK) else ""
 
 
-def _gone(why: str) -> Gone:
-    return Gone(f"the position cannot be resumed: {why}", fix="list again and continue from the list's revision")
+def _gone(why: str, **facts: int) -> Gone:
+    fix = "list again and continue from the list's revision"
+    return Gone(f"the position cannot be resumed: {why}", fix=fix, context=facts)

@@ -255,6 +255,20 @@ class StoreWentBack(KvnetError):
     title = "The store went back in time"
 
 
+class StoreNotEmpty(Conflicting):
+    """A restore's target holds something already. Nothing was changed."""
+
+    code = "store-not-empty"
+    title = "The store is not empty"
+
+
+class BackupUnusable(KvnetError):
+    """A backup that is damaged, cut off, not a backup, or of a newer kvnet. Nothing was changed."""
+
+    code = "backup-unusable"
+    title = "The backup cannot be used"
+
+
 class ControllerUnreachable(KvnetError):
     code = "controller-unreachable"
     status = 503
