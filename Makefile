@@ -6,7 +6,7 @@ ready := .venv/.ready
 STORE_JOBS := 6
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-all check format bench lock clean
+.PHONY: help setup servers demo test test-all torture check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ else
 	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
 	exit $$failed
 endif
+
+torture: $(ready) servers ## race for addresses under faults, check the history (STORE= MEMBERS= SECONDS= SEED= CLIENTS=)
+	@$(BIN)/python -m tests.torture $(if $(STORE),--store $(STORE)) $(if $(MEMBERS),--members $(MEMBERS)) \
+	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(CLIENTS),--clients $(CLIENTS)) $(ARGS)
 
 check: $(ready) ## format, lint, layers, types
 	@$(BIN)/ruff format --check .

@@ -40,6 +40,7 @@ NAMES = tuple(f"contested-{i}" for i in range(5))
 BLOCKS = ("10.77.0.0/24", "10.77.0.0/25", "10.77.0.128/25", "10.77.0.0/23", "10.77.1.0/24", "10.77.0.192/26")
 MAX_BATCH = 8
 PATIENCE_S = 0.02
+FOREVER = 1 << 62
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -63,8 +64,8 @@ class RawClient:
         self._sleep = sleep
         self._known: dict[str, int] = {}  # 0: absent
 
-    async def run(self) -> None:
-        while True:
+    async def run(self, turns: int = FOREVER) -> None:
+        for _ in range(turns):
             try:
                 await self._turn()
                 self._counts["raw ok"] += 1

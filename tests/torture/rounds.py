@@ -24,7 +24,6 @@ from tests.torture.linearizable import Carry, check
 from tests.torture.recording import Gate, RecordingStore
 from tests.torture.wgl import is_linearizable, steps_of
 
-QUIET_S = 45.0
 POLL_S = 0.05
 SAMPLE_STEPS, SAMPLES = 40, 20  # how much of a round gets a second opinion
 
@@ -41,18 +40,27 @@ class Closing:
     """`judge`: a client without faults. `mirrors`: of everybody who watched through all the faults."""
 
     def __init__(
-        self, judge: RecordingStore, mirrors: Mapping[str, Mirror], clusters: Sequence[Cluster], gate: Gate
+        self,
+        judge: RecordingStore,
+        mirrors: Mapping[str, Mirror],
+        clusters: Sequence[Cluster],
+        gate: Gate,
+        quiet_s: float,
     ) -> None:
         self._judge = judge
         self._mirrors = mirrors
         self._clusters = clusters
         self._gate = gate
+        self._quiet_s = quiet_s
 
     async def close(self, recorder: Recorder, tally: Tally, findings: Findings) -> None:
         """Leaves the gate closed."""
         self._gate.close()
-        async with asyncio.timeout(QUIET_S):
-            await self._gate.until_idle()
+        try:
+            async with asyncio.timeout(self._quiet_s):
+                await self._gate.until_idle()
+        except TimeoutError:
+            findings.blame("never-quiet", f"a commit had no answer within {self._quiet_s:g} s")
         await self._until_in_step(findings)
         for cluster in self._clusters[:1]:
             for finding in (await cluster.ipam.check()).findings:
@@ -69,7 +77,7 @@ class Closing:
     async def _until_in_step(self, findings: Findings) -> None:
         behind: list[str] = ["?"]
         try:
-            async with asyncio.timeout(QUIET_S):
+            async with asyncio.timeout(self._quiet_s):
                 while behind:
                     await asyncio.sleep(POLL_S)
                     try:

@@ -45,6 +45,7 @@ class Options:
     seed: int
     clients: int = 48
     round_s: float = ROUND_S
+    quiet_s: float = 60.0  # how long everything may take to be in step again
     allocations: int = 0  # go on until there are so many, however long it takes (0: only by time)
 
 
@@ -79,7 +80,7 @@ class Run:
             recorder = Recorder(file, time.monotonic_ns)
             async with AsyncExitStack() as stack:
                 pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-                judge = RecordingStore(await self._open(), recorder, "judge", Gate())
+                judge = RecordingStore(await self._here.open(), recorder, "judge", Gate())
                 await _add_hosts(judge)
                 clusters = [await self._controller(stack, recorder, i) for i in range(CONTROLLERS)]
                 await prepare(clusters[0])
@@ -88,7 +89,7 @@ class Run:
                     self._mirrors.update({f"controller {i} {mirror.prefix}": mirror for mirror in mirrors})
                 async with asyncio.TaskGroup() as tasks:
                     working = await self._clients(tasks, clusters, recorder)
-                    closing = Closing(judge, self._mirrors, clusters, self._gate)
+                    closing = Closing(judge, self._mirrors, clusters, self._gate, self._options.quiet_s)
                     await self._rounds(closing, recorder, pool, began)
                     for task in working:
                         task.cancel()
@@ -96,12 +97,11 @@ class Run:
         self._report.seconds = time.monotonic() - began
         return self._report
 
-    async def _open(self) -> Store:
-        return self._here.wrap(await self._here.open())
-
     async def _client(self, recorder: Recorder, name: str) -> RecordingStore:
         rng = random.Random(f"{self._options.seed} {name}")
-        flaky = FlakyStore(await self._open(), rng, delay_s=0.0 if self._here.servers else DELAY_S)
+        flaky = FlakyStore(
+            self._here.wrap(await self._here.open()), rng, delay_s=0.0 if self._here.servers else DELAY_S
+        )
         self._flaky.append(flaky)
         return RecordingStore(flaky, recorder, name, self._gate)
 
