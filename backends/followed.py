@@ -231,11 +231,11 @@ class FollowedStore:
             for change in step.changes
             if not change.key.startswith(PRIVATE)
         ]
-        unread = {key for key in step.unread if not key.startswith(PRIVATE)}
+        unread = [key for key in step.unread if not key.startswith(PRIVATE)]
         # A watch may have come since the medium asked whether anybody wants these, and another while they are read.
-        while late := [key for key in unread if self._feed.wants(key)]:
-            changes += await self._read(late, step.revision)
-            unread.difference_update(late)
+        while late := {key: None for key in unread if self._feed.wants(key)}:
+            changes += await self._read(list(late), step.revision)
+            unread = [key for key in unread if key not in late]
         self._history.add(step.revision, changes, unread)
         self._feed.publish(step.revision, changes)
         self._following.set()

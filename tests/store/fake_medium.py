@@ -38,6 +38,7 @@ class FakeServer:
         self.loses_answers = 0
         self.loses_requests = 0
         self.reads: list[tuple[str, ...]] = []
+        self.scans = 0
         self.commits: list[tuple[tuple[Check, ...], tuple[Write, ...]]] = []
         # A step that is under way waits here after the follower was asked what it wants.
         self.steps_pass = asyncio.Event()
@@ -86,6 +87,7 @@ class FakeMedium:
 
     async def scan(self, prefix: str) -> Snapshot:
         await self._begin()
+        self._server.scans += 1
         entries = self._server.state.entries
         found = sorted(key for key in entries if key.startswith(prefix))
         if not prefix.startswith(PRIVATE):
