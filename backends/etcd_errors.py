@@ -26,7 +26,7 @@ class Failed(Exception):
     """A call that brought no answer, in gRPC's words. Never leaves the adapter."""
 
     def __init__(self, code: str, details: str) -> None:
-        super().__init__(f"{details} ({code})")
+        super().__init__(details)
         self.code = code
         self.details = details
         self.verdict = _judge(code, details)
@@ -36,7 +36,13 @@ NOT_SENT = "NOT_SENT"  # our own, beside gRPC's codes: no connection, so nothing
 
 # Said before anything is proposed. "leader changed" and "request timed out" are not: they come while one waits for the
 # outcome. A dropped proposal was dropped by the member itself, as it knew no leader to hand it to.
-_ELSEWHERE = ("etcdserver: no leader", "etcdserver: too many requests", "raft proposal dropped")
+_ELSEWHERE = (
+    "etcdserver: no leader",
+    "etcdserver: too many requests",
+    "etcdserver: not capable",
+    "not supported for learner",
+    "raft proposal dropped",
+)
 # The last two come when the order is applied, by all members alike, and instead of applying it.
 _LOGIN = (
     "invalid auth token",

@@ -37,10 +37,14 @@ async def meet(cluster: Cluster, url: ServerUrl, *, must_answer: bool) -> None:
     for outcome in outcomes:
         if isinstance(outcome, Foreign):
             raise AnotherCluster(f"{url}: {outcome}", fix="name endpoints of one etcd cluster only") from outcome
-        if isinstance(outcome, BaseException) and not isinstance(outcome, Failed):
+        if outcome and not isinstance(outcome, Failed):
             raise outcome
-    if all(isinstance(outcome, Failed) for outcome in outcomes):
+    told = [f"{link.name}: {why}" for link, why in zip(cluster.links, outcomes, strict=True) if why]
+    if len(told) == len(outcomes):
         await _require_trust(url)
+        if must_answer:
+            raise _problem(Unavailable("; ".join(told)), url)
+        return
     try:
         await cluster.ask(wire.TXN, _never_done(url.root))
     except StoreError as error:
