@@ -18,8 +18,8 @@ A slot belongs to one client and holds one commit; the client overwrites its old
 - A reading is one answer, so one state. A follower that was told everything up to R sees every commit C > R, or
   learns that it cannot: C's slot still has C; or it was overwritten, and then `before` >= C > R; or deleted, and then
   `lost` >= C > R. Both mean `Compacted`.
-- R itself must have a witness: a slot (or `swept`) that has or had the index R. If nothing has, either R was swept or
-  overwritten twice (then the rules above speak too), or this is not the store that R came from: wiped, or restored
+- R itself must have a witness: a slot (or `swept`) that has or had the index R, or `lost`. If nothing has, either R was
+  swept or overwritten twice (then the rules above speak too), or this is not the store that R came from: wiped, or restored
   from a backup, even when it has been written past R since. `Compacted` again.
 
 Nothing of this needs memory in the follower but R. `swept` counts as a commit without changes, so that the newest
@@ -101,7 +101,7 @@ class Log:
         return later
 
     def _witnesses(self) -> Iterator[Revision]:
-        yield from (self.swept, self.swept_before)
+        yield from (self.swept, self.swept_before, self.lost)
         for one in self.records:
             yield from (one.revision, one.before)
 
