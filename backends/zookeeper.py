@@ -49,6 +49,7 @@ from kvnet.errors import (
 SCAN_ATTEMPTS = 5
 # No node has it: a check that surely fails, so that nothing is written.
 IMPOSSIBLE = 2**31 - 2
+REFUSALS_AT_THE_DOOR = 2
 
 
 class ZookeeperMedium:
@@ -205,8 +206,7 @@ async def connect(
     await bridge.start()
     medium = ZookeeperMedium(bridge, clock=clock, sleep=sleep, rng=rng or random.Random())
     try:
-        await _until_answered(bridge)
-        await medium.require_access()
+        await _enter(bridge, medium)
     except (StoreError, KvnetError) as error:
         told = _at_the_door(bridge, error)
         if must_answer or not isinstance(told, StoreUnavailable):
@@ -216,6 +216,19 @@ async def connect(
         await medium.close()
         raise
     return medium
+
+
+async def _enter(bridge: Bridge, medium: ZookeeperMedium) -> None:
+    """Connected, logged in and allowed to work. A login that failed once may have met a server that was just ending."""
+    for _ in range(REFUSALS_AT_THE_DOOR + 1):
+        try:
+            await _until_answered(bridge)
+            await medium.require_access()
+        except Unavailable:
+            if not 0 < bridge.refusals < REFUSALS_AT_THE_DOOR:
+                raise
+        else:
+            return
 
 
 async def _until_answered(bridge: Bridge) -> None:
@@ -229,7 +242,7 @@ async def _until_answered(bridge: Bridge) -> None:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S + REQUEST_TIMEOUT_S):
             while not bridge.is_connected:
-                if bridge.is_refused:
+                if bridge.refusals >= REFUSALS_AT_THE_DOOR:
                     raise Refused("the credentials are not accepted")
                 if any(count > 2 for count in bridge.attempts.values()):
                     raise Unavailable("no server serves")
@@ -252,7 +265,7 @@ def _at_the_door(bridge: Bridge, error: StoreError | KvnetError) -> KvnetError:
                 f"{url}: {trouble.place} cannot be trusted: {trouble.reason}",
                 fix="compare ?ca= with who signed its certificate, and the host name with the names in it",
             )
-    if bridge.is_refused:
+    if bridge.refusals:
         return StoreLoginRefused(
             f"{url} does not accept user {url.user!r} with this password (SASL)",
             fix="check user and password against the servers' JAAS file",

@@ -181,10 +181,6 @@ class Bridge:
     def is_connected(self) -> bool:
         return bool(self._client.connected) and not self.is_closed
 
-    @property
-    def is_refused(self) -> bool:
-        return bool(self._client.client_state == KeeperState.AUTH_FAILED)
-
     async def start(self) -> None:
         await asyncio.to_thread(self._client.start_async)
         self._reviver = asyncio.create_task(self._revive())

@@ -95,7 +95,7 @@ class Janitor:
         if head is None or log is None:
             return 0
         oldest = head.version - log.children
-        surplus = log.children - max(min(entries, LEAST_KEPT), min(entries, size // await self._average(oldest, log)))
+        surplus = log.children - max(LEAST_KEPT, min(entries, size // await self._average(oldest, log)))
         for start in range(0, surplus, DELETIONS):
             numbers = range(oldest + start, oldest + min(start + DELETIONS, surplus))
             await self._delete(Operation("delete", self._layout.entry(number)) for number in numbers)

@@ -101,7 +101,7 @@ class Reads:
         elif error is not None or answer.cancelled():
             _fail(taken, Unavailable(f"no answer of {self._bridge.url}: {error}"))
         else:
-            found, at = [_as_read(one) for one in answer.result()], 0
+            found, at = self._as_read(answer.result()), 0
             for paths, waiter in taken:
                 if not waiter.done():
                     waiter.set_result(found[at : at + len(paths)])
@@ -121,7 +121,7 @@ class Reads:
                     at += self._batch
                     continue
                 try:
-                    found += map(_as_read, await self._bridge.answer(MultiRead([]), ahead.popleft()))
+                    found += self._as_read(await self._bridge.answer(MultiRead([]), ahead.popleft()))
                 except UnimplementedError:
                     self.has_multi = False
                     return await self.nodes(paths)
@@ -129,6 +129,9 @@ class Reads:
             for answer in ahead:
                 answer.add_done_callback(_forget)
         return found
+
+    def _as_read(self, answers: list[Any]) -> list[Read]:
+        return answers if self.has_multi else [_as_read(one) for one in answers]
 
     async def names(self, parents: Sequence[str]) -> list[list[str]]:
         """The names below each node; none below one that does not exist."""
@@ -166,7 +169,7 @@ def readable(found: Read) -> Node | list[str] | None:
 
 
 def _as_read(answer: Any) -> Read:
-    """An answer of MultiRead, or what a single read returned or raised."""
+    """What a single read returned or raised, as MultiRead would answer it."""
     if isinstance(answer, NoNodeError):
         return NO_NODE
     if isinstance(answer, NoAuthError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from kazoo.protocol.serialization import read_buffer, stat_struct, write_buffer, write_string
+from kazoo.protocol.serialization import read_buffer, write_buffer, write_string
 
 NO_NODE, BAD_VERSION, NODE_EXISTS, NOT_EMPTY, NO_AUTH = -101, -103, -110, -111, -102
 ROLLED_BACK, NOT_TRIED = 0, -2
@@ -40,8 +40,10 @@ class Stat(NamedTuple):
     mzxid: int
     version: int
     children: int
-    cversion: int
     pzxid: int
+
+
+_STAT = struct.Struct("!qq16xi20xiq")  # between: the times; counters, the owner and the length
 
 
 class Node(NamedTuple):
@@ -65,8 +67,7 @@ Read = Node | list[str] | int
 
 
 def _stat(buffer: bytes, offset: int) -> Stat:
-    found = stat_struct.unpack_from(buffer, offset)
-    return Stat(found[0], found[1], found[4], found[9], found[5], found[10])
+    return Stat._make(_STAT.unpack_from(buffer, offset))
 
 
 class Request:
@@ -114,7 +115,7 @@ class Multi(Request):
                 offset += _INT.size + _INT.unpack_from(buffer, offset)[0]
             if kind == 5:
                 results.append(_stat(buffer, offset))
-                offset += stat_struct.size
+                offset += _STAT.size
             else:
                 results.append(None)
 
@@ -163,8 +164,8 @@ class MultiRead(Request):
                 found.append(names)
             else:
                 data, offset = read_buffer(buffer, offset)
-                found.append(Node(bytes(data or b""), _stat(buffer, offset)))
-                offset += stat_struct.size
+                found.append(Node(data or b"", _stat(buffer, offset)))
+                offset += _STAT.size
 
 
 def _names(buffer: bytes, offset: int) -> tuple[list[str], int]:
@@ -191,7 +192,7 @@ class Get(Request):
 
     def deserialize(self, buffer: bytes, offset: int) -> Node:
         data, offset = read_buffer(buffer, offset)
-        return Node(bytes(data or b""), _stat(buffer, offset))
+        return Node(data or b"", _stat(buffer, offset))
 
 
 class Exists(Get):
