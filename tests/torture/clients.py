@@ -6,6 +6,7 @@ written into the history; nothing is judged here.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +28,7 @@ from backends.store import (
 )
 from controller.cluster import Cluster
 from controller.requests import Caller, EndpointRequest, NetworkRequest, SubnetRequest
-from kvnet.errors import KvnetError, NotFound, OutcomeUnknown
+from kvnet.errors import AddressesExhausted, KvnetError, NotFound, OutcomeUnknown
 from kvnet.model import Endpoint, Network, Versioned
 from tests.torture.history import Recorder
 
@@ -131,6 +132,7 @@ class ProductClient:
         self._share = share  # how many endpoints it keeps at most
         self._me = Caller(name, "", "torture")
         self._made = 0
+        self._is_full = False  # the last try found no free address
         self._mine: dict[str, tuple[str, list[str]]] = {}  # endpoint -> arena, things
         self._doubtful: dict[str, str] = {}  # endpoint of which nobody knows -> arena
 
@@ -150,12 +152,11 @@ class ProductClient:
             await self._delete_network()
         elif self._doubtful and draw < 0.3:
             await self._clear_up()
-        elif len(self._mine) < self._share and self._rng.random() < 0.7:
+        elif not self._mine or (len(self._mine) < self._share and not self._is_full):
             await self._create()
-        elif self._mine:
-            await self._release()
         else:
-            await self._sleep(0)
+            self._is_full = False
+            await self._release()
 
     async def _create(self) -> None:
         arena = self._rng.choice(ARENAS)
@@ -174,16 +175,29 @@ class ProductClient:
                 self._mine[one] = arena, things
                 self._recorder.write("ok", "acquire", op, self._name, owner=one, value=things)
                 self._tally.counts["allocations"] += 1
+                continue
+            self._count("endpoint", outcome)
+            if isinstance(outcome, AddressesExhausted):
+                self._is_full = True
             else:
                 self._doubtful[one] = arena
-                self._count("endpoint", outcome)
+        if self._is_full:
+            await self._sleep(self._rng.random() * PATIENCE_S)
 
     async def _release(self) -> None:
-        one = self._rng.choice(list(self._mine))
+        """Several at once, so that they go together into one commit, or race for it."""
+        chosen = self._rng.sample(list(self._mine), min(len(self._mine), self._rng.randint(1, MAX_BATCH)))
+        await asyncio.gather(*(self._release_one(one) for one in chosen))
+
+    async def _release_one(self, one: str) -> None:
         arena, things = self._mine.pop(one)
         self._doubtful[one] = arena
         op = self._begin("release", things, owner=one)
-        await self._cluster.endpoints.delete(arena, one, self._me)
+        try:
+            await self._cluster.endpoints.delete(arena, one, self._me)
+        except KvnetError as error:
+            self._count("endpoint", error)
+            return
         self._recorder.write("ok", "release", op, self._name, owner=one, value=things)
         self._tally.released.update(dict.fromkeys(things, one))
         self._tally.counts["releases"] += 1

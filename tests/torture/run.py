@@ -36,7 +36,7 @@ RAW_CLIENTS = 4
 ROUND_S = 15.0
 ARENA_ADDRESSES = 183
 LOSS, DELAY_S = 0.01, 0.001
-COOL_DOWN_S = 0.05
+COOL_DOWN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,8 @@ class Run:
                 pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
                 judge = RecordingStore(await self._here.open(), recorder, "judge", Gate())
                 await _add_hosts(judge)
+                async with Cluster.open(judge, Settings(replica="founder", upkeep=False)):
+                    pass  # the others begin on a cluster that is there
                 clusters = [await self._controller(stack, recorder, i) for i in range(CONTROLLERS)]
                 await prepare(clusters[0])
                 for i, cluster in enumerate(clusters):
@@ -133,7 +135,7 @@ class Run:
             mirror = Mirror(await self._client(recorder, f"watcher{i}"), prefix)
             self._mirrors[f"watcher {i} {prefix!r}"] = mirror
             working.append(tasks.create_task(mirror.run()))
-        share = max(2, 2 * ARENA_ADDRESSES // count)  # twice what there is, in total
+        share = max(2, 6 * ARENA_ADDRESSES // (5 * count))  # a little more than there is, in total
         for i in range(count):
             rng = random.Random(f"{seed} client{i}")
             product = ProductClient(clusters[i % CONTROLLERS], f"c{i}", rng, tally, recorder, asyncio.sleep, share)
