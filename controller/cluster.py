@@ -106,12 +106,12 @@ class Cluster:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 self._identity = await self._founded()
             await self._state.until_in_step(self._settings.start_timeout_s)
+            await self.standing.begin(self._identity, self._settings.start_timeout_s)
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"the store did not answer within {self._settings.start_timeout_s:g} s",
                 fix="look at the store and at --store; then start again",
             ) from error
-        self.standing.begin(self._identity)
 
     async def _founded(self) -> Identity:
         while True:

@@ -45,9 +45,20 @@ class Standing:
         self._witnesses: dict[str, str] = {}
         self._changed = Signal()
         state.on_list = self._on_list
+        state.meta.listen(lambda *_: self._changed.ring())
 
-    def begin(self, identity: Cluster) -> None:
-        """From now on this is the cluster. The mirrors must be in step."""
+    async def begin(self, identity: Cluster, timeout_s: float) -> None:
+        """From now on this is the cluster. The mirrors must be in step, but may not have heard of it yet.
+
+        Raises:
+            TimeoutError: they do not hear of it.
+        """
+
+        def is_known() -> bool:
+            return self.sentinel is not None and self.sentinel.value.id == identity.id
+
+        if not await self._changed.until(is_known, timeout_s):
+            raise TimeoutError
         self._id = identity.id
         self._take_sentinel()
         self._accepted = self.acceptance
