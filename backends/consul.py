@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from backends import consul_json
 from backends.consul_follow import follow
-from backends.consul_http import ConsulHttp, Forbidden, LoginRefused, NoLeader, Reply, Untrusted
+from backends.consul_http import ConsulHttp, Forbidden, LoginRefused, NotServing, Reply, Untrusted
 from backends.consul_json import Operation
 from backends.consul_log import LOG, SWEPT, Log, Record, Slot, Slots, parse_log, record_value
 from backends.lease import Clock, Sleep
@@ -98,7 +98,7 @@ async def _until_welcome(
             return await medium.require_permission()
         except Untrusted:
             raise
-        except NoLeader:
+        except NotServing:
             if not must_answer:
                 return None
             if clock() > deadline:
@@ -211,6 +211,7 @@ class ConsulMedium:
             self._slots.not_written(slot)
             raise
         if reply.status == 409 and any(at == len(operations) for at, _ in consul_json.failures(reply.body)):
+            self._slots.forget()
             self._require_no_conflict(reply, checks)
             return None
         try:

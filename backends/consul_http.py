@@ -30,8 +30,8 @@ UNKNOWN_TOKEN = "ACL not found"
 PLAIN_TO_TLS = "HTTP request to an HTTPS server"
 
 
-class NoLeader(Unavailable):
-    """The servers are there, but are electing one of them."""
+class NotServing(Unavailable):
+    """The server is there, but cannot reach a leader, or is silent: Consul holds a request for 7 s to find one."""
 
 
 class Untrusted(Unavailable):
@@ -112,7 +112,7 @@ class ConsulHttp:
             try:
                 return await self._ask(endpoint, path, body, min(left, REQUEST_TIMEOUT_S))
             except Unavailable as error:
-                failure = error
+                failure = _worse(failure, error)
         raise failure
 
     async def read_once(self, path: str, timeout_s: float) -> Reply:
@@ -126,12 +126,12 @@ class ConsulHttp:
             Unknown: it may or may not have been done.
             Unavailable, Refused, Broken: it was not.
         """
-        failure = Unavailable("there is no endpoint")
+        failure = Unavailable("no endpoint was asked")
         for endpoint in self._in_turn():
             try:
                 return await self._ask(endpoint, path, body, REQUEST_TIMEOUT_S, is_write=True)
             except Unavailable as error:
-                failure = error
+                failure = _worse(failure, error)
         raise failure
 
     async def close(self) -> None:
@@ -178,13 +178,22 @@ class ConsulHttp:
             reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
             if is_write:
                 raise Unknown(f"the answer of {endpoint} was lost: {reason}") from error
-            raise Unavailable(f"{endpoint}: {reason}") from error
+            kind = NotServing if isinstance(error, TimeoutError) else Unavailable
+            raise kind(f"{endpoint}: {reason}") from error
 
     def _has_another_token(self, token: str) -> bool:
         """Read again: a token can be changed in its file while we run."""
         if token == self._token:
             self._token = _token(self._secret)
         return token != self._token
+
+
+def _worse(one: Unavailable, other: Unavailable) -> Unavailable:
+    """What says more of two endpoints' failures: that one cannot be trusted, or is there, rather than that none is."""
+    for kind in (Untrusted, NotServing):
+        if isinstance(one, kind):
+            return one
+    return other
 
 
 def _token(secret: Secret) -> str:
@@ -214,10 +223,10 @@ def _judged(endpoint: Endpoint, reply: Reply, is_write: bool) -> Reply:
         raise Untrusted(f"{endpoint} speaks TLS only", "say consuls:// instead of consul://")
     if reply.status >= 500:
         if any(words in reply.text for words in NO_LEADER):
-            raise NoLeader(f"{endpoint}: no cluster leader")
+            raise NotServing(f"{endpoint}: no cluster leader")
         if is_write:
             raise Unknown(f"{endpoint}: {reply.text}")
-        raise Unavailable(f"{endpoint}: {reply.text}")
+        raise NotServing(f"{endpoint}: {reply.text}")
     raise Broken(f"{endpoint} does not answer as Consul does: status {reply.status}, {reply.text[:100]!r}")
 
 
@@ -234,19 +243,24 @@ def _tls_failure(endpoint: Endpoint, error: BaseException) -> Untrusted | None:
         )
     if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER_FAILURE" in reason:
         return Untrusted(f"{endpoint} does not speak TLS", "say consul:// instead of consuls://")
-    return Untrusted(
-        f"TLS with {endpoint} failed: {reason}",
-        "it may want a certificate of ours: ?cert=FILE&key=FILE, signed by its own authority",
-    )
+    if "ALERT" in reason:
+        return Untrusted(
+            f"{endpoint} does not accept our certificate, or wants one ({reason})",
+            "show it one that its own authority signed: ?cert=FILE&key=FILE",
+        )
+    return Untrusted(f"TLS with {endpoint} failed: {reason}", "look at the server's TLS settings")
 
 
 def _ssl_cause(error: BaseException | None) -> ssl.SSLError | None:
     for _ in range(8):
-        if error is None or isinstance(error, ssl.SSLError):
-            return error
-        inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
+        if error is None:
+            return None
+        # aiohttp's own errors inherit from those of ssl, but do not say what these do.
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
         if isinstance(inner, ssl.SSLError):
             return inner
+        if isinstance(error, ssl.SSLError):
+            return error
         error = error.__cause__ or error.__context__
     return None
 

@@ -19,8 +19,8 @@ A slot belongs to one client and holds one commit; the client overwrites its old
   learns that it cannot: C's slot still has C; or it was overwritten, and then `before` >= C > R; or deleted, and then
   `lost` >= C > R. Both mean `Compacted`.
 - R itself must have a witness: a slot (or `swept`) that has or had the index R, or `lost`. If nothing has, either R was
-  swept or overwritten twice (then the rules above speak too), or this is not the store that R came from: wiped, or restored
-  from a backup, even when it has been written past R since. `Compacted` again.
+  swept or overwritten twice (then the rules above speak too), or this is not the store that R came from: wiped, or
+  restored from a backup, even when it has been written past R since. `Compacted` again.
 
 Nothing of this needs memory in the follower but R. `swept` counts as a commit without changes, so that the newest
 index under the prefix is the newest revision, whatever was deleted: Consul tells that number without the values.
@@ -178,6 +178,11 @@ class Slots:
         if slot.version:
             self._size += slot.size
             self._free.appendleft(slot)
+
+    def forget(self) -> None:
+        """Somebody swept here: no old slot is used again, so that the next one is surely there to be had."""
+        self._free.clear()
+        self._size = 0
 
     def _pop(self) -> Slot:
         slot = self._free.popleft()

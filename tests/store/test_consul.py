@@ -22,6 +22,7 @@ from backends.consul_log import LOG, SLOTS, Record, swept_value
 from backends.medium import Step
 from backends.store import (
     Absent,
+    Check,
     Compacted,
     Conflict,
     Delete,
@@ -130,7 +131,13 @@ async def test_a_put_of_the_same_value_is_a_new_version(medium: ConsulMedium) ->
 
 async def test_a_conflict_names_every_check_that_failed(medium: ConsulMedium) -> None:
     version = await medium.commit([], [Put("there", b"")])
-    checks = [Absent("there"), Present("missing"), Unchanged("gone", 7), Absent("free"), Unchanged("there", version)]
+    checks: list[Check] = [
+        Absent("there"),
+        Present("missing"),
+        Unchanged("gone", 7),
+        Absent("free"),
+        Unchanged("there", version),
+    ]
 
     with pytest.raises(Conflict) as caught:
         await medium.commit(checks, [Put("new", b"")])
@@ -198,7 +205,7 @@ async def test_a_lost_answer_is_unknown_and_the_transaction_is_not_sent_again(se
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(target, int(port))
-        while head := await reader.readuntil(b"\r\n\r\n"):
+        while head := await _head(reader):
             length = next(int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length"))
             body = await reader.readexactly(length)
             if base64.b64encode(b"lost") in body:
@@ -220,6 +227,13 @@ async def test_a_lost_answer_is_unknown_and_the_transaction_is_not_sent_again(se
             await medium.commit([], [Put("k", b"after")])
 
     assert len(sent) == 1
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return b""
 
 
 # The log and its followers
@@ -298,10 +312,9 @@ async def test_a_slot_that_is_just_being_used_is_not_swept(medium: ConsulMedium)
     assert (await medium.read_log())[0] == log
 
 
-async def test_a_commit_whose_slot_was_swept_takes_another(server: Cluster, medium: ConsulMedium) -> None:
+async def test_a_commit_whose_slot_was_swept_takes_another(medium: ConsulMedium) -> None:
     for number in range(200):
         await medium.commit([], [Put("k", b"%d" % number)])  # some slots are used again
-    await raw(server, "DELETE", f"/v1/kv/root{next(_roots)}?recurse")
     log, _ = await medium.read_log()
     slots = sorted(log.records, key=lambda one: one.revision)[:60]
     await medium.sweep(slots, swept_value(log, slots), log.swept)
