@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -797,3 +799,34 @@ async def test_without_a_majority_nobody_hangs(kind: Kind, tmp_path: Path) -> No
         [entry] = await medium.read(["k"])
         assert entry is not None
         assert entry.value == b"1"
+
+
+# --- event loops ---
+
+
+async def test_it_serves_on_the_loop_that_the_controller_runs_on(server: Cluster) -> None:
+    """uvloop, in a process of its own: gRPC knows one event loop a process. It says nothing on the terminal."""
+    program = (
+        "import asyncio, random, sys, uvloop\n"
+        "from backends.etcd import connect\n"
+        "from backends.store import Absent, Put\n"
+        "from backends.url import parse_server_url\n"
+        "async def main():\n"
+        "    medium = await connect(parse_server_url(sys.argv[1]), rng=random.Random(7))\n"
+        "    steps = medium.follow(None, lambda key: True)\n"
+        "    await anext(steps)\n"
+        "    revision = await medium.commit([Absent('k')], [Put('k', b'1')])\n"
+        "    assert (await anext(steps)).revision == revision\n"
+        "    await steps.aclose()\n"
+        "    await medium.close()\n"
+        "uvloop.run(main())\n"
+    )
+
+    # One endpoint is dead: that, too, is told to callers only.
+    url = server.url(f"root{next(_roots)}").replace("/root", ",127.0.0.1:1/root")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", program, url, stdout=PIPE, stderr=STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+
+    assert (process.returncode, output) == (0, b"")
