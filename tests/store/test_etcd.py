@@ -17,6 +17,7 @@ import pytest
 from backends import etcd, etcd_watch
 from backends import etcd_wire as wire
 from backends.etcd import EtcdMedium, EtcdSessions, connect
+from backends.etcd_errors import Failed, Verdict
 from backends.medium import Step
 from backends.store import (
     Absent,
@@ -124,6 +125,41 @@ class Sent:
             return await call(method, *rest)
 
         return tell
+
+
+# --- what an error means ---
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "verdict"),
+    [
+        ("UNAVAILABLE", "etcdserver: no leader", Verdict.ELSEWHERE),
+        ("UNKNOWN", "raft proposal dropped", Verdict.ELSEWHERE),
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", Verdict.ELSEWHERE),
+        ("UNAVAILABLE", "etcdserver: rpc not supported for learner", Verdict.ELSEWHERE),
+        ("UNAVAILABLE", "etcdserver: leader changed", Verdict.LOST),
+        ("UNAVAILABLE", "etcdserver: request timed out", Verdict.LOST),
+        ("UNAVAILABLE", "etcdserver: request timed out, possibly due to previous leader failure", Verdict.LOST),
+        ("UNAVAILABLE", "etcdserver: request timed out, possibly due to connection lost", Verdict.LOST),
+        ("UNAVAILABLE", "etcdserver: server stopped", Verdict.LOST),
+        ("UNAVAILABLE", "Socket closed", Verdict.LOST),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", Verdict.LOST),
+        ("CANCELLED", "etcdserver: request cancelled", Verdict.LOST),
+        ("UNKNOWN", "something that nobody has seen before", Verdict.LOST),
+        ("INTERNAL", "stream error", Verdict.LOST),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", Verdict.LOGIN),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", Verdict.LOGIN),
+        ("UNKNOWN", "auth: revision in header is old", Verdict.LOGIN),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", Verdict.LOGIN),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", Verdict.FINAL),
+        ("INVALID_ARGUMENT", "etcdserver: authentication failed, invalid user ID or password", Verdict.FINAL),
+        ("NOT_FOUND", "etcdserver: requested lease not found", Verdict.FINAL),
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", Verdict.FINAL),
+        ("DATA_LOSS", "etcdserver: corrupt cluster", Verdict.FINAL),
+    ],
+)
+def test_only_what_surely_was_not_done_counts_as_not_done(code: str, details: str, verdict: Verdict) -> None:
+    assert Failed(code, details).verdict is verdict
 
 
 # --- keys, versions and lists ---
@@ -327,7 +363,7 @@ async def test_a_sign_of_life_is_never_taken_for_progress(
 
 
 async def test_a_follower_that_is_given_up_ends_its_stream(medium: EtcdMedium) -> None:
-    for _ in range(120):  # etcd allows 100 streams on a connection only if they are ended... and grpc waits silently
+    for _ in range(120):  # a connection has room for some hundred streams; then new ones wait without a word
         async with following(medium):
             pass
 
