@@ -24,7 +24,8 @@ HOSTS: Listing[Host] = Listing(
     columns=(
         Column("NAME", lambda h: h["name"]),
         Column("UNDERLAY", lambda h: h["underlay"]),
-        Column("STATE", lambda h: "alive" if h["alive"] else "missing"),
+        Column("STATE", lambda h: h["state"]),
+        Column("DOWN", lambda h: h["down_since"] or "", is_age=True, if_any=True),
         Column("LAST SEEN", lambda h: h["last_seen"] or "", is_age=True),
         Column("ENDPOINTS", lambda h: str(h["endpoints"]), key=lambda h: h["endpoints"], right=True),
         Column("NETWORKS", lambda h: few(h["networks"]), key=lambda h: len(h["networks"])),
@@ -33,6 +34,7 @@ HOSTS: Listing[Host] = Listing(
         Column("MTU", lambda h: str(h["mtu"]), key=lambda h: h["mtu"], wide=True),
         Column("KERNEL", lambda h: h["kernel"], wide=True),
         Column("KVNET", lambda h: h["kvnet_version"], wide=True),
+        Column("INCARNATION", lambda h: h["incarnation"], wide=True),
         Column("VERSION", lambda h: str(h["version"]), key=lambda h: h["version"], wide=True),
     ),
     name=lambda h: h["name"],
@@ -40,7 +42,7 @@ HOSTS: Listing[Host] = Listing(
     filters={
         "name": output.containing(lambda h: h["name"]),
         "network": output.one_of(lambda h: h["networks"]),
-        "state": output.one_of(lambda h: ["alive" if h["alive"] else "missing"]),
+        "state": output.one_of(lambda h: [h["state"]]),
     },
 )
 

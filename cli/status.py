@@ -66,7 +66,7 @@ def troubles(facts: Mapping[str, Any], hosts: Sequence[Host], now: float) -> Ite
         name = host["name"]
         if not host["alive"]:
             seen = age(seconds_since(host["last_seen"], now))
-            yield f"host {name} is missing, last seen {seen} ago" if seen else f"host {name} is missing"
+            yield f"host {name} is down, last seen {seen} ago" if seen else f"host {name} is down"
         elif host["lag_revisions"]:
             yield f"host {name} is {host['lag_revisions']} revisions behind"
         yield from (f"host {name}: {condition['detail']}" for condition in host["conditions"])

@@ -93,6 +93,7 @@ class Hosts:
         if await self.carried_by(host.name):
             raise Conflict([key])
         gone = [Delete(key), Delete(keys.inventory(host.name)), Delete(keys.observed(host.name))]
+        gone.append(Delete(keys.reclaim(host.name)))
         return await self._writer.commit(evidence, gone, caller, Changed("host.deleted", key, codec.encode(host), None))
 
     async def _put(self, found: Versioned[Host], state: HostState, kind: str, caller: Caller) -> Versioned[Host]:
@@ -145,6 +146,8 @@ class Hosts:
             version=host.version,
             alive=self._state.alive.get(name) is not None,
             last_seen=self._state.last_seen(name),
+            down_since=self._state.down_since(name),
+            incarnation=self._state.incarnation(name),
             inventory=inventory.value if inventory else None,
             observed=observed.value if observed else None,
             endpoints=sum(networks.values()),

@@ -32,7 +32,8 @@ class Settings:
         replica: this controller's name, shown as the leader while it does the upkeep.
         store_kind: what `status` calls the store ("sqlite", "etcd" ...).
         cool_down_s: how long a released address stays unused.
-        dead_host_after_s: a host loses its endpoints after one upkeep saw it absent that long without a gap.
+        dead_host_after_s: a host loses its endpoints after it was seen absent that long without a gap.
+        reclaim_note_s: how often the mark on a host that is down is renewed; a new leader goes on from there.
         upkeep_interval_s: between two sweeps.
         check_interval_s: between two complete checks of the store for leaks.
         leak_grace_s: between the two observations that make something a leak.
@@ -46,6 +47,7 @@ class Settings:
     store_kind: str = ""
     cool_down_s: float = 60.0
     dead_host_after_s: float = DAY_S
+    reclaim_note_s: float = 1800.0
     upkeep: bool = True
     upkeep_interval_s: float = 5.0
     leak_grace_s: float = 30.0

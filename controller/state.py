@@ -32,6 +32,7 @@ from kvnet.model import (
     Network,
     Observed,
     Pool,
+    Reclaim,
     SubnetClaim,
     Versioned,
 )
@@ -56,6 +57,7 @@ class State:
         self.hosts = Table(store, keys.HOSTS, partial(codec.decode, Host), now, rng)
         self.inventory = Table(store, keys.INVENTORY, partial(codec.decode, Inventory), now, rng)
         self.alive = Table(store, keys.ALIVE, partial(codec.decode, Alive), now, rng)
+        self.reclaims = Table(store, keys.RECLAIMS, partial(codec.decode, Reclaim), now, rng)
         self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
         self.events = EventLog(settings.event_queue, settings.bookmark_interval_s)
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
@@ -72,7 +74,7 @@ class State:
         self._carried: dict[str, dict[str, int]] = {}
         self._hosts_of: dict[str, dict[str, int]] = {}
         self._latest: dict[str, int] = {}
-        self._vanished: dict[str, float] = {}
+        self._vanished: dict[str, tuple[float, str]] = {}  # when, and the incarnation
         self._spaces: dict[str, AddressSpace] = {}
         self._watch_indexes()
 
@@ -100,6 +102,7 @@ class State:
             self.hosts,
             self.inventory,
             self.alive,
+            self.reclaims,
             self.observed,
         )
 
@@ -178,7 +181,26 @@ class State:
         return self._latest.get(network, 0)
 
     def last_seen(self, host: str) -> float | None:
-        return self._now() if self.alive.get(host) else self._vanished.get(host)
+        """Now if it lives; else as this controller, or the mark on the host, remembers it."""
+        if self.alive.get(host):
+            return self._now()
+        mark = self.reclaims.get(host)
+        noted = mark.value.last_seen if mark is not None else None
+        return self._vanished[host][0] if host in self._vanished else noted
+
+    def down_since(self, host: str) -> float | None:
+        """When it was first seen absent; None while it lives, or if nobody knows."""
+        if self.alive.get(host):
+            return None
+        mark = self.reclaims.get(host)
+        return mark.value.absent_since if mark is not None else self._vanished.get(host, (None,))[0]
+
+    def incarnation(self, host: str) -> str:
+        """The run of the worker that lives, or that was seen last; "" if nobody knows."""
+        living, mark = self.alive.get(host), self.reclaims.get(host)
+        if living is not None:
+            return living.value.incarnation
+        return self._vanished[host][1] if host in self._vanished else (mark.value.incarnation if mark else "")
 
     def space(self, network: Network) -> AddressSpace:
         """The free and taken addresses of a network: built once, then kept with every change."""
@@ -298,7 +320,7 @@ class State:
     def _on_alive(self, name: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None) -> None:
         now = self._now()
         if after is None:
-            self._vanished[name] = now
+            self._vanished[name] = (now, before.value.incarnation if before is not None else "")
         else:
             self._vanished.pop(name, None)
         self.progress.ring()

@@ -8,51 +8,30 @@ one, when a mirror is cut off, or when the store went back in time: then a missi
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
 
 from backends.committer import Transaction
-from backends.store import Absent, Check, Conflict, Delete, Put, StoreError, Unchanged
+from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged
 from controller import journal
 from controller.consistency import Consistency
 from controller.hosts import Hosts
+from controller.reclaim import Reclaims
 from controller.removal import Removal
 from controller.requests import Caller
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
+from controller.suspicions import S, Suspicions
 from controller.writer import Writer
 from kvnet import keys
 from kvnet.errors import HostInUse, KvnetError, NetworkInUse
 from kvnet.model import ClaimKind, HostState, NetworkState
 
-S = TypeVar("S", bound=Hashable)
-
 ACTOR = "upkeep"
 MAX_PER_SWEEP = 5_000
 TRIMMED_PER_COMMIT = 50
-
-
-@dataclass
-class Suspicions(Generic[S]):
-    """What looks wrong, and since when without a gap. Something that changed, or was not there once, starts anew.
-
-    Times are those of a clock that nobody can set: a day that a clock jumped over is no day of absence.
-    """
-
-    _since: dict[S, float] = field(default_factory=dict)
-
-    def confirmed(self, seen: Iterable[S], now: float, grace_s: float) -> list[S]:
-        self._since = {one: self._since.get(one, now) for one in seen}
-        return [one for one, since in self._since.items() if now - since >= grace_s]
-
-    def since(self, one: S) -> float:
-        return self._since[one]
-
-    def forget(self) -> None:
-        self._since.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +66,14 @@ class Upkeep:
         self._stuck: Suspicions[tuple[str, int]] = Suspicions()
         self._leaving: Suspicions[tuple[str, int]] = Suspicions()
         self._leaking: Suspicions[tuple[Check, ...]] = Suspicions()
-        self._absent: Suspicions[str] = Suspicions()
+        self._reclaims = Reclaims(state, writer, hosts, settings, ACTOR)
         self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
         self.last = Sweep(refused="not swept yet")
 
     async def run(self) -> None:
         """Sweep until cancelled. What was suspected before this replica was elected does not count."""
-        for suspicions in (self._stuck, self._leaving, self._leaking, self._absent, self._ahead):
-            suspicions.forget()
+        self._forget()
         while True:
             await self.sweep()
             await self._settings.clock.sleep(self._settings.upkeep_interval_s * self._rng.uniform(0.8, 1.2))
@@ -104,8 +82,7 @@ class Upkeep:
         """Look once at everything; never raises for what the store or the world refuses."""
         reason = self._reason_to_stay_away()
         if reason:
-            for suspicions in (self._stuck, self._leaving, self._leaking, self._absent, self._ahead):
-                suspicions.forget()
+            self._forget()
             self.last = Sweep(refused=reason)
             return self.last
         errors: list[str] = []
@@ -114,7 +91,7 @@ class Upkeep:
             ("tombstones", self._bury),
             ("networks", self._finish_deletions),
             ("hosts", self._finish_removals),
-            ("endpoints", self._release_of_dead_hosts),
+            ("endpoints", self._reclaims.sweep),
             ("leaks", self._stop_leaks),
             ("journal", self._trim_journal),
         ):
@@ -124,6 +101,10 @@ class Upkeep:
                 errors.append(f"{name}: {error}")
         self.last = Sweep(done=counts, errors=tuple(errors))
         return self.last
+
+    def _forget(self) -> None:
+        for suspicions in (self._stuck, self._leaving, self._leaking, self._ahead, self._reclaims):
+            suspicions.forget()
 
     def _reason_to_stay_away(self) -> str:
         if not self._state.is_in_step:
@@ -179,16 +160,6 @@ class Upkeep:
                 continue
             finished += 1
         return finished
-
-    async def _release_of_dead_hosts(self) -> int:
-        """Endpoints of hosts that were absent, without a gap, for longer than the operator allows."""
-        away = [name for name in self._state.hosts_with_endpoints if self._state.alive.get(name) is None]
-        released = 0
-        for name in self._absent.confirmed(away, self._monotonic(), self._settings.dead_host_after_s):
-            caller = self._caller(f"host {name} absent since {self._when(self._absent, name)}")
-            endpoints = await self._hosts.carried_by(name)
-            released += len(await self._hosts.release_all(endpoints, caller, [Absent(keys.alive(name))]))
-        return released
 
     async def _stop_leaks(self) -> int:
         """Keys without their owner and the like: what `check` calls repairable, found twice with the same versions."""

@@ -17,6 +17,8 @@ from kvnet.model import Address, Cidr, Endpoint, Host, Inventory, Network, Obser
 class HostStatus:
     """`last_seen`: now for a living host, else when its proof of life vanished; None if it was never seen.
 
+    `down_since`: when it was first seen absent; None while it lives. `incarnation`: the run of the worker that lives or
+    was seen last.
     `lag`: per network id the host takes part in, how many store revisions of it the host has not applied (0: none).
     """
 
@@ -24,6 +26,8 @@ class HostStatus:
     version: int
     alive: bool
     last_seen: float | None
+    down_since: float | None
+    incarnation: str
     inventory: Inventory | None
     observed: Observed | None
     endpoints: int

@@ -344,6 +344,27 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class Reclaim:
+    """The mark on a host that is down, under `reclaims/<host>`: the evidence by which its endpoints may be released.
+
+    Attributes:
+        incarnation: the run of the worker that was seen last; "" if the marking controller never saw one.
+        last_seen: when that was; None if it is not known.
+        absent_since: when a controller began to see the host absent, by its wall clock.
+        absent_s: how long they had seen it absent without a gap when this was written, by clocks that nobody sets.
+        by: the controller that wrote this, at the store's `revision`.
+    """
+
+    host: str
+    incarnation: str
+    last_seen: float | None
+    absent_since: float
+    absent_s: float
+    by: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """Something about a network on a host that an operator should know. `code` as in errors."""
 

@@ -135,7 +135,10 @@ class Host(TypedDict):
     mtu: int
     abilities: list[str]
     alive: bool
+    state: str
     last_seen: str | None
+    down_since: str | None
+    incarnation: str
     endpoints: int
     networks: list[str]
     kernel: str

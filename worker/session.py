@@ -12,7 +12,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backends.store import Absent, Check, Conflict, Entry, Put, Session, SessionLost, Store, StoreError, Unchanged
+from backends.store import (
+    Absent,
+    Check,
+    Conflict,
+    Delete,
+    Entry,
+    Put,
+    Session,
+    SessionLost,
+    Store,
+    StoreError,
+    Unchanged,
+    Write,
+)
 from kvnet import codec, keys
 from kvnet.errors import HostFenced, KvnetError, StateUnusable
 from kvnet.model import Alive, Condition
@@ -132,7 +145,9 @@ class Lifeline:
     async def renew(self) -> None:
         """Put `alive/<host>` again if somebody removed it while the session goes on."""
         if self._session is not None and self.is_open and await self._store.get(self._key) is None:
-            await self._store.commit([Absent(self._key)], [self._put(self._session)])
+            await self._store.commit(
+                [Absent(self._key)], [self._put(self._session), Delete(keys.reclaim(self._view.host))]
+            )
 
     @property
     def _key(self) -> str:
@@ -164,7 +179,9 @@ class Lifeline:
             check = Unchanged(self._key, there.version)
         self._remember(session)
         try:
-            revision = await self._store.commit([check], [self._put(session)])
+            # The mark on a host that is down goes in the same commit: while it stands, this host was never back.
+            back: list[Write] = [self._put(session), Delete(keys.reclaim(self._view.host))]
+            revision = await self._store.commit([check], back)
         except SessionLost:
             self._session = None
             raise

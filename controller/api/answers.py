@@ -136,7 +136,10 @@ class HostOut(Answer):
     mtu: int
     abilities: list[str]
     alive: bool
+    state: str = Field(description="alive or down; leaving or evicted while it is being removed.")
     last_seen: str | None
+    down_since: str | None = Field(description="When it was first seen absent; null while it is alive.")
+    incarnation: str = Field(description="The run of the worker that is alive, or was seen last.")
     endpoints: int
     networks: list[str]
     kernel: str

@@ -29,7 +29,7 @@ from controller.views import (
     Trouble,
 )
 from kvnet.addresses import text_of
-from kvnet.model import Accepted, Endpoint, Network, PublishedPort, Subnet, Versioned
+from kvnet.model import Accepted, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
 
 Json = dict[str, Any]
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
@@ -137,6 +137,9 @@ def host(status: HostStatus, network_names: Mapping[str, str]) -> Json:
         "mtu": status.host.mtu,
         "abilities": list(status.host.abilities),
         "alive": status.alive,
+        "state": _host_state(status),
+        "down_since": moment(status.down_since),
+        "incarnation": status.incarnation,
         "last_seen": moment(status.last_seen),
         "endpoints": status.endpoints,
         "networks": [network_names.get(one, one) for one in status.networks],
@@ -150,6 +153,12 @@ def host(status: HostStatus, network_names: Mapping[str, str]) -> Json:
         ],
         "lag_revisions": max(status.lag.values(), default=0),
     }
+
+
+def _host_state(status: HostStatus) -> str:
+    """One that is being removed is that first, whether it lives or not."""
+    marked = status.host.state
+    return marked.value if marked is not HostState.ACTIVE else ("alive" if status.alive else "down")
 
 
 def trouble(one: Trouble | None) -> Json | None:

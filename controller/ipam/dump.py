@@ -24,6 +24,7 @@ from kvnet.model import (
     Network,
     Observed,
     Pool,
+    Reclaim,
     SubnetClaim,
     Versioned,
 )
@@ -96,6 +97,7 @@ def _readers(dump: Dump) -> dict[str, Callable[[Entry], None]]:
         keys.INVENTORY: models(dump.others, str, Inventory),
         keys.ALIVE: models(dump.others, str, Alive),
         keys.OBSERVED: models(dump.others, str, Observed),
+        keys.RECLAIMS: models(dump.others, str, Reclaim),
         keys.NAMES: ids(dump.names, _last),
         keys.VNIS: ids(dump.vnis, lambda key: int(_last(key))),
         keys.LOCAL: ids(dump.local, keys.parse_local),

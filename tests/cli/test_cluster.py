@@ -18,8 +18,8 @@ def test_hosts_are_listed_with_their_state(world: World) -> None:
     rows = {line.split()[0]: line.split() for line in world.ok("host", "ls").lines[1:]}
 
     assert rows["h1"][:3] == ["h1", "192.0.2.1", "alive"]
-    assert rows["h3"][2] == "missing"
-    assert world.ok("host", "ls", "-f", "state=missing", "-q").lines == ["h3"]
+    assert rows["h3"][2] == "down"
+    assert world.ok("host", "ls", "-f", "state=down", "-q").lines == ["h3"]
     assert network in world.ok("host", "inspect", "h2").data[0]["networks"]
     assert "6.1.0" in world.ok("host", "ls", "-o", "wide").out
 
@@ -118,7 +118,7 @@ def test_status_names_what_is_not_well(world: World) -> None:
     outcome = world.ok("status")
 
     assert "Store:       sqlite" in outcome.out
-    assert "  host h3 is missing" in outcome.out
+    assert "  host h3 is down" in outcome.out
     data = world.ok("status", "-o", "json").data
     assert data["ok"] is False
     assert any("h3" in trouble for trouble in data["troubles"])
@@ -128,7 +128,7 @@ def test_status_waits_and_gives_up(world: World) -> None:
     outcome = world.run("status", "--wait=0.3")
 
     assert outcome.code == 1
-    assert "h3 is missing" in outcome.out
+    assert "h3 is down" in outcome.out
 
 
 def test_a_store_without_damage_passes_the_check(world: World) -> None:

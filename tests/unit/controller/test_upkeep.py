@@ -12,7 +12,7 @@ from backends.store import Delete, Put
 from controller import journal
 from controller.cluster import Cluster
 from kvnet import codec, keys
-from kvnet.model import AddressClaim, ClaimKind, NetworkState
+from kvnet.model import AddressClaim, Alive, ClaimKind, NetworkState, Reclaim
 from kvnet.model import Cluster as Identity
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network, opened
 
@@ -209,3 +209,168 @@ async def test_a_leader_that_lost_its_session_stops_at_once(time: FakeTime) -> N
         end_sessions(state, store)
 
         await eventually(lambda: not cluster.status().is_leader)
+
+
+async def mark_of(store: MemoryStore, host: str) -> Reclaim | None:
+    entry = await store.get(keys.reclaim(host))
+    return codec.decode(Reclaim, entry.value) if entry is not None else None
+
+
+async def dies(cluster: Cluster, store: MemoryStore, host: str) -> None:
+    await store.commit([], [Delete(keys.alive(host))])
+    await in_step(cluster, store)
+
+
+async def test_a_host_that_is_down_is_marked_with_the_evidence_and_shown_so(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await add_host(store, "h2")
+    await in_step(cluster, store)
+    died_at = time.now()
+    await dies(cluster, store, "h1")
+    await cluster.upkeep.sweep()
+    assert await mark_of(store, "h1") is None
+    time.pass_by(31.0)
+    await cluster.upkeep.sweep()
+    await in_step(cluster, store)
+
+    mark = await mark_of(store, "h1")
+    assert mark is not None
+    assert (mark.host, mark.incarnation, mark.last_seen, mark.absent_since) == ("h1", "first", died_at, died_at)
+    assert (mark.absent_s, mark.by) == (31.0, "controller")
+    told = cluster.hosts.get("h1")
+    assert (told.alive, told.down_since, told.incarnation) == (False, died_at, "first")
+    events = [e for r in cluster.events._kept for e in cluster.events.events_of(r) or ()]
+    (absent,) = [e for e in events if e.kind == "host.absent"]
+    assert "as incarnation first; marked by controller at revision" in absent.source
+
+
+async def test_a_new_controller_knows_of_a_host_that_died_before_its_time(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await add_host(store, "h2")
+    died_at = time.now()
+    await dies(cluster, store, "h1")
+    await cluster.upkeep.sweep()
+    time.pass_by(31.0)
+    await cluster.upkeep.sweep()
+
+    async with opened(store, time, seed=2) as another:
+        told = another.hosts.get("h1")
+    assert (told.last_seen, told.down_since, told.incarnation) == (died_at, died_at, "first")
+
+
+async def test_a_new_leader_goes_on_from_the_mark_but_must_see_for_itself(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await add_host(store, "h2")
+    await cluster.networks.create(network(), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    await dies(cluster, store, "h1")
+    for _ in range(25):  # 22 of 24 hours, renewed now and then
+        await cluster.upkeep.sweep()
+        time.pass_by(0.88 * 3600.0)
+        await in_step(cluster, store)
+    mark = await mark_of(store, "h1")
+    assert mark is not None
+    assert mark.absent_s > 20 * 3600.0
+
+    async with opened(store, time, seed=2, replica="two") as another:
+        time.pass_by(5 * DAY_S)  # that nobody saw
+        assert (await another.upkeep.sweep()).done["endpoints"] == 0
+        time.pass_by(31.0)
+        assert (await another.upkeep.sweep()).done["endpoints"] == 0
+        time.pass_by(4 * 3600.0)
+        await another.upkeep.sweep()
+        await in_step(another, store)
+        assert (await another.upkeep.sweep()).done["endpoints"] == 1
+        await in_step(another, store)
+        released = [
+            e for r in another.events._kept for e in another.events.events_of(r) or () if e.kind == "endpoint.released"
+        ]
+        assert "host h1 absent since" in released[0].source
+        assert "incarnation first" in released[0].source
+
+
+async def test_a_worker_that_came_back_between_two_leaders_has_removed_the_mark(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await add_host(store, "h2")
+    await cluster.networks.create(network(), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    await dies(cluster, store, "h1")
+    await cluster.upkeep.sweep()
+    time.pass_by(DAY_S - 60.0)
+    await cluster.upkeep.sweep()
+    assert await mark_of(store, "h1") is not None
+    # What the worker commits when it is back, and then it dies again, all of it unseen by the upkeep.
+    await store.commit([], [Put(keys.alive("h1"), b"{}"), Delete(keys.reclaim("h1"))])
+    await store.commit([], [Delete(keys.alive("h1"))])
+
+    async with opened(store, time, seed=2, replica="two") as another:
+        for _ in range(3):
+            time.pass_by(61.0)
+            assert (await another.upkeep.sweep()).done["endpoints"] == 0
+            await in_step(another, store)
+        mark = await mark_of(store, "h1")
+        assert mark is not None
+        assert mark.absent_s < 200.0
+
+
+async def test_the_release_checks_the_mark_and_the_absence_in_its_own_commit(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await add_host(store, "h2")
+    await cluster.networks.create(network(), ME)
+    await cluster.endpoints.create("my-net", endpoint(), ME)
+    await dies(cluster, store, "h1")
+    await cluster.upkeep.sweep()
+    time.pass_by(2 * DAY_S)
+    await cluster.upkeep.sweep()
+    await in_step(cluster, store)
+    # It is back, and this controller's mirrors do not know yet.
+    await store.commit([], [Put(keys.alive("h1"), codec.encode(Alive("h1", "second", 0.0)))])
+
+    await cluster.upkeep.sweep()
+
+    assert len((await store.list(keys.ENDPOINTS)).entries) == 1
+
+
+async def test_nothing_is_concluded_while_no_host_lives_at_all(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    """After an outage of the store every session is gone. Who comes back later has the full time from then on."""
+    for name in ("h2", "h3"):
+        await add_host(store, name)
+    await cluster.networks.create(network(), ME)
+    for name in ("h1", "h2", "h3"):
+        await cluster.endpoints.create("my-net", endpoint(name, name), ME)
+        await dies(cluster, store, name)
+    for _ in range(5):
+        assert (await cluster.upkeep.sweep()).done["endpoints"] == 0
+        time.pass_by(DAY_S)
+    assert not (await store.list(keys.RECLAIMS)).entries
+
+    await add_host(store, "h1")
+    await in_step(cluster, store)
+    await cluster.upkeep.sweep()
+    time.pass_by(DAY_S - 1)
+    assert (await cluster.upkeep.sweep()).done["endpoints"] == 0
+    await in_step(cluster, store)
+    time.pass_by(2.0)
+    await cluster.upkeep.sweep()
+    await in_step(cluster, store)
+    assert {e.value.host for e in cluster.endpoints.list()} == {"h1"}
+
+
+async def test_the_mark_on_a_host_that_lives_or_is_gone_is_removed(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    await add_host(store, "h2")
+    mark = codec.encode(Reclaim("h1", "", None, 0.0, 0.0, "old", 1))
+    await store.commit([], [Put(keys.reclaim("h1"), mark), Put(keys.reclaim("h9"), mark)])
+    await in_step(cluster, store)
+
+    await cluster.upkeep.sweep()
+
+    assert not (await store.list(keys.RECLAIMS)).entries
