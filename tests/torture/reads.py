@@ -95,7 +95,12 @@ def _hear(stream: Stream, seen: Seen, known: dict[str, int], newest: dict[str, i
 def _require_told(
     stream: Stream, told: Told, write: Seen, known: dict[str, int], timeline: Timeline, findings: Findings
 ) -> None:
-    """Whoever is told everything up to a revision knows a state of the key that is at least as new as this write."""
+    """Whoever is told everything up to a revision knows a state of the key that is at least as new as this write.
+
+    But for a key that was written again since: states in between may be merged, so its turn is then.
+    """
+    if timeline.is_written_after(write.key, told.revision):
+        return
     key, version = write.key, known.get(write.key)
     if version is None:
         is_news = write.version != ABSENT or timeline.at(key, stream.after) != ABSENT

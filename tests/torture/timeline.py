@@ -72,6 +72,10 @@ class Timeline:
                 return
             yield self._versions[key][place]
 
+    def is_written_after(self, key: str, revision: int) -> bool:
+        revisions = self._revisions.get(key)
+        return revisions is not None and revisions[-1] > revision
+
     def is_deleted_after(self, key: str, revision: int) -> bool:
         """Whether the key is absent at some time after that revision."""
         revisions = self._revisions.get(key, [])
