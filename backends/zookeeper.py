@@ -8,9 +8,11 @@ connection, cannot be taken over, and its end passes by the change log. So a los
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from kazoo.exceptions import NoNodeError
 
@@ -26,11 +28,13 @@ from backends.zookeeper_reads import Reads, readable
 from backends.zookeeper_socket import tls_context, tls_reason
 from backends.zookeeper_wire import (
     NO_AUTH,
+    Children,
     Get,
     Layout,
     Multi,
     Node,
     Operation,
+    Remove,
     directory_node,
     directory_of,
     name_of,
@@ -85,7 +89,6 @@ class ZookeeperMedium:
         return None if value is None else Entry(key, value, node.stat.mzxid)
 
     async def scan(self, prefix: str) -> Snapshot:
-        await self._reads.barrier()
         for _ in range(SCAN_ATTEMPTS):
             try:
                 return await self._scan(prefix)
@@ -94,9 +97,9 @@ class ZookeeperMedium:
         raise Unavailable(f"everything changes faster than it can be read, {SCAN_ATTEMPTS} times")
 
     async def _scan(self, prefix: str) -> Snapshot:
-        before = await self._look()
+        before, directories = await self._overview()
         found: dict[str, Entry] = {}
-        places = await self._places(prefix)
+        places = await self._places(prefix, directories)
         nodes = await self._reads.nodes([path for path, _ in places])
         for (_, key), node in zip(places, map(readable, nodes), strict=True):
             entry = self._entry(key, node)
@@ -120,19 +123,27 @@ class ZookeeperMedium:
                 else:
                     found[key] = entry
 
+    async def _overview(self) -> tuple[Head, list[str]]:
+        """The head and the nodes of the directories, behind a barrier; asked for at once."""
+        requests = Remove(self._layout.barrier), Get(self._layout.head), Children(self._layout.data)
+        answers = [(request, await self._bridge.send(request)) for request in requests]
+        found: list[Any] = [None, None, None]
+        for place, (request, answer) in enumerate(answers):
+            with contextlib.suppress(NoNodeError):
+                found[place] = await self._bridge.answer(request, answer)
+        return self._head(found[1]), found[2][0] if found[2] else []
+
     async def _look(self) -> Head:
         try:
             return self._head(await self._bridge.ask(Get(self._layout.head)))
         except NoNodeError:
             return self._head(None)
 
-    async def _places(self, prefix: str) -> list[tuple[str, str]]:
-        """The node and the key of everything under the prefix."""
-        own, _, start = prefix.rpartition("/")
-        directories = [own] if own or start or not prefix else []
-        names, _stat = await self._reads.children(self._layout.data)
-        deeper = {directory_of(name) for name in names} - {own}
-        directories += [one for one in deeper if _is_under(f"{one}/", prefix)]
+    async def _places(self, prefix: str, nodes: Sequence[str]) -> list[tuple[str, str]]:
+        """The node and the key of everything under the prefix; `nodes` are those of all directories."""
+        own = prefix.rpartition("/")[0]
+        all_directories = [directory_of(node) for node in nodes]
+        directories = [one for one in all_directories if one == own or _is_under(f"{one}/", prefix)]
         parents = [f"{self._layout.data}/{directory_node(one)}" for one in directories]
         places = []
         for directory, parent, below in zip(directories, parents, await self._reads.names(parents), strict=True):
@@ -206,7 +217,7 @@ async def connect(
     await bridge.start()
     medium = ZookeeperMedium(bridge, clock=clock, sleep=sleep, rng=rng or random.Random())
     try:
-        await _enter(bridge, medium)
+        await _enter(bridge, medium, CONNECT_TIMEOUT_S + (REQUEST_TIMEOUT_S if must_answer else 0))
     except (StoreError, KvnetError) as error:
         told = _at_the_door(bridge, error)
         if must_answer or not isinstance(told, StoreUnavailable):
@@ -218,11 +229,11 @@ async def connect(
     return medium
 
 
-async def _enter(bridge: Bridge, medium: ZookeeperMedium) -> None:
+async def _enter(bridge: Bridge, medium: ZookeeperMedium, timeout_s: float) -> None:
     """Connected, logged in and allowed to work. A login that failed once may have met a server that was just ending."""
     for _ in range(REFUSALS_AT_THE_DOOR + 1):
         try:
-            await _until_answered(bridge)
+            await _until_answered(bridge, timeout_s)
             await medium.require_access()
         except Unavailable:
             if not 0 < bridge.refusals < REFUSALS_AT_THE_DOOR:
@@ -231,7 +242,7 @@ async def _enter(bridge: Bridge, medium: ZookeeperMedium) -> None:
             return
 
 
-async def _until_answered(bridge: Bridge) -> None:
+async def _until_answered(bridge: Bridge, timeout_s: float) -> None:
     """Connected and logged in; or every address was tried in vain.
 
     Raises:
@@ -240,7 +251,7 @@ async def _until_answered(bridge: Bridge) -> None:
     changed = asyncio.Event()
     bridge.listen(changed.set)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S + REQUEST_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             while not bridge.is_connected:
                 if bridge.refusals >= REFUSALS_AT_THE_DOOR:
                     raise Refused("the credentials are not accepted")
@@ -262,8 +273,9 @@ def _at_the_door(bridge: Bridge, error: StoreError | KvnetError) -> KvnetError:
     for trouble in reversed(bridge.troubles):
         if trouble.is_trust and isinstance(error, Unavailable):
             return StoreUntrusted(
-                f"{url}: {trouble.place} cannot be trusted: {trouble.reason}",
-                fix="compare ?ca= with who signed its certificate, and the host name with the names in it",
+                f"{url}: no TLS with {trouble.place}: {trouble.reason}",
+                fix="compare ?ca= with who signed its certificate, and the host name with the names in it; "
+                "?cert= and ?key= with what the server asks for",
             )
     if bridge.refusals:
         return StoreLoginRefused(

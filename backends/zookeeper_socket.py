@@ -137,7 +137,8 @@ def tls_reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted here: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and "alert" in str(error).lower():
-        return f"it does not accept our certificate: {(error.reason or '').lower().replace('_', ' ')}"
+        reason = (error.reason or "").lower().replace("_", " ")
+        return f"it does not accept our certificate: {reason.rpartition('alert ')[2]}"
     if isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING"}:
         return "it does not speak TLS there"
     return error.strerror or str(error)
