@@ -22,8 +22,8 @@ GROWTHS = 4
 # Without a log, Consul wakes us for every write of anybody; also bounds what a misbehaving proxy can make of us.
 IDLE_PAUSE_S = 0.05
 # While others commit by the hundred, changes are told in larger steps instead of reading a large log for each.
-SMALL_LOG_BYTES = 64 * 1024
-LOG_BYTES_PER_S = 25e6
+SMALL_LOG_BYTES = 48 * 1024
+LOG_BYTES_PER_S = 8e6
 
 
 class Source(Protocol):

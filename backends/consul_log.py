@@ -43,7 +43,7 @@ SWEPT = LOG + "swept"
 
 # How long a client keeps a commit's slot at least, and from which size of its slots on that holds. A follower that is
 # behind by less needs no new list; but all of this is read with every change.
-KEEP = ((20.0, 0), (1.0, 32 * 1024), (0.0, 256 * 1024))
+KEEP = ((20.0, 0), (1.0, 32 * 1024), (0.0, 160 * 1024))
 KEEP_SLOTS = 8
 SLOT_BYTES = 180  # what Consul's answer has around the value
 KEY_BYTES = 70
