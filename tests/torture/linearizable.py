@@ -96,7 +96,7 @@ def _candidates(commits: Iterable[Commit], carry: Carry, findings: Findings) -> 
     A commit without writes is told a revision that is another one's, and so may be one that only deletes what is not
     there: of several that only delete and were told one revision, the replay finds the one whose it is.
     """
-    effective = [c for c in commits if c.outcome is not Outcome.FAIL and c.revision]
+    effective = [c for c in commits if c.outcome is Outcome.OK or (c.outcome is Outcome.INFO and c.revision)]
     taken: dict[int, list[Commit]] = {}
     for commit in effective:
         if not commit.puts:
@@ -113,7 +113,7 @@ def _candidates(commits: Iterable[Commit], carry: Carry, findings: Findings) -> 
         rivals = taken.setdefault(commit.revision, []) if commit.deletes else None
         if commit.puts:
             continue
-        if rivals is None or (rivals and rivals[0].puts):
+        if rivals is None or (rivals and rivals[0].puts) or commit.revision <= carry.revision:
             unplaced.append(commit)
         else:
             rivals.append(commit)
@@ -138,7 +138,7 @@ def _replay(
     placed, writes = [], Writes()
     assumed: dict[str, int] = {}  # where an unresolved commit explains what was found
     for group in candidates:
-        commit = group[0] if len(group) == 1 else next((c for c in group if _deletes(c, timeline)), group[0])
+        commit = group[0] if len(group) == 1 else next((c for c in group if _explains(c, group, timeline)), group[0])
         unplaced += [other for other in group if other is not commit]
         placed.append(commit)
         _require_demands(commit, timeline, assumed, findings)
@@ -154,10 +154,11 @@ def _replay(
     return placed, writes
 
 
-def _deletes(commit: Commit, timeline: Timeline) -> bool:
-    """It can take effect now, and then changes something."""
+def _explains(commit: Commit, rivals: Sequence[Commit], timeline: Timeline) -> bool:
+    """It can take effect now, changes something, and leaves the others, told the same revision, nothing to delete."""
     can = all(holds(demand, timeline.latest(demand.key)) for demand in commit.demands)
-    return can and any(timeline.latest(key) != ABSENT for key in commit.deletes)
+    left = {key for rival in rivals for key in rival.deletes if timeline.latest(key) != ABSENT}
+    return can and bool(left) and left <= set(commit.deletes)
 
 
 def _require_demands(commit: Commit, timeline: Timeline, assumed: dict[str, int], findings: Findings) -> None:
