@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 async def check(client: Client, *, repair: bool) -> None:
     """Read the whole store and look for violated invariants: overlaps, addresses with two owners or none, leaks.
 
-    Exit code 0 if there is nothing (left), 1 if there is. Each repair checks that nothing moved meanwhile.
+    Exit code 0 if there is nothing (left), 1 if there is. Each repair is one transaction that checks that all it rests
+    on is still as it was found; what changed meanwhile is left alone, and told.
     """
     report = await client.check(repair=repair)
     session = current()
@@ -38,6 +39,8 @@ async def check(client: Client, *, repair: bool) -> None:
 def _show(report: CheckReport) -> None:
     for finding in report["repaired"]:
         click.echo(f"repaired {_line(finding)}")
+    for finding in report["changed"]:
+        click.echo(f"changed meanwhile, left alone: {_line(finding)}")
     for finding in report["findings"]:
         click.echo(_line(finding))
         if finding["fix"]:
@@ -47,9 +50,9 @@ def _show(report: CheckReport) -> None:
     found = len(report["findings"])
     verdict = "no invariant is violated" if report["ok"] else f"{found} finding{'s' if found != 1 else ''}"
     click.echo(f"{verdict} at revision {report['revision']}")
-    if any(finding["fix"] for finding in report["findings"]):
-        click.echo("'kvnet check --repair' puts right what has a fix", err=True)
+    if any(finding["repairable"] for finding in report["findings"]):
+        click.echo("'kvnet check --repair' puts right what can be put right without a decision", err=True)
 
 
 def _line(finding: Finding) -> str:
-    return f"{safe(finding['invariant'])}: {safe(finding['detail'])}"
+    return f"{safe(finding['kind'])} ({safe(finding['invariant'])}): {safe(finding['detail'])}"

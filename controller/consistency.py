@@ -52,9 +52,11 @@ class Consistency:
         with store_errors_told():
             found, _ = await self.findings()
             repairs = [(f, f.repair) for f in found if f.repair is not None][:MAX_REPAIRS]
-            done = [f for f, repair in repairs if await self.repair(f.detail, repair, caller)]
+            done: dict[bool, list[views.Finding]] = {True: [], False: []}
+            for finding, repair in repairs:
+                done[await self.repair(finding.detail, repair, caller)].append(_view(finding))
             left, revision = await self.findings()
-        return views.CheckReport(not left, tuple(map(_view, left)), revision, repaired=tuple(map(_view, done)))
+        return views.CheckReport(not left, tuple(map(_view, left)), revision, tuple(done[True]), tuple(done[False]))
 
     async def repair(self, detail: str, repair: Repair, caller: Caller) -> bool:
         """False: it changed meanwhile; nothing was written.
@@ -75,7 +77,8 @@ class Consistency:
 
 
 def _view(finding: Finding) -> views.Finding:
-    return views.Finding(finding.invariant.value, finding.detail, finding.keys, finding.fix, finding.is_repairable)
+    repairable, kind = finding.is_repairable, finding.kind.value
+    return views.Finding(finding.invariant.value, finding.detail, finding.keys, finding.fix, repairable, kind)
 
 
 def _as_json(value: bytes) -> bytes:

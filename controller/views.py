@@ -151,23 +151,31 @@ class Bookmark:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One violation of an invariant (I1 to I6). `fix` tells what a repair would do, or what a person can do."""
+    """One violation of an invariant (I1 to I6). `kind`: double, leak, orphan or damage.
+
+    `fix` tells what a repair would do, or what a person can do.
+    """
 
     invariant: str
     detail: str
     keys: tuple[str, ...]
     fix: str = ""
     is_repairable: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """`repaired`: findings that this run put right; they are not among `findings`."""
+    """`repaired`: findings that this run put right; they are not among `findings`.
+
+    `changed`: not repaired, because what they rest on changed meanwhile; among `findings` if they are still true.
+    """
 
     ok: bool
     findings: tuple[Finding, ...]
     revision: int
     repaired: tuple[Finding, ...] = ()
+    changed: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,16 +171,19 @@ class Reservation(TypedDict):
 
 
 class Finding(TypedDict):
+    kind: str
     invariant: str
     detail: str
     keys: list[str]
     fix: str
+    repairable: bool
 
 
 class CheckReport(TypedDict):
     ok: bool
     findings: list[Finding]
     repaired: list[Finding]
+    changed: list[Finding]
     revision: int
 
 

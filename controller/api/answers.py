@@ -219,16 +219,19 @@ class SubnetLookupOut(Answer):
 
 
 class FindingOut(Answer):
+    kind: str = Field(description="double, leak, orphan or damage")
     invariant: str
     detail: str
     keys: list[str]
-    fix: str
+    fix: str = Field(description="What a repair does, or, where there is none, what a person can do.")
+    repairable: bool
 
 
 class CheckOut(Answer):
     ok: bool
     findings: list[FindingOut]
     repaired: list[FindingOut]
+    changed: list[FindingOut] = Field(description="Not repaired: what they rest on changed meanwhile.")
     revision: int
 
 

@@ -239,12 +239,23 @@ def check(report: CheckReport) -> Json:
         "ok": report.ok,
         "findings": _findings(report.findings),
         "repaired": _findings(report.repaired),
+        "changed": _findings(report.changed),
         "revision": report.revision,
     }
 
 
 def _findings(findings: Iterable[Finding]) -> list[Json]:
-    return [{"invariant": f.invariant, "detail": f.detail, "keys": list(f.keys), "fix": f.fix} for f in findings]
+    return [
+        {
+            "kind": f.kind,
+            "invariant": f.invariant,
+            "detail": f.detail,
+            "keys": list(f.keys),
+            "fix": f.fix,
+            "repairable": f.is_repairable,
+        }
+        for f in findings
+    ]
 
 
 def event(one: Event) -> Json:

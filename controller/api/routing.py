@@ -41,6 +41,10 @@ DESCRIPTIONS = {
 ALWAYS = (400, 422, 500, 503)
 WITH_BODY = (409, 413, 415, 504)
 
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+# What ends the refusal of changes.
+WHATEVER_THE_STORE = frozenset({"/v1/store-state/accept"})
+
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most.")]
 CursorText = Annotated[
     str | None, Query(max_length=1024, description="`next_cursor` of the page before. Opaque; keep the filters.")
@@ -98,8 +102,13 @@ class QuickRoute(APIRoute):
             for param in parameters.values()
         )
 
+        is_change = SAFE_METHODS.isdisjoint(self.methods or ()) and self.path not in WHATEVER_THE_STORE
+
         async def quick(request: Request) -> Response:
             scope = request.scope
+            if is_change:
+                # Before anything is looked up: in a wiped store nothing would be found, as if it had been deleted.
+                service(request).require_believed()
             if scope["query_string"]:
                 _require_known(request.query_params, known)
             if not is_plain or scope["query_string"] or any(name in given for name, _ in scope["headers"]):

@@ -49,6 +49,14 @@ class Service:
             raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
         return self.opened
 
+    def require_believed(self) -> None:
+        """
+        Raises:
+            StoreWentBack: the store is not what this controller has seen of it, so nothing is changed.
+        """
+        if self.opened is not None:
+            self.opened.standing.require()
+
     async def unless_stopping(self, wait: Coroutine[Any, Any, Any]) -> None:
         """Wait, but not beyond the word to stop: whoever asked is then told what is known."""
         waiting = asyncio.create_task(wait)

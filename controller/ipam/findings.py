@@ -19,6 +19,25 @@ class Invariant(StrEnum):
     NOTHING_OUTLIVES_ITS_NETWORK = "I6"
 
 
+class Kind(StrEnum):
+    """What an operator calls it (docs/upkeep.md)."""
+
+    DOUBLE = "double"  # something with two owners
+    LEAK = "leak"  # something held for nobody, or not held for whom it belongs to
+    ORPHAN = "orphan"  # something that outlived its network
+    DAMAGE = "damage"  # something lost or unreadable
+
+
+KINDS = {
+    Invariant.NO_OVERLAP: Kind.DOUBLE,
+    Invariant.ONE_OWNER_OF_AN_ADDRESS: Kind.DOUBLE,
+    Invariant.ONE_OWNER_OF_A_NAME: Kind.DOUBLE,
+    Invariant.ENDPOINTS_AND_ADDRESSES_AGREE: Kind.LEAK,
+    Invariant.ACKNOWLEDGED_SURVIVES: Kind.DAMAGE,
+    Invariant.NOTHING_OUTLIVES_ITS_NETWORK: Kind.ORPHAN,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Repair:
     """One transaction. Its checks name every version that the finding rests on, so it never undoes anything new."""
@@ -36,6 +55,10 @@ class Finding:
     keys: tuple[str, ...]
     fix: str
     repair: Repair | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.invariant]
 
     @property
     def is_repairable(self) -> bool:

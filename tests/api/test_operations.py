@@ -32,7 +32,7 @@ async def test_a_living_controller_says_so(api: Api) -> None:
     for path in ("/livez", "/healthz", "/readyz"):
         assert answers.HealthOut.model_validate((await api.get(path)).json()).status == "ok"
     checks = answers.HealthOut.model_validate((await api.get("/readyz?verbose")).json()).checks
-    assert {check.name for check in checks} == {"store", "mirrors"}
+    assert {check.name for check in checks} == {"store", "mirrors", "store-state"}
 
 
 async def test_a_controller_without_its_store_lives_but_is_not_ready() -> None:

@@ -52,7 +52,7 @@ def test_a_full_disk_is_told(world: World) -> None:
     [
         (["--store", "memory://", "--listen", "127.0.0.1:99999"], 2, "not an address to listen on"),
         (["--store", "sqlite:///proc/nowhere/kvnet.db"], 5, "/proc/nowhere"),
-        (["--store", "etcd://localhost:2379"], 2, "etcd"),
+        (["--store", "etcd://127.0.0.1:9", "--start-timeout", "1s"], 5, "etcd at 127.0.0.1:9"),
         (["--store", "nonsense"], 2, "is not a store URL"),
         (["--store", "memory://", "--cool-down", "soon"], 2, "is not a duration"),
     ],
