@@ -22,30 +22,15 @@ from backends.store import Check, Compacted, Entry, Refused, Revision, Snapshot,
 from backends.url import ServerUrl
 from backends.zookeeper_bridge import Bridge
 from backends.zookeeper_commit import Committer, Transaction
+from backends.zookeeper_door import REFUSALS_AT_THE_DOOR, at_the_door, until_answered
 from backends.zookeeper_janitor import Janitor
 from backends.zookeeper_log import Head, Log, entries_of
+from backends.zookeeper_nodes import Layout, directory_node, directory_of, name_of, read_value
 from backends.zookeeper_reads import Reads, readable
 from backends.zookeeper_socket import tls_context, tls_reason
-from backends.zookeeper_wire import (
-    NO_AUTH,
-    Children,
-    Get,
-    Layout,
-    Multi,
-    Node,
-    Operation,
-    Remove,
-    directory_node,
-    directory_of,
-    name_of,
-    read_value,
-    write_acl,
-)
+from backends.zookeeper_wire import NO_AUTH, Children, Get, Multi, Node, Operation, Remove, write_acl
 from kvnet.errors import (
     KvnetError,
-    StoreBroken,
-    StoreForbidden,
-    StoreLoginRefused,
     StoreUnavailable,
     StoreUntrusted,
 )
@@ -53,7 +38,6 @@ from kvnet.errors import (
 SCAN_ATTEMPTS = 5
 # No node has it: a check that surely fails, so that nothing is written.
 IMPOSSIBLE = 2**31 - 2
-REFUSALS_AT_THE_DOOR = 2
 
 
 class ZookeeperMedium:
@@ -219,7 +203,7 @@ async def connect(
     try:
         await _enter(bridge, medium, CONNECT_TIMEOUT_S + (REQUEST_TIMEOUT_S if must_answer else 0))
     except (StoreError, KvnetError) as error:
-        told = _at_the_door(bridge, error)
+        told = at_the_door(bridge, error)
         if must_answer or not isinstance(told, StoreUnavailable):
             await medium.close()
             raise told from error
@@ -233,63 +217,10 @@ async def _enter(bridge: Bridge, medium: ZookeeperMedium, timeout_s: float) -> N
     """Connected, logged in and allowed to work. A login that failed once may have met a server that was just ending."""
     for _ in range(REFUSALS_AT_THE_DOOR + 1):
         try:
-            await _until_answered(bridge, timeout_s)
+            await until_answered(bridge, timeout_s)
             await medium.require_access()
         except Unavailable:
             if not 0 < bridge.refusals < REFUSALS_AT_THE_DOOR:
                 raise
         else:
             return
-
-
-async def _until_answered(bridge: Bridge, timeout_s: float) -> None:
-    """Connected and logged in; or every address was tried in vain.
-
-    Raises:
-        Unavailable, Refused
-    """
-    changed = asyncio.Event()
-    bridge.listen(changed.set)
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not bridge.is_connected:
-                if bridge.refusals >= REFUSALS_AT_THE_DOOR:
-                    raise Refused("the credentials are not accepted")
-                if any(count > 2 for count in bridge.attempts.values()):
-                    raise Unavailable("no server serves")
-                await changed.wait()
-                changed.clear()
-    except TimeoutError:
-        raise Unavailable("no server answers") from None
-    finally:
-        bridge.ignore(changed.set)
-
-
-def _at_the_door(bridge: Bridge, error: StoreError | KvnetError) -> KvnetError:
-    """What to tell who starts a program, and what to do about it."""
-    if isinstance(error, KvnetError):
-        return error
-    url = bridge.url
-    for trouble in reversed(bridge.troubles):
-        if trouble.is_trust and isinstance(error, Unavailable):
-            return StoreUntrusted(
-                f"{url}: no TLS with {trouble.place}: {trouble.reason}",
-                fix="compare ?ca= with who signed its certificate, and the host name with the names in it; "
-                "?cert= and ?key= with what the server asks for",
-            )
-    if bridge.refusals:
-        return StoreLoginRefused(
-            f"{url} does not accept user {url.user!r} with this password (SASL)",
-            fix="check user and password against the servers' JAAS file",
-        )
-    if isinstance(error, Refused):
-        doubt = "; a wrong password looks the same to ZooKeeper's digest scheme" if url.user else ""
-        who = f"user {url.user!r}" if url.user else "who is not logged in"
-        return StoreForbidden(
-            f"{url} does not let {who} read and write /{url.root}: {error}{doubt}",
-            fix="check the password, and the node's ACL with zkCli.sh: getAcl /" + url.root,
-        )
-    if isinstance(error, Unavailable):
-        reasons = "; ".join(dict.fromkeys(f"{one.place}: {one.reason}" for one in bridge.troubles)) or str(error)
-        return StoreUnavailable(f"{url} does not answer: {reasons}", fix="are the servers running, with a quorum?")
-    return StoreBroken(f"{url} cannot be used: {error}")

@@ -19,21 +19,17 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
-    BadArgumentsError,
-    InvalidACLError,
     KazooException,
-    MarshallingError,
-    NoAuthError,
     NoNodeError,
-    SessionMovedError,
     UnimplementedError,
 )
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 from backends.medium import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S
-from backends.store import Broken, Refused, StoreError, Unavailable, Unknown
+from backends.store import Refused, StoreError, Unavailable, Unknown
 from backends.url import ServerUrl
+from backends.zookeeper_errors import store_error
 from backends.zookeeper_socket import Handler, Trouble
 from backends.zookeeper_wire import Request
 
@@ -266,20 +262,9 @@ class Bridge:
             raise self.translated(error, request) from error
 
     def translated(self, error: KazooException, request: Request) -> StoreError:
-        reason = type(error).__name__.removesuffix("Error")
-        if isinstance(error, NoAuthError):
-            return Refused(f"{self.url} does not allow it")
-        if isinstance(error, InvalidACLError):
-            return Refused(f"{self.url} knows no identity of ours that could own a node")
         if isinstance(error, AuthFailedError) and not request.was_sent:
             return self.away()
-        if isinstance(error, SessionMovedError):
-            return Unavailable(f"{self.url}: the session moved to another server")
-        if isinstance(error, (UnimplementedError, MarshallingError, BadArgumentsError)):
-            return Broken(f"{self.url} cannot serve: {reason}")
-        if request.is_write and request.was_sent:
-            return Unknown(f"the connection to {self.url} broke before the answer ({reason})")
-        return Unavailable(f"no connection to {self.url} ({reason})")
+        return store_error(str(self.url), error, request)
 
     def away(self) -> StoreError:
         """Why nothing can be asked now."""

@@ -30,6 +30,7 @@ from backends.store import (
 )
 from backends.zookeeper_bridge import Bridge
 from backends.zookeeper_log import Log, encode
+from backends.zookeeper_nodes import TOMBSTONE, Layout, read_value, written
 from backends.zookeeper_reads import Reads, readable
 from backends.zookeeper_wire import (
     ANY_VERSION,
@@ -38,15 +39,11 @@ from backends.zookeeper_wire import (
     NOT_TRIED,
     ROLLED_BACK,
     SEQUENCE,
-    TOMBSTONE,
-    Layout,
     Multi,
     Node,
     Operation,
     Result,
     Stat,
-    read_value,
-    written,
 )
 
 ATTEMPTS = 12

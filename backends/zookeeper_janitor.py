@@ -18,8 +18,9 @@ from backends.lease import Clock, Sleep
 from backends.store import Absent, Conflict, Put, StoreError, Unchanged
 from backends.zookeeper_bridge import Bridge
 from backends.zookeeper_commit import Committer, State, Tombstone, Transaction, state_of
+from backends.zookeeper_nodes import TOMBSTONE, Layout
 from backends.zookeeper_reads import Reads
-from backends.zookeeper_wire import TOMBSTONE, Exists, Layout, Multi, Node, Operation, Stat
+from backends.zookeeper_wire import Exists, Multi, Node, Operation, Stat
 
 KEY = ".kvnet/janitor"
 EVERY_S = 20.0

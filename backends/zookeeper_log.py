@@ -20,8 +20,9 @@ from kazoo.exceptions import NoNodeError
 from backends.medium import PRIVATE, Step
 from backends.store import Broken, Change, Compacted, Entry, Put, Revision, Write
 from backends.zookeeper_bridge import Bridge
+from backends.zookeeper_nodes import Layout, as_counter
 from backends.zookeeper_reads import Reads, readable
-from backends.zookeeper_wire import Exists, Get, Layout, MultiRead, Node, Read, Stat, as_counter
+from backends.zookeeper_wire import Exists, Get, MultiRead, Node, Read, Stat
 
 # Longer entries are compressed: the log is kept in the servers' memory.
 COMPRESS_BYTES = 1024

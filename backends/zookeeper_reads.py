@@ -19,7 +19,8 @@ from kazoo.exceptions import KazooException, NoAuthError, NoNodeError, Unimpleme
 from backends.medium import REQUEST_TIMEOUT_S
 from backends.store import Refused, StoreError, Unavailable
 from backends.zookeeper_bridge import Bridge
-from backends.zookeeper_wire import NO_AUTH, NO_NODE, Children, Get, Layout, MultiRead, Node, Read, Remove, Stat
+from backends.zookeeper_nodes import Layout
+from backends.zookeeper_wire import NO_AUTH, NO_NODE, Children, Get, MultiRead, Node, Read, Remove, Stat
 
 # A request must stay below 1 MB (jute.maxbuffer); 500 of the longest names do.
 BATCH = 500

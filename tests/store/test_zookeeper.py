@@ -40,7 +40,8 @@ from backends.url import Endpoint, Secret, parse_server_url
 from backends.zookeeper import ZookeeperMedium, connect
 from backends.zookeeper_commit import GENERATION_S
 from backends.zookeeper_log import decode, encode
-from backends.zookeeper_wire import Exists, Layout, directory_node, directory_of, name_node, name_of, split_key
+from backends.zookeeper_nodes import Layout, directory_node, directory_of, name_node, name_of, split_key
+from backends.zookeeper_wire import Exists
 from kvnet.errors import StoreForbidden, StoreLoginRefused, StoreUnavailable, StoreUntrusted
 from tests.servers.cluster import Cluster
 from tests.servers.family import Credentials
