@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from tests.torture.findings import Findings
 from tests.torture.history import Commit, Demand, History, Outcome, Seen
@@ -174,36 +175,52 @@ def _require_demands(commit: Commit, timeline: Timeline, assumed: dict[str, int]
             assumed[key] = ABSENT
 
 
+class _Moments:
+    """Where commits that changed nothing stand among those that did: each at the earliest moment that explains it.
+
+    One that was answered before another was asked for stands no later. Must be asked in the order of calls.
+    """
+
+    def __init__(self, timeline: Timeline, window: Window) -> None:
+        self._timeline = timeline
+        self._window = window
+        self._floor: dict[str, int] = {}
+        self._answering: dict[str, list[tuple[int, int]]] = {}  # per key: when it is answered, where it stands
+
+    def explains(self, demand: Demand, commit: Commit, *, holds_then: bool) -> bool:
+        key, returned = demand.key, commit.called if commit.returned is None else commit.returned
+        low, high = self._window.of(commit.called, returned)
+        answering = self._answering.setdefault(key, [])
+        while answering and answering[0][0] < commit.called:
+            self._floor[key] = max(self._floor.get(key, 0), heappop(answering)[1])
+        low = max(low, self._floor.get(key, 0))
+        is_excused = False
+        for revision, version in self._timeline.between(key, low, high):
+            if holds(demand, version) == holds_then:
+                heappush(answering, (returned, revision))
+                return True
+            is_excused |= self._timeline.is_excused(key, version, demand, returned, holds=holds_then)
+        return is_excused
+
+
 def _check_refusals(
     commits: Iterable[Commit], unplaced: Sequence[Commit], timeline: Timeline, window: Window, findings: Findings
 ) -> None:
     """Each check that a refusal names failed at some moment of the call, each other one held at some moment."""
-    for commit in commits:
-        if not commit.conflict or commit.returned is None:
-            continue
+    moments = _Moments(timeline, window)
+    refused = [commit for commit in commits if commit.conflict]
+    for commit in sorted((*refused, *unplaced), key=lambda commit: commit.called):
         named = set(commit.conflict)
         if not named <= {demand.key for demand in commit.demands}:
             findings.blame("conflict-names-another-key", ", ".join(commit.conflict), commit.id)
-        for demand in commit.demands:
-            if not _happened(demand, commit, timeline, window, holds_then=demand.key not in named):
-                rule = "conflict-without-reason" if demand.key in named else "conflict-not-named"
-                findings.blame(rule, _told(demand, timeline.latest(demand.key)), commit.id)
-        findings.judged["conflicts"] += 1
-    for commit in unplaced:
-        if commit.outcome is Outcome.OK:
-            for demand in (*commit.demands, *(Demand("absent", key) for key in commit.deletes)):
-                if not _happened(demand, commit, timeline, window, holds_then=True):
-                    findings.blame("check-did-not-hold", _told(demand, timeline.latest(demand.key)), commit.id)
-
-
-def _happened(demand: Demand, commit: Commit, timeline: Timeline, window: Window, *, holds_then: bool) -> bool:
-    returned = commit.called if commit.returned is None else commit.returned
-    low, high = window.of(commit.called, returned)
-    return any(
-        holds(demand, version) == holds_then
-        or timeline.is_excused(demand.key, version, demand, returned, holds=holds_then)
-        for version in timeline.between(demand.key, low, high)
-    )
+        absent = () if named else (Demand("absent", key) for key in commit.deletes)
+        for demand in (*commit.demands, *absent):
+            if moments.explains(demand, commit, holds_then=demand.key not in named):
+                continue
+            rule = "conflict-without-reason" if demand.key in named else "conflict-not-named"
+            wanted = _told(demand, timeline.latest(demand.key))
+            findings.blame(rule if named else "check-did-not-hold", wanted, commit.id)
+    findings.judged["conflicts"] += len(refused)
 
 
 def _carried(

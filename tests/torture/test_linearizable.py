@@ -228,8 +228,11 @@ def test_the_second_opinion_accepts_a_correct_store_too(rng: random.Random, step
 @given(Rng)
 @settings(max_examples=400, deadline=None)
 def test_whatever_the_second_opinion_rejects_the_checker_rejects(rng: random.Random) -> None:
-    """Damage at random: revisions, checks and outcomes. The checker may see more, never less."""
-    history = Simulation(rng, keys=("a/1",), unknown=rng.choice((0.0, 0.2))).run(50)
+    """Damage at random: revisions, checks and outcomes. The checker may see more, never less.
+
+    Without unknown outcomes: there the search is stronger, see docs/torture.md.
+    """
+    history = Simulation(rng, keys=("a/1",), unknown=0.0).run(50)
     history.reads, history.listings, history.streams = [], [], []
     writers = [c for c in history.commits if c.outcome is Outcome.OK]
     assume(len(writers) > 2)

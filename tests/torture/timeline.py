@@ -63,14 +63,14 @@ class Timeline:
         place = bisect_right(revisions, revision) - 1
         return self._versions[key][place] if place >= 0 else ABSENT
 
-    def between(self, key: str, low: int, high: int) -> Iterator[int]:
-        """Every version that was in effect after `low` or any later revision below `high`."""
-        yield self.at(key, low)
+    def between(self, key: str, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """Every version that was in effect after `low` or any later revision below `high`, and since when."""
+        yield low, self.at(key, low)
         revisions = self._revisions.get(key, [])
         for place in range(bisect_right(revisions, low), len(revisions)):
             if revisions[place] >= high:
                 return
-            yield self._versions[key][place]
+            yield revisions[place], self._versions[key][place]
 
     def is_written_after(self, key: str, revision: int) -> bool:
         revisions = self._revisions.get(key)
