@@ -25,7 +25,7 @@ from backends import consul_json
 from backends.consul_follow import follow
 from backends.consul_http import ConsulHttp, Forbidden, LoginRefused, NotServing, Reply, Untrusted
 from backends.consul_json import Operation
-from backends.consul_log import LOG, SWEPT, Log, Record, Slot, Slots, parse_log, record_value
+from backends.consul_log import LOG, SWEPT, Log, Record, Slots, parse_log, record_value
 from backends.lease import Clock, Sleep
 from backends.medium import PRIVATE, SILENCE_S, Step
 from backends.store import (
@@ -47,7 +47,7 @@ from backends.store import (
 from backends.url import ServerUrl
 from kvnet.errors import StoreBroken, StoreForbidden, StoreLoginRefused, StoreUnavailable, StoreUntrusted
 
-READ_AT_ONCE = 64  # Consul's limit of operations in a transaction
+MAX_OPERATIONS = 64  # Consul's limit, checks and reads included
 READ_ROUNDS = 8
 SLOT_ATTEMPTS = 3
 BLOCKING_WAIT_S = 10  # Consul adds up to a sixteenth
@@ -151,7 +151,7 @@ class ConsulMedium:
         for _ in range(READ_ROUNDS):
             if not asked:
                 break
-            operations: list[Operation] = [{"Verb": "get", "Key": self._root + key} for key in asked[:READ_AT_ONCE]]
+            operations: list[Operation] = [{"Verb": "get", "Key": self._root + key} for key in asked[:MAX_OPERATIONS]]
             reply = await self._http.read("/v1/txn?consistent", consul_json.transaction(operations))
             if reply.status == 409:
                 missing = {at for at, what in consul_json.failures(reply.body) if MISSING in what}
@@ -161,7 +161,7 @@ class ConsulMedium:
             if len(entries) < len(operations):
                 raise Forbidden("Consul does not allow to read all of what was asked for")
             found |= {entry.key: entry for entry in entries}
-            asked = asked[READ_AT_ONCE:]
+            asked = asked[MAX_OPERATIONS:]
         if asked:
             raise Unavailable("the keys vanish faster than they can be read")
         return [found.get(key) for key in keys]
@@ -193,31 +193,30 @@ class ConsulMedium:
             self._require_done(reply, checks)
             return consul_json.newest(reply.body)
         for _ in range(SLOT_ATTEMPTS):
-            slot = self._slots.take(self._clock())
-            revision = await self._commit_into(slot, operations, checks, record_value(slot.version, writes))
+            revision = await self._commit_logged(operations, checks, writes)
             if revision:
                 return revision
         raise Unavailable("the slots of the change log vanish under our hands; is somebody else writing there?")
 
-    async def _commit_into(
-        self, slot: Slot, operations: Sequence[Operation], checks: Sequence[Check], value: bytes
+    async def _commit_logged(
+        self, operations: Sequence[Operation], checks: Sequence[Check], writes: Sequence[Write]
     ) -> Revision | None:
         """None: the slot was swept, nothing was written. After an unknown outcome a slot is never used again."""
+        now = self._clock()
+        slot = self._slots.take(now)
+        shed = self._slots.shed(now, MAX_OPERATIONS - len(operations) - 1)
+        value = record_value(max(one.version for one in (slot, *shed)), writes)
         record = self._set(slot.name, value) | {"Verb": "cas", "Index": slot.version}
-        body = consul_json.transaction([*operations, record])
+        body = consul_json.transaction([*operations, record, *(self._deleted(one.name, one.version) for one in shed)])
         try:
             reply = await self._http.write("/v1/txn", body)
-        except (Unavailable, Refused, Broken):
-            self._slots.not_written(slot)
-            raise
-        if reply.status == 409 and any(at == len(operations) for at, _ in consul_json.failures(reply.body)):
-            self._slots.forget()
-            self._require_no_conflict(reply, checks)
-            return None
-        try:
+            if reply.status == 409 and any(at >= len(operations) for at, _ in consul_json.failures(reply.body)):
+                self._require_no_conflict(reply, checks)
+                self._slots.forget()
+                return None
             self._require_done(reply, checks)
-        except (Conflict, Refused, TooLarge):
-            self._slots.not_written(slot)
+        except (Conflict, Unavailable, Refused, Broken, TooLarge):
+            self._slots.not_written((slot, *shed))
             raise
         revision = consul_json.newest(reply.body, self._root + slot.name)
         self._slots.written(slot, revision, len(value), self._clock())
@@ -260,7 +259,7 @@ class ConsulMedium:
     async def sweep(self, slots: Sequence[Record], value: bytes, swept: Revision) -> None:
         """Delete slots that nobody set since, if nobody else swept; whatever fails, nothing is deleted."""
         raised = self._set(SWEPT, value) | {"Verb": "cas", "Index": swept}
-        gone = [{"Verb": "delete-cas", "Key": self._root + slot.name, "Index": slot.revision} for slot in slots]
+        gone = [self._deleted(slot.name, slot.revision) for slot in slots]
         await self._http.write("/v1/txn", consul_json.transaction([raised, *gone]))
 
     def _path(self, key: str) -> str:
@@ -280,6 +279,9 @@ class ConsulMedium:
     def _set(self, key: str, value: bytes) -> Operation:
         encoded = base64.b64encode(value).decode()
         return {"Verb": "set", "Key": self._root + key, "Value": encoded, "Flags": self._rng.getrandbits(64)}
+
+    def _deleted(self, slot: str, version: Revision) -> Operation:
+        return {"Verb": "delete-cas", "Key": self._root + slot, "Index": version}
 
     def _require_done(self, reply: Reply, checks: Sequence[Check]) -> None:
         if reply.status == 409:

@@ -12,11 +12,13 @@ A slot belongs to one client and holds one commit; the client overwrites its old
   commit is under way, its client uses the slot for nothing else, and when the outcome is not known, never again. So a
   transaction that was stuck somewhere for minutes either finds its slot as it was, and becomes the newest commit like
   any other, or fails as a whole. A client that dies or freezes leaves nothing that anybody has to wait for.
-- Slots are deleted (by any follower, when they are old) only in a transaction that also raises `lost`, in the key
+- A client with more slots than it needs deletes some in the transaction that sets another, whose `before` then is the
+  newest of all that went with it: the same as if it had overwritten them all.
+- Other slots are deleted (by any follower, when they are old) only in a transaction that also raises `lost`, in the key
   `.kvnet/log/swept`, to the newest deleted revision. A slot that is set meanwhile makes that transaction fail; a slot
   deleted meanwhile makes the commit fail, which then takes another slot. Two that sweep at once: one fails.
 - A reading is one answer, so one state. A follower that was told everything up to R sees every commit C > R, or
-  learns that it cannot: C's slot still has C; or it was overwritten, and then `before` >= C > R; or deleted, and then
+  learns that it cannot: C's slot still has C; or it was overwritten, and then `before` >= C > R; or swept, and then
   `lost` >= C > R. Both mean `Compacted`.
 - R itself must have a witness: a slot (or `swept`) that has or had the index R, or `lost`. If nothing has, either R was
   swept or overwritten twice (then the rules above speak too), or this is not the store that R came from: wiped, or
@@ -45,6 +47,7 @@ SWEPT = LOG + "swept"
 # behind by less needs no new list; but all of this is read with every change.
 KEEP = ((20.0, 0), (1.0, 32 * 1024), (0.0, 160 * 1024))
 KEEP_SLOTS = 8
+SHED_AT_ONCE = 8
 SLOT_BYTES = 180  # what Consul's answer has around the value
 KEY_BYTES = 70
 # What clients left behind is swept: the old when there is much of it, the very old always.
@@ -58,7 +61,7 @@ SWEEP_MORE_AFTER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One slot as it was read: the commit at `revision` wrote `put` and `gone`; `before` is what it overwrote."""
+    """One slot as it was read: the commit at `revision` wrote `put` and `gone`; `before` is the newest it removed."""
 
     name: str
     revision: Revision
@@ -168,16 +171,24 @@ class Slots:
         self._made += 1
         return Slot(f"{SLOTS}{self._client}-{self._made}")
 
+    def shed(self, now: float, spare: int) -> list[Slot]:
+        """More of the old ones than one, where there is room for deleting them in the same commit: after a burst."""
+        found: list[Slot] = []
+        while len(found) < min(spare, SHED_AT_ONCE) and self._free and self._is_enough(now):
+            found.append(self._pop())
+        return found
+
     def written(self, slot: Slot, revision: Revision, size: int, now: float) -> None:
         size = size * 4 // 3 + SLOT_BYTES
         self._size += size
         self._free.append(Slot(slot.name, revision, size, now))
 
-    def not_written(self, slot: Slot) -> None:
-        """The commit surely did not happen: the slot is as it was."""
-        if slot.version:
-            self._size += slot.size
-            self._free.appendleft(slot)
+    def not_written(self, slots: Sequence[Slot]) -> None:
+        """The commit surely did not happen: the slots are as they were, oldest first."""
+        for slot in reversed(slots):
+            if slot.version:
+                self._size += slot.size
+                self._free.appendleft(slot)
 
     def forget(self) -> None:
         """Somebody swept here: no old slot is used again, so that the next one is surely there to be had."""

@@ -19,6 +19,7 @@ ACTIONS = ("begin", "apply", "apply", "apply", "lose", "refuse", "poll", "poll",
 class Commit:
     client: int
     slot: Slot
+    shed: list[Slot]
     value: bytes
     keys: tuple[str, ...]
 
@@ -59,17 +60,22 @@ class Model:
     def begin(self) -> None:
         client = self.rng.randrange(3)
         slot = self.clients[client].take(self.now)
+        shed = self.clients[client].shed(self.now, self.rng.choice([0, 2, 8]))
         keys = tuple(f"k/{self.rng.randrange(20)}" for _ in range(self.rng.randint(1, 2)))
         writes: list[Write] = [Put(key, b"") if self.rng.random() < 0.7 else Delete(key) for key in dict.fromkeys(keys)]
         names = tuple(sorted({write.key for write in writes}))
-        self.under_way.append(Commit(client, slot, record_value(slot.version, writes), names))
+        before = max(one.version for one in (slot, *shed))
+        self.under_way.append(Commit(client, slot, shed, record_value(before, writes), names))
 
     def apply(self, is_answered: bool = True) -> None:
         """Any commit under way, also one that was stuck for long; the client may never hear of it."""
         if not self.under_way:
             return self.begin()
         one = self.under_way.pop(self.rng.randrange(len(self.under_way)))
-        if self.set(one.slot.name, one.slot.version, one.value):
+        is_whole = all(self.pairs.get(old.name, (old.version, b""))[0] == old.version for old in one.shed)
+        if is_whole and self.set(one.slot.name, one.slot.version, one.value):
+            for old in one.shed:
+                self.pairs.pop(old.name, None)
             self.done.append((self.index, one.keys))
             if is_answered:
                 self.clients[one.client].written(one.slot, self.index, len(one.value), self.now)
@@ -81,7 +87,7 @@ class Model:
     def refuse(self) -> None:
         if self.under_way:
             one = self.under_way.pop()
-            self.clients[one.client].not_written(one.slot)
+            self.clients[one.client].not_written((one.slot, *one.shed))
 
     def wait(self) -> None:
         self.now += self.rng.choice([0.01, 0.5, 5, 70, 700])
