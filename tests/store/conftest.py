@@ -11,6 +11,8 @@ from backends.store import Store
 from tests.store.harness import HARNESSES, Harness
 from tests.store.real import SERVERS, Clusters
 
+HERE = Path(__file__).parent
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`@pytest.mark.needs("restart")` leaves out the stores of which that cannot be asked (`Harness.can_restart`)."""
@@ -19,6 +21,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = {**HARNESSES, **SERVERS}
         fit = [name for name, kind in sorted(kinds.items()) if all(getattr(kind, need) for need in needed)]
         metafunc.parametrize("harness", [_param(name) for name in fit], indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What does not run on the harnesses may share a server within its module: so a module runs in one process."""
+    for item in items:
+        if HERE in item.path.parents and "harness" not in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def _param(name: str) -> object:
