@@ -213,6 +213,8 @@ def _check_refusals(
         named = set(commit.conflict)
         if not named <= {demand.key for demand in commit.demands}:
             findings.blame("conflict-names-another-key", ", ".join(commit.conflict), commit.id)
+        if not named and any(demand.key in commit.deletes and demand.kind != "absent" for demand in commit.demands):
+            findings.blame("revision-reused", f"it deleted something, at {commit.revision} of another", commit.id)
         absent = () if named else (Demand("absent", key) for key in commit.deletes)
         for demand in (*commit.demands, *absent):
             if moments.explains(demand, commit, holds_then=demand.key not in named):
