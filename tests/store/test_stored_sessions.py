@@ -43,9 +43,9 @@ class Site:
         self.server = FakeServer()
         self.clock = VirtualClock()
 
-    def client(self, **options: bool) -> tuple[StoredSessions, FakeMedium]:
+    def client(self, *, sweeps: bool = True) -> tuple[StoredSessions, FakeMedium]:
         medium = FakeMedium(self.server)
-        return StoredSessions(medium, clock=self.clock, sleep=self.clock.sleep, **options), medium
+        return StoredSessions(medium, sweeps=sweeps, clock=self.clock, sleep=self.clock.sleep), medium
 
     @asynccontextmanager
     async def sweeping(self) -> AsyncIterator[None]:
