@@ -140,9 +140,12 @@ class Recorder:
         return self._file.tell()
 
 
-def read_rounds(lines: Iterable[str]) -> Iterator[History]:
-    """The rounds of a file; watches that go on over the end of a round appear again in the next."""
-    reader = _Reader()
+def read_rounds(lines: Iterable[str], going_on: Iterable[Stream] = ()) -> Iterator[History]:
+    """The rounds of a file; watches that go on over the end of a round appear again in the next.
+
+    `going_on`: what `still_open` said of the round before these lines.
+    """
+    reader = _Reader(going_on)
     is_empty = True
     for text in lines:
         line = json.loads(text)
@@ -157,18 +160,18 @@ def read_rounds(lines: Iterable[str]) -> Iterator[History]:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, going_on: Iterable[Stream]) -> None:
         self._history = History()
         self._commits: dict[int, Commit] = {}
         self._asked: dict[int, dict[str, Any]] = {}
-        self._streams: dict[int, Stream] = {}
+        self._streams = {stream.id: stream for stream in going_on}
 
     def finished(self) -> History:
         history, self._history = self._history, History()
         history.commits = list(self._commits.values())
         history.streams += self._streams.values()
         self._commits, self._asked = {}, {}
-        self._streams = {s.id: Stream(s.id, s.process, s.prefix, _covered(s)) for s in self._streams.values()}
+        self._streams = {stream.id: stream for stream in still_open(history)}
         return history
 
     def take(self, line: dict[str, Any]) -> None:
@@ -230,6 +233,11 @@ class _Reader:
             stream = self._streams.pop(op)
             stream.is_open = False
             self._history.streams.append(stream)
+
+
+def still_open(history: History) -> list[Stream]:
+    """The watches that go on after this round, from where they are."""
+    return [Stream(s.id, s.process, s.prefix, _covered(s)) for s in history.streams if s.is_open]
 
 
 def _covered(stream: Stream) -> int:

@@ -18,7 +18,7 @@ from kvnet import codec, keys
 from kvnet.model import AddressClaim, ClaimKind, Network
 from tests.torture.clients import Tally, things_of_network
 from tests.torture.findings import Findings
-from tests.torture.history import Recorder, read_rounds
+from tests.torture.history import Recorder, Stream, read_rounds, still_open
 from tests.torture.intervals import Ownership
 from tests.torture.linearizable import Carry, check
 from tests.torture.recording import Gate, RecordingStore
@@ -34,6 +34,7 @@ class Judgement:
 
     carry: Carry = field(default_factory=Carry)
     ownership: Ownership = field(default_factory=Ownership)
+    streams: tuple[Stream, ...] = ()
 
 
 class Closing:
@@ -121,7 +122,8 @@ def check_rounds(path: Path, start: int, end: int, before: Judgement) -> tuple[F
     with path.open(encoding="utf-8") as file:
         file.seek(start)
         text = file.read(end - start)
-    for history in read_rounds(text.splitlines()):
+    streams = before.streams
+    for history in read_rounds(text.splitlines(), streams):
         found, after = check(history, carry)
         findings.add(found)
         ownership.follow(history.ownership, findings)
@@ -131,8 +133,8 @@ def check_rounds(path: Path, start: int, end: int, before: Judgement) -> tuple[F
                 findings.judged["second opinions"] += 1
                 if is_linearizable(steps) is False:
                     findings.blame("second-opinion", "no order explains it", *(step.id for step in steps))
-        carry = after
-    return findings, Judgement(carry, ownership)
+        carry, streams = after, tuple(still_open(history))
+    return findings, Judgement(carry, ownership, streams)
 
 
 Say = Callable[[str], None]

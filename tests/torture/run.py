@@ -82,8 +82,6 @@ class Run:
                 pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
                 judge = RecordingStore(await self._here.open(), recorder, "judge", Gate())
                 await _add_hosts(judge)
-                async with Cluster.open(judge, Settings(replica="founder", upkeep=False)):
-                    pass  # the others begin on a cluster that is there
                 clusters = [await self._controller(stack, recorder, i) for i in range(CONTROLLERS)]
                 await prepare(clusters[0])
                 for i, cluster in enumerate(clusters):
