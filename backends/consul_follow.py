@@ -81,7 +81,9 @@ async def _step(
         fresh = [one for one in log.since(told) if one.revision > known]
         known = log.revision
         wanted = [replace(one, put=_those(is_wanted, one.put), gone=_those(is_wanted, one.gone)) for one in fresh]
-        unread.update(key for one in fresh for key in (*one.put, *one.gone))
+        for key in [key for one in fresh for key in (*one.put, *one.gone)]:
+            states.pop(key, None)  # what was read of it before is old now, also if nobody wants to know any more
+            unread.add(key)
         await _read(source, wanted, states)
         if max((entry.version for entry in states.values() if entry), default=0) <= known:
             break
