@@ -1,7 +1,7 @@
 """Which replica does the upkeep: the one whose key stands under `leader/upkeep`, bound to its store session.
 
-The moment the session is lost, by the store's word or by our own clock, the work is cancelled; another replica may be
-at it already. Losing is normal and never an error. Decides nothing else.
+The moment the session is lost, by the store's word or by our own clock, or the key is not ours any more, the work is
+cancelled; another replica may be at it already. Losing is normal and never an error. Decides nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ class Leadership:
         self._settings = settings
         self._rng = rng
         self._incarnation = f"{rng.getrandbits(48):012x}"
-        self.is_ours = False
+        self._leading: bytes | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """This replica leads, and as far as it knows nobody else does."""
+        entry = self._state.leader.entries.get(keys.LEADER)
+        return self._leading is not None and (entry is None or entry.value == self._leading)
 
     @property
     def leader(self) -> str | None:
@@ -68,16 +74,16 @@ class Leadership:
 
     async def _with(self, session: Session, work: Callable[[], Awaitable[None]]) -> None:
         while not session.is_lost:
-            if await self._is_elected(session):
-                await self._lead(session, work)
+            value = codec.encode(Leader(self._settings.replica, self._incarnation, self._settings.clock.now()))
+            if await self._is_elected(session, value):
+                await self._lead(session, value, work)
                 return
             await self._state.leadership.until(
                 lambda: session.is_lost or keys.LEADER not in self._state.leader.entries, self._settings.session_ttl_s
             )
             await self._pause()
 
-    async def _is_elected(self, session: Session) -> bool:
-        value = codec.encode(Leader(self._settings.replica, self._incarnation, self._settings.clock.now()))
+    async def _is_elected(self, session: Session, value: bytes) -> bool:
         try:
             await self._store.commit([Absent(keys.LEADER)], [Put(keys.LEADER, value, session=session.id)])
         except Conflict:
@@ -94,15 +100,31 @@ class Leadership:
             return False
         return entry is not None and entry.value == value
 
-    async def _lead(self, session: Session, work: Callable[[], Awaitable[None]]) -> None:
-        self.is_ours = True
+    async def _lead(self, session: Session, value: bytes, work: Callable[[], Awaitable[None]]) -> None:
+        self._leading = value
         try:
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(_run(work))
-                await session.until_lost()
-                working.cancel()
+                ends = [tasks.create_task(session.until_lost()), tasks.create_task(self._until_deposed(value))]
+                try:
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in (working, *ends):
+                        task.cancel()
         finally:
-            self.is_ours = False
+            self._leading = None
+
+    async def _until_deposed(self, value: bytes) -> None:
+        """Return when the key is not ours any more: wiped with the store, or restored to another past."""
+
+        def is_ours() -> bool:
+            entry = self._state.leader.entries.get(keys.LEADER)
+            return entry is not None and entry.value == value
+
+        while not await self._state.leadership.until(is_ours, self._settings.session_ttl_s):
+            continue
+        while not await self._state.leadership.until(lambda: not is_ours(), self._settings.session_ttl_s):
+            continue
 
     async def _pause(self) -> None:
         await self._settings.clock.sleep(self._rng.uniform(0.05, 0.5))

@@ -374,3 +374,14 @@ async def test_the_mark_on_a_host_that_lives_or_is_gone_is_removed(
     await cluster.upkeep.sweep()
 
     assert not (await store.list(keys.RECLAIMS)).entries
+
+
+async def test_a_leader_whose_key_was_wiped_stops_and_stands_again(time: FakeTime) -> None:
+    async with MemoryStore() as store, opened(store, time, upkeep=True) as cluster:
+        await eventually(lambda: cluster.status().is_leader and cluster.status().leader == "controller")
+        first = store.state.entries[keys.LEADER]
+
+        await store.commit([], [Delete(keys.LEADER)])
+
+        await eventually(lambda: store.state.entries.get(keys.LEADER) not in (None, first))
+        await eventually(lambda: cluster.status().is_leader and cluster.status().leader == "controller")
