@@ -21,7 +21,7 @@ from kvnet import codec, keys
 from kvnet.errors import AddressTaken, IdTaken, Invalid, KvnetError, NotFound, TooMuchContention
 from kvnet.model import Endpoint, Host, HostState, Network, Versioned
 
-MAX_SPREAD = 64
+MAX_SPREAD = 4096
 GIVE_NONE = "give none and kvnet makes one, or choose another"
 Outcome = Versioned[Endpoint] | KvnetError
 
@@ -130,7 +130,7 @@ class Creation:
 
     def _choose(self, claim: Claim, attempt: int, now: float) -> None:
         self._let_go([claim])
-        skip = self._rng.randrange(min(MAX_SPREAD, 4 << attempt)) if attempt else 0
+        skip = self._rng.randrange(MAX_SPREAD) if attempt else 0
         for family, address in claim.wanted.items():
             claim.chosen.append(self._space.claim(address, now, pointer="/address" if family == 4 else "/address6"))
         for family in self._space.families:

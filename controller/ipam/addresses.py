@@ -73,7 +73,8 @@ class AddressSpace:
     def choose(self, family: int, now: float, *, skip: int = 0) -> Candidate:
         """Take the longest-idle free address of a family (4 or 6); several subnets fill in order.
 
-        `skip`: a small random number from who lost a race for the last candidate, so that replicas spread out.
+        `skip`: a random number from who lost a race for the last candidate. Fresh addresses go on from so much further,
+        so that replicas that started at the same place walk apart; of released ones a few are passed over.
 
         Raises:
             AddressesExhausted: none is free; says how many are used, reserved and cooling down, and until when.

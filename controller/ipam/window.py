@@ -12,6 +12,8 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.ipam.idle import IdleQueue, Rest
 from kvnet.model import Address, AddressClaim, ClaimKind, Subnet
 
+# How far from the longest idle address a choice may be.
+MAX_PASSED_OVER = 63
 BYTE_PER_ADDRESS_UP_TO = 1 << 20  # a /12; above, a set of what was touched
 
 
@@ -98,7 +100,7 @@ class Window:
         if address is not None:
             self.in_flight[address] = None
             return address
-        found = self.idle.pop(now, skip)
+        found = self.idle.pop(now, min(skip, MAX_PASSED_OVER))
         if found is None:
             return None
         address, rest = found
@@ -126,7 +128,8 @@ class Window:
             return None
         if self._cursor is None:  # a new process goes on after the newest endpoint
             self._cursor = self._newest[1] + 1
-        address = touched.next_free(self._cursor + skip)
+        start = self._cursor - self.first if self.first <= self._cursor <= self.last else 0
+        address = touched.next_free(self.first + (start + skip) % (self.last - self.first + 1))
         self._cursor = address + 1
         touched.add(address)
         return address
