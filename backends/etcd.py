@@ -54,6 +54,7 @@ class EtcdMedium:
     def __init__(self, cluster: Cluster, root: str) -> None:
         self.cluster = cluster
         self._root = f"/{root}/".encode()
+        self._followed = 0  # the cluster whose changes were followed last
 
     async def revision(self) -> Revision:
         answer = await self.cluster.ask(wire.RANGE, wire.only_header(self._root))
@@ -80,8 +81,12 @@ class EtcdMedium:
         end = _after_all(start)
         entries: list[Entry] = []
         revision = 0
+        cluster = 0
         while True:
             answer = await self.cluster.ask(wire.RANGE, wire.get_range(start, end, limit=PAGE, revision=revision))
+            cluster = cluster or answer.header.cluster_id
+            if answer.header.cluster_id != cluster:
+                raise Compacted("etcd was set up anew between two pages")
             revision = revision or answer.header.revision
             entries.extend(map(self._entry, answer.kvs))
             if not answer.more:
@@ -92,6 +97,16 @@ class EtcdMedium:
         return Snapshot(shown, revision)
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write], *, is_told: bool = True) -> Revision:
+        """
+        `Unavailable` while another cluster stands in the place of the one that is followed: until the follower has
+        begun anew there, and so ended every watch, nobody can have decided on what that cluster holds. What was decided
+        before and comes after that fails its own checks: every commit of a controller requires
+        `Unchanged(meta/cluster)`. An empty cluster has no such key; a restore puts it last, at a revision of its own;
+        and should that number be the old one by chance, the mirrors have told by then that the store went back. What
+        was under way while the old cluster vanished is `Unknown`, as with any answer that is lost.
+        """
+        if self._followed not in (0, self.cluster.cluster_id):
+            raise Unavailable("etcd was set up anew, and what it holds was not read yet; nothing was sent")
         request = wire.txn(
             [self._compare(check) for check in checks],
             [self._write(write) for write in writes],
@@ -111,6 +126,7 @@ class EtcdMedium:
         start = await self.revision() if after is None else await self._require_kept(after)
         watch = await open_watch(self.cluster, self._root, _after_all(self._root), start)
         try:
+            self._begin(watch.cluster_id, is_anew=after is None)
             yield Step(start, ())
             while True:
                 answer = await watch.next()
@@ -119,6 +135,15 @@ class EtcdMedium:
                     yield Step(answer.events[-1].kv.mod_revision, changes)
         finally:
             watch.stop()
+
+    def _begin(self, cluster: int, *, is_anew: bool) -> None:
+        """
+        Raises:
+            Compacted: this is not the cluster that was followed before. Its revisions mean something else.
+        """
+        if self._followed not in (0, cluster) and not is_anew:
+            raise Compacted("another etcd cluster stands in the place of the one before: it was wiped or restored")
+        self._followed = cluster
 
     async def _require_kept(self, after: Revision) -> Revision:
         """A watch would wait for a revision that is not reached yet, perhaps for ever; of one that is too old it

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backends import etcd_wire as wire
 from backends.etcd_errors import NOT_SENT, Failed, LoginRefused, Verdict, is_without_users, refusal
+from backends.etcd_identity import Foreign, Identity
 from backends.etcd_link import Link, Metadata, SingleFlight, Stream
 from backends.etcd_wire import Answer, Message, Method
 from backends.medium import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S
@@ -33,22 +34,22 @@ PATIENCE_S = 2 * REQUEST_TIMEOUT_S
 REQUIRE_LEADER = ("hasleader", "true")
 
 
-class Foreign(Exception):
-    """An endpoint belongs to another cluster than the one met first. Never leaves the adapter."""
-
-
 class Cluster:
-    """`cluster_id`: of whoever answered first; 0 before."""
+    """`cluster_id`: of whoever is believed; 0 before anybody answered. It changes when etcd was set up anew."""
 
     def __init__(self, url: ServerUrl, credentials: grpc.ChannelCredentials | None, rng: random.Random) -> None:
         self.links = [Link(endpoint, credentials, self._identify) for endpoint in url.endpoints]
         rng.shuffle(self.links)  # so that not all clients ask the same member
-        self.cluster_id = 0
+        self._identity = Identity(len(self.links), _now)
         self._url = url
         self._current = 0
         self._token = ""
         self._is_without_users = False
         self._log_in_once = SingleFlight(self._log_in)
+
+    @property
+    def cluster_id(self) -> int:
+        return self._identity.id
 
     async def ask(self, method: Method[A], request: Message, *, is_repeatable: bool = True) -> A:
         """
@@ -60,10 +61,12 @@ class Cluster:
         told: dict[str, str] = {}
         foreign = ""
         give_up_at = _now() + PATIENCE_S
+        meant_for = self.cluster_id
         for nth, link in enumerate(self._order(), start=1):
             timeout_s = IMPATIENT_S if is_repeatable and nth < len(self.links) else REQUEST_TIMEOUT_S
             try:
                 await link.reach()
+                self._require_still(meant_for)
                 return await self._ask(link, method, request, timeout_s)
             except Foreign as error:
                 foreign = told[link.name] = str(error)
@@ -103,15 +106,26 @@ class Cluster:
         Raises:
             Foreign: the answer is another cluster's.
         """
-        found = answer.header.cluster_id
-        self.cluster_id = self.cluster_id or found
-        if found not in (0, self.cluster_id):
+        known = self.cluster_id
+        try:
+            self._identity.require(link.name, answer.header.cluster_id)
+        except Foreign:
             link.is_checked = False
-            raise Foreign(
-                f"{link.name} belongs to etcd cluster {found:x}, the other endpoints to {self.cluster_id:x}: "
-                "is it an endpoint of another cluster, or was it set up anew?"
-            )
+            if self.cluster_id != known:
+                self.forget_token()  # it was the old cluster's
+                for one in self.links:
+                    one.is_checked = False
+            raise
         return answer
+
+    def _require_still(self, meant_for: int) -> None:
+        """What was asked of one cluster is not sent to the one that took its place while it was under way.
+
+        What is asked later is. That no commit decided on the old cluster is done in the new one is for its checks to
+        see to: `EtcdMedium.commit`.
+        """
+        if meant_for not in (0, self.cluster_id):
+            raise Unavailable("etcd was set up anew meanwhile; nothing was sent to the new cluster")
 
     def forget_token(self) -> None:
         self._token = ""

@@ -9,7 +9,8 @@ import asyncio
 
 from backends import etcd_wire as wire
 from backends.etcd_errors import Failed, LoginRefused
-from backends.etcd_rpc import Cluster, Foreign
+from backends.etcd_identity import Foreign
+from backends.etcd_rpc import Cluster
 from backends.store import Refused, StoreError, Unavailable
 from backends.tls_probe import distrust
 from backends.url import ServerUrl

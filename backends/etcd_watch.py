@@ -11,11 +11,12 @@ import asyncio
 
 from backends import etcd_wire as wire
 from backends.etcd_errors import Failed
+from backends.etcd_identity import Foreign
 from backends.etcd_link import Link, Stream
-from backends.etcd_rpc import Cluster, Foreign
+from backends.etcd_rpc import Cluster
 from backends.etcd_wire import WatchAnswer
 from backends.medium import REQUEST_TIMEOUT_S, SILENCE_S
-from backends.store import Broken, Compacted, Refused, Revision, Unavailable
+from backends.store import Compacted, Refused, Revision, Unavailable
 
 SIGN_OF_LIFE_EVERY_S = 4.0
 # What etcd says of a watch that is not allowed. Before 3.5 it says so of a token that is not good, too.
@@ -27,12 +28,13 @@ class Denied(Exception):
 
 
 class Watch:
-    """One watch on one stream."""
+    """One watch on one stream. `cluster_id`: whose, once it is accepted."""
 
     def __init__(self, cluster: Cluster, link: Link, stream: Stream[WatchAnswer]) -> None:
         self._cluster = cluster
         self._link = link
         self._stream = stream
+        self.cluster_id = 0
 
     async def next(self) -> WatchAnswer:
         """The next answer with something in it, or a sign of life.
@@ -49,14 +51,15 @@ class Watch:
             self._cluster.leave(self._link)
             raise Unavailable(f"the watch at {self._link.name} is over: {failed.details}") from failed
         except Foreign as error:
-            raise Broken(str(error)) from error
+            self._cluster.leave(self._link)
+            raise Unavailable(f"the watch at {self._link.name} is over: {error}") from error
 
     def stop(self) -> None:
         self._stream.cancel()
 
     async def create(self, first: bytes, end: bytes, after: Revision) -> None:
         await self._stream.send(wire.create_watch(first, end, after + 1), REQUEST_TIMEOUT_S)
-        await self._receive(REQUEST_TIMEOUT_S)
+        self.cluster_id = (await self._receive(REQUEST_TIMEOUT_S)).header.cluster_id
 
     async def _receive(self, silence_s: float) -> WatchAnswer:
         """What is silent for that long although it was asked for a sign of life is gone."""

@@ -18,6 +18,7 @@ from backends import etcd, etcd_watch
 from backends import etcd_wire as wire
 from backends.etcd import EtcdMedium, EtcdSessions, connect
 from backends.etcd_errors import Failed, Verdict
+from backends.etcd_identity import SILENT_S
 from backends.medium import Step
 from backends.store import (
     Absent,
@@ -668,17 +669,34 @@ async def test_endpoints_of_two_clusters_are_refused_at_start(server: Cluster, g
             pass
 
 
-async def test_a_server_set_up_anew_is_not_written_to(kind: Kind, tmp_path: Path) -> None:
+async def test_a_cluster_set_up_anew_is_taken_when_the_old_one_is_gone_and_followed_from_its_beginning(
+    kind: Kind, tmp_path: Path
+) -> None:
     async with Cluster(kind, tmp_path) as cluster, opened(cluster.url()) as medium:
-        await medium.commit([], [Put("k", b"1")])
+        reached = await medium.commit([], [Put("k", b"1")])
+        await next_step(medium.follow(None, everything))
         await cluster.wipe_all()
-        await until(lambda: not medium.cluster.links[0].is_connected)
+        for _ in range(3):  # so that its revisions do not tell
+            await ctl(cluster).ctl("put", "/other", "1")
 
-        with pytest.raises(Broken, match="belongs to etcd cluster"):
+        assert "another etcd cluster" in str(await until_compacted(medium, reached))
+        with pytest.raises(Unavailable, match="not read yet"):
             await medium.commit([Absent("k")], [Put("k", b"2")])
-        with pytest.raises(Broken, match="belongs to etcd cluster"):
-            await next_step(medium.follow(None, everything))
-        assert await ctl(cluster).ctl("get", "/", "--prefix=true") == ""
+        assert await ctl(cluster).ctl("get", "/kvnet", "--prefix=true") == ""
+
+        await next_step(medium.follow(None, everything))
+        await medium.commit([Absent("k")], [Put("k", b"2")])
+
+
+async def until_compacted(medium: EtcdMedium, after: int) -> Compacted:
+    async with asyncio.timeout(SILENT_S + DEADLINE_S):
+        while True:
+            try:
+                await next_step(medium.follow(after, everything))
+            except Compacted as error:
+                return error
+            except (Broken, Unavailable):
+                await asyncio.sleep(0.2)
 
 
 # --- failures ---
