@@ -41,6 +41,12 @@ MAX_IN_FLIGHT = 128
 GRACE_S = 3.0
 STOP_S = 2.0
 REVIVE_S = 1.0
+# A ZooKeeper client never goes back: it says which transaction it has seen, and a server that has not hangs up on it
+# without a word. So a ZooKeeper that was wiped, or restored, would never be met again. After so long without a
+# connection, and so many attempts at one address (that is, at all of them) one begins anew, with no past. Nothing rests
+# on that past: every read follows a barrier, so a server that is merely late cannot mislead a client without memory.
+FORGET_AFTER_S = 5.0
+FORGET_ROUNDS = 2
 # A server that vanishes in the middle of a login looks to kazoo like a refusal: believed when it comes again and again.
 REFUSALS = 3
 
@@ -82,6 +88,7 @@ class Bridge:
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._listeners: set[Callable[[], None]] = set()
         self._died = asyncio.Event()
+        self._hung_up = 0  # attempts since the connection was lost that found a server, and no more
         self._reviver: asyncio.Task[None] | None = None
         self._handler, self._client = self._make()
 
@@ -135,16 +142,35 @@ class Bridge:
             if keeper_state in {KeeperState.AUTH_FAILED, KeeperState.CLOSED} and not self.is_closed:
                 self._died.set()
         elif state == KazooState.CONNECTED:
-            self.attempts.clear()
-            self.troubles.clear()
+            self._begin_attempts()
         self._tell()
+
+    def _begin_attempts(self) -> None:
+        self.attempts.clear()
+        self.troubles.clear()
+        self._hung_up = 0
 
     def _attempted(self, place: str, trouble: Trouble | None) -> None:
         if trouble is None:
             self.attempts[place] += 1
+            self._hung_up += 1
+            if self._is_refused_for_its_past():
+                self._died.set()
         else:
             self.troubles = [*self.troubles[-9:], trouble]
+            self._hung_up -= 1
         self._tell()
+
+    def _is_refused_for_its_past(self) -> bool:
+        """Servers take connections and hang up, all of them for long. (They do so without a quorum, too.)"""
+        return (
+            not self._is_up
+            and not self.is_closed
+            and bool(self._client.last_zxid)
+            and self._loop.time() - self._dropped_at > FORGET_AFTER_S
+            and self._hung_up > 1  # beside the one that just begins
+            and max(self.attempts.values()) > FORGET_ROUNDS
+        )
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
@@ -185,9 +211,15 @@ class Bridge:
         while True:
             await self._died.wait()
             await asyncio.sleep(REVIVE_S * (0.5 + self._rng.random()))
-            self._died.clear()
+            if self._is_up:
+                self._died.clear()  # it came back by itself
+                continue
+            self._client.remove_listener(self._on_state)  # its end is no news
             await self._stop()
+            self.drops += 1
+            self._begin_attempts()
             self._handler, self._client = self._make()
+            self._died.clear()
             await asyncio.to_thread(self._client.start_async)
 
     async def until_connected(self) -> None:

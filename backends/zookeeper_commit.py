@@ -176,9 +176,8 @@ class Committer:
         self._drops = bridge.drops
 
     async def commit(self, transaction: Transaction) -> Revision:
-        if self._drops != self._bridge.drops:  # who knows for how long this machine slept
-            self._drops = self._bridge.drops
-            self.seen.clear()
+        self._forget_if_dropped()
+        drops = self._bridge.drops
         states = await self._believed(transaction)
         is_fresh = False
         for attempt in range(ATTEMPTS):
@@ -186,13 +185,20 @@ class Committer:
                 if is_fresh:
                     raise Conflict(failed)
             else:
-                revision = await self._attempt(transaction, states)
+                revision = await self._attempt(transaction, states, drops)
                 if revision is not None:
                     return revision
             if attempt > 1:
                 await asyncio.sleep(self._rng.random() * MAX_PAUSE_S)
+            self._forget_if_dropped()
+            drops = self._bridge.drops
             states, is_fresh = await self._read(transaction.keys), True
         raise Unavailable(f"other writers were faster {ATTEMPTS} times; nothing was written")
+
+    def _forget_if_dropped(self) -> None:
+        if self._drops != self._bridge.drops:  # who knows for how long this machine slept
+            self._drops = self._bridge.drops
+            self.seen.clear()
 
     async def _believed(self, transaction: Transaction) -> dict[str, State]:
         states = {key: self.seen.get(key) for key in transaction.keys}
@@ -218,10 +224,18 @@ class Committer:
             self.seen.put(key, state)
         return state
 
-    async def _attempt(self, transaction: Transaction, states: Mapping[str, State]) -> Revision | None:
-        """The revision, or None: something was not as believed and nothing was written."""
+    async def _attempt(self, transaction: Transaction, states: Mapping[str, State], drops: int) -> Revision | None:
+        """The revision, or None: something was not as believed and nothing was written.
+
+        `drops`: the connection over which it was read what is believed. ZooKeeper checks a node's own counter, which
+        starts again where it was set up anew; so what was read before is never asked of whoever is connected after:
+        it is read there again, and versions (of meta/cluster in every commit of a controller) are compared with that.
+        """
         wanted = operations(transaction, states, self._layout)
         made = await self._missing(transaction, wanted)
+        await self._bridge.until_connected()
+        if drops != self._bridge.drops:
+            return None
         told = [Operation("set", self._layout.head)] if transaction.is_told else []
         if transaction.is_told:
             told.append(Operation("create", f"{self._layout.log}/e-", encode(transaction.writes), flags=SEQUENCE))

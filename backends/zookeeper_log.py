@@ -34,11 +34,15 @@ MAX_POSITIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`count`: commits told since the head was made, by the transaction `made`. All 0: nothing was ever told."""
+    """`count`: commits told since the head was made, by the transaction `made`. All 0: nothing was ever told.
+
+    `origin`: no other head has it, also in a ZooKeeper that was set up anew and counts its transactions from 0 again.
+    """
 
     revision: Revision = 0
     count: int = 0
     made: int = 0
+    origin: tuple[int, int] = (0, 0)
 
 
 NOTHING = Head()
@@ -84,17 +88,19 @@ class Log:
         self._reads = reads
         self._layout = layout
         self._positions: dict[Revision, int] = {}
-        self._made = 0
+        self._made = (0, 0)
+        self._followed = (0, 0)  # the origin of the head that was followed last
 
     def head_of(self, found: Node | Stat | None) -> Head:
         if found is None:
             return NOTHING
         stat = found.stat if isinstance(found, Node) else found
-        if stat.czxid != self._made:
+        origin = (stat.czxid, stat.ctime)
+        if origin != self._made:
             self._positions.clear()
-            self._made = stat.czxid
+            self._made = origin
         self.remember(stat.mzxid, stat.version)
-        return Head(stat.mzxid, stat.version, stat.czxid)
+        return Head(stat.mzxid, stat.version, stat.czxid, origin)
 
     def remember(self, revision: Revision, count: int) -> None:
         self._positions[revision] = count
@@ -130,9 +136,9 @@ class Log:
                 self._bridge.post(news.set)
 
             head, found = await self._look(on_event, 0)
+            self._require_same(head, is_anew=after is None)
             position = await self._position(head, after)
             yield Step(head.revision if after is None else after, ())
-            made = head.made
             while True:
                 require_connection()
                 while as_counter(head.count - position) > 0:
@@ -148,11 +154,18 @@ class Log:
                 news.clear()
                 require_connection()
                 head, found = await self._look(on_event, position)
-                if made and head.made != made:
-                    raise Compacted("the store was wiped, or restored, while it was followed")
-                made = head.made
+                self._require_same(head, is_anew=False)
         finally:
             self._bridge.ignore(news.set)
+
+    def _require_same(self, head: Head, *, is_anew: bool) -> None:
+        """
+        Raises:
+            Compacted: the head is another one than before. Its revisions may be higher, and mean something else.
+        """
+        if not is_anew and self._followed not in (NOTHING.origin, head.origin):
+            raise Compacted("the store was wiped, or restored, since it was followed before")
+        self._followed = head.origin
 
     async def _look(self, on_event: Callable[[object], None], position: int) -> tuple[Head, list[Node]]:
         """The head, watched from now on, and those of the next entries that are there already."""

@@ -24,16 +24,17 @@ _END = _HEADER.pack(-1, True, -1)
 
 
 class Stat(NamedTuple):
-    """What is used of a node's stat. `version` is the data's, `mzxid` the transaction of the last change."""
+    """What is used of a node's stat. `version` is the data's, `mzxid` the last change's transaction; `ctime` in ms."""
 
     czxid: int
     mzxid: int
+    ctime: int
     version: int
     children: int
     pzxid: int
 
 
-_STAT = struct.Struct("!qq16xi20xiq")  # between: the times; counters, the owner and the length
+_STAT = struct.Struct("!qqq8xi20xiq")  # between: the time of the last change; counters, the owner and the length
 
 
 class Node(NamedTuple):
