@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from kvnet.errors import KvnetError
+from lab import processes
 from lab.lab import Lab, open_lab, until
+from lab.processes import KVNET
+from tests.lab.eye import Seen, look
 from tests.servers.binaries import Kind
 from tests.servers.cluster import Cluster
 from tests.servers.places import Place
@@ -27,6 +30,7 @@ NETWORK = "my-net"
 # Until everything has found another server: the longest silence, an election, a retry.
 FAIL_OVER_S = 30.0
 PING_EVERY_S = 0.05
+COMMAND_S = 60.0
 
 
 @dataclass
@@ -103,6 +107,44 @@ class Site:
                     return False
 
             await until(is_ready, f"{host.name} is ready again", seconds=seconds, watched=host.worker)
+
+    async def kvnet(self, *arguments: str) -> str:
+        """A `kvnet` command of an operator at the controller's place; what it said. It must succeed."""
+        self.numbers += 1
+        netns = self.lab.places[CONTROLLER].netns
+        environment = {"KVNET_CONTROLLER": self.lab.controller_url}
+        process = await processes.start(
+            f"kvnet-{self.numbers}",
+            [*KVNET, *arguments],
+            logs=self.lab.directory,
+            netns=netns,
+            environment=environment,
+        )
+        async with asyncio.timeout(COMMAND_S):
+            status = await process.child.wait()
+        words = process.last_words(lines=100)
+        assert status == 0, f"kvnet {' '.join(arguments)} ended with {status}: {words}"
+        return words
+
+    async def until_not_believed(self, kind: str, seconds: float = FAIL_OVER_S) -> str:
+        """What the controller advises: its trouble with its store is of this kind, and it is not ready."""
+        fixes: list[str] = []
+
+        async def is_told() -> bool:
+            try:
+                trouble = (await self.lab.client.status())["trouble"]
+            except KvnetError:
+                return False
+            if trouble is not None and trouble["kind"] == kind:
+                fixes.append(trouble["fix"])
+            return bool(fixes)
+
+        await until(is_told, f"the controller says {kind}", seconds=seconds, watched=self.lab.controller)
+        return fixes[0]
+
+    def kernels(self) -> dict[str, Seen]:
+        """Everything of ours in the kernels of all hosts."""
+        return {host.name: look(host.netns) for host in self.lab.hosts.values()}
 
     async def require_no_findings(self) -> None:
         report = await self.lab.client.check()
