@@ -56,7 +56,8 @@ class Table(Generic[T]):
 
     def start_over(self) -> None:
         """The store was accepted as it is: forget how far it had come, and read it anew. Owed until that is done."""
-        self.is_owed, self.fell_back, self._highest, self.relisted_at = True, None, 0, 0
+        self.fell_back, self._highest, self.relisted_at = None, 0, 0
+        self.is_owed = self.mirror.in_step  # of its first list, which is on its way then, a mirror does not tell
         self.mirror.relist()
 
     def _on_list(self, _before: Revision, now: Revision) -> None:
