@@ -38,6 +38,7 @@ from backends.store import (
 )
 from backends.url import Endpoint, Secret, parse_server_url
 from backends.zookeeper import ZookeeperMedium, connect
+from backends.zookeeper_bridge import FORGET_AFTER_S
 from backends.zookeeper_commit import GENERATION_S
 from backends.zookeeper_log import decode, encode
 from backends.zookeeper_nodes import Layout, directory_node, directory_of, name_node, name_of, split_key
@@ -606,6 +607,51 @@ async def test_a_killed_leader_costs_some_seconds_and_no_acknowledged_commit(tmp
 
         assert await write() > 2**32, "the new leader's zxids begin with its epoch"
         assert plain(await medium.scan("")) == {"a": b"1", "b": b""}
+
+
+async def test_a_zookeeper_that_was_wiped_is_met_again_without_its_past(tmp_path: Path) -> None:
+    """A server hangs up on a client that has seen later transactions than itself, and says nothing."""
+    async with Cluster("zookeeper", tmp_path) as cluster, connected(cluster.url()) as medium:
+        for number in range(50):
+            reached = await medium.commit([], [Put("k", str(number).encode())])
+        follower = Follower(medium, reached)
+        await until(lambda: bool(follower.steps))
+        await cluster.wipe_all()
+        wiped_at = time.monotonic()
+
+        refused = await until_compacted(medium, reached)
+        assert time.monotonic() - wiped_at > FORGET_AFTER_S / 2, "ZooKeeper let a client in that has seen more"
+        assert isinstance(follower.error, Unavailable)
+        assert "went back in time" in str(refused) or "wiped" in str(refused)
+        with pytest.raises(Conflict):
+            await medium.commit([Unchanged("k", reached)], [Put("k", b"decided before")])
+        assert await medium.scan("") == Snapshot((), await medium.revision())
+        await medium.commit([Absent("k")], [Put("k", b"anew")])
+
+
+async def test_a_zookeeper_set_up_anew_is_told_from_the_old_one_whatever_its_revisions(tmp_path: Path) -> None:
+    async with Cluster("zookeeper", tmp_path) as cluster, connected(cluster.url()) as medium:
+        reached = await medium.commit([], [Put("k", b"1")])
+        follower = Follower(medium, reached)
+        await until(lambda: bool(follower.steps))
+        await cluster.wipe_all()
+        async with connected(cluster.url()) as other:
+            for number in range(50):
+                assert await other.commit([], [Put("k", str(number).encode())]) > 0
+            assert await other.revision() > reached
+
+        assert "wiped" in str(await until_compacted(medium, reached))
+
+
+async def until_compacted(medium: ZookeeperMedium, after: int) -> Compacted:
+    async with asyncio.timeout(4 * FORGET_AFTER_S):
+        while True:
+            follower = Follower(medium, after)
+            await asyncio.wait([follower.task], timeout=1.0)
+            follower.task.cancel()
+            if isinstance(follower.error, Compacted):
+                return follower.error
+            await asyncio.sleep(0.1)
 
 
 # Who we are, and whom we believe.
