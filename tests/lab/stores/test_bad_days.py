@@ -86,7 +86,7 @@ async def test_a_wiped_store_is_swept_by_nobody_and_the_backup_brings_it_back(si
         await site.store.wipe_all()
         assert "kvnet restore" in await site.until_not_believed("wiped")
         for host in site.lab.hosts:
-            await attach_is_refused(site, host, NOT_BELIEVED)
+            await until_not_believed_by(site, host)
         await asyncio.sleep(AWAY_S)  # whatever runs out by then has run out
         require_all_still_there(before, site.kernels())
         await site.until_not_believed("wiped")
@@ -125,7 +125,7 @@ async def test_an_older_backup_behind_our_back_is_noticed_and_refused_until_acce
             await site.store.start()
             assert "kvnet store accept" in await site.until_not_believed("went-back")
             for host in site.lab.hosts:
-                await attach_is_refused(site, host, NOT_BELIEVED)
+                await until_not_believed_by(site, host)
             await asyncio.sleep(AWAY_S)
             require_all_still_there(before, site.kernels())
             await site.until_not_believed("went-back")
@@ -178,10 +178,21 @@ async def until_known(site: Site) -> None:
     await until(is_known, "the controller notices that its store is away")
 
 
-async def attach_is_refused(site: Site, host: str, codes: Collection[str] = SAID_CLEARLY) -> None:
+async def until_not_believed_by(site: Site, host: str) -> None:
+    """Attaching is refused, at last for that reason: a worker may find the store again later than the controller."""
+
+    async def is_so() -> bool:
+        return await attach_is_refused(site, host, SAID_CLEARLY | NOT_BELIEVED) in NOT_BELIEVED
+
+    await until(is_so, f"{host} does not believe the store", seconds=FAIL_OVER_S)
+
+
+async def attach_is_refused(site: Site, host: str, codes: Collection[str] = SAID_CLEARLY) -> str:
+    """Why."""
     began = time.monotonic()
     with pytest.raises(KvnetError) as refusal:
         await site.attach(host)
     assert refusal.value.code in codes, (refusal.value.code, refusal.value)
     assert refusal.value.fix
     assert time.monotonic() - began < REFUSED_WITHIN_S
+    return refusal.value.code
