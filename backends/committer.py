@@ -33,8 +33,9 @@ from backends.store import (
 Seal = Callable[[Sequence[bytes]], Sequence[Write]]
 
 MAX_IN_FLIGHT = 48
-# A batch that is not full waits while this many are under way: it fills up meanwhile.
-PARTIAL_IN_FLIGHT = 2
+# A batch that is not full waits so long for one that is under way: it fills up meanwhile. On a fast store that is until
+# the answer; on a slow one several are under way at once.
+LINGER_S = 0.003
 # How far a pack looks past transactions that must wait for others.
 MAX_PASSED_OVER = 128
 # What the seal is expected to add to the notes; what it really adds is looked at before sending.
@@ -156,6 +157,8 @@ class Committer:
         self._held = _Held()
         self._under_way: set[_Batch] = set()
         self._work = asyncio.Event()
+        self._sent_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     async def run(self) -> None:
@@ -168,6 +171,8 @@ class Committer:
                     self._send(group)
         finally:
             self._stopped = True
+            if self._timer is not None:
+                self._timer.cancel()
             for batch in self._under_way:
                 for member in batch.members:
                     _fail(member, Unknown("the committer was stopped before the answer came"))
@@ -218,14 +223,27 @@ class Committer:
 
     def _send(self, group: asyncio.TaskGroup) -> None:
         while self._queue and len(self._under_way) < self._max_in_flight:
-            if len(self._under_way) >= PARTIAL_IN_FLIGHT and self._queued_operations < MAX_OPERATIONS:
+            if self._under_way and self._queued_operations < MAX_OPERATIONS and self._lingers():
                 return
             batch = self._pack()
             if not batch.members:
                 return
+            self._sent_at = asyncio.get_running_loop().time()
             self._under_way.add(batch)
             self._held.hold(batch.checks, batch.writes)
             group.create_task(self._commit(batch))
+
+    def _lingers(self) -> bool:
+        """Whether a batch that is not full is to wait still; then it is woken when it has waited long enough."""
+        loop = asyncio.get_running_loop()
+        left_s = self._sent_at + LINGER_S - loop.time()
+        if left_s > 0 and self._timer is None:
+            self._timer = loop.call_later(left_s, self._wake)
+        return left_s > 0
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._work.set()
 
     def _pack(self) -> _Batch:
         batch = _Batch()

@@ -25,7 +25,7 @@ from backends import consul_json
 from backends.consul_follow import follow
 from backends.consul_http import ConsulHttp, Forbidden, LoginRefused, NotServing, Reply, Untrusted
 from backends.consul_json import Operation
-from backends.consul_log import LOG, SWEPT, Log, Record, Slots, parse_log, record_value
+from backends.consul_log import LOG, SWEPT, Log, Record, Slots, own_record, parse_log, record_value
 from backends.lease import Clock, Sleep
 from backends.medium import PRIVATE, SILENCE_S, Step
 from backends.store import (
@@ -136,6 +136,8 @@ class ConsulMedium:
         self._clock = clock
         self._sleep = sleep
         self._slots = Slots(rng)
+        self._records: dict[tuple[str, Revision], Record] = {}
+        self._logged: Revision = 0
 
     async def revision(self) -> Revision:
         # Names only, and the slots' cut off: the newest index under the prefix comes in a header.
@@ -205,7 +207,8 @@ class ConsulMedium:
         now = self._clock()
         slot = self._slots.take(now)
         shed = self._slots.shed(now, MAX_OPERATIONS - len(operations) - 1)
-        value = record_value(max(one.version for one in (slot, *shed)), writes)
+        before = max(one.version for one in (slot, *shed))
+        value = record_value(before, writes)
         record = self._set(slot.name, value) | {"Verb": "cas", "Index": slot.version}
         body = consul_json.transaction([*operations, record, *(self._deleted(one.name, one.version) for one in shed)])
         try:
@@ -220,6 +223,7 @@ class ConsulMedium:
             raise
         revision = consul_json.newest(reply.body, self._root + slot.name)
         self._slots.written(slot, revision, len(value), self._clock())
+        self._records[slot.name, revision] = own_record(slot.name, revision, before, writes, len(value))
         return revision
 
     def follow(self, after: Revision | None, is_wanted: Callable[[str], bool]) -> AsyncIterator[Step]:
@@ -254,7 +258,12 @@ class ConsulMedium:
         else:
             reply = await self._http.read(path)
         entries = [] if reply.status == 404 else consul_json.entries(reply.body, self._root)
-        return parse_log(entries), _index(reply)
+        log = parse_log(entries, self._records)
+        newer = {} if log.revision < self._logged else self._records  # our own commits since
+        self._records = {at: one for at, one in newer.items() if one.revision > log.revision}
+        self._records |= {(one.name, one.revision): one for one in log.records}
+        self._logged = log.revision
+        return log, _index(reply)
 
     async def sweep(self, slots: Sequence[Record], value: bytes, swept: Revision) -> None:
         """Delete slots that nobody set since, if nobody else swept; whatever fails, nothing is deleted."""

@@ -105,9 +105,12 @@ async def _read(source: Source, records: Sequence[Record], states: dict[str, Ent
         for key in (*record.put, *record.gone):
             states.pop(key, None)
             states[key] = None
-        put |= dict.fromkeys(record.put)
-        for key in record.gone:
             put.pop(key, None)
+        for key in record.put:
+            if key in record.values:
+                states[key] = Entry(key, record.values[key], record.revision)
+            else:
+                put[key] = None
     wanted = list(put)
     for start in range(0, len(wanted), READ_AT_ONCE):
         some = wanted[start : start + READ_AT_ONCE]

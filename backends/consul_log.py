@@ -33,8 +33,8 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from backends.medium import PRIVATE
 from backends.store import Broken, Compacted, Entry, Put, Revision, Write
@@ -49,7 +49,7 @@ KEEP = ((20.0, 0), (1.0, 32 * 1024), (0.0, 160 * 1024))
 KEEP_SLOTS = 8
 SHED_AT_ONCE = 8
 SLOT_BYTES = 180  # what Consul's answer has around the value
-KEY_BYTES = 70
+INLINE_BYTES = 3072
 # What clients left behind is swept: the old when there is much of it, the very old always.
 SWEEP_ABOVE = 64
 SWEEP_AFTER_S = 60.0
@@ -61,13 +61,22 @@ SWEEP_MORE_AFTER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One slot as it was read: the commit at `revision` wrote `put` and `gone`; `before` is the newest it removed."""
+    """One slot as it was read: the commit at `revision` wrote `put` and `gone`; `before` is the newest it removed.
+
+    `values`: what some of the keys were put to, so that nobody needs to read them. `size`: of the slot, in bytes.
+    """
 
     name: str
     revision: Revision
     before: Revision
     put: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    values: Mapping[str, bytes] = field(default_factory=dict)
+    size: int = 0
+
+
+Known = Mapping[tuple[str, Revision], Record]
+NOTHING_KNOWN: Known = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Log:
     @property
     def size(self) -> int:
         """About how many bytes it took to read."""
-        return sum(SLOT_BYTES + KEY_BYTES * (len(one.put) + len(one.gone)) for one in self.records)
+        return sum(SLOT_BYTES + one.size * 4 // 3 for one in self.records)
 
     def since(self, told: Revision) -> list[Record]:
         """The commits above `told`, in order.
@@ -109,34 +118,61 @@ class Log:
             yield from (one.revision, one.before)
 
 
-def parse_log(entries: Iterable[Entry]) -> Log:
-    """
+def parse_log(entries: Iterable[Entry], known: Known = NOTHING_KNOWN) -> Log:
+    """`known`: records that need not be read again, by name and revision.
+
     Raises:
         Broken: somebody else writes there, or a newer kvnet.
     """
     records: list[Record] = []
     lost = swept = swept_before = 0
     for entry in entries:
+        if (record := known.get((entry.key, entry.version))) is not None:
+            records.append(record)
+            continue
         try:
             found = json.loads(entry.value)
             if entry.key == SWEPT:
                 lost, swept, swept_before = int(found["lost"]), entry.version, int(found["before"])
             else:
                 put, gone = tuple(found.get("put", ())), tuple(found.get("gone", ()))
-                records.append(Record(entry.key, entry.version, int(found["before"]), put, gone))
+                values = {key: value.encode() for key, value in found.get("values", {}).items()}
+                before, size = int(found["before"]), len(entry.value)
+                records.append(Record(entry.key, entry.version, before, put, gone, values, size))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Broken(f"{entry.key} in the store is not of kvnet's change log") from error
     return Log(tuple(records), lost, swept, swept_before)
 
 
+def own_record(name: str, revision: Revision, before: Revision, writes: Sequence[Write], size: int) -> Record:
+    """What our own commit at `revision` left in its slot, with all of the values."""
+    told = [write for write in writes if not write.key.startswith(PRIVATE)]
+    values = {write.key: write.value for write in told if isinstance(write, Put)}
+    gone = tuple(write.key for write in told if not isinstance(write, Put))
+    return Record(name, revision, before, tuple(values), gone, values, size)
+
+
 def record_value(before: Revision, writes: Sequence[Write]) -> bytes:
     told = [write for write in writes if not write.key.startswith(PRIVATE)]
     found: dict[str, object] = {"before": before}
-    if put := [write.key for write in told if isinstance(write, Put)]:
-        found["put"] = put
+    puts = [write for write in told if isinstance(write, Put)]
+    if puts:
+        found["put"] = [write.key for write in puts]
+        if values := _inline(puts):
+            found["values"] = values
     if gone := [write.key for write in told if not isinstance(write, Put)]:
         found["gone"] = gone
     return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _inline(puts: Sequence[Put]) -> dict[str, str]:
+    """The values of a small commit, as one endpoint's is; those of a large one are better read by whom they concern."""
+    if sum(len(write.value) for write in puts) > INLINE_BYTES:
+        return {}
+    try:
+        return {write.key: write.value.decode() for write in puts}
+    except UnicodeDecodeError:
+        return {}
 
 
 def swept_value(log: Log, slots: Sequence[Record]) -> bytes:
