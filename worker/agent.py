@@ -121,7 +121,7 @@ class Worker:
         self.registration = Registration(
             store, self.view, kernel, self.lifeline, settings.underlay, time=time, timing=timing, log=log
         )
-        self.reporter = Reporter(store, settings.host, self._content, time=time, timing=timing, log=log)
+        self.reporter = Reporter(store, settings.host, self._content, self.trust, time=time, timing=timing, log=log)
 
     def _build_hands(self, store: Store, controller: Controller, kernel: HostKernel, namespaces: Namespaces) -> None:
         """What gives workloads their interfaces, and takes them away."""

@@ -1,6 +1,8 @@
 """What this host tells the controller of its networks: the version in its kernel, and what is wrong.
 
 At once after a quiet spell, then at most once a second, and never when nothing changed: every report is a write.
+Nobody else writes it, so an older one in the store than was acknowledged is proof that the store went back, however
+high its revisions are by now: `trust` is told of every version, and no report ever covers that proof up.
 """
 
 from __future__ import annotations
@@ -8,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from backends.store import Put, Store, StoreError
+from backends.store import Conflict, Put, Store, StoreError, Unchanged
 from kvnet import codec, keys
 from kvnet.errors import StoreBroken
 from kvnet.model import NetworkObserved, Observed
 from worker.log import Log
 from worker.ports import Backoff, Time
 from worker.settings import Timing
+from worker.trust import Trust
 
 Content = Mapping[str, NetworkObserved]
 
@@ -23,9 +26,18 @@ class Reporter:
     """`content` is asked when a report is about to be written; None = not now."""
 
     def __init__(
-        self, store: Store, host: str, content: Callable[[], Content | None], *, time: Time, timing: Timing, log: Log
+        self,
+        store: Store,
+        host: str,
+        content: Callable[[], Content | None],
+        trust: Trust,
+        *,
+        time: Time,
+        timing: Timing,
+        log: Log,
     ) -> None:
         self._store = store
+        self._trust = trust
         self._host = host
         self._content = content
         self._time = time
@@ -66,12 +78,22 @@ class Reporter:
             return False
         report = Observed(self._host, self._time.now(), content)
         self._written = None  # until the outcome is known
-        await self._store.commit([], [Put(keys.observed(self._host), codec.encode(report))])
+        key, known = keys.observed(self._host), self._trust.reported
+        checks = [Unchanged(key, known)] if known else []
+        try:
+            revision = await self._store.commit(checks, [Put(key, codec.encode(report))])
+        except Conflict:
+            self._wake.set()  # what is there says why: an older one, or ours whose answer was lost
+            return False
+        self._trust.note_report(revision)
         self._written = content
         return True
 
     async def _there(self) -> Content | None:
+        known = self._trust.reported
         entry = await self._store.get(keys.observed(self._host))
+        self._trust.compare_report(entry, known)
+        self._trust.note_report(entry.version if entry is not None else 0)
         if entry is None:
             return None
         try:

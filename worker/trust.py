@@ -84,6 +84,7 @@ class Trust:
         self._expected = expected
         self._on_accepted = on_accepted
         self._behind_since: float | None = None
+        self._reported: Revision = 0
         self._remembered = Remembered() if accept else _load(state)
         if accept:
             self._save()
@@ -91,6 +92,25 @@ class Trust:
     @property
     def cluster(self) -> str:
         return self._remembered.cluster
+
+    @property
+    def reported(self) -> Revision:
+        """The version of this host's last report, as far as it is known; 0 if it is not."""
+        return self._reported
+
+    def note_report(self, version: Revision) -> None:
+        self._reported = version
+
+    def compare_report(self, entry: Entry | None, known: Revision) -> None:
+        """What the store holds as this host's report; `known`: which one it must hold at least, as of before the read.
+
+        None is no evidence: who removes a host removes that too.
+        """
+        if entry is not None and entry.version < known and not self._remembered.fell:
+            self._fall(
+                f"the store went back in time: it holds this host's report of revision {entry.version}, "
+                f"and acknowledged a later one at revision {known}"
+            )
 
     def doubt(self) -> Doubt | None:
         """Why nothing may be removed now; None = the store may be believed. Only asked once the view is ready."""
@@ -139,6 +159,7 @@ class Trust:
             return  # taken already, or an older one that came back with an older store
         self._log.warning("store-accepted", by=accepted.value.actor, revision=accepted.version, was=last.revision)
         self._behind_since = None
+        self._reported = 0
         self._remembered = Remembered(last.cluster, accepted.version, sentinel=known.version)
         self._note_acceptance(accepted.value)
         self._save()
@@ -170,16 +191,19 @@ class Trust:
 
         For what cannot be undone: when a store is emptied, the sentinel's end may be told after the networks'.
         """
+        known = self._reported
         try:
             entry = await store.get(keys.CLUSTER)
             doubt = self.objection(entry)
+            # All that this host applied, it reported after; so a store with the last report has all of that, too.
+            self.compare_report(await store.get(keys.observed(self._view.host)), known)
         except (StoreError, StoreBroken, StoreTooNew) as error:
             return Doubt("store-unavailable", f"the store cannot confirm that it is the right one: {error}")
         if entry is None or doubt is not None:
             return doubt or NO_CLUSTER
         if self._remembered.sentinel and entry.version != self._remembered.sentinel:
             return Doubt(WENT_BACK, f"meta/cluster was written anew, at revision {entry.version}", ACCEPT)
-        return None
+        return Doubt(WENT_BACK, self._remembered.fell, ACCEPT) if self._remembered.fell else None
 
     def _compared_with_disk(self) -> Doubt | None:
         """A replica may lag behind what this host has seen, but not for long."""
