@@ -43,8 +43,8 @@ STOP_S = 2.0
 REVIVE_S = 1.0
 # A ZooKeeper client never goes back: it says which transaction it has seen, and a server that has not hangs up on it
 # without a word. So a ZooKeeper that was wiped, or restored, would never be met again. After so long without a
-# connection, and so many attempts at one address (that is, at all of them) one begins anew, with no past. Nothing rests
-# on that past: every read follows a barrier, so a server that is merely late cannot mislead a client without memory.
+# connection, and so many attempts at one address (that is, at all of them) the client forgets what it has seen. Nothing
+# rests on that: every read follows a barrier, so a server that is merely late cannot mislead a client without memory.
 FORGET_AFTER_S = 5.0
 FORGET_ROUNDS = 2
 # A server that vanishes in the middle of a login looks to kazoo like a refusal: believed when it comes again and again.
@@ -142,20 +142,17 @@ class Bridge:
             if keeper_state in {KeeperState.AUTH_FAILED, KeeperState.CLOSED} and not self.is_closed:
                 self._died.set()
         elif state == KazooState.CONNECTED:
-            self._begin_attempts()
+            self.attempts.clear()
+            self.troubles.clear()
+            self._hung_up = 0
         self._tell()
-
-    def _begin_attempts(self) -> None:
-        self.attempts.clear()
-        self.troubles.clear()
-        self._hung_up = 0
 
     def _attempted(self, place: str, trouble: Trouble | None) -> None:
         if trouble is None:
             self.attempts[place] += 1
             self._hung_up += 1
             if self._is_refused_for_its_past():
-                self._died.set()
+                self._client.last_zxid = 0  # kazoo reads it for every attempt
         else:
             self.troubles = [*self.troubles[-9:], trouble]
             self._hung_up -= 1
@@ -211,15 +208,9 @@ class Bridge:
         while True:
             await self._died.wait()
             await asyncio.sleep(REVIVE_S * (0.5 + self._rng.random()))
-            if self._is_up:
-                self._died.clear()  # it came back by itself
-                continue
-            self._client.remove_listener(self._on_state)  # its end is no news
-            await self._stop()
-            self.drops += 1
-            self._begin_attempts()
-            self._handler, self._client = self._make()
             self._died.clear()
+            await self._stop()
+            self._handler, self._client = self._make()
             await asyncio.to_thread(self._client.start_async)
 
     async def until_connected(self) -> None:
