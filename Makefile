@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PACKAGES := kvnet backends datapath controller worker lab cli
 BIN := .venv/bin
 ready := .venv/.ready
-STORE_JOBS := 8
+STORE_JOBS := 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-all torture check format bench lock clean

@@ -256,7 +256,7 @@ async def _check_outcomes(
         for task in tasks:
             if rng.random() < cancelling:
                 task.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
 
     marks = _replay(store, submitted)

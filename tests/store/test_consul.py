@@ -40,7 +40,7 @@ from tests.servers.cluster import Cluster
 from tests.servers.consul import MANAGEMENT_TOKEN, Consul
 
 pytestmark = pytest.mark.anyio
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 _roots = count()
 
 

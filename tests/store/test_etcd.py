@@ -51,7 +51,7 @@ from tests.store.watching import until
 
 pytestmark = pytest.mark.anyio
 KINDS: tuple[Kind, ...] = ("etcd3.4", "etcd3.5")
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 _roots = count()
 
 

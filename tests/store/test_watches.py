@@ -147,7 +147,7 @@ async def test_a_slow_reader_is_told_the_last_state(store: Store) -> None:
         await store.commit([], [Put("w/k", b"%d" % number), Put(f"w/{number % 7}", b"")])
 
     watcher = Watcher()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while watcher.entries.get("w/k") is None or watcher.entries["w/k"].value != b"199":
             watcher.take(await anext(batches))
     await batches.aclose()  # type: ignore[attr-defined]
@@ -156,7 +156,7 @@ async def test_a_slow_reader_is_told_the_last_state(store: Store) -> None:
 
 
 async def test_many_watches_of_one_client_are_all_told(store: Store) -> None:
-    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
         told = [group.create_task(_first_change(store, f"many/{number}/")) for number in range(100)]
         for number in range(100):
             await store.commit([], [Put(f"many/{number}/k", b"%d" % number)])
@@ -211,7 +211,7 @@ async def test_under_random_traffic_watches_are_ordered_complete_and_resumable(h
                     break
         return watcher
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         followers = {
             prefix: group.create_task(follow(clients[number % 3], prefix, random.Random(f"{seed}{prefix}")))
             for number, prefix in enumerate(prefixes)

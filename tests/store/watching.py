@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from backends.store import Batch, Entry, Revision, Snapshot, Store, StoreError
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @dataclass
