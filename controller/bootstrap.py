@@ -65,8 +65,9 @@ def why_not_founded(entries: Sequence[Entry], expected: str = "") -> KvnetError 
     """Why a store without a sentinel that holds these entries is not a place for a new cluster; None if it is."""
     foreign = not_ours(entries)
     if foreign:
+        what = "there is a key that is" if len(foreign) == 1 else f"there are {len(foreign)} keys that are"
         return StoreForeign(
-            f"under the root of the store there are {len(foreign)} keys that are not kvnet's: {_named(foreign)}",
+            f"under the root of the store {what} not kvnet's: {_named(foreign)}",
             fix="give kvnet a root of its own, at the end of the store's URL: etcd://HOST:2379/ANOTHER",
         )
     if any(entry.key == keys.RESTORING for entry in entries):

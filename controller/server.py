@@ -197,13 +197,16 @@ async def _opened(settings: ServerSettings, opener: Callable[[str], Awaitable[St
     """A store that does not answer yet gets its time; whatever else is wrong with it is told at once."""
     clock, rng = settings.cluster.clock, random.Random()
     deadline = clock.monotonic() + settings.cluster.start_timeout_s
+    told = ""
     while True:
         try:
             return await _open(settings.store, opener)
         except StoreUnavailable as error:
             if clock.monotonic() >= deadline:
                 raise
-            log.warning("%s: waiting for it", error.detail)
+            if error.detail != told:
+                told = error.detail
+                log.warning("%s: waiting for it", told)
         await clock.sleep(rng.uniform(*START_PAUSE_S))
 
 
