@@ -22,7 +22,7 @@ from backends.store import Check, Compacted, Entry, Refused, Revision, Snapshot,
 from backends.url import ServerUrl
 from backends.zookeeper_bridge import Bridge
 from backends.zookeeper_commit import Committer, Transaction
-from backends.zookeeper_door import REFUSALS_AT_THE_DOOR, at_the_door, until_answered
+from backends.zookeeper_door import REFUSALS_AT_THE_DOOR, at_the_door, only_tls, until_answered
 from backends.zookeeper_janitor import Janitor
 from backends.zookeeper_log import Head, Log, entries_of
 from backends.zookeeper_nodes import Layout, directory_node, directory_of, name_of, read_value
@@ -204,6 +204,8 @@ async def connect(
         await _enter(bridge, medium, CONNECT_TIMEOUT_S + (REQUEST_TIMEOUT_S if must_answer else 0))
     except (StoreError, KvnetError) as error:
         told = at_the_door(bridge, error)
+        if isinstance(told, StoreUnavailable):
+            told = await only_tls(bridge) or told
         if must_answer or not isinstance(told, StoreUnavailable):
             await medium.close()
             raise told from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from backends.store import Refused, StoreError, Unavailable
+from backends.tls_probe import distrust
 from backends.zookeeper_bridge import Bridge
 from kvnet.errors import (
     KvnetError,
@@ -45,6 +46,17 @@ async def until_answered(bridge: Bridge, timeout_s: float) -> None:
         raise Unavailable("no server answers") from None
     finally:
         bridge.ignore(changed.set)
+
+
+async def only_tls(bridge: Bridge) -> StoreUntrusted | None:
+    """We came without TLS, and a server that closes on us speaks nothing else: what to tell then."""
+    url = bridge.url
+    if url.tls is not None:
+        return None
+    for endpoint in url.endpoints:
+        if reason := await distrust(endpoint, None):
+            return StoreUntrusted(f"{url}: no connection with {endpoint}: {reason}", fix="say zks:// to speak TLS")
+    return None
 
 
 def at_the_door(bridge: Bridge, error: StoreError | KvnetError) -> KvnetError:
