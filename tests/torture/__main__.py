@@ -20,6 +20,7 @@ from tests.torture.history import read_rounds
 from tests.torture.linearizable import check
 from tests.torture.rounds import Judgement, check_rounds
 from tests.torture.run import Options, Report, Run
+from tests.torture.storm_run import Storm, StormOptions, StormReport, summary
 from tests.torture.wgl import register_lines
 
 
@@ -44,13 +45,37 @@ def _torture(arguments: list[str]) -> int:
     parser.add_argument("--clients", type=int, default=48)
     parser.add_argument("--allocations", type=int, default=0, help="go on until so many addresses were allocated")
     parser.add_argument("--history", type=Path, help="the file (default: one in the folder for temporary files)")
+    parser.add_argument("--storm", action="store_true", help="many more allocations, and nothing else")
+    parser.add_argument("--at-most", type=float, default=3600.0, help="seconds until a storm ends in any case")
     given = parser.parse_args(arguments)
+    if given.storm:
+        return _storm(given)
     options = Options(given.seconds, given.seed, given.clients, allocations=given.allocations)
     history = given.history or Path(tempfile.gettempdir(), f"kvnet-torture-{given.store}-{given.seed}.jsonl")
     _say(f"torture of {given.store}, seed {given.seed}; the history goes to {history}")
     report = asyncio.run(_run(given.store, given.members, options, history))
     _say_report(given.store, report)
     return 0 if report.is_clean else 1
+
+
+def _storm(given: argparse.Namespace) -> int:
+    allocations = given.allocations or sys.maxsize
+    at_most_s = given.at_most if given.allocations else given.seconds
+    options = StormOptions(given.seed, allocations, at_most_s)
+    history = given.history or Path(tempfile.gettempdir(), f"kvnet-storm-{given.store}-{given.seed}.txt")
+    _say(f"storm of {given.store}, seed {given.seed}")
+    report = asyncio.run(_run_storm(given.store, given.members, options, history))
+    summary(given.store, report, _say)
+    return 0 if report.is_clean else 1
+
+
+async def _run_storm(store: str, members: int, options: StormOptions, history: Path) -> StormReport:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="kvnet-storm-") as folder:
+        async with arena(store, members, Path(folder), random.Random(options.seed)) as here:
+            return await Storm(
+                here, options, history, lambda text: _say(f"{time.monotonic() - began:6.1f} s  {text}")
+            ).run()
 
 
 async def _run(store: str, members: int, options: Options, history: Path) -> Report:

@@ -141,6 +141,10 @@ class FlakyStore:
             raise Unknown("injected: the answer was lost")
         return revision
 
+    async def until_arrived(self) -> None:
+        """Nothing that its sender gave up is still on its way."""
+        await asyncio.gather(*self._late, return_exceptions=True)
+
     async def _arrive_late(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
         await asyncio.sleep(self._rng.random() ** 3 * LATEST_ARRIVAL_S)
         try:
@@ -180,7 +184,7 @@ class FlakyStore:
         return await self._store.session(ttl_s, resume=resume)
 
     async def close(self) -> None:
-        await asyncio.gather(*self._late, return_exceptions=True)
+        await self.until_arrived()
         await self._store.close()
 
     async def __aenter__(self) -> Self:

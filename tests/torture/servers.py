@@ -24,6 +24,7 @@ class Servers:
             self.kinds = (*KINDS, "partition-leader", "partition-member")
 
     async def hurt(self, fault: Fault) -> None:
+        await self._revive()
         self._hit = await self._targets(fault)
         members = [self._cluster.members[index] for index in self._hit]
         verb = fault.kind.partition("-")[0]
@@ -41,6 +42,10 @@ class Servers:
             await asyncio.gather(*(m.start() for m in members if not m.is_running))
         else:
             await asyncio.gather(*(m.thaw() for m in members if m.is_frozen))
+
+    async def _revive(self) -> None:
+        """What ended without us (on a machine that is shared, somebody may kill it) is a fault more, not the last."""
+        await asyncio.gather(*(member.start() for member in self._cluster.members if not member.is_running))
 
     async def _targets(self, fault: Fault) -> list[int]:
         count = len(self._cluster.members)
