@@ -6,7 +6,7 @@ about. The books have what certainly took effect, and the claims of which nobody
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -21,6 +21,7 @@ from tests.torture.ledger import ABSENT, Done, Form, Held
 NETWORK = "5a1ad0000001"
 FIRST_ADDRESS = IPv4Address("10.64.0.0")
 TAKEN, PUZZLING = -1, -2  # instead of a version
+RALLIES = 64
 
 
 class Owner(Protocol):
@@ -62,7 +63,7 @@ class Board:
     versions: list[int] = field(init=False)
     keys: list[str] = field(init=False)
     wanting: dict[int, list[Attempt]] = field(default_factory=dict)
-    rally: list[int] = field(default_factory=list)  # what the last one went for
+    rallies: deque[tuple[int, list[int]]] = field(default_factory=lambda: deque(maxlen=RALLIES))
     open: dict[str, Attempt] = field(default_factory=dict)  # owner -> the claim of which nobody knows
     done: list[Done] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -79,6 +80,14 @@ class Board:
             for other in others:
                 other.is_contended = True
         others.append(attempt)
+
+    def rally(self, site: int) -> list[int]:
+        """What a claimant of another site went for just now; each is joined once."""
+        for one in reversed(self.rallies):
+            if one[0] != site:
+                self.rallies.remove(one)
+                return one[1]
+        return []
 
     def leave(self, attempt: Attempt) -> bool:
         """Whether nobody else wants the address now."""
