@@ -71,6 +71,7 @@ class Storm:
         self._say = say
         self._board = Board(ADDRESSES_PER_CLAIMANT * options.claimants, time.monotonic_ns)
         self._report = StormReport(options, history, self._board.counts, self._board.findings)
+        self._stores: list[Store] = []  # sound, and past all faults of clients
         self._flaky: list[FlakyStore] = []
         self._claimants: list[Claimant] = []
         self._digest = hashlib.sha256()
@@ -79,13 +80,12 @@ class Storm:
 
     async def run(self) -> StormReport:
         began = time.monotonic()
-        judge_store = await self._here.open()
         async with asyncio.TaskGroup() as tasks:
             committing = [await self._site(tasks, number) for number in range(SITES)]
             for flaky in self._flaky:
                 flaky.loss = LOSS
             while self.report_is_open(began):
-                await self._round(judge_store, began)
+                await self._round(began)
             for task in committing:
                 task.cancel()
         self._report.seconds = time.monotonic() - began
@@ -103,16 +103,17 @@ class Storm:
     async def _site(self, tasks: asyncio.TaskGroup, number: int) -> asyncio.Task[None]:
         seed, count = self._options.seed, self._options.claimants
         rng = random.Random(f"{seed} site {number}")
-        store = self._here.wrap(await self._here.open())
-        flaky = FlakyStore(store, rng, delay_s=0.0 if self._here.servers else DELAY_S)
+        store = await self._here.open()
+        flaky = FlakyStore(self._here.wrap(store), rng, delay_s=0.0 if self._here.servers else DELAY_S)
         committer = Committer(flaky)
+        self._stores.append(store)
         self._flaky.append(flaky)
         for i in range(number, count, SITES):
             own = random.Random(f"{seed} claimant {i}")
             self._claimants.append(Claimant(f"c{i}", number, flaky, committer, self._board, own, asyncio.sleep))
         return tasks.create_task(committer.run())
 
-    async def _round(self, judge_store: Store, began: float) -> None:
+    async def _round(self, began: float) -> None:
         self._is_over = False
         number, self._report.rounds = self._report.rounds, self._report.rounds + 1
         async with asyncio.TaskGroup() as tasks:
@@ -126,7 +127,7 @@ class Storm:
                 self._report.findings.blame("never-quiet", f"{len(late)} claimants had no answer in time")
             for task in late:
                 task.cancel()
-        await self._judge(judge_store)
+        await self._judge()
 
     async def _suffer(self, number: int, began: float) -> None:
         """One round of faults, the same for the same seed; cut short when there are enough allocations."""
@@ -165,13 +166,13 @@ class Storm:
         self._report.faults[fault.split()[0]] += 1
         self._say(f"  fault: {fault}")
 
-    async def _judge(self, store: Store) -> None:
+    async def _judge(self) -> None:
         """Nothing is under way: the list has what was acknowledged, and what became of the unknown claims."""
         board, report = self._board, self._report
         for flaky in self._flaky:
             await flaky.until_arrived()
         now = board.clock()
-        entries = await self._until_listed(store)
+        entries = await self._until_listed()
         for place, key in enumerate(board.keys):
             board.learn(place, entries.get(key))
         done, board.done = board.done, []
@@ -185,13 +186,13 @@ class Storm:
                 file.writelines(lines(done))
                 file.writelines(f"final {key} {held}\n" for key, held in final.items())
 
-    async def _until_listed(self, store: Store) -> dict[str, Entry]:
+    async def _until_listed(self) -> dict[str, Entry]:
         """As new as a commit that is made now: a list may be old.
 
         Raises:
             TimeoutError: the store has healed and does not answer.
         """
-        mark = None
+        store, mark = self._stores[0], None
         async with asyncio.timeout(self._options.quiet_s):
             while True:
                 try:
