@@ -53,6 +53,12 @@ def module_loop_scope(fixture_name: str, config: pytest.Config) -> str:
     return "session" if loop_scope(fixture_name, config) == "session" else "module"
 
 
+def scheme(name: str) -> str:
+    """Of the store's URLs, as the status shows it."""
+    kind = name.rpartition("-")[0] or name
+    return {"etcd3.4": "etcd", "etcd3.5": "etcd", "zookeeper": "zk"}.get(kind, kind)
+
+
 async def fresh_url(name: str, folder: Path, clusters: Clusters) -> str:
     """An empty store that no other test uses."""
     if name == "memory":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import stores
 from tests.cli.world import DEADLINE_S, KVNET, World, running
 
 
@@ -114,10 +115,10 @@ def test_events_tell_what_was_done_and_end(world: World) -> None:
     assert world.run("events", "--network", "nowhere").code == 3
 
 
-def test_status_names_what_is_not_well(world: World) -> None:
+def test_status_names_what_is_not_well(world: World, shared_store_name: str) -> None:
     outcome = world.ok("status")
 
-    assert "Store:       sqlite" in outcome.out
+    assert f"Store:       {stores.scheme(shared_store_name)}" in outcome.out
     assert "  host h3 is down" in outcome.out
     data = world.ok("status", "-o", "json").data
     assert data["ok"] is False
