@@ -4,6 +4,8 @@ PACKAGES := kvnet backends datapath controller worker lab cli
 BIN := .venv/bin
 ready := .venv/.ready
 STORE_JOBS := 4
+STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
+ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-all torture check format bench lock clean
@@ -24,6 +26,7 @@ servers: ## unpack etcd, Consul and ZooKeeper for the tests into .tools/servers 
 	@tests/servers/install
 
 # The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS); the rest runs alone.
+# Then the product's own tests once more, on real servers.
 test: $(ready) servers ## every test, the real-kernel ones in namespaces of their own (ARGS="..." runs only pytest ARGS)
 ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
@@ -31,6 +34,7 @@ else
 	@failed=0; \
 	$(BIN)/pytest --ignore=tests/store || failed=$$?; \
 	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
+	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup -m xdist_group --stores $(STORES) $(ON_ANY_STORE) || failed=$$?; \
 	exit $$failed
 endif
 
