@@ -38,7 +38,7 @@ from worker.session import NAME_TAKEN, Lifeline
 from worker.settings import Settings
 from worker.source import Mode, Source
 from worker.status import status
-from worker.trust import Trust
+from worker.trust import WENT_BACK, Trust
 from worker.view import View
 from worker.words import describe
 
@@ -221,6 +221,8 @@ class Worker:
         if not self.reconciler.has_seen_everything or (doubt is not None and doubt.code in NOT_OUR_STORE):
             return None
         observed = self.reconciler.observed()
+        if doubt is not None and doubt.code == WENT_BACK and not observed:
+            return None  # an older report that is there says more than none: controllers see that its store went back
         return {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
 
     async def _watch_mode(self) -> None:

@@ -250,3 +250,19 @@ async def test_a_worker_that_was_told_its_cluster_waits_for_it_and_writes_nothin
     await world.found(overlay())
     await again.until_ready()
     await world.close()
+
+
+async def test_an_own_report_older_than_what_was_acknowledged_proves_that_the_store_went_back(
+    world: World, h1: Running
+) -> None:
+    """Restored from a backup, and written since: its revisions are higher than ever, and it does not know e1."""
+    key = keys.observed("h1")
+    known = world.state.entries[key]
+    world.state.entries[key] = Entry(key, known.value, known.version - 1)  # nobody is told: as it was in the backup
+    client = world.client()
+    gone = [one for one in world.state.entries if one.startswith((keys.ENDPOINTS, keys.LOCAL, keys.ADDRESSES))]
+
+    await client.commit([], [Delete(one) for one in gone])
+
+    await require_untouched(h1, "store-went-back")
+    assert world.state.entries[key].version == known.version - 1, "no report covers the proof up"
