@@ -130,6 +130,8 @@ class Bridge:
             future.set_result(value)
         else:
             future.set_exception(error)
+            # Who asked may have failed meanwhile, with another answer: then nobody takes this one, which is no news.
+            future.exception()
 
     def _changed(self, state: str, keeper_state: str) -> None:
         if state != KazooState.CONNECTED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -38,14 +39,16 @@ from backends.store import (
 )
 from backends.url import Endpoint, Secret, parse_server_url
 from backends.zookeeper import ZookeeperMedium, connect
-from backends.zookeeper_bridge import FORGET_AFTER_S
+from backends.zookeeper_bridge import FORGET_AFTER_S, SESSION_S
 from backends.zookeeper_commit import GENERATION_S
 from backends.zookeeper_log import decode, encode
 from backends.zookeeper_nodes import Layout, directory_node, directory_of, name_node, name_of, split_key
+from backends.zookeeper_socket import PATIENCE_S
 from backends.zookeeper_wire import Exists
 from kvnet.errors import StoreForbidden, StoreLoginRefused, StoreUnavailable, StoreUntrusted
 from tests.servers.cluster import Cluster
 from tests.servers.family import Credentials
+from tests.store.proxy import Proxy
 from tests.store.watching import plain, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("zookeeper-own")]
@@ -462,6 +465,32 @@ async def test_a_lost_zookeeper_session_loses_nothing_here(medium: ZookeeperMedi
     assert client.client_id != session
 
 
+async def test_an_answer_that_nobody_takes_any_more_is_no_noise(cluster: Cluster) -> None:
+    """The head and the next entries are asked for together; when the first fails, nobody wants the others."""
+    noise: list[str] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    proxy = Proxy(None, cluster.endpoints[0])
+    await proxy.start()
+    async with connected(f"zk://{proxy.endpoint}/test/{uuid.uuid4().hex}") as medium:
+        await medium.commit([], [Put("a", b"")])
+        loop.set_exception_handler(lambda _, context: noise.append(context["message"]))
+        try:
+            proxy.is_silent = True
+            asked = [medium._log._look(lambda _: None, 1), medium._overview(), medium.read(["a"])]
+            asking = [asyncio.ensure_future(one) for one in asked]
+            await until(lambda: len(medium._bridge._client._pending) >= 7)
+            await proxy.stop()
+            outcomes = await asyncio.gather(*asking, return_exceptions=True)
+            del asked, asking
+            gc.collect()
+        finally:
+            loop.set_exception_handler(before)
+
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    assert noise == []
+
+
 async def test_more_requests_than_kazoos_pipe_holds_do_not_block_the_loop(tmp_path: Path) -> None:
     async with Cluster("zookeeper", tmp_path) as cluster, connected(cluster.url()) as medium:
         await medium.commit([], [Put("a", b"")])
@@ -527,6 +556,39 @@ async def test_nothing_is_lost_or_told_twice_over_a_killed_server(tmp_path: Path
         assert len(told) == len(set(told))
         assert set(acknowledged) <= set(told) <= set(acknowledged) | uncertain
         assert {int(entry.key[2:]) for entry in (await medium.scan("n/")).entries} == set(told)
+
+
+async def test_a_server_that_takes_connections_and_says_nothing_costs_two_seconds_and_the_next_serves(
+    cluster: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kazoo would wait for a session's length, divided by the number of addresses."""
+    silent = Proxy(None, cluster.endpoints[0])
+    await silent.start()
+    silent.is_silent = True
+    monkeypatch.setattr("kazoo.protocol.connection.random.shuffle", lambda hosts: None)  # the silent one comes first
+    began = time.monotonic()
+    async with connected(url.replace("://", f"://{silent.endpoint},")) as medium:
+        took = time.monotonic() - began
+        await medium.commit([], [Put("a", b"")])
+    await silent.stop()
+
+    assert PATIENCE_S <= took < PATIENCE_S + 2
+
+
+async def test_a_server_that_says_nothing_at_first_is_served_by_at_its_next_chance(cluster: Cluster) -> None:
+    """One that is being killed, or that does not serve yet, takes connections; one address is no reason to wait."""
+    proxy = Proxy(None, cluster.endpoints[0])
+    await proxy.start()
+    proxy.is_silent = True
+    async with connected(f"zk://{proxy.endpoint}/test/{uuid.uuid4().hex}", must_answer=False) as medium:
+        began = time.monotonic()
+        await until(lambda: bool(medium._bridge.troubles))
+        assert "said nothing" in medium._bridge.troubles[0].reason
+        proxy.is_silent = False
+        await until(lambda: medium._bridge.is_connected)
+        assert time.monotonic() - began < PATIENCE_S + 2
+        assert medium._bridge._client._session_timeout == SESSION_S * 1000
+    await proxy.stop()
 
 
 async def test_a_frozen_server_is_noticed_within_15_s_and_does_not_hold_up_closing(tmp_path: Path) -> None:
