@@ -43,6 +43,11 @@ class Servers:
         else:
             await asyncio.gather(*(m.thaw() for m in members if m.is_frozen))
 
+    async def recover(self) -> None:
+        """Whatever was interrupted: all of them run, and none is frozen."""
+        await asyncio.gather(*(member.thaw() for member in self._cluster.members if member.is_frozen))
+        await self._revive()
+
     async def _revive(self) -> None:
         """What ended without us (on a machine that is shared, somebody may kill it) is a fault more, not the last."""
         await asyncio.gather(*(member.start() for member in self._cluster.members if not member.is_running))

@@ -13,12 +13,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backends.committer import Committer
 from backends.store import Entry, Put, Store, StoreError
 from kvnet import keys
+from tests.servers.family import ServerFailed
 from tests.torture.arena import Arena
 from tests.torture.board import NETWORK, Board, held_of
 from tests.torture.faults import Clients, Fault, FlakyStore, Victim, inflict, plan
@@ -147,9 +149,19 @@ class Storm:
             await self._tell(time.monotonic() + options.round_s, began)
             for task in hurting:
                 task.cancel()
+        if self._here.servers is not None:
+            await self._here.servers.recover()
 
     async def _inflict(self, faults: Sequence[Fault], victim: Victim) -> None:
-        await inflict(faults, victim, asyncio.sleep, time.monotonic, self._note)
+        """The pause before each counts from when the servers are well again, which may take longer than planned."""
+        ended = 0.0
+        for fault in faults:
+            due = replace(fault, at=fault.at - ended)
+            ended = fault.at + fault.seconds
+            await inflict([due], victim, asyncio.sleep, time.monotonic, self._note)
+            if victim is self._here.servers and self._here.until_healthy is not None:
+                with suppress(ServerFailed):  # at the end of the round that is an error
+                    await self._here.until_healthy()
 
     async def _tell(self, ends: float, began: float) -> None:
         counts, before, said = self._board.counts, self._board.counts.copy(), time.monotonic()
