@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import random
-import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import count
-from pathlib import Path
-from typing import cast
 
-import aiohttp
 import pytest
 
-from backends.consul import ConsulMedium, connect
+from backends.consul import ConsulMedium
 from backends.consul_log import LOG, SLOTS, Record, swept_value
 from backends.medium import Step
 from backends.store import (
@@ -28,93 +18,16 @@ from backends.store import (
     Delete,
     Present,
     Put,
-    Refused,
     TooLarge,
-    Unavailable,
     Unchanged,
-    Unknown,
 )
-from backends.url import parse_server_url
-from kvnet.errors import StoreBroken, StoreForbidden, StoreLoginRefused, StoreUnavailable, StoreUntrusted
 from tests.servers.cluster import Cluster
-from tests.servers.consul import MANAGEMENT_TOKEN, Consul
+from tests.store import consul_kit as kit
+from tests.store.consul_kit import committed, following, next_step, opened, raw, roots, told_until
 
 pytestmark = pytest.mark.anyio
-DEADLINE_S = 30.0
-_roots = count()
-
-
-@pytest.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Cluster]:
-    """One that nobody breaks; each test has its own root."""
-    async with Cluster("consul", tmp_path_factory.mktemp("server")) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-async def guarded(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Cluster]:
-    """ACLs with default deny, TLS only, and only for clients that show a certificate."""
-    folder = tmp_path_factory.mktemp("guarded")
-    async with Cluster("consul", folder, tls=True, client_certificates=True, auth=True) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def medium(server: Cluster) -> AsyncIterator[ConsulMedium]:
-    async with opened(server.url(f"root{next(_roots)}")) as medium:
-        yield medium
-
-
-@asynccontextmanager
-async def opened(url: str, *, must_answer: bool = True) -> AsyncIterator[ConsulMedium]:
-    medium = await connect(parse_server_url(url, {}), must_answer=must_answer, rng=random.Random(next(_roots)))
-    try:
-        yield medium
-    finally:
-        await medium.close()
-
-
-@asynccontextmanager
-async def following(medium: ConsulMedium, after: int | None = None) -> AsyncIterator[AsyncIterator[Step]]:
-    steps = medium.follow(after, lambda _: True)
-    try:
-        yield steps
-    finally:
-        await cast(AsyncGenerator[Step, None], steps).aclose()
-
-
-async def next_step(steps: AsyncIterator[Step], deadline_s: float = DEADLINE_S) -> Step:
-    async with asyncio.timeout(deadline_s):
-        return await anext(steps)
-
-
-async def told_until(steps: AsyncIterator[Step], revision: int) -> dict[str, bytes | None]:
-    told: dict[str, bytes | None] = {}
-    while True:
-        step = await next_step(steps)
-        told |= {change.key: change.entry.value if change.entry else None for change in step.changes}
-        if step.revision >= revision:
-            return told
-
-
-async def raw(cluster: Cluster, method: str, path: str, body: bytes | None = None) -> tuple[int, str, bytes]:
-    """As somebody else who uses the same Consul."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, f"http://{cluster.endpoints[0]}{path}", data=body) as response,
-    ):
-        return response.status, response.headers.get("X-Consul-Index", ""), await response.read()
-
-
-async def token_for(cluster: Cluster, rules: str) -> str:
-    family = cast(Consul, cluster.family)
-    name = f"policy-{next(_roots)}"
-    await family.change("/v1/acl/policy", {"Name": name, "Rules": rules})
-    return str((await family.change("/v1/acl/token", {"Policies": [{"Name": name}]}))["SecretID"])
-
-
-def with_token(cluster: Cluster, token: str, root: str = "kvnet") -> str:
-    return cluster.url(root).replace("://", f"://:{token}@", 1)
+server = kit.server
+medium = kit.medium
 
 
 # Versions and transactions
@@ -196,44 +109,6 @@ async def test_reading_keys_of_which_some_are_missing_gives_the_others(medium: C
     found = await medium.read([f"k{number}" for number in range(60)])
 
     assert [entry is not None for entry in found] == [number % 2 == 0 for number in range(60)]
-
-
-async def test_a_lost_answer_is_unknown_and_the_transaction_is_not_sent_again(server: Cluster) -> None:
-    """aiohttp repeats a PUT when a kept connection breaks."""
-    sent: list[bytes] = []
-    target, _, port = server.endpoints[0].rpartition(":")
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(target, int(port))
-        while head := await _head(reader):
-            length = next(int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length"))
-            body = await reader.readexactly(length)
-            if base64.b64encode(b"lost") in body:
-                sent.append(body)
-                break
-            back.write(head + body)
-            answer = await there.readuntil(b"\r\n\r\n")
-            size = next(int(h.split(b":")[1]) for h in answer.split(b"\r\n") if h.lower().startswith(b"content-length"))
-            writer.write(answer + await there.readexactly(size))
-        writer.close()
-        back.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as between:
-        own_port = between.sockets[0].getsockname()[1]
-        async with opened(f"consul://127.0.0.1:{own_port}/lost{next(_roots)}") as medium:
-            await medium.commit([], [Put("k", b"kept")])
-            with pytest.raises(Unknown):
-                await medium.commit([], [Put("k", b"lost")])
-            await medium.commit([], [Put("k", b"after")])
-
-    assert len(sent) == 1
-
-
-async def _head(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
-        return b""
 
 
 # The log and its followers
@@ -325,7 +200,7 @@ async def test_a_commit_whose_slot_was_swept_takes_another(medium: ConsulMedium)
 
 
 async def test_a_wiped_store_is_compacted(server: Cluster) -> None:
-    root = f"wiped{next(_roots)}"
+    root = f"wiped{next(roots)}"
     async with opened(server.url(root)) as medium:
         await medium.commit([], [Put("k", b"")])
         async with following(medium) as steps:
@@ -336,25 +211,16 @@ async def test_a_wiped_store_is_compacted(server: Cluster) -> None:
 
 
 async def test_a_restored_store_is_noticed_also_when_it_has_been_written_past_the_old_revision(server: Cluster) -> None:
-    root = f"restored{next(_roots)}"
+    root = f"restored{next(roots)}"
     async with opened(server.url(root)) as medium:
         await medium.commit([], [Put("old", b"")])
         _, _, saved = await raw(server, "GET", "/v1/snapshot")
         lost = await medium.commit([], [Put("lost", b"")])
         assert (await raw(server, "PUT", "/v1/snapshot", saved))[0] == 200
         async with opened(server.url(root)) as other:
-            assert await _committed(other, Put("new", b"")) > lost
+            assert await committed(other, Put("new", b"")) > lost
         with pytest.raises(Compacted):
             await anext(medium.follow(lost, lambda _: True))
-
-
-async def _committed(medium: ConsulMedium, write: Put) -> int:
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                return await medium.commit([], [write])
-            except (Unavailable, Unknown):
-                await asyncio.sleep(0.05)
 
 
 async def test_a_scan_of_many_keys_is_one_state_with_its_revision(medium: ConsulMedium) -> None:
@@ -368,234 +234,8 @@ async def test_a_scan_of_many_keys_is_one_state_with_its_revision(medium: Consul
     assert not [entry for entry in (await medium.scan("")).entries if entry.key.startswith(".kvnet")]
 
 
-# Who we are
-
-
-async def test_a_denied_transaction_is_refused_and_not_a_conflict(guarded: Cluster) -> None:
-    """Consul answers both with 409."""
-    reader = await token_for(guarded, 'key_prefix "kvnet/" { policy = "read" }')
-    medium = await _without_welcome(with_token(guarded, reader))
-    with pytest.raises(Refused, match="may not"):
-        await medium.commit([Absent("k")], [Put("k", b"")])
-    await medium.close()
-
-
-async def test_a_denied_list_is_refused_and_not_an_empty_store(guarded: Cluster) -> None:
-    """Consul answers both with 404, or with an empty transaction."""
-    async with opened(with_token(guarded, MANAGEMENT_TOKEN)) as owner:
-        await owner.commit([], [Put("k", b"")])
-    stranger = await token_for(guarded, 'key_prefix "other/" { policy = "write" }')
-    medium = await _without_welcome(with_token(guarded, stranger))
-    for denied in (medium.scan(""), medium.scan("k"), medium.read(["k"]), medium.commit([], [Put("k", b"")])):
-        with pytest.raises(Refused):
-            await denied
-    await medium.close()
-
-
-async def _without_welcome(url: str) -> ConsulMedium:
-    """As when the permission is taken away while we run."""
-    from backends.consul_http import ConsulHttp
-
-    return ConsulMedium(
-        ConsulHttp(parse_server_url(url, {})), "kvnet", rng=random.Random(1), clock=time.monotonic, sleep=asyncio.sleep
-    )
-
-
-@pytest.mark.parametrize(
-    "rules", ["", 'key_prefix "kvnet/" { policy = "read" }', 'key_prefix "x" { policy = "write" }']
-)
-async def test_a_token_without_the_right_to_read_and_write_is_forbidden_at_start(guarded: Cluster, rules: str) -> None:
-    with pytest.raises(StoreForbidden, match="may not"):
-        async with opened(with_token(guarded, await token_for(guarded, rules))):
-            pass
-
-
-async def test_no_token_where_one_is_needed_is_forbidden_at_start(guarded: Cluster) -> None:
-    with pytest.raises(StoreForbidden, match="may not read or write"):
-        async with opened(guarded.url("kvnet")):
-            pass
-
-
-async def test_an_unknown_token_is_a_refused_login_and_is_not_shown(guarded: Cluster) -> None:
-    token = "5ec2e700-0000-4000-8000-000000000000"
-    with pytest.raises(StoreLoginRefused) as caught:
-        async with opened(with_token(guarded, token)):
-            pass
-    assert token not in str(caught.value) + repr(caught.value) + caught.value.fix
-
-
-async def test_a_token_with_the_prefix_a_certificate_and_default_deny_serves(guarded: Cluster) -> None:
-    who = await guarded.grant("/kvnet/")
-    async with opened(guarded.url("kvnet", who)) as medium, following(medium) as steps:
-        await next_step(steps)
-        revision = await medium.commit([], [Put("served", b"yes")])
-        assert (await told_until(steps, revision))["served"] == b"yes"
-
-
-async def test_a_token_that_was_changed_in_its_file_is_taken(guarded: Cluster, tmp_path: Path) -> None:
-    rules = 'key_prefix "kvnet/" { policy = "write" }'
-    file = tmp_path / "token"
-    first = await token_for(guarded, rules)
-    file.write_text(first)
-    async with opened(f"{guarded.url('kvnet')}&token_file={file}") as medium:
-        await medium.commit([], [Put("k", b"")])
-        family = cast(Consul, guarded.family)
-        [accessor] = await _accessors(guarded, first)
-        await family._ask(0, "DELETE", f"/v1/acl/token/{accessor}")
-        with pytest.raises(Refused, match="does not know the token"):
-            await medium.commit([], [Put("k", b"")])
-        file.write_text(await token_for(guarded, rules))
-        await medium.commit([], [Put("k", b"again")])
-
-
-async def _accessors(cluster: Cluster, token: str) -> list[str]:
-    family = cast(Consul, cluster.family)
-    _, tokens = await family._ask(0, "GET", "/v1/acl/tokens")
-    found = []
-    for one in tokens:
-        _, full = await family._ask(0, "GET", f"/v1/acl/token/{one['AccessorID']}")
-        if full["SecretID"] == token:
-            found.append(one["AccessorID"])
-    return found
-
-
-async def test_a_server_of_another_authority_is_untrusted(guarded: Cluster) -> None:
-    assert guarded.certificates is not None
-    url = with_token(guarded, MANAGEMENT_TOKEN).replace(
-        str(guarded.certificates.ca), str(guarded.certificates.wrong_ca)
-    )
-    with pytest.raises(StoreUntrusted, match="not trusted"):
-        async with opened(url):
-            pass
-
-
-@pytest.mark.parametrize("shown", ["none", "wrong"])
-async def test_a_client_without_a_certificate_that_the_server_accepts_is_untrusted(
-    guarded: Cluster, shown: str
-) -> None:
-    certificates = guarded.certificates
-    assert certificates is not None
-    url = f"consuls://{guarded.endpoints[0]}/kvnet?ca={certificates.ca}"
-    if shown == "wrong":
-        url += f"&cert={certificates.wrong_client.cert}&key={certificates.wrong_client.key}"
-    with pytest.raises(StoreUntrusted, match="certificate"):
-        async with opened(url):
-            pass
-
-
-async def test_plain_http_to_a_tls_server_and_the_reverse_are_told_apart(guarded: Cluster, server: Cluster) -> None:
-    with pytest.raises(StoreUntrusted, match="speaks TLS only"):
-        async with opened(f"consul://{guarded.endpoints[0]}/kvnet"):
-            pass
-    with pytest.raises(StoreUntrusted, match="does not speak TLS"):
-        async with opened(f"consuls://{server.endpoints[0]}/kvnet"):
-            pass
-
-
-async def test_a_certificate_file_that_is_none_is_untrusted(server: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("nothing")
-    with pytest.raises(StoreUntrusted, match="cannot be used"):
-        async with opened(f"consuls://{server.endpoints[0]}/kvnet?ca={tmp_path / 'ca.pem'}"):
-            pass
-
-
-async def test_connecting_writes_nothing(server: Cluster) -> None:
-    root = f"untouched{next(_roots)}"
-    async with opened(server.url(root)):
-        pass
-
-    assert (await raw(server, "GET", f"/v1/kv/{root}?keys"))[0] == 404
-
-
-async def test_something_that_is_not_consul_is_broken() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as other:
-        with pytest.raises(StoreBroken):
-            async with opened(f"consul://127.0.0.1:{other.sockets[0].getsockname()[1]}/kvnet"):
-                pass
-
-
-# Servers that go away
-
-
-async def test_nobody_there_is_unavailable_and_no_error_where_none_must_answer() -> None:
-    url = "consul://127.0.0.1:1,127.0.0.1:2/kvnet"
-    with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        async with opened(url):
-            pass
-    async with opened(url, must_answer=False) as medium:
-        for asked in (medium.read(["k"]), medium.commit([], [Put("k", b"")]), medium.revision(), medium.scan("")):
-            with pytest.raises(Unavailable):
-                await asked
-
-
-async def test_an_endpoint_that_refuses_is_passed_over(server: Cluster) -> None:
-    url = server.url(f"passed{next(_roots)}").replace("consul://", "consul://127.0.0.1:1,")
-    async with opened(url) as medium, following(medium) as steps:
-        await next_step(steps)
-        revision = await medium.commit([], [Put("k", b"")])
-        assert (await next_step(steps)).revision == revision
-
-
-async def test_a_half_open_connection_is_noticed_within_15_s_and_costs_once(tmp_path: Path) -> None:
-    async with Cluster("consul", tmp_path, members=3) as cluster:
-        follower = next(index for index in range(3) if index != 0)
-        leader = await cluster.leader()
-        frozen = next(index for index in range(3) if index != leader)
-        others = [endpoint for index, endpoint in enumerate(cluster.endpoints) if index != frozen]
-        url = f"consul://{','.join([cluster.endpoints[frozen], *others])}/kvnet"
-        assert follower
-        async with opened(url) as medium, following(medium) as steps:
-            await next_step(steps)
-            await cluster.members[frozen].freeze()
-            began = time.monotonic()
-            with pytest.raises(Unavailable):
-                await next_step(steps, 15)
-            assert time.monotonic() - began < 15
-            revision = await medium.commit([], [Put("k", b"")])
-            async with following(medium, 0) as again:
-                assert await told_until(again, revision) == {"k": b""}
-            began = time.monotonic()
-            await medium.read(["k"])
-            assert time.monotonic() - began < 2
-            await cluster.members[frozen].thaw()
-
-
-async def test_nothing_acknowledged_is_lost_over_a_killed_leader_and_followers_hear_all(tmp_path: Path) -> None:
-    async with Cluster("consul", tmp_path, members=3) as cluster, opened(cluster.url()) as medium:
-        acknowledged: dict[str, int] = {}
-        start = await medium.commit([], [Put("start", b"")])
-        for number in range(60):
-            if number == 20:
-                await cluster.members[await cluster.leader()].kill()
-            key = f"k{number:02}"
-            acknowledged[key] = await _committed(medium, Put(key, b""))
-        async with opened(cluster.url()) as other:
-            snapshot = await other.scan("k")
-            assert acknowledged.keys() <= {entry.key for entry in snapshot.entries}
-            async with following(other, start) as steps:
-                told = await told_until(steps, max(acknowledged.values()))
-            assert acknowledged.keys() <= told.keys()
-
-
-async def test_a_cluster_without_a_leader_is_waited_for_at_start(tmp_path: Path) -> None:
-    async with Cluster("consul", tmp_path, members=3) as cluster:
-        await asyncio.gather(*(cluster.members[index].kill() for index in (1, 2)))
-        starting = asyncio.create_task(connect(parse_server_url(cluster.url(), {}), rng=random.Random(1)))
-        await asyncio.sleep(0)
-        await cluster.members[1].start()
-        async with asyncio.timeout(30):
-            medium = await starting
-        await _committed(medium, Put("k", b""))
-        await medium.close()
-
-
 async def test_the_log_is_where_an_operator_finds_it(server: Cluster) -> None:
-    root = f"shown{next(_roots)}"
+    root = f"shown{next(roots)}"
     async with opened(server.url(root)) as medium:
         await medium.commit([], [Put("networks/a", b'{"plain":"json"}')])
     assert (await raw(server, "GET", f"/v1/kv/{root}/networks/a?raw"))[2] == b'{"plain":"json"}'
