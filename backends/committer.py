@@ -33,9 +33,9 @@ from backends.store import (
 Seal = Callable[[Sequence[bytes]], Sequence[Write]]
 
 MAX_IN_FLIGHT = 48
-# A batch that is not full waits so long for one that is under way: it fills up meanwhile. On a fast store that is until
-# the answer; on a slow one several are under way at once.
-LINGER_S = 0.003
+# A batch that is not full waits so long for one under way: it fills up meanwhile. With 3 ms a busy controller on
+# etcd made 450 commits of 1,000 endpoints instead of 110, and half as many endpoints a second.
+LINGER_S = 0.03
 # How far a pack looks past transactions that must wait for others.
 MAX_PASSED_OVER = 128
 # What the seal is expected to add to the notes; what it really adds is looked at before sending.
