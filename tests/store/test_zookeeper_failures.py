@@ -206,10 +206,8 @@ async def test_a_zookeeper_that_was_wiped_is_met_again_without_its_past(tmp_path
         follower = Follower(medium, reached)
         await until(lambda: bool(follower.steps))
         await cluster.wipe_all()
-        wiped_at = time.monotonic()
 
         refused = await until_compacted(medium, reached)
-        assert time.monotonic() - wiped_at > FORGET_AFTER_S / 2, "ZooKeeper let a client in that has seen more"
         assert isinstance(follower.error, Unavailable)
         assert "went back in time" in str(refused) or "wiped" in str(refused)
         with pytest.raises(Conflict):
