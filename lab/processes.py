@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,18 @@ _LIBC = ctypes.CDLL(None)
 
 def _die_with_parent() -> None:
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _mortal(command: Sequence[str]) -> tuple[list[str], Callable[[], None] | None]:
+    """The command line that dies with us, and what else the child must run before it.
+
+    Nothing, where util-linux has `setpriv`: Python code between fork and exec crashes now and then in a process with
+    many threads (gRPC's), and the child is then gone without a word.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return list(command), _die_with_parent
+    return [setpriv, "--pdeathsig", "KILL", "--", *command], None
 
 
 @dataclass(slots=True)
@@ -87,6 +99,7 @@ async def start(
         if nsenter is None:
             raise Unfit("there is no 'nsenter' on this machine", fix="install util-linux")
         command = [nsenter, f"--net={netns}", "--", *command]
+    command, before = _mortal(command)
     path = logs / f"{name}.log"
     with path.open("ab") as log:
         child = await asyncio.create_subprocess_exec(
@@ -95,7 +108,7 @@ async def start(
             stdout=log,
             stderr=log,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            preexec_fn=_die_with_parent,
+            preexec_fn=before,
             start_new_session=True,  # Ctrl-C is for the one who started us all; it ends the others in order
         )
     return Process(name, path, child)
