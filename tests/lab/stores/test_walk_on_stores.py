@@ -14,7 +14,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_walk_of_a_first_day_with_the_leader_killed_in_the_middle(kind: Kind, tmp_path: Path) -> None:
+async def test_the_walk_of_a_first_day_with_the_leader_killed_in_the_middle(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Six servers and four of ours share the machine; a fail-over may be under way still.
+    monkeypatch.setattr("tests.lab.walk.WITHIN_SECONDS", 4.0)
     async with open_site(kind, tmp_path) as site:
 
         async def lose_the_leader() -> None:

@@ -83,6 +83,7 @@ async def test_every_change_is_refused_once_the_store_went_back_and_reads_go_on(
         await refuses(cluster.reservations.create("old", ReservationRequest("printer"), ME))
         await refuses(cluster.ipam.repair(ME)) if (await cluster.ipam.check()).findings else None
         time.pass_by(10 * 86_400.0)
+        await eventually(lambda: cluster._state.is_in_step)
         assert "went back" in (await cluster.upkeep.sweep()).refused
         assert machine.state.revision == revision
         assert f"from revision {reached} to {backup[1]}" in error.detail
