@@ -12,6 +12,7 @@ from datapath.fabric import FakeFabric
 from datapath.fake_tables import Tables
 from datapath.names import network_of_device
 from datapath.objects import (
+    EVERYTHING,
     AddAddress,
     Announce,
     DeleteLink,
@@ -32,6 +33,7 @@ from datapath.objects import (
     ReplacePort,
     ReplaceRoute,
     ReplaceVtep,
+    Scope,
     SetFirewall,
     SetSysctl,
     Veth,
@@ -63,8 +65,8 @@ class FakeKernel:
 
     # --- the port
 
-    async def read(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
-        return self.state(network_id, firewall=firewall)
+    async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
+        return self.state(scope.network or None, firewall=firewall)
 
     async def apply(self, operations: Sequence[Operation]) -> list[Failure]:
         return self.execute(operations)

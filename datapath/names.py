@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from datapath.objects import BRIDGE_PREFIX, VETH_PREFIX, VXLAN_PREFIX
+from datapath.objects import BRIDGE_PREFIX, MACVLAN_PREFIX, SHIM_PREFIX, VETH_PREFIX, VXLAN_PREFIX
+from kvnet.model import Network
 
 _ID_LENGTH = 12
 _CACHED_NAMES = 4096  # one per endpoint that a host carries; a bridge has at most 1,023 ports
@@ -17,6 +18,15 @@ _CACHED_NAMES = 4096  # one per endpoint that a host carries; a bridge has at mo
 
 def bridge_name(network_id: str) -> str:
     return BRIDGE_PREFIX + network_id
+
+
+def bridge_of(network: Network) -> str:
+    """The network's bridge, under the name that it asks for or its own."""
+    return network.bridge_name or bridge_name(network.id)
+
+
+def shim_name(network_id: str) -> str:
+    return SHIM_PREFIX + network_id
 
 
 def vxlan_name(network_id: str) -> str:
@@ -30,8 +40,14 @@ def veth_name(endpoint_id: str) -> str:
     return VETH_PREFIX + digest[:_ID_LENGTH]
 
 
+@lru_cache(maxsize=_CACHED_NAMES)
+def macvlan_name(endpoint_id: str) -> str:
+    """What an endpoint's macvlan is called in a state; as `veth_name`."""
+    return MACVLAN_PREFIX + veth_name(endpoint_id)[len(VETH_PREFIX) :]
+
+
 def network_of_device(name: str) -> str | None:
-    """The network of a bridge or tunnel device by its name alone; None for veths (their master tells) and others."""
-    if name.startswith((BRIDGE_PREFIX, VXLAN_PREFIX)) and len(name) == len(BRIDGE_PREFIX) + _ID_LENGTH:
+    """The network of a bridge, tunnel or shim by its name alone; None for others, and for bridges that got a name."""
+    if name.startswith((BRIDGE_PREFIX, VXLAN_PREFIX, SHIM_PREFIX)) and len(name) == len(BRIDGE_PREFIX) + _ID_LENGTH:
         return name[len(BRIDGE_PREFIX) :]
     return None

@@ -13,7 +13,10 @@ from typing import NamedTuple, Protocol
 
 BRIDGE_PREFIX = "kvb"  # + the network's id (12 hex digits) = 15 characters, the kernel's limit
 VXLAN_PREFIX = "kvx"
+SHIM_PREFIX = "kvs"
 VETH_PREFIX = "kve"  # + 12 hex digits of a hash of the endpoint's id
+MACVLAN_PREFIX = "kvm"  # the same; no device on the host has that name: the interface is born in the workload
+BRIDGE_MAC_PREFIX = b"\x02\x6b"  # of every bridge's MAC; with the group it marks a bridge that an operator named
 LINK_GROUP = 0x6B76  # "kv": IFLA_GROUP of every link of ours, set in the same message that creates it
 PROTOCOL = 222  # RTA_PROTOCOL / NDA_PROTOCOL of our routes and neighbours
 VXLAN_PORT = 4789  # RFC 7348
@@ -26,7 +29,10 @@ Ip = bytes  # 4 or 16 bytes, network order
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A network's bridge on this host. `mac` is the anycast gateway's, the same on every host."""
+    """A network's bridge on this host. `mac` is the anycast gateway's, the same on every host.
+
+    `name` is `kvb` and the network's id, unless the network asks for another.
+    """
 
     name: str
     mac: Mac
@@ -37,7 +43,10 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Vxlan:
-    """A network's tunnel device: nolearning, neighbour suppression on. `bridge` is its master ("" if it has none)."""
+    """A network's tunnel device: nolearning, neighbour suppression on. `bridge` is its master ("" if it has none).
+
+    Without a bridge it carries routed traffic, and `mac` is this host's own on it; b"" leaves the choice to the kernel.
+    """
 
     name: str
     vni: int
@@ -49,16 +58,44 @@ class Vxlan:
     suppress: bool = True
     isolated: bool = False
     up: bool = True
+    mac: Mac = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """The host's half of an endpoint's interface, a port of the network's bridge."""
+    """The host's half of an endpoint's interface, a port of the network's bridge.
+
+    `hairpin`: the bridge may send a frame back where it came from; only who publishes ports needs it.
+    """
 
     name: str
     mtu: int
     bridge: str
     isolated: bool = False
+    up: bool = True
+    hairpin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Macvlan:
+    """An endpoint's interface directly on an uplink (macvlan, bridge mode). It is wholly in the workload's namespace.
+
+    `name` stands for it in a state; on the host there is no such device.
+    """
+
+    name: str
+    uplink: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shim:
+    """The host's own macvlan on an uplink: its way to the workloads there, which the uplink itself cannot reach."""
+
+    name: str
+    uplink: str
+    mac: Mac
+    mtu: int
     up: bool = True
 
 
@@ -71,7 +108,23 @@ class Foreign:
     vni: int | None = None
 
 
-Link = Bridge | Vxlan | Veth
+Link = Bridge | Vxlan | Veth | Macvlan | Shim
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A link of the host's own that a network stands on, as it was found. Never made, deleted or given an address.
+
+    `bridge`: its master, ours or another ("" for none). `is_bridge`: it is a bridge of the operator's.
+    """
+
+    name: str
+    mtu: int
+    up: bool
+    mac: Mac = b""
+    bridge: str = ""
+    is_bridge: bool = False
+    has_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +137,8 @@ class ContainerSide:
     mtu: int
     addresses: tuple[tuple[Ip, int], ...]  # (address, prefix length)
     gateways: tuple[Ip, ...]  # default routes, one per family; none on an internal network
+    metric: int = 0  # of the default routes: of several networks the lowest is the way out; 0 = the kernel's own
+    routes: tuple[tuple[Ip, int, Ip], ...] = ()  # (destination, prefix length, gateway; b"" = on the link)
 
 
 class InterfaceAddress(NamedTuple):
@@ -95,13 +150,18 @@ class InterfaceAddress(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route of ours (protocol 222) in the main table: to a subnet of ours over its bridge, or via a peer."""
+    """A route of ours (protocol 222) in the main table: to a subnet of ours over its bridge, or via a peer.
+
+    `device` is "" for a route via a peer on the host's own segment: whatever leads to `gateway`. `onlink`: the gateway
+    is behind `device`, though no route says so (a routed network's tunnel).
+    """
 
     destination: Ip
     prefix_length: int
     device: str
     source: Ip = b""
     gateway: Ip = b""
+    onlink: bool = False
 
 
 class Neighbour(NamedTuple):
@@ -127,12 +187,44 @@ class PortEntry(NamedTuple):
     mac: Mac
 
 
+class Enslavement(NamedTuple):
+    """An uplink as a port of a bridge of ours: the bridged variant of a transparent network."""
+
+    uplink: str
+    bridge: str
+
+
+class Publication(NamedTuple):
+    """A port of this host that leads to a workload on it. `address` b"" = every address of the host.
+
+    `protocol` is the number of IANA's (6 tcp, 17 udp). The family is that of `to`.
+    """
+
+    protocol: int
+    address: Ip
+    port: int
+    to: Ip
+    to_port: int
+
+
+class Gate(NamedTuple):
+    """A FORWARD chain of iptables, which is not ours: "nft" or "legacy", for IPv4 or IPv6 (4, 6)."""
+
+    flavour: str
+    family: int
+
+
 @dataclass(frozen=True, slots=True)
 class Firewall:
     """What our nftables tables know. The rules are fixed; only these sets change.
 
     bridges: devices whose networks may talk within themselves and out. internal: those of them with no way out.
-    subnets4/6: (network address, prefix length) whose traffic out is masqueraded.
+    isolated: those of them whose workloads may not even talk among themselves.
+    pairs: (from, to) bridges of different networks that may talk; both directions are listed.
+    within: (bridge, block) of routed networks: who is behind another host, and may come and be gone to freely.
+    blocks: every (network address, prefix length) of ours; inside one of them nothing is masqueraded but hairpins.
+    subnets4/6: those of them whose traffic out is masqueraded.
+    publications: published ports of workloads on this host.
     vxlans, gateway_macs: the bridge-family guard (rogue router advertisements, the anycast MAC on the wire).
     """
 
@@ -142,6 +234,11 @@ class Firewall:
     subnets6: frozenset[tuple[Ip, int]] = frozenset()
     vxlans: frozenset[str] = frozenset()
     gateway_macs: frozenset[Mac] = frozenset()
+    isolated: frozenset[str] = frozenset()
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    within: frozenset[tuple[str, tuple[Ip, int]]] = frozenset()
+    blocks: frozenset[tuple[Ip, int]] = frozenset()
+    publications: frozenset[Publication] = frozenset()
 
 
 NO_FIREWALL = Firewall()
@@ -154,6 +251,9 @@ class HostState:
     `links` by name. In an actual state, `foreign` are links in our way and the rest holds only what is marked ours.
     `containers` by veth name: in a desired state, for the veths whose namespace is known.
     `sysctls`: path below /proc/sys -> value. `firewall` is None where it was not read, or is damaged (to be set anew).
+    `gates`: in an actual state every FORWARD chain of iptables on this host -> whether our accept rule is its; None
+    where that was not read. In a desired state `is_forwarding` says whether our traffic has to get through them.
+    `uplinks`: in an actual state the links that were asked for (see `Scope`), as far as they are there.
     """
 
     links: Mapping[str, Link] = field(default_factory=dict)
@@ -166,6 +266,30 @@ class HostState:
     firewall: Firewall | None = None
     containers: Mapping[str, ContainerSide] = field(default_factory=dict)
     foreign: Mapping[str, Foreign] = field(default_factory=dict)
+    enslaved: frozenset[Enslavement] = frozenset()
+    uplinks: Mapping[str, Uplink] = field(default_factory=dict)
+    gates: Mapping[Gate, bool] | None = None
+    is_forwarding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a kernel belongs to one network, as far as names alone cannot tell; or to all of them.
+
+    network: its id; "" for everything that is ours. bridge: its bridge's name where an operator chose it.
+    blocks: its subnets: a route of ours via a peer is a network's by its destination.
+    uplinks: the host's own links that it stands on.
+    inside: interfaces without a half on the host (`Macvlan`), by name -> (namespace's path, interface there).
+    """
+
+    network: str = ""
+    bridge: str = ""
+    blocks: frozenset[tuple[Ip, int]] = frozenset()
+    uplinks: frozenset[str] = frozenset()
+    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+EVERYTHING = Scope()
 
 
 # --- operations: what a plan is made of, what a kernel executes ------------------------------------------------------
@@ -181,15 +305,22 @@ class CreateLink:
 
 @dataclass(frozen=True, slots=True)
 class UpdateLink:
-    """Bring an existing link from `actual` to `link` without re-creating it (MTU, MAC, master, port flags, up)."""
+    """Bring an existing link from `actual` to `link` without re-creating it (MTU, MAC, master, port flags, up).
+
+    `container`: where the other half of a Veth is, if known: its MTU follows.
+    """
 
     link: Link
     actual: Link
+    container: ContainerSide | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteLink:
+    """`container`: where a Macvlan is. If that namespace is gone, so is the interface."""
+
     link: Link
+    container: ContainerSide | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +393,39 @@ class Announce:
     neighbour: Neighbour
 
 
+@dataclass(frozen=True, slots=True)
+class Enslave:
+    entry: Enslavement
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The uplink leaves our bridge; it is otherwise left as it is."""
+
+    entry: Enslavement
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """Our one accept rule goes to the end of that FORWARD chain, marked as ours."""
+
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGate:
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetFlows:
+    """Connections tracked to (or from) this address of a workload end; with a port, only those to it (published)."""
+
+    address: Ip
+    protocol: int = 0
+    port: int = 0
+
+
 Operation = (
     CreateLink
     | UpdateLink
@@ -279,6 +443,11 @@ Operation = (
     | SetSysctl
     | SetFirewall
     | Announce
+    | Enslave
+    | Release
+    | OpenGate
+    | CloseGate
+    | ForgetFlows
 )
 
 
@@ -297,17 +466,32 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Something of ours may have changed: look again. `devices` empty = look at everything."""
+    """Something of ours may have changed: look again.
+
+    devices: ours, or uplinks. firewall: our tables, or a gate. routes: destinations of routes of ours via peers.
+    host: host-wide settings. underlay: the host's own addresses or routes changed. Nothing of all that = look at
+    everything.
+    """
 
     devices: frozenset[str] = frozenset()
     firewall: bool = False
+    routes: frozenset[tuple[Ip, int]] = frozenset()
+    host: bool = False
+    underlay: bool = False
+
+    @property
+    def is_everything(self) -> bool:
+        return not (self.devices or self.firewall or self.routes or self.host or self.underlay)
 
 
 class Kernel(Protocol):
     """The only way to a kernel: the real one (`worker.kernel`) and the fake one (`datapath.fake`)."""
 
-    async def read(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
-        """What is there of ours: all of it, or one network's part. Only `sysctls` that we care about are read."""
+    async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
+        """What is there of ours: all of it, or one network's part. Only `sysctls` that we care about are read.
+
+        `firewall`: our tables and the gates too.
+        """
         ...
 
     async def apply(self, operations: Sequence[Operation]) -> list[Failure]:

@@ -6,10 +6,10 @@ Plain data. The controller makes one for any host to answer what would change th
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datapath.memo import NetworkMemo
-from kvnet.model import Endpoint, Host, Network
+from kvnet.model import Block, Endpoint, Host, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +19,23 @@ class Attachment:
     endpoint: str
     netns: str
     interface: str
+    order: int = 0  # the how manieth of ours in its namespace, from 0: of equal networks the first is the way out
 
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """`endpoints`: by network id, then endpoint id. `attachments`: by endpoint id, of this host only."""
+    """`endpoints`: by network id, then endpoint id. `attachments`: by endpoint id, of this host only.
+
+    `networks` are those that have an endpoint on this host, and those that such a network is peered with.
+    `blocks`: by network id, all of a routed network's, of every host.
+    """
 
     host: str
     hosts: Mapping[str, Host]
     networks: Mapping[str, Network]
     endpoints: Mapping[str, Mapping[str, Endpoint]]
     attachments: Mapping[str, Attachment]
+    blocks: Mapping[str, Collection[Block]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +48,4 @@ class NetworkView:
     endpoints: Collection[Endpoint]
     attachments: Mapping[str, Attachment]
     memo: NetworkMemo
+    blocks: Collection[Block] = ()

@@ -125,6 +125,53 @@ class VniTaken(Conflicting):
     title = "The VNI is in use"
 
 
+class BridgeTaken(Conflicting):
+    """Another network's bridge has the name that was asked for."""
+
+    code = "bridge-name-taken"
+    title = "Bridge name is taken"
+
+
+class PortTaken(Conflicting):
+    """A host port is another endpoint's, or a program on the host listens there; says whose it is."""
+
+    code = "port-taken"
+    title = "Host port is taken"
+
+
+class PortsExhausted(Conflicting):
+    code = "ports-exhausted"
+    title = "No free host port"
+
+
+class BlockTaken(Conflicting):
+    """An address of a routed network that was asked for is in another host's block."""
+
+    code = "block-taken"
+    title = "Address is in another host's block"
+
+
+class BlocksExhausted(Conflicting):
+    """A routed network has no block left for a host."""
+
+    code = "blocks-exhausted"
+    title = "No free block"
+
+
+class HostsApart(Conflicting):
+    """A routed network without tunnels cannot have endpoints on hosts that are behind a router from each other."""
+
+    code = "hosts-apart"
+    title = "Hosts are on different segments"
+
+
+class Immutable(Conflicting):
+    """What was to be changed cannot change while the network lives; says why for each field."""
+
+    code = "immutable"
+    title = "Cannot be changed"
+
+
 class NetworkInUse(Conflicting):
     """A network with endpoints cannot be deleted; names each endpoint, its host, and when that was last seen."""
 

@@ -37,11 +37,33 @@ ALIVE = "alive/"
 OBSERVED = "observed/"
 JOURNAL = "journal/"
 RECLAIMS = "reclaims/"
+BLOCKS = "blocks/"
+PORTS = "ports/"
+BRIDGES = "bridges/"
 
 # What workers and sessions put there by themselves: says nothing of whether there is a cluster.
 PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS)
 # What makes a cluster: never there without its sentinel.
-LASTING = (META, GUARDS, POOLS, SUBNETS, NAMES, VNIS, NETWORKS, ADDRESSES, ENDPOINTS, LOCAL, JOURNAL, RECLAIMS)
+LASTING = (
+    META,
+    GUARDS,
+    POOLS,
+    SUBNETS,
+    NAMES,
+    VNIS,
+    NETWORKS,
+    ADDRESSES,
+    ENDPOINTS,
+    LOCAL,
+    JOURNAL,
+    RECLAIMS,
+    BLOCKS,
+    PORTS,
+    BRIDGES,
+)
+
+# So many host ports share one entry under `ports/`: a range of 64 takes two.
+PORTS_PER_BUCKET = 64
 
 # Up to which revision the journal was trimmed. Under the journal's own prefix, so that one watch tells both.
 JOURNAL_FLOOR = "journal/floor"
@@ -60,6 +82,17 @@ class AddressKey(NamedTuple):
 class LocalKey(NamedTuple):
     host: str
     endpoint: str
+
+
+class BlockKey(NamedTuple):
+    network: str
+    cidr: Cidr
+
+
+class PortsKey(NamedTuple):
+    host: str
+    protocol: str
+    first: int
 
 
 def pool(name: str) -> str:
@@ -124,6 +157,40 @@ def local(host: str, endpoint_id: str) -> str:
 def parse_local(key: str) -> LocalKey:
     _, host_name, endpoint_id = key.split("/", 2)
     return LocalKey(host_name, endpoint_id)
+
+
+def blocks(network_id: str) -> str:
+    return f"{BLOCKS}{network_id}/"
+
+
+def block(network_id: str, cidr: Cidr) -> str:
+    """Which host has this part of a routed network's range."""
+    return f"{BLOCKS}{network_id}/{cidr.network_address}_{cidr.prefixlen}"
+
+
+def parse_block(key: str) -> BlockKey:
+    _, network_id, text = key.split("/", 2)
+    return BlockKey(network_id, ip_network(text.replace("_", "/")))
+
+
+def ports_of(host_name: str) -> str:
+    return f"{PORTS}{host_name}/"
+
+
+def ports(host_name: str, protocol: str, port: int) -> str:
+    """The bucket of host ports that `port` is in; named by its first one."""
+    return f"{PORTS}{host_name}/{protocol}_{port - port % PORTS_PER_BUCKET}"
+
+
+def parse_ports(key: str) -> PortsKey:
+    _, host_name, text = key.split("/", 2)
+    protocol, first = text.split("_")
+    return PortsKey(host_name, protocol, int(first))
+
+
+def bridge(device: str) -> str:
+    """The network whose bridge has this name on every host; only of names that were asked for."""
+    return f"{BRIDGES}{device}"
 
 
 def host(host_name: str) -> str:

@@ -25,12 +25,17 @@ T_co = TypeVar("T_co", covariant=True)
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
 IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?\Z")
 NETWORK_ID = re.compile(r"[0-9a-f]{12}\Z")
+# As Linux has it, without what nft and shells read as syntax; and not a name of kvnet's own.
+DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}\Z")
+INTERFACE_PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,11}\Z")
 MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
 
 MAX_LABELS = 64
 MAX_LABEL_KEY = 128
 MAX_LABEL_VALUE = 1024
 MAX_ALIASES = 32
+MAX_PORTS = 256  # single ports that one endpoint publishes
+GATEWAY_PRIORITY = 500  # from -this to this
 MTU_MIN = 576
 MTU_MIN_IPV6 = 1280  # RFC 8200 section 5
 MTU_MAX = 65535
@@ -61,6 +66,25 @@ class Driver(StrEnum):
     BRIDGE = "bridge"
     ROUTED = "routed"
     TRANSPARENT = "transparent"
+
+
+class UplinkMode(StrEnum):
+    """How a transparent network's endpoints stand on the physical one."""
+
+    MACVLAN = "macvlan"
+    BRIDGE = "bridge"
+
+
+class CrossSegment(StrEnum):
+    """What a routed network does about a host that is behind a router."""
+
+    REFUSE = "refuse"
+    TUNNEL = "tunnel"
+
+
+class BlockState(StrEnum):
+    ACTIVE = "active"
+    RELEASING = "releasing"  # no new endpoint gets an address of it; it goes when the last one is free
 
 
 class NetworkState(StrEnum):
@@ -150,7 +174,18 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The specification of a network. `id` is 12 hex digits, so that it fits into a device name with a prefix."""
+    """The specification of a network. `id` is 12 hex digits, so that it fits into a device name with a prefix.
+
+    Attributes:
+        icc: whether its workloads may talk to each other. masquerade: whether they leave with their host's address.
+        bridge_name: its bridge's name on every host ("" = kvnet's own). interface_prefix: of interfaces in workloads.
+        host_binding: where ports are published that do not say so themselves.
+        uplink, uplink_mode, shim: of a transparent network: the host's link that it is on, how, and whether the host
+            itself gets a way to its workloads.
+        block_prefix_length, block_prefix_length6, cross_segment: of a routed network: the size of a host's blocks, and
+            what is done about hosts behind a router (a tunnel to them needs a `vni`).
+        peers: ids of the networks that it may talk to; they list it too.
+    """
 
     id: str
     name: str
@@ -164,6 +199,18 @@ class Network:
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     state: NetworkState = NetworkState.ACTIVE
+    icc: bool = True
+    masquerade: bool = True
+    bridge_name: str = ""
+    interface_prefix: str = ""
+    host_binding: Address | None = None
+    uplink: str = ""
+    uplink_mode: UplinkMode = UplinkMode.MACVLAN
+    shim: bool = False
+    block_prefix_length: int | None = None
+    block_prefix_length6: int | None = None
+    cross_segment: CrossSegment = CrossSegment.REFUSE
+    peers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not NETWORK_ID.match(self.id):
@@ -181,6 +228,13 @@ class Network:
             raise Invalid.field("/vni", f"{self.vni} is not a VNI", f"1 to {VNI_MAX}")
         require_labels(self.options, "/options")
         require_labels(self.labels, "/labels")
+        if self.bridge_name:
+            require_device(self.bridge_name, "/bridge_name")
+        if self.uplink:
+            require_device(self.uplink, "/uplink")
+        if self.interface_prefix and not INTERFACE_PREFIX.match(self.interface_prefix):
+            fix = "a lower-case letter, then letters, digits, '_' or '-'; at most 12"
+            raise Invalid.field("/interface_prefix", f"{_shown(self.interface_prefix)} is not an interface prefix", fix)
 
     @property
     def gateway_mac(self) -> str:
@@ -198,6 +252,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
+    """A port of a workload that its host has. In the store `host_port` is always given; `host_address` None = all."""
+
     port: int
     protocol: str = "tcp"
     host_port: int | None = None
@@ -226,6 +282,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    gateway_priority: int = 0  # of a workload's networks the highest is its way out
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.match(self.id):
@@ -240,6 +297,11 @@ class Endpoint:
             require_name(alias, "/aliases")
         require_mac(self.mac)
         require_labels(self.labels, "/labels")
+        if len(self.ports) > MAX_PORTS:
+            raise Invalid.field("/ports", f"{len(self.ports)} published ports; at most {MAX_PORTS}")
+        if abs(self.gateway_priority) > GATEWAY_PRIORITY:
+            fix = f"-{GATEWAY_PRIORITY} to {GATEWAY_PRIORITY}"
+            raise Invalid.field("/gateway_priority", f"{self.gateway_priority} is out of range", fix)
 
     @property
     def address(self) -> IPv4Address | None:
@@ -274,6 +336,41 @@ class SubnetClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A host's part of a routed network's range, under `blocks/<network>/<cidr>`. Blocks of a family are of one size.
+
+    Its first address is the host's gateway in it; that one, the first and (IPv4) the last are nobody else's.
+    """
+
+    network: str
+    cidr: Cidr
+    host: str
+    since: float
+    state: BlockState = BlockState.ACTIVE
+
+    @property
+    def gateway(self) -> Address:
+        return self.cidr.network_address + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PortHold:
+    """A host port that an endpoint has. `address` None = on every address of the host."""
+
+    port: int
+    network: str
+    endpoint: str
+    address: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPorts:
+    """What stands under `ports/<host>/<protocol>_<first>`: of these host ports, who has which."""
+
+    held: tuple[PortHold, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """A block that automatic subnets are cut from, each `prefix_length` long; `reserved` parts are never used."""
 
@@ -301,13 +398,17 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What peers need to know of a host. Changes rarely: every worker watches every one of these."""
+    """What peers need to know of a host. Changes rarely: every worker watches every one of these.
+
+    `segment`: the block of its underlay that is on the link; a peer whose underlay address is in it needs no router.
+    """
 
     name: str
     underlay: Address
     mtu: int
     abilities: tuple[str, ...] = ()
     state: HostState = HostState.ACTIVE
+    segment: Cidr | None = None
 
     def __post_init__(self) -> None:
         require_name(self.name, "/name")
@@ -448,6 +549,16 @@ def require_name(value: str, pointer: str) -> None:
             pointer,
             f"{_shown(value)} is not a name",
             "1 to 63 letters, digits, '.', '_' or '-', first and last a letter or digit",
+        )
+
+
+def require_device(value: str, pointer: str) -> None:
+    """A name of a link of the host's that kvnet may put into rules: not one of kvnet's own."""
+    if not DEVICE.match(value) or value.startswith("kv") or value in ("lo", "all", "default"):
+        raise Invalid.field(
+            pointer,
+            f"{_shown(value)} cannot be the name of a link here",
+            "1 to 15 letters, digits, '.', '_' or '-', first a letter; not beginning with 'kv'",
         )
 
 

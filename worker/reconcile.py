@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from datapath.conditions import findings
 from datapath.desired import Memo, desired, merge, network_of_device
-from datapath.objects import Failure, Hint, HostState, Kernel, Operation
+from datapath.objects import Failure, Hint, HostState, Kernel, Operation, Scope
 from datapath.plan import Plan
 from kvnet.errors import ForeignObject, KvnetError, StoreUnavailable
 from kvnet.model import Condition
@@ -132,7 +132,7 @@ class Reconciler:
     def hint(self, hint: Hint) -> None:
         """Somebody, perhaps we, changed something of ours."""
         now = self._time.monotonic()
-        if not hint.devices and not hint.firewall:
+        if hint.is_everything:
             self.touch_everything()
             return
         named = {network_of_device(device) or self._source.network_of_veth(device) for device in hint.devices}
@@ -309,13 +309,13 @@ class Reconciler:
         parts = []
         firewall = self._host.firewall if self._host is not None else None
         if must_read_firewall or self._host is None:
-            firewall = (await self._kernel.read(NOWHERE, firewall=True)).firewall
+            firewall = (await self._kernel.read(Scope(NOWHERE), firewall=True)).firewall
             self._firewall_read_at = self._time.monotonic()
         for network_id in networks:
             known = self._networks.get(network_id)
             part = known.actual if known is not None and network_id not in read else None
             if part is None:
-                part = await self._kernel.read(network_id, firewall=False)
+                part = await self._kernel.read(Scope(network_id), firewall=False)
                 await self._source.inspect(part, [network_id])
             parts.append(part)
         settings = self._host.sysctls if self._host is not None else {}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backends.store import Store
-from datapath.objects import DeleteLink, Kernel, Veth
+from datapath.objects import DeleteLink, Kernel, Scope, Veth
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
 from worker.attachments import Attachments, Phase, Record
 from worker.log import Log
@@ -228,7 +228,7 @@ class Releaser:
         if await self._namespaces.identity(record.netns) == record.identity:
             return True
         try:
-            return record.veth in (await self._kernel.read(record.network_id, firewall=False)).links
+            return record.veth in (await self._kernel.read(Scope(record.network_id), firewall=False)).links
         except KernelRefused:
             return True
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
-from datapath.objects import Failure, Hint, HostState, Operation
+from datapath.objects import EVERYTHING, Failure, Hint, HostState, Operation, Scope
 from kvnet.errors import KernelRefused
 from worker.kernel import namespaces
 from worker.kernel.announce import Announcer
@@ -66,14 +66,14 @@ class LinuxKernel:
     ) -> None:
         await self.close()
 
-    async def read(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
+    async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
         """What is there of ours.
 
         Raises:
             KernelRefused: the kernel's tables change faster than they can be read, or it does not answer.
         """
         try:
-            return await _run(self._executor, lambda: self._parts.read(network_id, firewall))
+            return await _run(self._executor, lambda: self._parts.read(scope.network or None, firewall))
         except OSError as error:
             raise KernelRefused(
                 f"the kernel's state cannot be read: {error.strerror or error}", fix="it is tried again"

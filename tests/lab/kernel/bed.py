@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from datapath.desired import desired
-from datapath.objects import Failure
+from datapath.objects import Failure, Scope
 from datapath.plan import Plan, plan
 from datapath.view import Attachment, HostView
 from kvnet.model import Driver, Endpoint, Host, Network, Subnet
@@ -74,7 +74,7 @@ class Bed:
         return HostView(host, self.hosts, self.networks, self.endpoints, self.attachments.get(host, {}))
 
     async def planned(self, host: str, network_id: str | None = None) -> Plan:
-        actual = await self.kernels[host].read(network_id, firewall=network_id is None)
+        actual = await self.kernels[host].read(Scope(network_id or ""), firewall=network_id is None)
         return plan(desired(self.view(host), network_id), actual)
 
     async def converge(self, *hosts: str) -> list[Failure]:

@@ -24,6 +24,7 @@ from datapath.objects import (
     ReplaceRoute,
     ReplaceVtep,
     Route,
+    Scope,
     UpdateLink,
     VtepEntry,
     Vxlan,
@@ -72,7 +73,7 @@ async def test_a_foreign_link_under_our_name_is_reported_and_never_touched(kerne
     before = everything(netns)
 
     state = await kernel.read()
-    part = await kernel.read("0000000000aa", firewall=False)
+    part = await kernel.read(Scope("0000000000aa"), firewall=False)
     failures = await kernel.apply(
         [
             CreateLink(BRIDGE),
@@ -102,7 +103,7 @@ async def test_a_foreign_tunnel_that_holds_our_vni_is_named(kernel: LinuxKernel,
     (failure,) = await kernel.apply([CreateLink(BRIDGE), CreateLink(TUNNEL)])
 
     assert (await kernel.read()).foreign == {"vxlan7": Foreign("vxlan7", "vxlan", TUNNEL.vni)}
-    assert (await kernel.read("0000000000aa", firewall=False)).foreign.keys() == {"vxlan7"}
+    assert (await kernel.read(Scope("0000000000aa"), firewall=False)).foreign.keys() == {"vxlan7"}
     assert failure.errno == errno.EEXIST
     assert "VNI" in failure.reason
 

@@ -17,6 +17,7 @@ from datapath.objects import (
     Neighbour,
     Operation,
     PortEntry,
+    Scope,
     Veth,
     VtepEntry,
     Vxlan,
@@ -86,7 +87,7 @@ async def test_one_network_is_read_in_the_time_that_it_takes_not_the_host(kernel
     assert await kernel.apply([CreateLink(small)]) == []
 
     async def read() -> None:
-        assert set((await kernel.read("0000000000bb", firewall=False)).links) == {small.name}
+        assert set((await kernel.read(Scope("0000000000bb"), firewall=False)).links) == {small.name}
 
     assert await best(read) <= 0.010
 
@@ -108,7 +109,7 @@ async def test_everything_is_there_whatever_the_kinds_and_families(kernel: Linux
 
     state = await kernel.read()
     assert (state.vteps, state.ports, state.neighbours) == (wanted.vteps, wanted.ports, wanted.neighbours)
-    part = await kernel.read("0000000000aa", firewall=False)
+    part = await kernel.read(Scope("0000000000aa"), firewall=False)
     assert (part.vteps, part.ports, part.neighbours) == (wanted.vteps, wanted.ports, wanted.neighbours)
 
 

@@ -35,6 +35,7 @@ from datapath.objects import (
     ReplaceRoute,
     ReplaceVtep,
     Route,
+    Scope,
     SetSysctl,
     UpdateLink,
     Veth,
@@ -202,7 +203,7 @@ async def test_one_networks_part_is_read_without_the_host_wide_things() -> None:
         world.add(endpoint(net, 0, "h0"))
     world.settle()
 
-    part = await world.kernels["h0"].read(network(1).id)
+    part = await world.kernels["h0"].read(Scope(network(1).id))
 
     assert set(part.links) == {
         bridge_name(network(1).id),

@@ -29,7 +29,7 @@ from backends.store import (
 )
 from datapath.fake import FakeFabric, FakeKernel
 from datapath.names import veth_name
-from datapath.objects import Failure, HostState, Operation
+from datapath.objects import EVERYTHING, Failure, HostState, Operation, Scope
 from kvnet import codec, keys
 from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown, StateUnusable
 from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, Subnet
@@ -167,10 +167,10 @@ class MortalKernel:
         self.refuses: Callable[[Operation], bool] = lambda _: False
         self._life = life
 
-    async def read(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
+    async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
         self._life.step()
         self.host.reads += 1
-        return await self.host.read(network_id, firewall=firewall)
+        return await self.host.read(scope, firewall=firewall)
 
     async def apply(self, operations: Sequence[Operation]) -> list[Failure]:
         self._life.step()
