@@ -40,7 +40,7 @@ from worker.source import Mode, Source
 from worker.status import status
 from worker.trust import WENT_BACK, Trust
 from worker.view import View
-from worker.words import describe
+from datapath.words import describe
 
 # In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
 NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
