@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,9 +24,11 @@ from kvnet.client import Client
 from kvnet.errors import KvnetError, NotFound, Unfit
 from kvnet.local import WorkerClient
 from kvnet.wire import Endpoint
-from lab import fabric, namespaces, processes
+from lab import fabric, namespaces, processes, surroundings
+from lab.calls import call
 from lab.ping import Answer, ping
 from lab.processes import KVNET, Process
+from lab.surroundings import Place
 from worker.kernel.linux import LinuxKernel
 
 START_SECONDS = 20.0
@@ -73,7 +74,8 @@ class Lab:
     """Made by `open_lab`; the controller is `controller` unless one was given from outside.
 
     `places`: namespaces on the fabric without a worker, for what is neither host nor workload: a store's members, a
-    controller that has to reach them.
+    controller that has to reach them. `around`: the "router" between segments, the "outside" world, the physical "lan",
+    as far as they were asked for.
     """
 
     directory: Path
@@ -82,6 +84,8 @@ class Lab:
     hosts: dict[str, Host]
     client: Client
     places: dict[str, fabric.Port] = field(default_factory=dict)
+    around: dict[str, Place] = field(default_factory=dict)
+    others: list[Process] = field(default_factory=list)
     controller_place: str | None = None
     controller: Process | None = None
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -140,14 +144,32 @@ class Lab:
             await until(partial(is_applied, host), f"{host.name} has applied version {version}", watched=host.worker)
 
     async def add_workload(self, name: str, host: str, *, serve: bool = False) -> Workload:
-        """A namespace for a workload, with a process in it that answers on TCP if `serve`."""
+        """A namespace for a workload, with a process in it that answers on TCP and UDP if `serve` (`lab.workload`)."""
         netns = namespaces.create(name)
         workload = Workload(name, host, netns)
         if serve:
-            command = [sys.executable, "-I", "-S", str(WORKLOAD), name, host]
-            workload.process = await processes.start(f"workload-{name}", command, logs=self.directory, netns=netns)
+            workload.process = await self._answering(name, host, netns)
         self.workloads[name] = workload
         return workload
+
+    async def serve(self, name: str) -> None:
+        """The same program on a host, or in a place around: it answers until the lab is closed."""
+        self.others.append(await self._answering(name, name, self.netns_of(name)))
+
+    async def _answering(self, name: str, host: str, netns: Path) -> Process:
+        command = [sys.executable, "-I", "-S", str(WORKLOAD), name, host]
+        return await processes.start(f"workload-{name}", command, logs=self.directory, netns=netns)
+
+    def netns_of(self, name: str) -> Path:
+        """Of a workload, a host, a place, or something around."""
+        for found in (self.workloads, self.hosts, self.places, self.around):
+            if name in found:
+                return found[name].netns
+        raise NotFound(f"there is no {name!r} in this lab")
+
+    def address_of(self, workload: str, network: str, family: int = 4) -> str:
+        """The workload's address on a network that it was attached to through the lab."""
+        return str(self.workloads[workload].endpoints[network]["address" if family == 4 else "address6"])
 
     async def remove_workload(self, name: str) -> None:
         """As a crash of the workload: its process and namespace go, nobody is told."""
@@ -157,7 +179,11 @@ class Lab:
         namespaces.destroy(workload.netns)
 
     async def attach(self, network: str, workload: str, **options: Any) -> dict[str, Any]:
-        """Through the worker of the workload's host, as `kvnet attach` does. Returns the worker's answer."""
+        """Through the worker of the workload's host, as `kvnet attach` does. Returns the worker's answer.
+
+        Options as `kvnet.local.attach_request` has them: `ports=[{"port": 8080, "host_port": 80}]`,
+        `gateway_priority=10`, `interface="net0"`...
+        """
         there = self.workloads[workload]
         answer = await self.hosts[there.host].local.attach(
             network=network, netns=str(there.netns), name=workload, **options
@@ -172,23 +198,36 @@ class Lab:
 
     async def ping(self, workload: str, address: str, *, timeout_s: float = 1.0, payload: int = 56) -> Answer:
         """One echo request from the workload's namespace."""
-        opener = partial(namespaces.open_socket, self.workloads[workload].netns)
+        return await self.ping_from(workload, address, timeout_s=timeout_s, payload=payload)
+
+    async def ping_from(self, where: str, address: str, *, timeout_s: float = 1.0, payload: int = 56) -> Answer:
+        """The same from anywhere: a workload, a host, the outside."""
+        opener = partial(namespaces.open_socket, self.netns_of(where))
         return await ping(opener, ip_address(address), timeout_s=timeout_s, payload=payload)
 
+    async def call(
+        self, where: str, address: str, port: int = 8080, *, protocol: str = "tcp", timeout_s: float = 2.0
+    ) -> str:
+        """What answers there to a caller in `where` (as `ping_from`): a line, see `lab.workload`.
+
+        Raises:
+            OSError, TimeoutError: nobody does.
+        """
+        return await call(self.netns_of(where), address, port, protocol=protocol, timeout_s=timeout_s)
+
+    async def answers(self, where: str, address: str, port: int = 8080, *, protocol: str = "tcp") -> bool:
+        """Whether anybody does, soon."""
+        try:
+            return bool(await self.call(where, address, port, protocol=protocol, timeout_s=0.5))
+        except (OSError, TimeoutError):
+            return False
+
     async def ping_from_host(self, host: str, address: str, *, timeout_s: float = 1.0) -> Answer:
-        return await ping(
-            partial(namespaces.open_socket, self.hosts[host].netns), ip_address(address), timeout_s=timeout_s
-        )
+        return await self.ping_from(host, address, timeout_s=timeout_s)
 
     async def greeting(self, workload: str, address: str, port: int = 8080) -> str:
         """What the workload at `address` says over TCP to this one. Raises: OSError, TimeoutError."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        loop = asyncio.get_running_loop()
-        with namespaces.open_socket(self.workloads[workload].netns, family, socket.SOCK_STREAM, 0) as caller:
-            caller.setblocking(False)
-            async with asyncio.timeout(2.0):
-                await loop.sock_connect(caller, (address, port))
-                return (await loop.sock_recv(caller, 1024)).decode().strip()
+        return await self.call(workload, address, port)
 
     async def forget_hosts(self) -> None:
         """Stop every worker and remove its host from the store, without waiting for its session to run out."""
@@ -206,7 +245,7 @@ class Lab:
 
     async def close(self) -> None:
         """End every process (workers first), then every namespace."""
-        running = [h.worker for h in self.hosts.values()] + [w.process for w in self.workloads.values()]
+        running = [h.worker for h in self.hosts.values()] + [w.process for w in self.workloads.values()] + self.others
         async with asyncio.TaskGroup() as group:
             for process in running:
                 if process is not None:
@@ -230,31 +269,50 @@ async def open_lab(
     places: Sequence[str] = (),
     controller_url: str | None = None,
     store_url: str | None = None,
+    segments: Mapping[str, int] | None = None,
+    mtus: Mapping[str, int] | None = None,
+    family: int = 4,
+    outside: bool = False,
+    lan: bool = False,
 ) -> AsyncIterator[Lab]:
     """Hosts `h1`, `h2`... on a fabric. Without `controller_url`, `start_controller` starts one of the lab's own.
+
+    `segments`: hosts that are not on segment 0; a router joins them. `mtus`: of hosts whose underlay has not 1500.
+    `family`: of the underlay. `outside`: a world behind the router, at `around["outside"].address`, that answers as a
+    workload does. `lan`: a physical network with an uplink `lan0` in every host, and its gateway `around["lan"]`.
 
     Raises:
         Unfit: the kernel does not allow it.
     """
+    is_routed = outside or bool(segments)
     async with AsyncExitStack() as stack:
         cable_box = namespaces.create("fabric")
         stack.callback(namespaces.destroy, cable_box)
-        made: dict[str, Host] = {}
-        for number in range(1, hosts + 1):
-            name = f"h{number}"
-            state_dir = directory / name
-            state_dir.mkdir()
-            made[name] = Host(name, fabric.Port(number, namespaces.create(name)), state_dir)
-        others = {
-            name: fabric.Port(number, namespaces.create(name)) for number, name in enumerate(places, start=hosts + 1)
-        }
+        ports: dict[str, fabric.Port] = {}
+        for number, name in enumerate([*(f"h{n}" for n in range(1, hosts + 1)), *places], 1):
+            where = (segments or {}).get(name, 0)
+            mtu = (mtus or {}).get(name, 1500)
+            ports[name] = fabric.Port(number, namespaces.create(name), mtu, where, is_routed, family)
+        made = {f"h{n}": Host(f"h{n}", ports[f"h{n}"], directory / f"h{n}") for n in range(1, hosts + 1)}
+        for host in made.values():
+            host.state_dir.mkdir()
         kernel = await LinuxKernel.open(netns=str(cable_box))
         stack.push_async_callback(kernel.close)
-        await fabric.build(kernel, [*(host.port for host in made.values()), *others.values()])
+        await fabric.build(kernel, list(ports.values()))
         url = controller_url or f"unix://{directory / 'c.sock'}"
         client = await stack.enter_async_context(Client(url, attempts=1))
+        others = {name: ports[name] for name in places}
         lab = Lab(directory, url, store_url or f"sqlite://{directory / 'kvnet.db'}", made, client, others)
         stack.push_async_callback(lab.close)
+        used = {port.segment for port in ports.values()}
+        if is_routed:
+            lab.around["router"] = await surroundings.add_router(kernel, stack, used, outside=outside)
+        if outside:
+            lab.around["outside"] = await surroundings.add_outside(kernel, stack)
+            await lab.serve("outside")
+        if lan:
+            cables = [(host.port.number, host.netns) for host in made.values()]
+            lab.around["lan"] = await surroundings.add_lan(kernel, stack, cables)
         yield lab
 
 
