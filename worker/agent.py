@@ -18,6 +18,7 @@ from typing import Any
 from backends.open import open_store
 from backends.store import Store, StoreError
 from backends.url import shown
+from datapath.words import describe
 from kvnet import keys
 from kvnet.errors import StateUnusable
 from kvnet.model import NetworkObserved
@@ -40,7 +41,6 @@ from worker.source import Mode, Source
 from worker.status import status
 from worker.trust import WENT_BACK, Trust
 from worker.view import View
-from datapath.words import describe
 
 # In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
 NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datapath.view import Attachment, HostView
 from kvnet import codec
 from kvnet.errors import StoreBroken
-from kvnet.model import Endpoint, Host, Network
+from kvnet.model import Block, Endpoint, Host, Network
 from worker.disk import StateDir
 
 FILE = "lastknown.json"
@@ -27,13 +27,14 @@ class Written:
     hosts: tuple[bytes, ...]
     networks: tuple[bytes, ...]
     endpoints: tuple[bytes, ...]
+    blocks: tuple[bytes, ...] = ()
 
 
 def save(state: StateDir, cluster: str, written: Written) -> None:
     """Blocking: belongs into a thread."""
     head = f'{{"v":{codec.SCHEMA},"cluster":{json.dumps(cluster)},"hosts":['.encode()
     parts = [head, _joined(written.hosts), b'],"networks":[', _joined(written.networks)]
-    parts += [b'],"endpoints":[', _joined(written.endpoints), b"]}"]
+    parts += [b'],"endpoints":[', _joined(written.endpoints), b'],"blocks":[', _joined(written.blocks), b"]}"]
     state.write(FILE, b"".join(parts), durable=True)
 
 
@@ -52,7 +53,7 @@ def restore(state: StateDir, own: Host, cluster: str) -> HostView | None:
 
 
 def with_attachments(view: HostView, attachments: Mapping[str, Attachment]) -> HostView:
-    return HostView(view.host, view.hosts, view.networks, view.endpoints, attachments)
+    return replace(view, attachments=attachments)
 
 
 def _joined(values: Iterable[bytes]) -> bytes:
@@ -66,4 +67,8 @@ def _view(plain: Mapping[str, Any], own: Host) -> HostView:
     for item in plain["endpoints"]:
         endpoint = codec.from_json(Endpoint, item)
         endpoints.setdefault(endpoint.network, {})[endpoint.id] = endpoint
-    return HostView(own.name, {**hosts, own.name: own}, networks, endpoints, {})
+    blocks: dict[str, list[Block]] = {}
+    for item in plain.get("blocks", ()):
+        block = codec.from_json(Block, item)
+        blocks.setdefault(block.network, []).append(block)
+    return HostView(own.name, {**hosts, own.name: own}, networks, endpoints, {}, blocks)

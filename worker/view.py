@@ -1,7 +1,8 @@
 """What this host knows of the cluster: mirrors of exactly the keys that concern it.
 
-`meta/`, `hosts/` and `local/<me>/` always; a network and its endpoints from the first local key that names it to the
-last. So the cost grows with what the host carries, not with the cluster. Knows nothing of the kernel, never writes.
+`meta/`, `hosts/` and `local/<me>/` always; a network with its endpoints and blocks from the first local key that names
+it to the last, and as long the networks that it is peered with. So the cost grows with what the host carries, not with
+the cluster. Knows nothing of the kernel, never writes.
 """
 
 from __future__ import annotations
@@ -15,71 +16,14 @@ from typing import Any
 from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
 from kvnet import codec, keys, sentinel
-from kvnet.model import NETWORK_ID, Accepted, Cluster, Endpoint, Host, Network, Versioned
+from kvnet.model import NETWORK_ID, Accepted, Block, Cluster, Endpoint, Host, Versioned
 from kvnet.sentinel import Meta
 from worker.lastknown import Written
+from worker.networktables import NetworkTables
 from worker.ports import Time
 from worker.tables import Table, until_in_step
 
 LOOK_AGAIN_S = 1.0
-
-
-class NetworkTables:
-    """One network's two prefixes. `version`: the newest revision that changed one of its endpoints."""
-
-    def __init__(self, store: Store, network_id: str, on_change: Callable[[str], None], time: Time) -> None:
-        self.is_ready = False
-        self._version: Revision = 0
-        self.task: asyncio.Task[None] | None = None
-        self._id = network_id
-        self._on_change = on_change
-        self.specification: Table[Network] = Table(
-            store, keys.network(network_id), partial(codec.decode, Network), lambda _: self._tell(), time
-        )
-        self.endpoints: Table[Endpoint] = Table(
-            store, keys.endpoints(network_id), partial(codec.decode, Endpoint), self._endpoints_changed, time
-        )
-
-    @property
-    def version(self) -> Revision:
-        return max(self._version, min(self.specification.relisted_at, self.endpoints.relisted_at))
-
-    @property
-    def network(self) -> Network | None:
-        return self.specification.items.get(self._id)
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Not all of it is here yet, or part of it cannot be read, or it has endpoints and no specification."""
-        return not self.is_ready or bool(self.broken) or (self.network is None and bool(self.endpoints.items))
-
-    @property
-    def broken(self) -> Mapping[str, str]:
-        return {**self.specification.broken, **self.endpoints.broken}
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.specification.mirror.run())
-            group.create_task(self.endpoints.mirror.run())
-            await until_in_step(self.specification)
-            await until_in_step(self.endpoints)
-            self.is_ready = True
-            self._version = min(self.specification.mirror.revision, self.endpoints.mirror.revision)
-            self._on_change(self._id)
-
-    def start_over(self) -> None:
-        """As `Table.start_over`."""
-        self._version = 0
-        self.specification.start_over()
-        self.endpoints.start_over()
-
-    def _endpoints_changed(self, _: Collection[str]) -> None:
-        self._version = self.endpoints.mirror.revision
-        self._tell()
-
-    def _tell(self) -> None:
-        if self.is_ready:
-            self._on_change(self._id)
 
 
 class View:
@@ -187,31 +131,42 @@ class View:
         return next((fall for table in self._tables() if (fall := table.look_back()) is not None), None)
 
     def host_view(self, networks: Collection[str] | None, attachments: Mapping[str, Attachment]) -> HostView:
-        """Of the given networks, or of all but the held ones. The dictionaries are copies: a thread may have them."""
+        """Of the given networks, or of all but the held ones. The dictionaries are copies: a thread may have them.
+
+        The networks that a given one is peered with come along with this host's endpoints only: whether it is built
+        here depends on them.
+        """
         held = self.held()
         chosen = self._networks.keys() - held if networks is None else set(networks) & self._networks.keys() - held
         found = {id_: self._networks[id_] for id_ in chosen}
+        peers = {peer for tables in found.values() for peer in tables.peers} - chosen
+        aside = self._outlined(peers & self._networks.keys())
+        known = {id_: tables.network for id_, tables in found.items() if tables.network is not None}
+        endpoints = {id_: dict(tables.endpoints.items) for id_, tables in found.items()}
         return HostView(
             host=self.host,
             hosts=self._known_hosts(),
-            networks={id_: tables.network for id_, tables in found.items() if tables.network is not None},
-            endpoints={id_: dict(tables.endpoints.items) for id_, tables in found.items()},
+            networks={**aside.networks, **known},
+            endpoints={**aside.endpoints, **endpoints},
             attachments=attachments,
+            blocks={**aside.blocks, **{id_: found[id_].known_blocks() for id_ in known}},
         )
 
     def outline(self, without: Collection[str]) -> HostView:
-        """Every other network that is built here, with one local endpoint each: enough for what concerns the host."""
-        networks: dict[str, Network] = {}
-        endpoints: dict[str, dict[str, Endpoint]] = {}
+        """Every network that is built here but these, with this host's endpoints: what concerns the host as a whole."""
+        return self._outlined(self._networks.keys() - set(without))
+
+    def _outlined(self, networks: Collection[str]) -> HostView:
+        known = {id_: t.network for id_ in networks if (t := self._networks[id_]).network is not None}
+        networks_known = {id_: network for id_, network in known.items() if network is not None}
+        endpoints: dict[str, dict[str, Endpoint]] = {id_: {} for id_ in networks_known}
         for endpoint_id, network_id in self.local.items.items():
-            tables = self._networks.get(network_id)
-            if network_id in networks or network_id in without or tables is None or tables.network is None:
-                continue
-            endpoint = tables.endpoints.items.get(endpoint_id)
-            if endpoint is not None and endpoint.host == self.host:
-                networks[network_id] = tables.network
-                endpoints[network_id] = {endpoint_id: endpoint}
-        return HostView(self.host, self._known_hosts(), networks, endpoints, {})
+            if network_id in endpoints:
+                endpoint = self._networks[network_id].endpoints.items.get(endpoint_id)
+                if endpoint is not None and endpoint.host == self.host:
+                    endpoints[network_id][endpoint_id] = endpoint
+        blocks: dict[str, tuple[Block, ...]] = {id_: self._networks[id_].known_blocks() for id_ in networks_known}
+        return HostView(self.host, self._known_hosts(), networks_known, endpoints, {}, blocks)
 
     def written(self) -> Written:
         """All but the held networks, as the store has it."""
@@ -221,6 +176,7 @@ class View:
             hosts=_values(self.hosts),
             networks=tuple(value for tables in found for value in _values(tables.specification)),
             endpoints=tuple(value for tables in found for value in _values(tables.endpoints)),
+            blocks=tuple(value for tables in found if tables.blocks for value in _values(tables.blocks)),
         )
 
     async def until_caught_up(self, revision: Revision, timeout_s: float) -> None:
@@ -258,8 +214,7 @@ class View:
     def _tables(self) -> Iterator[Table[Any]]:
         yield from self._base()
         for tables in self._networks.values():
-            yield tables.specification
-            yield tables.endpoints
+            yield from tables.tables()
 
     def _known_hosts(self) -> dict[str, Host]:
         known = dict(self.hosts.items)
@@ -269,7 +224,7 @@ class View:
 
     def _hosts_changed(self, names: Collection[str]) -> None:
         changed = set(names) - {self.host}
-        concerned = [id_ for id_, tables in self._networks.items() if _takes_part(tables, changed)]
+        concerned = [id_ for id_, tables in self._networks.items() if not changed.isdisjoint(tables.hosts)]
         if concerned:
             self._on_networks(concerned)
 
@@ -279,18 +234,19 @@ class View:
             self._on_local()
 
     def _adjust(self) -> None:
-        """Open what is needed, close what is not."""
+        """Open what is needed, close what is not. What the peers of a network are peered with does not concern us."""
         group = self._group
         if group is None:
             return
-        wanted = {*self.local.items.values(), *self._pins}
+        own = {*self.local.items.values(), *self._pins}
+        wanted = own | {peer for id_ in own & self._networks.keys() for peer in self._networks[id_].peers}
         closed = [id_ for id_ in self._networks if id_ not in wanted]
         for id_ in closed:
             task = self._networks.pop(id_).task
             if task is not None:
                 task.cancel()
         for id_ in wanted - self._networks.keys():
-            tables = NetworkTables(self._store, id_, self._network_changed, self._time)
+            tables = NetworkTables(self._store, id_, self._network_changed, self._adjust, self._time)
             tables.task = group.create_task(tables.run())
             self._networks[id_] = tables
         if closed:
@@ -310,7 +266,3 @@ def _network_id(value: bytes) -> str:
     if not NETWORK_ID.match(text):
         raise ValueError(f"{text[:80]!r} is not a network id")
     return text
-
-
-def _takes_part(tables: NetworkTables, hosts: set[str]) -> bool:
-    return any(endpoint.host in hosts for endpoint in tables.endpoints.items.values())

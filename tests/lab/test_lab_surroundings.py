@@ -1,4 +1,4 @@
-"""What lies around the lab's hosts is as real as it has to be: a router that knows no range of kvnet's, a world, a LAN."""
+"""What lies around the hosts of the lab: a router that knows no range of kvnet, a world, a physical network."""
 
 from __future__ import annotations
 
