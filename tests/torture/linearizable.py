@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import chain
 
 from tests.torture.findings import Findings
 from tests.torture.history import Commit, Demand, History, Outcome, Seen
@@ -139,7 +140,7 @@ def _replay(
     placed, writes = [], Writes()
     assumed: dict[str, int] = {}  # where an unresolved commit explains what was found
     for group in candidates:
-        commit = group[0] if len(group) == 1 else next((c for c in group if _explains(c, group, timeline)), group[0])
+        commit = group[0] if len(group) == 1 else _owner(group, timeline)
         unplaced += [other for other in group if other is not commit]
         placed.append(commit)
         _require_demands(commit, timeline, assumed, findings)
@@ -155,11 +156,39 @@ def _replay(
     return placed, writes
 
 
-def _explains(commit: Commit, rivals: Sequence[Commit], timeline: Timeline) -> bool:
-    """It can take effect now, changes something, and leaves the others, told the same revision, nothing to delete."""
-    can = all(holds(demand, timeline.latest(demand.key)) for demand in commit.demands)
-    left = {key for rival in rivals for key in rival.deletes if timeline.latest(key) != ABSENT}
-    return can and bool(left) and left <= set(commit.deletes)
+def _owner(rivals: Sequence[Commit], timeline: Timeline) -> Commit:
+    """Whose revision it is, of several that only delete: the one's that must have deleted something, if there is one.
+
+    Its demands may look broken only because something unresolved came between; whether that excuses it is judged later.
+    """
+    certain = (commit for commit in rivals if _surely_deleted(commit))
+    explained = (commit for commit in rivals if _explains(commit, rivals, timeline))
+    excused = (commit for commit in rivals if _explains(commit, rivals, timeline, with_excuses=True))
+    return next(chain(certain, explained, excused), rivals[0])
+
+
+def _surely_deleted(commit: Commit) -> bool:
+    """It was acknowledged, and wanted a key to be there that it deletes: so its revision is no other's."""
+    return any(demand.key in commit.deletes and demand.kind != "absent" for demand in commit.demands)
+
+
+def _explains(commit: Commit, rivals: Sequence[Commit], timeline: Timeline, *, with_excuses: bool = False) -> bool:
+    """It can take effect now, changes something, and leaves the others, told the same revision, nothing to delete.
+
+    `with_excuses`: as far as nothing unresolved may have seen to that.
+    """
+
+    def may_hold(demand: Demand, asking: Commit) -> bool:
+        version = timeline.latest(demand.key)
+        by = asking.called if asking.returned is None else asking.returned
+        return holds(demand, version) or (with_excuses and timeline.is_excused(demand.key, version, demand, by))
+
+    left = [(key, rival) for rival in rivals for key in rival.deletes if key not in commit.deletes]
+    return (
+        all(may_hold(demand, commit) for demand in commit.demands)
+        and any(timeline.latest(key) != ABSENT for key in commit.deletes)
+        and all(may_hold(Demand("absent", key), rival) for key, rival in left)
+    )
 
 
 def _require_demands(commit: Commit, timeline: Timeline, assumed: dict[str, int], findings: Findings) -> None:
@@ -213,7 +242,7 @@ def _check_refusals(
         named = set(commit.conflict)
         if not named <= {demand.key for demand in commit.demands}:
             findings.blame("conflict-names-another-key", ", ".join(commit.conflict), commit.id)
-        if not named and any(demand.key in commit.deletes and demand.kind != "absent" for demand in commit.demands):
+        if not named and _surely_deleted(commit):
             findings.blame("revision-reused", f"it deleted something, at {commit.revision} of another", commit.id)
         absent = () if named else (Demand("absent", key) for key in commit.deletes)
         for demand in (*commit.demands, *absent):
