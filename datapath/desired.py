@@ -1,23 +1,24 @@
 """Everything one host should have, from what it knows of the cluster.
 
-Pure: the worker applies it, `kvnet plan` shows it, the tests assert on it. A network is on a host if, and only if, at
-least one of its endpoints is. What cannot be built (an unknown peer, say) is left out here and told by `conditions`.
+Pure: the worker applies it, `kvnet plan` shows it, the tests assert on it. Which networks are on a host is said in
+`presence`. What cannot be built (an unknown peer, say) is left out here and told by `conditions`.
 Never returns an empty state for want of knowledge: that would tear the host's networks down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from datapath.drivers import DRIVERS
+from datapath.host import host_state
 from datapath.memo import Memo
-from datapath.names import bridge_name, network_of_device, veth_name, vxlan_name
-from datapath.objects import Bridge, ContainerSide, Firewall, HostState, Link, Vxlan
-from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
+from datapath.names import bridge_name, bridge_of, network_of_device, veth_name, vxlan_name
+from datapath.objects import ContainerSide, Firewall, Gate, HostState, Link, Uplink
+from datapath.presence import is_built, visitors
 from datapath.view import Attachment, HostView, NetworkView
 from kvnet.errors import NotFound
-from kvnet.model import Endpoint, Host, Network
+from kvnet.model import Driver, Endpoint, Host, Network
 
 __all__ = [
     "Attachment",
@@ -25,11 +26,16 @@ __all__ = [
     "Memo",
     "bridge_name",
     "desired",
+    "host_state",
     "merge",
     "network_of_device",
     "veth_name",
     "vxlan_name",
 ]
+
+
+# Every endpoint of these has neighbours, so that two with one address show in the result.
+_ENTERED = (Driver.OVERLAY,)
 
 
 def desired(view: HostView, network_id: str | None = None, memo: Memo | None = None) -> HostState:
@@ -45,31 +51,29 @@ def desired(view: HostView, network_id: str | None = None, memo: Memo | None = N
     if network_id is not None:
         network = view.networks.get(network_id)
         return HostState() if network is None else _part(view, host, network, memo)
-    parts = {id_: _part(view, host, network, memo) for id_, network in view.networks.items()}
-    memo.keep({bridge_name(id_) for id_ in parts})
-    present = [view.networks[id_] for id_, part in parts.items() if part.links]
-    whole = merge(parts.values())
-    return replace(
-        whole,
-        sysctls={**whole.sysctls, **_forwarding(present)},
-        firewall=_firewall(present, whole.links),
-    )
+    parts = [_part(view, host, network, memo) for network in view.networks.values()]
+    memo.keep({bridge_of(network) for network in view.networks.values()})
+    return merge([*parts, host_state(view)])
 
 
 def merge(states: Iterable[HostState]) -> HostState:
-    """The union. Parts of different networks never overlap; of two firewalls the last counts."""
+    """The union. Parts of different networks never overlap; of two firewalls the last counts, of two readings too."""
     parts = [state for state in states if state != HostState()]
     if len(parts) == 1:
         return parts[0]
     links: dict[str, Link] = {}
     sysctls: dict[str, str] = {}
     containers: dict[str, ContainerSide] = {}
+    uplinks: dict[str, Uplink] = {}
     firewall: Firewall | None = None
+    gates: Mapping[Gate, bool] | None = None
     for part in parts:
         links.update(part.links)
         sysctls.update(part.sysctls)
         containers.update(part.containers)
+        uplinks.update(part.uplinks)
         firewall = part.firewall if part.firewall is not None else firewall
+        gates = part.gates if part.gates is not None else gates
     return HostState(
         links=links,
         addresses=frozenset().union(*(part.addresses for part in parts)),
@@ -81,6 +85,10 @@ def merge(states: Iterable[HostState]) -> HostState:
         firewall=firewall,
         containers=containers,
         foreign={name: foreign for part in parts for name, foreign in part.foreign.items()},
+        enslaved=frozenset().union(*(part.enslaved for part in parts)),
+        uplinks=uplinks,
+        gates=gates,
+        is_forwarding=any(part.is_forwarding for part in parts),
     )
 
 
@@ -114,17 +122,28 @@ def sole_owners(endpoints: Collection[Endpoint]) -> Collection[Endpoint]:
 
 
 def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState:
-    device = bridge_name(network.id)
-    endpoints = view.endpoints.get(network.id, {})
+    device = bridge_of(network)
     driver = DRIVERS.get(network.driver)
-    if driver is None or not any(endpoint.host == view.host for endpoint in endpoints.values()):
+    if driver is None or not is_built(view, network):
         memo.forget(device)
         return HostState()
+    endpoints = view.endpoints.get(network.id, {})
     remembered = memo.of_network(device, network.has_ipv6)
-    everyone = list(endpoints.values())
-    seen = NetworkView(network, host, view.hosts, everyone, view.attachments, remembered)
+    everyone: Collection[Endpoint] = list(endpoints.values())
+    is_entered = network.driver in _ENTERED
+    seen = NetworkView(
+        network,
+        host,
+        view.hosts,
+        everyone if is_entered else sole_owners(everyone),
+        view.attachments,
+        remembered,
+        blocks=view.blocks.get(network.id, ()),
+        visitors=visitors(view, network) if network.peers else frozenset(),
+        uplink=view.uplinks.get(network.uplink),
+    )
     part = driver(seen)
-    if not _is_unambiguous(everyone, part):
+    if is_entered and not _is_unambiguous(everyone, part):
         part = driver(replace(seen, endpoints=sole_owners(everyone)))
     remembered.keep(endpoints)
     return part
@@ -134,30 +153,3 @@ def _is_unambiguous(endpoints: Collection[Endpoint], part: HostState) -> bool:
     """Whether `sole_owners` would be all of them; asked of the packed addresses, which compare much faster."""
     has_own_macs = len({endpoint.mac for endpoint in endpoints}) == len(endpoints)
     return has_own_macs and len({neighbour.address for neighbour in part.neighbours}) == len(part.neighbours)
-
-
-def _forwarding(networks: Sequence[Network]) -> dict[str, str]:
-    outgoing = [network for network in networks if not network.internal]
-    settings = {FORWARD_IPV4: "1"} if outgoing else {}
-    if any(network.has_ipv6 for network in outgoing):
-        settings[FORWARD_IPV6] = "1"
-    return settings
-
-
-def _firewall(networks: Sequence[Network], links: Mapping[str, Link]) -> Firewall:
-    outgoing = [network for network in networks if not network.internal]
-    blocks = [
-        (subnet.cidr.version, (subnet.cidr.network_address.packed, subnet.cidr.prefixlen))
-        for network in outgoing
-        for subnet in network.subnets
-    ]
-    tunnels = [link for link in links.values() if isinstance(link, Vxlan)]
-    bridges = {link.name: link for link in links.values() if isinstance(link, Bridge)}
-    return Firewall(
-        bridges=frozenset(bridges),
-        internal=frozenset(bridge_name(network.id) for network in networks if network.internal),
-        subnets4=frozenset(block for version, block in blocks if version == 4),
-        subnets6=frozenset(block for version, block in blocks if version == 6),
-        vxlans=frozenset(tunnel.name for tunnel in tunnels),
-        gateway_macs=frozenset(bridges[tunnel.bridge].mac for tunnel in tunnels),
-    )

@@ -1,4 +1,4 @@
-"""Device names: what an object of ours is called, and whose a device is.
+"""Device names: what an object of ours is called, whose a device is, and what MAC a host has in a network.
 
 A name is a pure function of an id, so that any worker finds its devices again after a restart without a record of
 them. Never longer than the kernel's 15 characters.
@@ -9,7 +9,15 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from datapath.objects import BRIDGE_PREFIX, MACVLAN_PREFIX, SHIM_PREFIX, VETH_PREFIX, VXLAN_PREFIX
+from datapath.objects import (
+    BRIDGE_MAC_PREFIX,
+    BRIDGE_PREFIX,
+    MACVLAN_PREFIX,
+    SHIM_PREFIX,
+    VETH_PREFIX,
+    VXLAN_PREFIX,
+    Mac,
+)
 from kvnet.model import Network
 
 _ID_LENGTH = 12
@@ -44,6 +52,15 @@ def veth_name(endpoint_id: str) -> str:
 def macvlan_name(endpoint_id: str) -> str:
     """What an endpoint's macvlan is called in a state; as `veth_name`."""
     return MACVLAN_PREFIX + veth_name(endpoint_id)[len(VETH_PREFIX) :]
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def host_mac(network_id: str, host: str) -> Mac:
+    """The host's own MAC in a network, where hosts must differ: on a routed tunnel, a shim, a bridge with an uplink.
+
+    Every other host can say it too, so that no record of it is needed.
+    """
+    return BRIDGE_MAC_PREFIX + hashlib.sha256(f"kvnet-host:{network_id}:{host}".encode()).digest()[:4]
 
 
 def network_of_device(name: str) -> str | None:

@@ -31,7 +31,8 @@ Ip = bytes  # 4 or 16 bytes, network order
 class Bridge:
     """A network's bridge on this host. `mac` is the anycast gateway's, the same on every host.
 
-    `name` is `kvb` and the network's id, unless the network asks for another.
+    `name` is `kvb` and the network's id, unless the network asks for another: then `network` tells whose it is, in a
+    desired state.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Bridge:
     mtu: int
     ipv6: bool
     up: bool = True
+    network: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Veth:
     """The host's half of an endpoint's interface, a port of the network's bridge.
 
     `hairpin`: the bridge may send a frame back where it came from; only who publishes ports needs it.
+    `network`: whose it is, in a desired state.
     """
 
     name: str
@@ -74,18 +77,20 @@ class Veth:
     isolated: bool = False
     up: bool = True
     hairpin: bool = False
+    network: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Macvlan:
     """An endpoint's interface directly on an uplink (macvlan, bridge mode). It is wholly in the workload's namespace.
 
-    `name` stands for it in a state; on the host there is no such device.
+    `name` stands for it in a state; on the host there is no such device. `network`: as of a `Veth`.
     """
 
     name: str
     uplink: str
     mtu: int
+    network: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,12 +461,14 @@ class Failure:
     """An operation that the kernel refused, and its words. The others of the same plan were still tried.
 
     `is_foreign`: there is a device of that name that is not kvnet's; it was left alone.
+    `code`: stable, the condition's; other than the default where `reason` also says what to do about it.
     """
 
     operation: Operation
     errno: int
     reason: str
     is_foreign: bool = False
+    code: str = "kernel-refused"
 
 
 @dataclass(frozen=True, slots=True)

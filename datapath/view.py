@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from datapath.memo import NetworkMemo
+from datapath.objects import Uplink
 from kvnet.model import Block, Endpoint, Host, Network
 
 
@@ -26,8 +27,12 @@ class Attachment:
 class HostView:
     """`endpoints`: by network id, then endpoint id. `attachments`: by endpoint id, of this host only.
 
-    `networks` are those that have an endpoint on this host, and those that such a network is peered with.
+    `networks` are those that have an endpoint on this host, and those that such a network is peered with. A view of a
+    few networks only has their peers too, with their endpoints: who carries a peer takes part.
     `blocks`: by network id, all of a routed network's, of every host.
+    `uplinks`: the host's links that its transparent networks stand on, as last read; one that is not in here is not
+    there.
+    `carried`: ids of networks that have an endpoint on this host though `endpoints` may not tell it.
     """
 
     host: str
@@ -36,11 +41,16 @@ class HostView:
     endpoints: Mapping[str, Mapping[str, Endpoint]]
     attachments: Mapping[str, Attachment]
     blocks: Mapping[str, Collection[Block]] = field(default_factory=dict)
+    uplinks: Mapping[str, Uplink] = field(default_factory=dict)
+    carried: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
-    """One network as its driver sees it. No two of `endpoints` share an address or a MAC."""
+    """One network as its driver sees it. No two of `endpoints` share an address or a MAC.
+
+    `visitors`: the other hosts from which workloads of peered networks come and go. `uplink`: None = not there.
+    """
 
     network: Network
     host: Host
@@ -49,3 +59,5 @@ class NetworkView:
     attachments: Mapping[str, Attachment]
     memo: NetworkMemo
     blocks: Collection[Block] = ()
+    visitors: frozenset[str] = frozenset()
+    uplink: Uplink | None = None

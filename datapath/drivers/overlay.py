@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from datapath.drivers.parts import Parts, local_parts
-from datapath.names import bridge_name, vxlan_name
+from datapath.names import bridge_of, vxlan_name
 from datapath.objects import (
     VXLAN_OVERHEAD_IPV4,
     VXLAN_OVERHEAD_IPV6,
@@ -21,17 +21,25 @@ from datapath.objects import (
 )
 from datapath.packing import FLOOD_MAC
 from datapath.view import NetworkView
-from kvnet.model import MTU_MIN_IPV6, Endpoint, Host
+from kvnet.model import MTU_MIN_IPV6, Host
 
 
 def overlay(view: NetworkView) -> HostState:
     network = view.network
     if network.vni is None:  # nothing that could be built; `conditions` says so
         return HostState()
-    peers = reachable_peers(view.host, view.hosts, view.endpoints)
-    mtu = overlay_mtu(view, peers.values())
-    parts = local_parts(view, mtu)
-    tunnel = Vxlan(vxlan_name(network.id), network.vni, view.host.underlay.packed, mtu, bridge_name(network.id))
+    carriers = {endpoint.host for endpoint in view.endpoints}
+    peers = reachable(view.host, view.hosts, carriers)
+    parts = local_parts(view, overlay_mtu(view, reachable(view.host, view.hosts, carriers | view.visitors).values()))
+    mtu = parts.links[bridge_of(network)].mtu
+    tunnel = Vxlan(
+        vxlan_name(network.id),
+        network.vni,
+        view.host.underlay.packed,
+        mtu,
+        bridge_of(network),
+        isolated=not network.icc,  # else the workloads of other hosts would reach those of this one
+    )
     parts.add_link(tunnel)
     vteps = {name: peer.underlay.packed for name, peer in peers.items()}
     _add_remotes(parts, view, tunnel.name, vteps)
@@ -40,10 +48,9 @@ def overlay(view: NetworkView) -> HostState:
     return parts.state()
 
 
-def reachable_peers(host: Host, hosts: Mapping[str, Host], endpoints: Iterable[Endpoint]) -> dict[str, Host]:
-    """The other hosts that take part, as far as they are known and have an underlay address of our family."""
-    names = {endpoint.host for endpoint in endpoints} - {host.name}
-    known = {name: hosts[name] for name in sorted(names) if name in hosts}
+def reachable(host: Host, hosts: Mapping[str, Host], names: Iterable[str]) -> dict[str, Host]:
+    """Those of the other hosts that are known and have an underlay address of our family."""
+    known = {name: hosts[name] for name in sorted(names) if name in hosts and name != host.name}
     return {name: peer for name, peer in known.items() if peer.underlay.version == host.underlay.version}
 
 
@@ -55,9 +62,14 @@ def overlay_mtu(view: NetworkView, peers: Iterable[Host]) -> int:
     """
     if view.network.mtu is not None:
         return view.network.mtu
-    overhead = VXLAN_OVERHEAD_IPV4 if view.host.underlay.version == 4 else VXLAN_OVERHEAD_IPV6
-    fitting = min(host.mtu for host in (view.host, *peers)) - overhead
+    fitting = carried_mtu(view.host, peers)
     return max(fitting, MTU_MIN_IPV6) if view.network.has_ipv6 else fitting
+
+
+def carried_mtu(host: Host, peers: Iterable[Host]) -> int:
+    """The largest packet that needs no fragments on any of the tunnels between the host and its peers."""
+    overhead = VXLAN_OVERHEAD_IPV4 if host.underlay.version == 4 else VXLAN_OVERHEAD_IPV6
+    return min(one.mtu for one in (host, *peers)) - overhead
 
 
 def _add_remotes(parts: Parts, view: NetworkView, tunnel: str, vteps: Mapping[str, Ip]) -> None:

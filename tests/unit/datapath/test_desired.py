@@ -160,6 +160,7 @@ def test_the_settings_of_a_dual_stack_network() -> None:
     assert desired(view(LOCAL)).sysctls == {
         FORWARD_IPV4: "1",
         FORWARD_IPV6: "1",
+        f"net/ipv4/conf/{BRIDGE}/route_localnet": "0",
         f"net/ipv6/conf/{BRIDGE}/disable_ipv6": "0",
         f"net/ipv6/conf/{BRIDGE}/accept_ra": "0",
         f"net/ipv6/conf/{BRIDGE}/autoconf": "0",
@@ -231,13 +232,6 @@ def test_nothing_is_reported_of_a_healthy_or_absent_network() -> None:
     assert findings(view(LOCAL, REMOTE)) == []
     assert findings(view(REMOTE, hosts=(HERE,))) == []
     assert findings(view(LOCAL), "ffffffffffff") == []
-
-
-def test_a_driver_of_a_newer_version_is_left_alone_and_reported() -> None:
-    seen = view(LOCAL, of=replace(NET, driver=Driver.ROUTED))
-
-    assert not desired(seen).links
-    assert [finding.code for finding in findings(seen)] == ["driver-not-supported"]
 
 
 def test_an_overlay_without_a_vni_cannot_be_built_and_is_reported() -> None:

@@ -1,0 +1,74 @@
+"""The `transparent` driver: workloads stand on the physical network itself, through a link of the host's.
+
+In macvlan mode each has an interface on the uplink. In bridge mode each is a port of a bridge that the uplink is in:
+an operator's own, which gets nothing but these ports, or one of ours that the uplink joins. Gateways, routers and
+firewalls are the physical network's business. The uplink is never made, changed or given an address; one that is
+missing is taken for a plain link here, and `conflicts` keeps hands off what is there until it is back.
+"""
+
+from __future__ import annotations
+
+from datapath.drivers.parts import PORTS_OF_A_BRIDGE, Parts, add_side, add_veth, fitting
+from datapath.names import bridge_of, host_mac, macvlan_name, shim_name, veth_name
+from datapath.objects import Bridge, Enslavement, HostState, Macvlan, Route, Shim
+from datapath.sysctls import device_sysctls
+from datapath.view import NetworkView
+from kvnet.model import Address, Endpoint, UplinkMode
+
+ETHERNET_MTU = 1500
+
+
+def transparent(view: NetworkView) -> HostState:
+    local = [endpoint for endpoint in view.endpoints if endpoint.host == view.host.name]
+    if not view.network.uplink:  # nothing that could be built; `conditions` says so
+        return HostState()
+    if view.network.uplink_mode is UplinkMode.BRIDGE:
+        return _bridged(view, local)
+    return _on_uplink(view, local)
+
+
+def transparent_mtu(view: NetworkView) -> int:
+    """As the uplink's: a larger one is refused by the kernel, or cut on the wire."""
+    largest = ETHERNET_MTU if view.uplink is None else view.uplink.mtu
+    return min(view.network.mtu or largest, largest)
+
+
+def _on_uplink(view: NetworkView, local: list[Endpoint]) -> HostState:
+    network, parts, mtu = view.network, Parts(), transparent_mtu(view)
+    for endpoint in local:
+        if endpoint.id in view.attachments:
+            name = macvlan_name(endpoint.id)
+            parts.add_link(Macvlan(name, network.uplink, mtu, network=network.id))
+            add_side(parts, view, endpoint, name, mtu)
+    if network.shim:
+        shim = Shim(shim_name(network.id), network.uplink, host_mac(network.id, view.host.name), mtu)
+        parts.add_link(shim, device_sysctls(shim, speaks_ipv6=network.has_ipv6))
+        parts.routes += [
+            Route(address.packed, address.max_prefixlen, shim.name, source=_source(view, address))
+            for endpoint in local
+            for address in endpoint.addresses
+        ]
+    return parts.state()
+
+
+def _source(view: NetworkView, address: Address) -> bytes:
+    """The host's own address on the physical network, if it is the one that we know."""
+    underlay = view.host.underlay
+    subnet = view.network.subnet_of(underlay)
+    return underlay.packed if subnet is not None and underlay.version == address.version else b""
+
+
+def _bridged(view: NetworkView, local: list[Endpoint]) -> HostState:
+    network, parts, mtu = view.network, Parts(), transparent_mtu(view)
+    is_operators = view.uplink is not None and view.uplink.is_bridge
+    bridge = network.uplink if is_operators else bridge_of(network)
+    if not is_operators:
+        # Without an address or IPv6 it never speaks, so hosts only have to differ in its MAC.
+        mac = host_mac(network.id, view.host.name)
+        parts.add_link(Bridge(bridge, mac, mtu, ipv6=False, network=network.id))
+        parts.enslaved.append(Enslavement(network.uplink, bridge))
+    for endpoint in fitting(view, local, PORTS_OF_A_BRIDGE - 1):
+        add_veth(parts, view, endpoint, bridge, mtu)
+        if not is_operators:
+            parts.ports.append(view.memo.entries(endpoint, veth_name(endpoint.id)).port)
+    return parts.state()

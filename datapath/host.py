@@ -1,0 +1,129 @@
+"""What concerns the whole host and no single network: the firewall's content, and whether it forwards at all.
+
+Pure, and cheap: it looks at the local endpoints only, however large the networks are. Never at the kernel: that a
+device is not there yet, or cannot be made, is no reason to leave its rules out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from datapath.names import bridge_name, bridge_of, vxlan_name
+from datapath.objects import Firewall, HostState, Ip, Publication
+from datapath.packing import packed_mac
+from datapath.presence import are_peers, built, is_carried, local_endpoints
+from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
+from datapath.view import HostView
+from kvnet.model import Address, Block, Driver, Endpoint, Network, UplinkMode
+
+_PROTOCOLS = {"tcp": 6, "udp": 17}  # IANA's numbers
+_JUDGED = (Driver.BRIDGE, Driver.OVERLAY, Driver.ROUTED)  # what a transparent network lets pass is not ours to say
+
+
+def host_state(view: HostView) -> HostState:
+    """The firewall and the settings of this host, without any device.
+
+    Of the view it looks at: `networks` (all that are on this host; others are left out), `endpoints` (those on this
+    host, every one of them for its published ports), `blocks`, `hosts` (those that have blocks), `carried` and
+    `uplinks` (of bridged transparent networks). Endpoints on other hosts and attachments change nothing.
+    """
+    present = [network for network in built(view) if network.driver is not Driver.OVERLAY or network.vni is not None]
+    judged = [network for network in present if network.driver in _JUDGED]
+    forwarding = [network for network in judged if not network.internal or network.driver is Driver.ROUTED]
+    settings = {FORWARD_IPV4: "1"} if forwarding else {}
+    if any(network.has_ipv6 for network in forwarding):
+        settings[FORWARD_IPV6] = "1"
+    bridged = [network for network in present if _has_own_bridge_on_an_uplink(view, network)]
+    firewall = _firewall(view, judged, bridged)
+    return HostState(sysctls=settings, firewall=firewall, is_forwarding=bool(forwarding or bridged))
+
+
+def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Network]) -> Firewall:
+    with_bridge = [network for network in networks if _has_bridge(view, network)]
+    outgoing = [network for network in networks if network.masquerade and not network.internal]
+    tunnels = [network for network in networks if network.driver is Driver.OVERLAY]
+    routed = [network for network in with_bridge if network.driver is Driver.ROUTED]
+    return Firewall(
+        bridges=frozenset(bridge_of(network) for network in with_bridge),
+        internal=frozenset(bridge_of(network) for network in with_bridge if network.internal),
+        isolated=frozenset(bridge_of(network) for network in with_bridge if not network.icc),
+        pairs=frozenset(_pairs(with_bridge)) | {(bridge_name(n.id), bridge_name(n.id)) for n in bridged},
+        within=frozenset(element for network in routed for element in _within(view, network)),
+        blocks=_subnets(networks, 4) | _subnets(networks, 6),
+        subnets4=_subnets(outgoing, 4),
+        subnets6=_subnets(outgoing, 6),
+        publications=frozenset(p for network in networks for p in _publications(view, network)),
+        vxlans=frozenset(vxlan_name(network.id) for network in tunnels),
+        gateway_macs=frozenset(packed_mac(network.gateway_mac) for network in tunnels),
+    )
+
+
+def _has_bridge(view: HostView, network: Network) -> bool:
+    """A routed network that is here for its peers only consists of routes."""
+    if network.driver is not Driver.ROUTED or is_carried(view, network.id):
+        return True
+    return any(block.host == view.host for block in view.blocks.get(network.id, ()))
+
+
+def _has_own_bridge_on_an_uplink(view: HostView, network: Network) -> bool:
+    """Frames between the uplink and the workloads pass the gates too where br_netfilter is on."""
+    uplink = view.uplinks.get(network.uplink)
+    is_bridged = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.BRIDGE
+    return is_bridged and bool(network.uplink) and not (uplink is not None and uplink.is_bridge)
+
+
+def _subnets(networks: Sequence[Network], version: int) -> frozenset[tuple[Ip, int]]:
+    cidrs = (subnet.cidr for network in networks for subnet in network.subnets)
+    return frozenset((cidr.network_address.packed, cidr.prefixlen) for cidr in cidrs if cidr.version == version)
+
+
+def _pairs(networks: Sequence[Network]) -> Iterator[tuple[str, str]]:
+    known = {network.id: network for network in networks}
+    for network in networks:
+        for peer_id in network.peers:
+            peer = known.get(peer_id)
+            if peer is not None and are_peers(network, peer):
+                yield bridge_of(network), bridge_of(peer)
+
+
+def _within(view: HostView, network: Network) -> Iterator[tuple[str, tuple[Ip, int]]]:
+    """Who comes to this routed network from other hosts: its own workloads, its peers', and those hosts themselves.
+
+    Without ICC its workloads do not, and then the other hosts' addresses in their blocks have to be named.
+    """
+    bridge = bridge_of(network)
+    welcome = [network] if network.icc else []
+    peers = (view.networks.get(id_) for id_ in network.peers)
+    welcome += [peer for peer in peers if peer is not None and are_peers(network, peer)]
+    for friend in welcome:
+        for subnet in friend.subnets:
+            yield bridge, (subnet.cidr.network_address.packed, subnet.cidr.prefixlen)
+    for address in _addresses_of_hosts(view, network):
+        yield bridge, (address.packed, address.max_prefixlen)
+
+
+def _addresses_of_hosts(view: HostView, network: Network) -> Iterator[Address]:
+    blocks: Collection[Block] = view.blocks.get(network.id, ())
+    others = [block for block in blocks if block.host != view.host and block.host in view.hosts]
+    yield from {view.hosts[block.host].underlay for block in others}
+    if not network.icc:
+        yield from (block.gateway for block in others)
+
+
+def _publications(view: HostView, network: Network) -> Iterator[Publication]:
+    if network.internal:
+        return
+    for endpoint in local_endpoints(view, network.id):
+        if endpoint.ports:
+            yield from _of_endpoint(endpoint)
+
+
+def _of_endpoint(endpoint: Endpoint) -> Iterator[Publication]:
+    """A port on one address of the host is published in that address's family only, else in every one it can be."""
+    for port in endpoint.ports:
+        at = port.host_address
+        for address in endpoint.addresses:
+            if port.host_port is None or (at is not None and at.version != address.version):
+                continue
+            host_address = b"" if at is None or at.is_unspecified else at.packed
+            yield Publication(_PROTOCOLS[port.protocol], host_address, port.host_port, address.packed, port.port)
