@@ -30,6 +30,8 @@ NETWORK = "my-net"
 # Until everything has found another server: the longest silence, an election, a retry.
 FAIL_OVER_S = 30.0
 PING_EVERY_S = 0.05
+PINGS_AT_LEAST = 11
+ENOUGH_S = 30.0
 COMMAND_S = 60.0
 
 
@@ -161,8 +163,12 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(lab: Lab, source: str, address: str) -> AsyncIterator[Traffic]:
-    """What a user of the network would notice; nothing may be lost by the time this is left."""
+    """What a user of the network would notice; nothing may be lost by the time this is left.
+
+    It is left when enough was sent to mean something, also where all else was quick.
+    """
     seen = Traffic()
+    enough = asyncio.Event()
     began = time.monotonic()
 
     async def send() -> None:
@@ -171,16 +177,23 @@ async def traffic(lab: Lab, source: str, address: str) -> AsyncIterator[Traffic]
             seen.sent += 1
             if not answer.ok:
                 seen.lost.append(f"at {time.monotonic() - began:.1f} s: {answer.reason}")
+            if seen.sent >= PINGS_AT_LEAST:
+                enough.set()
             await asyncio.sleep(PING_EVERY_S)
 
     sending = asyncio.create_task(send())
+    waiting = asyncio.create_task(enough.wait())
     try:
         yield seen
+        await asyncio.wait({sending, waiting}, timeout=ENOUGH_S, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()  # it never ends but by an error
     finally:
         sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-    assert seen.sent > 10
-    assert not seen.lost, f"{len(seen.lost)} of {seen.sent} lost"
+        waiting.cancel()
+        await asyncio.gather(sending, waiting, return_exceptions=True)
+    assert not seen.lost, f"{len(seen.lost)} of {seen.sent} lost: {seen.lost[:5]}"
+    assert enough.is_set(), f"only {seen.sent} were sent in {time.monotonic() - began:.1f} s"
 
 
 @asynccontextmanager
