@@ -1,7 +1,8 @@
 """The entries' half of a plan: addresses and routes of the bridges, forwarding entries and neighbours.
 
 Each kind has a key of which the kernel keeps one entry (a MAC per bridge, an address per device ...): writing another
-value replaces it, so the old one is then not removed as well.
+value replaces it, so the old one is then not removed as well. A route via a peer has no device ("") and is lost with
+none.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def plan_entries(desired: HostState, actual: HostState, links: LinkPlan, blocked
 def _plan_addressing(
     desired: HostState, actual: HostState, links: LinkPlan, blocked: frozenset[str]
 ) -> tuple[list[Operation], frozenset[str]]:
-    """Gateway addresses and routes; and the devices that lose an address.
+    """Gateway addresses and routes; and the devices that lose an address (a route via a peer needs none of ours).
 
     Removals first: the kernel has one IPv6 address whatever its prefix length. An IPv4 address that goes takes along
     its secondaries, the routes with it as source and, as the last of its device, all IPv4 neighbours there. So

@@ -13,8 +13,19 @@ from dataclasses import dataclass, replace
 
 from datapath.conflicts import Conflict, obstacles
 from datapath.entries import plan_entries
+from datapath.flows import departures, unpublished
 from datapath.links import LinkPlan, plan_links
-from datapath.objects import Firewall, HostState, Operation, SetFirewall, SetSysctl
+from datapath.objects import (
+    CloseGate,
+    Firewall,
+    Gate,
+    HostState,
+    OpenGate,
+    Operation,
+    SetFirewall,
+    SetSysctl,
+    Uplink,
+)
 from datapath.sysctls import device_of_sysctl
 
 __all__ = ["Conflict", "Plan", "expected", "plan"]
@@ -29,7 +40,8 @@ class Plan:
 def plan(desired: HostState, actual: HostState) -> Plan:
     """Operations that turn `actual` into `expected(desired, actual)`, and what stands in the way of the rest.
 
-    The firewall comes first, so that no workload is ever reachable without it.
+    The firewall comes first, so that no workload is ever reachable without it; connections that may be no more are
+    forgotten as soon as no new one can take their place.
     """
     blocked = obstacles(desired, actual)
     links = plan_links(desired, actual, blocked.devices)
@@ -37,10 +49,13 @@ def plan(desired: HostState, actual: HostState) -> Plan:
     operations: list[Operation] = []
     if firewall is not None and firewall != actual.firewall:
         operations.append(SetFirewall(firewall))
+        operations += unpublished(firewall, actual.firewall)
+    operations += _plan_gates(desired, actual)
     operations += links.changes
     operations += _sysctls(desired, actual, links)
     operations += plan_entries(desired, actual, links, blocked.devices)
     operations += links.removals
+    operations += departures(desired, actual, blocked.devices)
     return Plan(tuple(operations), blocked.conflicts)
 
 
@@ -52,12 +67,13 @@ def expected(desired: HostState, actual: HostState) -> HostState:
     """
     blocked = obstacles(desired, actual)
     withheld = plan_links(desired, actual, blocked.devices).withheld
-    firewall = _without(desired.firewall, blocked.devices)
+    around = replace(desired, foreign=actual.foreign, gates=_gates(desired, actual))
     if not withheld and not blocked.devices:
-        return replace(desired, foreign=actual.foreign)
+        return replace(around, uplinks=_uplinks(around, actual))
     built = _only(desired, lambda device: device not in withheld)
     left = _only(actual, lambda device: device in blocked.devices)
-    return HostState(
+    whole = replace(
+        around,
         links={**built.links, **left.links},
         addresses=built.addresses | left.addresses,
         routes=built.routes | left.routes,
@@ -65,14 +81,15 @@ def expected(desired: HostState, actual: HostState) -> HostState:
         vteps=built.vteps | left.vteps,
         ports=built.ports | left.ports,
         sysctls={**built.sysctls, **left.sysctls},
-        firewall=firewall,
+        firewall=_without(desired.firewall, blocked.devices),
         containers={**built.containers, **left.containers},
-        foreign=actual.foreign,
+        enslaved=built.enslaved | left.enslaved,
     )
+    return replace(whole, uplinks=_uplinks(whole, actual))
 
 
 def _only(state: HostState, belongs: Callable[[str | None], bool]) -> HostState:
-    """The part of a state that is on devices for which `belongs` holds; None stands for the host itself."""
+    """The part of a state that is on devices for which `belongs` holds; None and "" stand for the host itself."""
     return HostState(
         links={name: link for name, link in state.links.items() if belongs(name)},
         addresses=frozenset(entry for entry in state.addresses if belongs(entry.device)),
@@ -82,7 +99,32 @@ def _only(state: HostState, belongs: Callable[[str | None], bool]) -> HostState:
         ports=frozenset(entry for entry in state.ports if belongs(entry.port)),
         sysctls={path: value for path, value in state.sysctls.items() if belongs(device_of_sysctl(path))},
         containers={name: side for name, side in state.containers.items() if belongs(name)},
+        enslaved=frozenset(entry for entry in state.enslaved if belongs(entry.bridge)),
     )
+
+
+def _uplinks(state: HostState, actual: HostState) -> dict[str, Uplink]:
+    """As they were found, but for the bridge that they are now a port of."""
+    ours = {entry.uplink: entry.bridge for entry in state.enslaved}
+    freed = {entry.uplink for entry in actual.enslaved}
+    return {
+        name: replace(uplink, bridge=ours.get(name, "" if name in freed else uplink.bridge))
+        for name, uplink in actual.uplinks.items()
+    }
+
+
+def _plan_gates(desired: HostState, actual: HostState) -> list[Operation]:
+    """A gate belongs to all networks, as the firewall does: one network's part says nothing of it."""
+    if desired.firewall is None or actual.gates is None:
+        return []
+    wrong = sorted(gate for gate, is_open in actual.gates.items() if is_open != desired.is_forwarding)
+    return [OpenGate(gate) if desired.is_forwarding else CloseGate(gate) for gate in wrong]
+
+
+def _gates(desired: HostState, actual: HostState) -> dict[Gate, bool] | None:
+    if actual.gates is None:
+        return None
+    return dict.fromkeys(actual.gates, desired.is_forwarding) if desired.firewall is not None else dict(actual.gates)
 
 
 def _sysctls(desired: HostState, actual: HostState, links: LinkPlan) -> list[Operation]:
@@ -103,4 +145,7 @@ def _without(firewall: Firewall | None, devices: frozenset[str]) -> Firewall | N
         bridges=firewall.bridges - devices,
         internal=firewall.internal - devices,
         vxlans=firewall.vxlans - devices,
+        isolated=firewall.isolated - devices,
+        pairs=frozenset(pair for pair in firewall.pairs if devices.isdisjoint(pair)),
+        within=frozenset(entry for entry in firewall.within if entry[0] not in devices),
     )
