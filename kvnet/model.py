@@ -172,6 +172,11 @@ class Subnet:
         return self.cidr.num_addresses - (2 if self.cidr.version == 4 else 1) - (self.gateway is not None)
 
 
+def gateway_mac(network_id: str) -> str:
+    digest = hashlib.sha256(b"kvnet-gateway:" + network_id.encode()).digest()
+    return ":".join(f"{b:02x}" for b in (0x02, 0x6B, *digest[:4]))
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """The specification of a network. `id` is 12 hex digits, so that it fits into a device name with a prefix.
@@ -239,8 +244,7 @@ class Network:
     @property
     def gateway_mac(self) -> str:
         """The anycast gateway's MAC, locally administered: the same on every host, so a leaked frame harms nobody."""
-        digest = hashlib.sha256(b"kvnet-gateway:" + self.id.encode()).digest()
-        return ":".join(f"{b:02x}" for b in (0x02, 0x6B, *digest[:4]))
+        return gateway_mac(self.id)
 
     @property
     def has_ipv6(self) -> bool:

@@ -14,15 +14,20 @@ from datapath.objects import (
     Announce,
     CreateLink,
     DeleteLink,
+    Enslave,
     Failure,
+    ForgetFlows,
     Operation,
+    Release,
     SetFirewall,
     SetSysctl,
     UpdateLink,
 )
-from worker.kernel import entries
+from worker.kernel import enslaving, entries
 from worker.kernel.announce import Announcer
+from worker.kernel.conntrack import Flows
 from worker.kernel.devices import Devices
+from worker.kernel.failures import failure
 from worker.kernel.firewall import FirewallTables
 from worker.kernel.links import Links
 from worker.kernel.netlink import Netlink
@@ -32,10 +37,18 @@ from worker.kernel.sysctls import write_sysctl
 class Applier:
     """What it takes to change the kernel; one per namespace."""
 
-    def __init__(self, rtnetlink: Netlink, firewall: FirewallTables, announcer: Announcer, rng: random.Random) -> None:
+    def __init__(
+        self,
+        rtnetlink: Netlink,
+        firewall: FirewallTables,
+        announcer: Announcer,
+        flows: Flows,
+        rng: random.Random,
+    ) -> None:
         self._rtnetlink = rtnetlink
         self._firewall = firewall
         self._announcer = announcer
+        self._flows = flows
         self._rng = rng
 
     def apply(self, operations: Sequence[Operation]) -> list[Failure]:
@@ -52,11 +65,13 @@ class Applier:
                 links.update([op for op in run if isinstance(op, UpdateLink)])
             elif kind is DeleteLink:
                 links.delete([op for op in run if isinstance(op, DeleteLink)])
+            elif kind is ForgetFlows:
+                failures += self._flows.forget([op for op in run if isinstance(op, ForgetFlows)])
             else:
-                failures += [failure for op in run if (failure := self._one(op)) is not None]
+                failures += [failed for op in run if (failed := self._one(op, devices)) is not None]
         return failures
 
-    def _one(self, operation: Operation) -> Failure | None:
+    def _one(self, operation: Operation, devices: Devices) -> Failure | None:
         match operation:
             case SetSysctl(path, value):
                 return tried(operation, lambda: write_sysctl(path, value))
@@ -64,6 +79,10 @@ class Applier:
                 return tried(operation, lambda: self._firewall.set(firewall))
             case Announce(neighbour):
                 return tried(operation, lambda: self._announcer.announce(neighbour))
+            case Enslave(entry):
+                return tried(operation, lambda: enslaving.enslave(self._rtnetlink, devices, operation, entry))
+            case Release(entry):
+                return tried(operation, lambda: enslaving.release(self._rtnetlink, devices, entry))
             case _:
                 return Failure(operation, errno.EINVAL, f"{type(operation).__name__} is not known here")
 
@@ -72,7 +91,7 @@ def tried(operation: Operation, action: Callable[[], None]) -> Failure | None:
     try:
         action()
     except OSError as error:
-        return Failure(operation, error.errno or errno.EIO, error.strerror or str(error))
+        return failure(operation, error)
     except ValueError as error:
         return Failure(operation, errno.EINVAL, str(error))
     return None

@@ -9,18 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
-from datapath.objects import ContainerSide
+from datapath.objects import ContainerSide, Route
 from worker.kernel import messages as m
 from worker.kernel.dump import Device, device
+from worker.kernel.failures import NAMESPACE_GONE, REFUSED, Told
 from worker.kernel.namespaces import entered, open_namespace
-from worker.kernel.netlink import Message, Netlink
+from worker.kernel.netlink import Message, Netlink, Refusal
 from worker.kernel.settle import hurry, until_local
 from worker.kernel.sysctls import write_sysctl
 
 LOOPBACK_INDEX = 1
+# EINVAL: a file is left where the namespace was mounted.
+GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.EINVAL})
 # Set before the interface comes up: detection alone would hold the first IPv6 packet back for 2 s.
 IPV6_SETTINGS: Mapping[str, str] = {
     "disable_ipv6": "0",
@@ -37,16 +41,27 @@ def opened(netns: str) -> Iterator[int]:
     """A descriptor of the workload's namespace.
 
     Raises:
-        OSError: it is gone, or not a network namespace; says so in words.
+        Told: it is gone, or not a network namespace; says so in words.
     """
     try:
         descriptor = open_namespace(netns)
     except OSError as error:
-        raise OSError(error.errno, f"the workload's namespace {netns} cannot be opened: {error.strerror}") from error
+        number, code = error.errno or errno.EIO, NAMESPACE_GONE if error.errno in GONE else REFUSED
+        raise Told(number, f"the workload's namespace {netns} cannot be opened: {error.strerror}", code) from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def inside(namespace: int) -> Iterator[Netlink]:
+    """A socket that works in the namespace, used from here."""
+    rtnetlink = Netlink(namespace=namespace, small=True)
+    try:
+        yield rtnetlink
+    finally:
+        rtnetlink.close()
 
 
 def configure(side: ContainerSide, namespace: int) -> None:
@@ -55,31 +70,52 @@ def configure(side: ContainerSide, namespace: int) -> None:
     Raises:
         OSError: the kernel refused a step; says which.
     """
-    with entered(namespace):
-        rtnetlink = Netlink(small=True)
-        try:
-            index = _interface(rtnetlink, side).index
+    with inside(namespace) as rtnetlink:
+        index = _interface(rtnetlink, side).index
+        with entered(namespace):
             _set_ipv6(side)
-            for (what, _), refusal in _refused(rtnetlink, _steps(side, index)):
-                raise OSError(refusal[0], f"{what} in {side.netns}: {refusal[1] or os.strerror(refusal[0])}")
-            hurry(rtnetlink, side.interface)
-            until_local(rtnetlink, [ip for ip, _ in side.addresses])
-        finally:
-            rtnetlink.close()
+        for (what, _), refusal in _refused(rtnetlink, _steps(side, index)):
+            raise OSError(refusal[0], f"{what} in {side.netns}: {refusal[1] or os.strerror(refusal[0])}")
+        hurry(rtnetlink, side.interface)
+        until_local(rtnetlink, [ip for ip, _ in side.addresses])
 
 
 def is_peer_of(side: ContainerSide, namespace: int, outer: Device) -> bool:
     """Whether the interface in the namespace is the other half of `outer`."""
-    with entered(namespace):
-        rtnetlink = Netlink(small=True)
+    with inside(namespace) as rtnetlink:
+        inner = _peer_of(rtnetlink, side.interface, outer)
+    return inner is not None and inner.mac == side.mac
+
+
+def resize(side: ContainerSide, outer: Device, outer_mtu: Callable[[], Refusal | None]) -> Refusal | None:
+    """Both halves get their MTUs: the sender's shrinks first and grows last, so that no packet is too large between.
+
+    `outer_mtu` sets the host's half. A workload that is gone, or its interface, needs nothing.
+    """
     try:
-        body = rtnetlink.get(m.get_link(side.interface))
-    finally:
-        rtnetlink.close()
-    if body is None:
-        return False
-    inner = device(body)
-    return inner.kind == "veth" and inner.index == outer.peer and inner.peer == outer.index and inner.mac == side.mac
+        with opened(side.netns) as namespace, inside(namespace) as rtnetlink:
+            inner = _peer_of(rtnetlink, side.interface, outer)
+            if inner is None or inner.mtu == side.mtu:
+                return outer_mtu()
+
+            def inner_mtu() -> Refusal | None:
+                return rtnetlink.one(m.set_link(inner.index, mtu=side.mtu))
+
+            steps = (inner_mtu, outer_mtu) if side.mtu < inner.mtu else (outer_mtu, inner_mtu)
+            refusals = [step() for step in steps]
+            return next((refusal for refusal in refusals if refusal is not None), None)
+    except OSError as error:
+        if error.errno in GONE:
+            return outer_mtu()
+        raise
+
+
+def _peer_of(rtnetlink: Netlink, interface: str, outer: Device) -> Device | None:
+    body = rtnetlink.get(m.get_link(interface))
+    inner = None if body is None else device(body)
+    if inner is None or not (inner.kind == "veth" and inner.index == outer.peer and inner.peer == outer.index):
+        return None
+    return inner
 
 
 def _interface(rtnetlink: Netlink, side: ContainerSide) -> Device:
@@ -104,13 +140,19 @@ def _steps(side: ContainerSide, index: int) -> list[tuple[str, Message]]:
         (f"{side.interface} up", m.set_link(index, up=True, mtu=side.mtu)),
     ]
     steps += [("address", m.address(index, ip, length, prefix_route=True)) for ip, length in side.addresses]
-    return steps + [("default route", m.default_route(gateway, index)) for gateway in side.gateways]
+    for destination, length, gateway in side.routes:
+        route = Route(destination, length, side.interface, gateway=gateway)
+        steps.append((f"route to {ip_address(destination)}/{length}", m.workload_route(route, index)))
+    for gateway in side.gateways:
+        nowhere = Route(bytes(len(gateway)), 0, side.interface, gateway=gateway)
+        steps.append(("default route", m.workload_route(nowhere, index, side.metric)))
+    return steps
 
 
 def _refused(
     rtnetlink: Netlink, steps: list[tuple[str, Message]]
 ) -> Iterator[tuple[tuple[str, Message], tuple[int, str]]]:
-    """Refusals, but for what is there already: a second network does not take the first one's way out."""
+    """Refusals, but for what is there already: of two networks with equal metrics the first one is the way out."""
     for refusal in rtnetlink.request([message for _, message in steps]):
         if refusal.errno != errno.EEXIST:
             yield steps[refusal.place], (refusal.errno, refusal.text)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 
 from worker.kernel import messages as m
-from worker.kernel.dump import Device, device
+from worker.kernel.dump import PREFIXES, Device, device
+from worker.kernel.failures import UPLINK_MISSING, Told
 from worker.kernel.netlink import Netlink
 
 
-class Unusable(OSError):
+class Unusable(Told):
     """A device that an operation needs is not there, or is not ours."""
 
 
@@ -53,6 +54,26 @@ class Devices:
         if found is None:
             raise Unusable(errno.ENODEV, f"there is no device {name}")
         return found
+
+    def uplink(self, name: str) -> Device:
+        """A link of the host's own.
+
+        Raises:
+            Unusable: ENODEV, it is not there; EINVAL, it is one of ours.
+        """
+        found = self.get(name)
+        if found is None:
+            raise Unusable(errno.ENODEV, f"this host has no interface {name}, the network's uplink", UPLINK_MISSING)
+        if found.is_ours:
+            raise Unusable(errno.EINVAL, f"{name} is kvnet's own, and cannot be an uplink")
+        return found
+
+    def bridge(self, name: str) -> Device:
+        """A bridge for ports of ours: our own, or an operator's under a name that is none of ours."""
+        found = self.get(name)
+        if found is not None and not found.is_ours and found.kind == "bridge" and not name.startswith(PREFIXES):
+            return found
+        return self.ours(name)
 
 
 def describe_foreign(found: Device) -> str:

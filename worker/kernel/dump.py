@@ -1,20 +1,23 @@
 """Reads the kernel's answers: raw bodies in, the datapath's objects out.
 
-Keeps only what is marked ours: links by group, name and kind, routes and neighbours by protocol, forwarding entries by
-their device. The numerous kinds are cut at fixed places, checked by the attributes' types, and fall back to a walk.
+Keeps only what is marked ours: links by group, name and kind (a bridge that an operator named: by its MAC or alias),
+routes and neighbours by protocol, forwarding entries by their device. The numerous kinds are cut at fixed places,
+checked by the attributes' types, and fall back to a walk.
 Pure: no I/O; a body that is not understood is left out, never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from struct import Struct
 
 from datapath.objects import (
+    BRIDGE_MAC_PREFIX,
     BRIDGE_PREFIX,
     LINK_GROUP,
     PROTOCOL,
+    SHIM_PREFIX,
     VETH_PREFIX,
     VXLAN_PORT,
     VXLAN_PREFIX,
@@ -27,6 +30,8 @@ from datapath.objects import (
     Neighbour,
     PortEntry,
     Route,
+    Shim,
+    Uplink,
     Veth,
     VtepEntry,
     Vxlan,
@@ -34,8 +39,9 @@ from datapath.objects import (
 from worker.kernel import messages as m
 from worker.kernel.netlink import attributes
 
-PREFIX_OF_KIND = {"bridge": BRIDGE_PREFIX, "vxlan": VXLAN_PREFIX, "veth": VETH_PREFIX}
+PREFIX_OF_KIND = {"bridge": BRIDGE_PREFIX, "vxlan": VXLAN_PREFIX, "veth": VETH_PREFIX, "macvlan": SHIM_PREFIX}
 PREFIXES = tuple(PREFIX_OF_KIND.values())
+ALIAS_PREFIX = b"kvnet"  # what a link's alias begins with
 # Groups given to links about to be deleted: 2^16 of them, so that no two deletions share one. Still ours.
 THROW_AWAY_GROUPS = range(0x6B760000, 0x6B770000)
 
@@ -76,6 +82,10 @@ class Device:
     is_default_port: bool
     fields: dict[int, bytes]
 
+    @property
+    def mtu(self) -> int:
+        return _u32(self.fields.get(m.IFLA_MTU))
+
 
 def device(body: bytes) -> Device:
     """A link message, as far as every link has it."""
@@ -99,37 +109,47 @@ def device(body: bytes) -> Device:
         mac=fields.get(m.IFLA_ADDRESS, b""),
         peer=_u32(fields.get(m.IFLA_LINK)),
         vni=vni,
-        is_ours=is_ours(name, kind, group),
+        is_ours=is_ours_group(group) and _is_named_ours(name, kind, fields),
         is_default_port=is_default_port,
         fields=fields,
     )
 
 
-def is_ours(name: str, kind: str, group: int) -> bool:
-    """The marks that are set in the message that creates a link, all three."""
+def is_ours_group(group: int) -> bool:
+    return group == LINK_GROUP or group in THROW_AWAY_GROUPS
+
+
+def _is_named_ours(name: str, kind: str, fields: Mapping[int, bytes]) -> bool:
+    """The marks besides the group. All of them are set in the message that creates a link, but for the alias."""
     prefix = PREFIX_OF_KIND.get(kind)
-    return prefix is not None and name.startswith(prefix) and (group == LINK_GROUP or group in THROW_AWAY_GROUPS)
+    if prefix is None:
+        return False
+    if name.startswith(prefix):
+        return True
+    mac, alias = fields.get(m.IFLA_ADDRESS, b""), fields.get(m.IFLA_IFALIAS, b"")
+    return kind == "bridge" and (mac.startswith(BRIDGE_MAC_PREFIX) or alias.startswith(ALIAS_PREFIX))
 
 
-def foreign(found: Device) -> Foreign | None:
-    """A link that is in our way: under a name of ours, or holding a VNI on our port."""
-    if found.is_ours or not (found.name.startswith(PREFIXES) or found.is_default_port):
-        return None
+def foreign(found: Device) -> Foreign:
+    """A link that is not ours: it may have a name that one of our networks wants, or hold its VNI on our port."""
     return Foreign(found.name, found.kind, found.vni if found.is_default_port else None)
 
 
 def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
-    """Our link in the datapath's words. `names` tells the bridge's."""
+    """Our link in the datapath's words. `names` tells the bridge's, or the uplink's."""
     up = bool(m.LINK.unpack_from(body)[3] & m.IFF_UP)
-    mtu = _u32(found.fields.get(m.IFLA_MTU))
+    mtu = found.mtu
     if found.kind == "bridge":
         return Bridge(found.name, found.mac, mtu, ipv6=setting(found, "disable_ipv6") == 0, up=up)
-    bridge = names.get(found.master, f"#{found.master}") if found.master else ""
+    if found.kind == "macvlan":
+        return Shim(found.name, name_of(names, found.peer), found.mac, mtu, up=up)
+    bridge = name_of(names, found.master)
     info = attributes(found.fields.get(m.IFLA_LINKINFO, b""), 0)
     port = attributes(info.get(m.IFLA_INFO_SLAVE_DATA, b""), 0)
     isolated = port.get(m.IFLA_BRPORT_ISOLATED) == m.ON
     if found.kind == "veth":
-        return Veth(found.name, mtu, bridge, isolated=isolated, up=up)
+        hairpin = port.get(m.IFLA_BRPORT_MODE) == m.ON
+        return Veth(found.name, mtu, bridge, isolated=isolated, up=up, hairpin=hairpin)
     data = attributes(info.get(m.IFLA_INFO_DATA, b""), 0)
     return Vxlan(
         name=found.name,
@@ -139,9 +159,31 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
         bridge=bridge,
         port=int.from_bytes(data.get(m.IFLA_VXLAN_PORT, b""), "big"),
         learning=data.get(m.IFLA_VXLAN_LEARNING) == m.ON or port.get(m.IFLA_BRPORT_LEARNING) == m.ON,
-        suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON,
+        # A device in no bridge has no port flags: they are told as they would be wanted. Its MAC matters only then.
+        suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON or not bridge,
         isolated=isolated,
         up=up,
+        mac=b"" if bridge else found.mac,
+    )
+
+
+def name_of(names: Mapping[int, str], index: int) -> str:
+    return names.get(index, f"#{index}") if index else ""
+
+
+def uplink(found: Device, body: bytes, names: Mapping[int, str], *, has_addresses: bool) -> Uplink:
+    """A link of the host's own. A bridge without a carrier only has no ports yet, so that does not count as down."""
+    up = bool(m.LINK.unpack_from(body)[3] & m.IFF_UP)
+    is_bridge = found.kind == "bridge"
+    has_carrier = is_bridge or found.fields.get(m.IFLA_OPERSTATE) in m.WORKING_STATES
+    return Uplink(
+        name=found.name,
+        mtu=found.mtu,
+        up=up and has_carrier,
+        mac=found.mac,
+        bridge=name_of(names, found.master),
+        is_bridge=is_bridge,
+        has_addresses=has_addresses,
     )
 
 
@@ -163,26 +205,37 @@ def addresses(bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Int
             yield InterfaceAddress(name, fields.get(m.IFA_LOCAL) or fields[m.IFA_ADDRESS], length)
 
 
-def routes(bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Route]:
-    """Of our protocol, in the main table, on the given devices."""
+def has_global_address(bodies: Iterable[bytes], index: int) -> bool:
+    heads = (m.ADDRESS.unpack_from(body) for body in bodies)
+    return any(device == index and scope == m.RT_SCOPE_UNIVERSE for _, _, _, scope, device in heads)
+
+
+def routes(bodies: Iterable[bytes]) -> Iterator[tuple[Route, int]]:
+    """Those of our protocol in the main table, each with its device's index; `device` is still to be named."""
     for body in bodies:
-        family, length, _, _, table, protocol, _, kind, _ = m.ROUTE.unpack_from(body)
+        family, length, _, _, table, protocol, _, kind, flags = m.ROUTE.unpack_from(body)
         if protocol != PROTOCOL or table != m.RT_TABLE_MAIN or kind != m.RTN_UNICAST:
             continue
         fields = attributes(body, m.ROUTE.size)
-        name = names.get(_u32(fields.get(m.RTA_OIF)))
-        if name is not None:
-            destination = fields.get(m.RTA_DST, bytes(4 if family == m.AF_INET else 16))
-            source, gateway = fields.get(m.RTA_PREFSRC, b""), fields.get(m.RTA_GATEWAY, b"")
-            yield Route(destination, length, name, source, gateway)
+        destination = fields.get(m.RTA_DST, bytes(4 if family == m.AF_INET else 16))
+        gateway = fields.get(m.RTA_GATEWAY) or fields.get(m.RTA_VIA, b"")[m.FAMILY.size :]
+        is_onlink = bool(flags & m.RTNH_F_ONLINK)
+        route = Route(destination, length, "", fields.get(m.RTA_PREFSRC, b""), gateway, is_onlink)
+        yield route, _u32(fields.get(m.RTA_OIF))
 
 
-def is_route_to(body: bytes, destination: Ip, prefix_length: int) -> bool:
-    """Whether it is a route of ours to exactly that."""
-    family, length, _, _, table, protocol, _, _, _ = m.ROUTE.unpack_from(body)
-    if (length, table, protocol) != (prefix_length, m.RT_TABLE_MAIN, PROTOCOL) or family != m.family_of(destination):
-        return False
-    return attributes(body, m.ROUTE.size).get(m.RTA_DST, bytes(len(destination))) == destination
+def way(body: bytes) -> int:
+    """The index of the device that an answer of "how would you send there" names."""
+    return _u32(attributes(body, m.ROUTE.size).get(m.RTA_OIF))
+
+
+def destination(body: bytes) -> tuple[Ip, int]:
+    family, length, *_ = m.ROUTE.unpack_from(body)
+    return attributes(body, m.ROUTE.size).get(m.RTA_DST, bytes(4 if family == m.AF_INET else 16)), length
+
+
+def is_our_route(body: bytes) -> bool:
+    return bool(m.ROUTE.unpack_from(body)[5] == PROTOCOL)
 
 
 def neighbours(bodies: Iterable[bytes], names: Mapping[int, str], family: int) -> list[Neighbour]:

@@ -7,13 +7,11 @@ device that is gone is done; adding to one is a failure.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from datapath.objects import (
-    PROTOCOL,
     AddAddress,
     Failure,
     InterfaceAddress,
@@ -32,9 +30,10 @@ from datapath.objects import (
     Route,
     VtepEntry,
 )
-from worker.kernel import dump
 from worker.kernel import messages as m
+from worker.kernel import routes
 from worker.kernel.devices import Devices, Unusable
+from worker.kernel.failures import failure, told
 from worker.kernel.netlink import Message, Netlink
 from worker.kernel.settle import until_local
 
@@ -42,6 +41,7 @@ Entry = Any  # one of the NamedTuples: each line of the table says which
 
 GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EOPNOTSUPP, errno.ENXIO})
 NONE: frozenset[int] = frozenset()
+ANY_DEVICE = 0  # of a route via a gateway: whatever leads there
 
 
 class Saying(NamedTuple):
@@ -108,9 +108,9 @@ SAYINGS: dict[type[Operation], Saying] = {
 def execute(rtnetlink: Netlink, devices: Devices, operations: Sequence[Operation]) -> list[Failure]:
     """In order, in as few sends as possible."""
     failures: list[Failure] = []
-    indexes: dict[str, int | Unusable] = {}
+    indexes: dict[str, int | Unusable] = {"": ANY_DEVICE}
     messages: list[Message] = []
-    sent: list[Operation] = []
+    sent: list[tuple[Operation, int]] = []
     for operation in operations:
         entry_of, device_of, build, _, removes = SAYINGS[type(operation)]
         entry = entry_of(operation)
@@ -120,20 +120,21 @@ def execute(rtnetlink: Netlink, devices: Devices, operations: Sequence[Operation
             index = indexes[name] = _index(devices, name, entry)
         if isinstance(index, Unusable):
             if not (removes and index.errno == errno.ENODEV):
-                failures.append(Failure(operation, index.errno or errno.ENODEV, str(index.strerror)))
+                failures.append(failure(operation, index))
             continue
         messages.append(build(entry, index))
-        sent.append(operation)
+        sent.append((operation, index))
+    taken: list[tuple[ReplaceRoute, int]] = []
     for refusal in rtnetlink.request(messages):
-        operation = sent[refusal.place]
-        if refusal.errno in SAYINGS[type(operation)].already:
-            continue
+        operation, index = sent[refusal.place]
         if isinstance(operation, ReplaceRoute) and refusal.errno == errno.EEXIST:
-            failures += _replace_route(rtnetlink, devices, operation)
-            continue
-        failures.append(Failure(operation, refusal.errno, refusal.text or os.strerror(refusal.errno)))
-    refused = {id(failure.operation) for failure in failures}
-    added = [op.address.address for op in sent if isinstance(op, AddAddress) and id(op) not in refused]
+            taken.append((operation, index))
+        elif refusal.errno not in SAYINGS[type(operation)].already:
+            failures.append(failure(operation, told(operation, refusal.errno, refusal.text)))
+    for operation, refusal in routes.replace(rtnetlink, taken):
+        failures.append(failure(operation, told(operation, refusal.errno, refusal.text)))
+    refused = {id(failed.operation) for failed in failures}
+    added = [op.address.address for op, _ in sent if isinstance(op, AddAddress) and id(op) not in refused]
     until_local(rtnetlink, added)
     return failures
 
@@ -144,15 +145,3 @@ def _index(devices: Devices, name: str, entry: Entry) -> int | Unusable:
         return (devices.any(name) if is_underlay_route else devices.ours(name)).index
     except Unusable as error:
         return error
-
-
-def _replace_route(rtnetlink: Netlink, devices: Devices, operation: ReplaceRoute) -> list[Failure]:
-    """There is a route to that destination: replace it if it is ours, and only then."""
-    route = operation.route
-    bodies = rtnetlink.dump(m.dump_routes(PROTOCOL))
-    if any(dump.is_route_to(body, route.destination, route.prefix_length) for body in bodies):
-        refusal = rtnetlink.one(m.add_route(route, devices.any(route.device).index, replace=True))
-        if refusal is None:
-            return []
-        return [Failure(operation, refusal.errno, refusal.text or os.strerror(refusal.errno))]
-    return [Failure(operation, errno.EEXIST, "a route to that destination exists and is not kvnet's; left alone")]

@@ -1,4 +1,4 @@
-"""Makes, changes and removes links: bridges, tunnels, and the interfaces of workloads.
+"""Makes, changes and removes links: bridges, tunnels, shims, and the interfaces of workloads.
 
 Two passes, because what stands on a link needs the index that the first one gave out. What is there already and ours is
 brought to what is wanted; what is there and foreign is a failure. Deletes by a group that was made up for it: one by
@@ -12,11 +12,27 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from datapath.objects import Bridge, ContainerSide, CreateLink, DeleteLink, Failure, Link, UpdateLink, Veth, Vxlan
-from worker.kernel import containers
+from datapath.objects import (
+    BRIDGE_PREFIX,
+    SHIM_PREFIX,
+    VXLAN_PREFIX,
+    Bridge,
+    ContainerSide,
+    CreateLink,
+    DeleteLink,
+    Failure,
+    Link,
+    Macvlan,
+    Shim,
+    UpdateLink,
+    Veth,
+    Vxlan,
+)
+from worker.kernel import containers, macvlans
 from worker.kernel import messages as m
 from worker.kernel.devices import Devices, Unusable, describe_foreign
 from worker.kernel.dump import THROW_AWAY_GROUPS, Device
+from worker.kernel.failures import Told, failure, told
 from worker.kernel.netlink import Message, Netlink, Refusal
 from worker.kernel.settle import hurry, until_it_works
 
@@ -34,12 +50,14 @@ class Links:
         self._devices = devices
         self._failures = failures
         self._rng = rng
+        self._taken: set[str] = set()  # bridges that are not ours after all: nothing of ours goes into them
 
     def create(self, operations: Sequence[CreateLink]) -> None:
         """All of one kind. Bridges must have been created before what is put into them."""
-        if isinstance(operations[0].link, Veth):
+        if isinstance(operations[0].link, (Veth, Macvlan)):
+            action = self._create_veth if isinstance(operations[0].link, Veth) else self._create_macvlan
             for operation in operations:
-                self._tried(operation, self._create_veth, operation)
+                self._tried(operation, action, operation)
             return
         wanted = list(self._messages(operations, lambda operation: [self._creation(operation.link)]))
         refused = self._send(wanted)
@@ -48,15 +66,20 @@ class Links:
         for operation, _ in wanted:
             refusal = refused.get(id(operation))
             if refusal is not None and not self._is_there(operation.link):
-                self._fail(operation, refusal.errno, self._why(operation.link, refusal))
+                self._fail(operation, self._refused_to_make(operation, refusal))
             else:
                 made.append(operation)
         self._finish(made)
 
     def update(self, operations: Sequence[UpdateLink]) -> None:
-        wanted = list(self._messages(operations, lambda operation: self._changes(operation.link)))
+        for operation in operations:
+            if operation.container is not None and isinstance(operation.link, (Veth, Macvlan)):
+                self._tried(operation, self._resize, operation)
+        here = [operation for operation in operations if not isinstance(operation.link, Macvlan)]
+        wanted = list(self._messages(here, lambda operation: self._changes(operation.link)))
         for operation, refusal in self._refused(wanted):
-            self._fail(operation, refusal.errno, refusal.text or f"{operation.link.name} cannot be changed")
+            otherwise = refusal.text or f"{operation.link.name} cannot be changed"
+            self._fail(operation, told(operation, refusal.errno, refusal.text, otherwise))
         for operation, _ in wanted:
             hurry(self._rtnetlink, operation.link.name)
         self._devices.forget(*(operation.link.name for operation in operations))
@@ -65,13 +88,16 @@ class Links:
         """What is gone already is no failure; what is not ours is left alone."""
         doomed: list[tuple[DeleteLink, Device]] = []
         for operation in operations:
+            if isinstance(operation.link, Macvlan):
+                self._tried(operation, self._delete_macvlan, operation)
+                continue
             found = self._devices.get(operation.link.name)
             if found is None:
                 continue
             if found.is_ours:
                 doomed.append((operation, found))
             else:
-                self._fail(operation, errno.EEXIST, describe_foreign(found))
+                self._fail(operation, Told(errno.EEXIST, describe_foreign(found)))
         bridges = [entry for entry in doomed if entry[1].kind == "bridge"]
         others = [entry for entry in doomed if entry[1].kind != "bridge"]
         for entries, size in ((others, DELETIONS_PER_SEND), (bridges, BRIDGES_PER_DELETION)):
@@ -92,7 +118,7 @@ class Links:
                 continue
             hit = doomed if refusal.place >= len(doomed) else doomed[refusal.place : refusal.place + 1]
             for operation, found in hit:
-                self._fail(operation, refusal.errno, refusal.text or f"{found.name} cannot be deleted")
+                self._fail(operation, Told(refusal.errno, refusal.text or f"{found.name} cannot be deleted"))
 
     # --- making ---
 
@@ -101,6 +127,8 @@ class Links:
             return m.create_bridge(link)
         if isinstance(link, Vxlan):
             return m.create_vxlan(link, self._bridge(link))
+        if isinstance(link, Shim):
+            return m.create_shim(link, self._devices.uplink(link.uplink).index)
         raise Unusable(errno.EINVAL, f"{link.name} cannot be made without its workload's namespace")
 
     def _finish(self, made: Sequence[CreateLink]) -> None:
@@ -111,7 +139,8 @@ class Links:
             return [*self._changes(operation.link), m.set_link(index, alias=_alias(operation.link))]
 
         for operation, refusal in self._refused(list(self._messages(made, rest))):
-            self._fail(operation, refusal.errno, refusal.text or f"{operation.link.name} was made, but not set up")
+            otherwise = refusal.text or f"{operation.link.name} was made, but not set up"
+            self._fail(operation, told(operation, refusal.errno, refusal.text, otherwise))
         for operation in made:
             hurry(self._rtnetlink, operation.link.name)
             if isinstance(operation.link, Vxlan) and operation.link.bridge:
@@ -128,8 +157,23 @@ class Links:
                 refusal = self._rtnetlink.one(m.create_veth(link, bridge, side, namespace))
                 self._devices.forget(link.name)
                 if refusal is not None:
-                    raise OSError(refusal.errno, self._why_veth(link, side, refusal))
+                    raise self._refused_to_make(operation, refusal)
             self._set_up_veth(operation, link, side, namespace)
+
+    def _create_macvlan(self, operation: CreateLink) -> None:
+        link, side = operation.link, operation.container
+        if not isinstance(link, Macvlan) or side is None:
+            raise Unusable(errno.EINVAL, f"{link.name} cannot be made without its workload's namespace")
+        refusal = macvlans.create(self._rtnetlink, self._devices.uplink(link.uplink), side)
+        if refusal is not None:
+            raise self._refused_to_make(operation, refusal)
+
+    def _delete_macvlan(self, operation: DeleteLink) -> None:
+        if operation.container is None:
+            raise Unusable(errno.EINVAL, f"{operation.link.name} cannot be deleted without its workload's namespace")
+        refusal = macvlans.delete(operation.container)
+        if refusal is not None:
+            raise Told(refusal.errno, refusal.text or f"{operation.container.interface} cannot be deleted")
 
     def _set_up_veth(self, operation: CreateLink, link: Veth, side: ContainerSide, namespace: int) -> None:
         """All of it, or the interface goes again."""
@@ -137,7 +181,7 @@ class Links:
         try:
             messages = [*self._changes(link), m.set_link(index, alias=_alias(link))]
             for refusal in self._rtnetlink.request(messages):
-                raise OSError(refusal.errno, refusal.text or f"{link.name} cannot be set up")
+                raise told(operation, refusal.errno, refusal.text, refusal.text or f"{link.name} cannot be set up")
             containers.configure(side, namespace)
             for name in (link.name, link.bridge) if link.up and link.bridge else ():
                 until_it_works(self._rtnetlink, name)
@@ -167,18 +211,41 @@ class Links:
         if isinstance(link, Bridge):
             mac = None if found.mac == link.mac else link.mac
             return [m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
-        messages = [m.set_link(found.index, mtu=link.mtu, master=self._bridge(link))]
+        if isinstance(link, Shim):
+            return [m.set_link(found.index, mtu=link.mtu, mac=link.mac, up=link.up)]
+        if isinstance(link, Macvlan):
+            return []
+        mac = link.mac or None if isinstance(link, Vxlan) and not link.bridge else None
+        messages = [m.set_link(found.index, mtu=link.mtu, mac=mac, master=self._bridge(link))]
         if link.bridge and isinstance(link, Vxlan):
             flags = m.set_port(found.index, learning=link.learning, suppress=link.suppress, isolated=link.isolated)
             messages.append(flags)
         elif link.bridge:
-            messages.append(m.set_port(found.index, learning=True, suppress=False, isolated=link.isolated))
+            isolated, hairpin = link.isolated, isinstance(link, Veth) and link.hairpin
+            messages.append(m.set_port(found.index, learning=True, suppress=False, isolated=isolated, hairpin=hairpin))
         messages.append(m.set_link(found.index, up=link.up))
         return messages
 
+    def _resize(self, operation: UpdateLink) -> None:
+        """The workload's half follows, as far as it is there."""
+        link, side = operation.link, operation.container
+        if side is None:
+            return
+        if isinstance(link, Macvlan):
+            refusal = macvlans.resize(side)
+        else:
+            outer = self._devices.ours(link.name)
+            refusal = containers.resize(side, outer, lambda: self._rtnetlink.one(m.set_link(outer.index, mtu=link.mtu)))
+        if refusal is not None:
+            raise told(operation, refusal.errno, refusal.text, refusal.text or f"{link.name} cannot be resized")
+
     def _bridge(self, link: Vxlan | Veth) -> int:
-        """The index of the link's bridge; 0 for none."""
-        return self._devices.ours(link.bridge).index if link.bridge else 0
+        """The index of the link's bridge; 0 for none. Only a workload's interface goes into an operator's bridge."""
+        if not link.bridge:
+            return 0
+        if isinstance(link, Vxlan) or link.bridge in self._taken:
+            return self._devices.ours(link.bridge).index
+        return self._devices.bridge(link.bridge).index
 
     # --- telling ---
 
@@ -189,18 +256,20 @@ class Links:
             return False
         if isinstance(link, Vxlan):
             return found.kind == "vxlan" and found.vni == link.vni
+        if isinstance(link, Shim):
+            return found.kind == "macvlan" and found.peer == self._devices.uplink(link.uplink).index
         return found.kind == "bridge"
 
-    def _why(self, link: Link, refusal: Refusal) -> str:
+    def _refused_to_make(self, operation: CreateLink, refusal: Refusal) -> Told:
+        link, side = operation.link, operation.container
         found = self._devices.get(link.name)
+        if side is not None and refusal.errno == errno.EEXIST:
+            return Told(refusal.errno, f"{side.netns} has an interface {side.interface} already")
         if found is not None:
-            return f"{link.name} exists and is another one" if found.is_ours else describe_foreign(found)
-        return f"{link.name} cannot be made: {refusal.text or errno.errorcode.get(refusal.errno, refusal.errno)}"
-
-    def _why_veth(self, link: Veth, side: ContainerSide, refusal: Refusal) -> str:
-        if refusal.errno == errno.EEXIST:
-            return f"{side.netns} has an interface {side.interface} already"
-        return self._why(link, refusal)
+            words = f"{link.name} exists and is another one" if found.is_ours else describe_foreign(found)
+            return Told(refusal.errno, words)
+        why = refusal.text or errno.errorcode.get(refusal.errno, str(refusal.errno))
+        return told(operation, refusal.errno, refusal.text, f"{link.name} cannot be made: {why}")
 
     # --- plumbing ---
 
@@ -211,7 +280,7 @@ class Links:
             try:
                 yield operation, build(operation)
             except Unusable as error:
-                self._fail(operation, error.errno or errno.ENODEV, str(error.strerror))
+                self._fail(operation, error)
 
     def _refused(self, wanted: Sequence[tuple[Op, Sequence[Message]]]) -> Iterator[tuple[Op, Refusal]]:
         """The first refusal of each operation."""
@@ -227,19 +296,23 @@ class Links:
     def _send(self, wanted: Sequence[tuple[Op, Sequence[Message]]]) -> dict[int, Refusal]:
         return {id(operation): refusal for operation, refusal in self._refused(wanted)}
 
-    def _tried(self, operation: CreateLink, action: Callable[[CreateLink], None], argument: CreateLink) -> None:
+    def _tried(self, operation: Op, action: Callable[[Op], None], argument: Op) -> None:
         try:
             action(argument)
         except OSError as error:
-            self._fail(operation, error.errno or errno.EIO, str(error.strerror))
+            self._fail(operation, error)
 
-    def _fail(self, operation: CreateLink | UpdateLink | DeleteLink, number: int, reason: str) -> None:
+    def _fail(self, operation: CreateLink | UpdateLink | DeleteLink, error: OSError) -> None:
         there = self._devices.get(operation.link.name)
         is_foreign = there is not None and not there.is_ours
-        self._failures.append(Failure(operation, number, reason, is_foreign))
+        if is_foreign and isinstance(operation.link, Bridge):
+            self._taken.add(operation.link.name)
+        self._failures.append(failure(operation, error, is_foreign=is_foreign))
 
 
 def _alias(link: Link) -> str:
-    """For people who look at `ip link`; nothing relies on it."""
-    bridge = link.name if isinstance(link, Bridge) else link.bridge
-    return f"kvnet {bridge.removeprefix('kvb')}" if bridge else "kvnet"
+    """For people who look at `ip link`; a bridge under an operator's name is also known by it."""
+    name = link.bridge or link.name if isinstance(link, (Veth, Vxlan)) else link.name
+    for prefix in (BRIDGE_PREFIX, VXLAN_PREFIX, SHIM_PREFIX):
+        name = name.removeprefix(prefix)
+    return f"kvnet {name}"

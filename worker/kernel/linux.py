@@ -22,6 +22,7 @@ from worker.kernel import namespaces
 from worker.kernel.announce import Announcer
 from worker.kernel.apply import Applier
 from worker.kernel.capability import require_namespace_admin, require_network_admin
+from worker.kernel.conntrack import Flows
 from worker.kernel.events import Events, HintCollector
 from worker.kernel.firewall import FirewallTables, find_nft
 from worker.kernel.inventory import Surroundings, look_around
@@ -73,7 +74,7 @@ class LinuxKernel:
             KernelRefused: the kernel's tables change faster than they can be read, or it does not answer.
         """
         try:
-            return await _run(self._executor, lambda: self._parts.read(scope.network or None, firewall))
+            return await _run(self._executor, lambda: self._parts.read(scope, firewall))
         except OSError as error:
             raise KernelRefused(
                 f"the kernel's state cannot be read: {error.strerror or error}", fix="it is tried again"
@@ -123,7 +124,8 @@ class _Parts:
         self.reader = Reader(self.rtnetlink)
         self.tables = FirewallTables(nft, NftablesReader())
         self.announcer = Announcer()
-        self.applier = Applier(self.rtnetlink, self.tables, self.announcer, rng)
+        self.flows = Flows()
+        self.applier = Applier(self.rtnetlink, self.tables, self.announcer, self.flows, rng)
 
     @classmethod
     def open(cls, path: str | None, nft: str, rng: random.Random) -> _Parts:
@@ -142,13 +144,11 @@ class _Parts:
             raise
         return parts
 
-    def read(self, network_id: str | None, with_firewall: bool) -> HostState:
-        firewall = self.tables.read() if with_firewall else None
-        if network_id is None:
-            return self.reader.everything(firewall)
-        return self.reader.network(network_id, firewall)
+    def read(self, scope: Scope, with_firewall: bool) -> HostState:
+        return self.reader.read(scope, self.tables.read() if with_firewall else None)
 
     def close(self) -> None:
+        self.flows.close()
         self.announcer.close()
         self.tables.close()
         self.rtnetlink.close()

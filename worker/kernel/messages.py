@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from struct import Struct
 
-from datapath.objects import LINK_GROUP, PROTOCOL, Bridge, ContainerSide, Ip, Mac, Route, Veth, Vxlan
+from datapath.objects import LINK_GROUP, PROTOCOL, Bridge, ContainerSide, Ip, Mac, Route, Shim, Veth, Vxlan
 from worker.kernel.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
@@ -30,15 +30,17 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 # linux/if_link.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_IFALIAS = 16, 18, 20
-IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 26, 27, 28, 29
+IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 27, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING = 5, 23
-IFLA_BRPORT_LEARNING, IFLA_BRPORT_NEIGH_SUPPRESS, IFLA_BRPORT_ISOLATED = 8, 32, 33
+IFLA_BRPORT_MODE, IFLA_BRPORT_LEARNING, IFLA_BRPORT_NEIGH_SUPPRESS, IFLA_BRPORT_ISOLATED = 4, 8, 32, 33
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 4, 7
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 15, 17
 VETH_INFO_PEER = 1
+IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE = 1, 4
 IFF_UP = 1
 IF_OPER_UNKNOWN, IF_OPER_UP = 0, 6  # linux/if.h
+WORKING_STATES = (bytes([IF_OPER_UP]), bytes([IF_OPER_UNKNOWN]))
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 # linux/neighbour.h
@@ -49,7 +51,8 @@ NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED, NTF_STICKY = 0x02, 0x04, 0x10, 0x40
 # linux/if_addr.h, linux/rtnetlink.h
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 6, 7, 18
+RTNH_F_ONLINK = 4
 RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 1, 2, 0, 253
 RTPROT_STATIC = 4
 
@@ -57,6 +60,7 @@ LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 NEIGHBOUR = Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 ADDRESS = Struct("=BBBBi")  # ifaddrmsg: family, prefix length, flags, scope, index
 ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, dst len, src len, tos, table, protocol, scope, type, flags
+FAMILY = Struct("=H")  # the head of rtvia
 U32 = Struct("=I")
 
 CREATE = NLM_F_CREATE | NLM_F_EXCL
@@ -111,7 +115,7 @@ def create_vxlan(vxlan: Vxlan, bridge: int) -> Message:
         attribute(IFLA_VXLAN_PORT, vxlan.port.to_bytes(2, "big")),
         attribute(IFLA_VXLAN_LEARNING, ON if vxlan.learning else OFF),
     )
-    mac = _port_mac(vxlan.name, vxlan.local)
+    mac = attribute(IFLA_ADDRESS, vxlan.mac) if vxlan.mac else _port_mac(vxlan.name, vxlan.local)
     master = _u32(IFLA_MASTER, bridge) if bridge else b""
     return _link(CREATE, vxlan.name, mac, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, vxlan.mtu), master, details)
 
@@ -129,6 +133,25 @@ def create_veth(veth: Veth, bridge: int, container: ContainerSide, namespace: in
     mac = _port_mac(veth.name, container.mac)
     master = _u32(IFLA_MASTER, bridge) if bridge else b""
     return _link(CREATE, veth.name, mac, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, veth.mtu), master, details)
+
+
+def create_macvlan(container: ContainerSide, uplink: int, namespace: int) -> Message:
+    """Born in the workload's namespace (a descriptor), on an uplink of ours; marked as ours where nobody sees it."""
+    return _link(
+        CREATE,
+        container.interface,
+        attribute(IFLA_ADDRESS, container.mac),
+        _u32(IFLA_GROUP, LINK_GROUP),
+        _u32(IFLA_MTU, container.mtu),
+        _u32(IFLA_LINK, uplink),
+        _u32(IFLA_NET_NS_FD, namespace),
+        _MACVLAN,
+    )
+
+
+def create_shim(shim: Shim, uplink: int) -> Message:
+    mac, group = attribute(IFLA_ADDRESS, shim.mac), _u32(IFLA_GROUP, LINK_GROUP)
+    return _link(CREATE, shim.name, mac, group, _u32(IFLA_MTU, shim.mtu), _u32(IFLA_LINK, uplink), _MACVLAN)
 
 
 def set_link(
@@ -155,10 +178,11 @@ def set_link(
     return Message(RTM_NEWLINK, 0, head + details)
 
 
-def set_port(index: int, *, learning: bool, suppress: bool, isolated: bool) -> Message:
+def set_port(index: int, *, learning: bool, suppress: bool, isolated: bool, hairpin: bool = False) -> Message:
     """A bridge port's flags; refused (EOPNOTSUPP) while the link is in no bridge."""
     flags = nested(
         IFLA_PROTINFO,
+        attribute(IFLA_BRPORT_MODE, ON if hairpin else OFF),
         attribute(IFLA_BRPORT_LEARNING, ON if learning else OFF),
         attribute(IFLA_BRPORT_NEIGH_SUPPRESS, ON if suppress else OFF),
         attribute(IFLA_BRPORT_ISOLATED, ON if isolated else OFF),
@@ -177,6 +201,10 @@ def delete_group(group: int) -> Message:
 
 def get_link(name: str) -> Message:
     return Message(RTM_GETLINK, 0, LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name) + _NO_STATISTICS)
+
+
+def get_link_at(index: int) -> Message:
+    return Message(RTM_GETLINK, 0, LINK.pack(0, 0, index, 0, 0) + _NO_STATISTICS)
 
 
 def dump_links(*, master: int = 0, kind: str = "") -> Message:
@@ -204,6 +232,7 @@ def dump_addresses(index: int = 0) -> Message:
 
 
 def add_route(route: Route, index: int, *, replace: bool = False) -> Message:
+    """`index` 0: over whatever leads to the gateway, which the kernel finds out in the same moment."""
     return Message(RTM_NEWROUTE, REPLACE if replace else CREATE, _route(route, index, PROTOCOL))
 
 
@@ -211,23 +240,26 @@ def remove_route(route: Route, index: int) -> Message:
     return Message(RTM_DELROUTE, 0, _route(route, index, PROTOCOL))
 
 
-def default_route(gateway: Ip, index: int) -> Message:
-    """For a workload's namespace: not ours to mark, the same as an administrator would add."""
-    nowhere = Route(bytes(len(gateway)), 0, "", gateway=gateway)
-    return Message(RTM_NEWROUTE, CREATE, _route(nowhere, index, RTPROT_STATIC))
+def workload_route(route: Route, index: int, metric: int = 0) -> Message:
+    """In a workload's namespace: not ours to mark, the same as an administrator would add."""
+    priority = _u32(RTA_PRIORITY, metric) if metric else b""
+    return Message(RTM_NEWROUTE, CREATE, _route(route, index, RTPROT_STATIC) + priority)
 
 
 def _route(route: Route, index: int, protocol: int) -> bytes:
     family = family_of(route.destination)
     scope = RT_SCOPE_UNIVERSE if route.gateway or family == AF_INET6 else RT_SCOPE_LINK
-    body = ROUTE.pack(family, route.prefix_length, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST, 0)
+    flags = RTNH_F_ONLINK if route.onlink else 0
+    body = ROUTE.pack(family, route.prefix_length, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST, flags)
     if route.prefix_length:
         body += attribute(RTA_DST, route.destination)
-    if route.gateway:
+    if route.gateway and family_of(route.gateway) == family:
         body += attribute(RTA_GATEWAY, route.gateway)
+    elif route.gateway:
+        body += attribute(RTA_VIA, FAMILY.pack(family_of(route.gateway)) + route.gateway)
     if route.source:
         body += attribute(RTA_PREFSRC, route.source)
-    return body + _u32(RTA_OIF, index)
+    return body + _u32(RTA_OIF, index) if index else body
 
 
 def get_route(destination: Ip) -> Message:
@@ -285,5 +317,6 @@ def dump_forwarding(*, bridge: int = 0, port: int = 0) -> Message:
     return Message(RTM_GETNEIGH, 0, NEIGHBOUR.pack(AF_BRIDGE, 0, 0, 0, 0) + filters)
 
 
+_MACVLAN = _kind("macvlan", _u32(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE))
 _NO_STATISTICS = _u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 _OUR_PROTOCOL = attribute(NDA_PROTOCOL, bytes([PROTOCOL]))

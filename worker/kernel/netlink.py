@@ -42,6 +42,7 @@ BATCH_BYTES = 64 << 10
 BATCH_MESSAGES = 1024
 ANSWER_TIMEOUT_S = 15.0
 DUMP_ATTEMPTS = 20
+ANSWER_LOST = "the kernel's answer was lost"
 
 
 class Message(NamedTuple):
@@ -175,8 +176,7 @@ class Netlink:
             if data is None:
                 self._drain()
                 answered = {refusal.place for refusal in refusals}
-                lost = "the kernel's answer was lost"
-                refusals += [Refusal(i, errno.ENOBUFS, lost) for i in range(start, end) if i not in answered]
+                refusals += [Refusal(i, errno.ENOBUFS, ANSWER_LOST) for i in range(start, end) if i not in answered]
                 return
             offset = 0
             while offset < len(data):

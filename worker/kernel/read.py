@@ -10,16 +10,25 @@ import contextlib
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 
-from datapath.names import bridge_name, vxlan_name
-from datapath.objects import PROTOCOL, Firewall, Foreign, HostState, Link, Neighbour, Veth
-from worker.kernel import dump
+from datapath.objects import (
+    PROTOCOL,
+    Enslavement,
+    Firewall,
+    HostState,
+    InterfaceAddress,
+    Link,
+    Neighbour,
+    Route,
+    Scope,
+    Uplink,
+)
+from worker.kernel import dump, macvlans, routes
 from worker.kernel import messages as m
-from worker.kernel.dump import Device
-from worker.kernel.netlink import Message, Netlink
+from worker.kernel.finder import Finder, Found
+from worker.kernel.netlink import Netlink
 from worker.kernel.sysctls import device_settings, host_settings
 
 FAMILIES = (m.AF_INET, m.AF_INET6)
-Found = tuple[Device, bytes]
 
 
 @contextlib.contextmanager
@@ -36,75 +45,86 @@ def uncollected() -> Iterator[None]:
 
 
 class Reader:
-    """Reads states; remembers which interface was last seen in which bridge.
-
-    That memory is only a hint where to look: an interface that somebody took out of its bridge is found again by it
-    when just its network is read.
-    """
+    """Reads states."""
 
     def __init__(self, rtnetlink: Netlink) -> None:
         self._rtnetlink = rtnetlink
-        self._homes: dict[str, str] = {}
+        self._finder = Finder(rtnetlink)
 
-    def everything(self, firewall: Firewall | None) -> HostState:
+    def read(self, scope: Scope, firewall: Firewall | None) -> HostState:
         with uncollected():
-            return self._everything(firewall)
-
-    def network(self, network_id: str, firewall: Firewall | None) -> HostState:
-        with uncollected():
-            return self._network(network_id, firewall)
+            return self._network(scope, firewall) if scope.network else self._everything(scope, firewall)
 
     def devices(self) -> dict[int, str]:
         """All of ours by index."""
         found = map(dump.device, self._rtnetlink.dump(m.dump_links()))
         return {device.index: device.name for device in found if device.is_ours}
 
-    def _everything(self, firewall: Firewall | None) -> HostState:
-        found = self._parsed(m.dump_links())
+    def _everything(self, scope: Scope, firewall: Firewall | None) -> HostState:
+        found = self._finder.parsed(m.dump_links())
         everyone = {device.index: device.name for device, _ in found}
-        foreign = [other for device, _ in found if (other := dump.foreign(device)) is not None]
         ours = {device.index: device.name for device, _ in found if device.is_ours}
         tunnels = {device.index for device, _ in found if device.is_ours and device.kind == "vxlan"}
         links, sysctls = self._links(found, everyone)
-        self._homes = {name: link.bridge for name, link in links.items() if isinstance(link, Veth) and link.bridge}
+        self._finder.remember_all(links)
+        addresses = self._rtnetlink.dump(m.dump_addresses())
+        uplinks = {
+            device.name: dump.uplink(
+                device, body, everyone, has_addresses=dump.has_global_address(addresses, device.index)
+            )
+            for device, body in found
+            if device.name in scope.uplinks and not device.is_ours
+        }
+        links.update(self._inside(scope, everyone))
+        found_routes = dump.routes(self._rtnetlink.dump(m.dump_routes(PROTOCOL)))
         vteps, ports = dump.forwarding(self._rtnetlink.dump(m.dump_forwarding()), ours, tunnels)
         return HostState(
             links=links,
-            addresses=frozenset(dump.addresses(self._rtnetlink.dump(m.dump_addresses()), ours)),
-            routes=frozenset(dump.routes(self._rtnetlink.dump(m.dump_routes(PROTOCOL)), everyone)),
+            addresses=frozenset(dump.addresses(addresses, ours)),
+            routes=frozenset(routes.named(self._rtnetlink, found_routes, everyone)),
             neighbours=frozenset(self._neighbours(ours)),
             vteps=frozenset(vteps),
             ports=frozenset(ports),
             sysctls={**sysctls, **host_settings()},
             firewall=firewall,
-            foreign={other.name: other for other in foreign},
+            foreign={device.name: dump.foreign(device) for device, _ in found if not device.is_ours},
+            enslaved=_enslaved(uplinks, ours.values()),
+            uplinks=uplinks,
         )
 
-    def _network(self, network_id: str, firewall: Firewall | None) -> HostState:
-        found, foreign = self._network_devices(network_id)
-        ours = [(device, body) for device, body in found if device.is_ours]
-        names = {device.index: device.name for device, _ in ours}
-        tunnels = {device.index for device, _ in ours if device.kind == "vxlan"}
-        bridge = next((device.index for device, _ in ours if device.kind == "bridge"), 0)
-        links, sysctls = self._links(ours, names)
-        self._homes.update(
-            {name: link.bridge for name, link in links.items() if isinstance(link, Veth) and link.bridge}
-        )
-        loose = [device.index for device, _ in ours if device.index in tunnels and device.master != bridge]
+    def _network(self, scope: Scope, firewall: Firewall | None) -> HostState:
+        """`names`: of the network's devices, and of those that they refer to."""
+        network = self._finder.network(scope)
+        ours = {device.index: device.name for device, _ in network.devices}
+        names = self._finder.names([*network.devices, *network.uplinks], ours)
+        tunnels = {device.index: device for device, _ in network.devices if device.kind == "vxlan"}
+        bridge = next((device.index for device, _ in network.devices if device.kind == "bridge"), 0)
+        links, sysctls = self._links(network.devices, names)
+        self._finder.remember(links)
         bodies = self._rtnetlink.dump(m.dump_forwarding(bridge=bridge)) if bridge else []
+        loose = [index for index, device in tunnels.items() if not bridge or device.master != bridge]
         for index in loose:
             bodies += self._rtnetlink.dump(m.dump_forwarding(port=index))
-        vteps, ports = dump.forwarding(bodies, names, tunnels)
+        vteps, ports = dump.forwarding(bodies, ours, tunnels)
+        speaking = [bridge, *loose] if bridge else loose
+        uplinks = {
+            device.name: dump.uplink(device, body, names, has_addresses=self._has_global_address(device.index))
+            for device, body in network.uplinks
+        }
+        links.update(self._inside(scope, names))
+        shims = [device.index for device, _ in network.devices if device.kind == "macvlan"]
         return HostState(
             links=links,
-            addresses=frozenset(dump.addresses(self._dump_if(bridge, m.dump_addresses(bridge)), names)),
-            routes=frozenset(dump.routes(self._dump_if(bridge, m.dump_routes(PROTOCOL, bridge)), names)),
-            neighbours=frozenset(self._neighbours(names, bridge)) if bridge else frozenset(),
+            addresses=frozenset(self._addresses([*speaking, *shims], ours)),
+            routes=self._routes(scope, [*speaking, *shims], names),
+            neighbours=frozenset(entry for index in speaking for entry in self._neighbours(ours, index)),
             vteps=frozenset(vteps),
             ports=frozenset(ports),
             sysctls=sysctls,
             firewall=firewall,
-            foreign={other.name: other for other in foreign},
+            foreign={device.name: dump.foreign(device) for device in network.foreign},
+            enslaved=_enslaved(uplinks, ours.values()),
+            uplinks=uplinks,
         )
 
     def _links(self, found: Iterable[Found], names: Mapping[int, str]) -> tuple[dict[str, Link], dict[str, str]]:
@@ -116,35 +136,39 @@ class Reader:
                 sysctls.update(device_settings(device, link))
         return links, sysctls
 
-    def _network_devices(self, network_id: str) -> tuple[list[Found], list[Foreign]]:
-        """The network's devices by name, by bridge, and by memory; and what is in their way."""
-        bridge, tunnel = bridge_name(network_id), vxlan_name(network_id)
-        found = self._named(bridge) + self._named(tunnel)
-        for device, _ in list(found):
-            if device.is_ours and device.kind == "bridge":
-                found += self._parsed(m.dump_links(master=device.index))
-        seen = {device.name for device, _ in found}
-        for name in [name for name, home in self._homes.items() if home == bridge and name not in seen]:
-            there = self._named(name)
-            found += there
-            if not there:
-                del self._homes[name]
-        others = found if tunnel in seen else found + self._parsed(m.dump_links(kind="vxlan"))
-        foreign = [other for device, _ in others if (other := dump.foreign(device)) is not None]
-        return list({device.name: (device, body) for device, body in found}.values()), foreign
+    def _inside(self, scope: Scope, names: Mapping[int, str]) -> dict[str, Link]:
+        def uplink(index: int) -> str:
+            return names.get(index) or self._finder.name(index)
 
-    def _named(self, name: str) -> list[Found]:
-        body = self._rtnetlink.get(m.get_link(name))
-        return [] if body is None else [(dump.device(body), body)]
+        return {link.name: link for link in macvlans.read(scope.inside, uplink)}
 
-    def _parsed(self, request: Message) -> list[Found]:
-        return [(dump.device(body), body) for body in self._rtnetlink.dump(request)]
+    def _has_global_address(self, index: int) -> bool:
+        return dump.has_global_address(self._rtnetlink.dump(m.dump_addresses(index)), index)
 
-    def _dump_if(self, index: int, request: Message) -> list[bytes]:
-        return self._rtnetlink.dump(request) if index else []
+    def _addresses(self, devices: Iterable[int], names: Mapping[int, str]) -> Iterator[InterfaceAddress]:
+        for index in devices:
+            yield from dump.addresses(self._rtnetlink.dump(m.dump_addresses(index)), names)
+
+    def _routes(self, scope: Scope, devices: list[int], names: Mapping[int, str]) -> frozenset[Route]:
+        """Those over the network's devices, and those via peers to its blocks."""
+        if not scope.blocks:
+            bodies = [body for index in devices for body in self._rtnetlink.dump(m.dump_routes(PROTOCOL, index))]
+            return frozenset(routes.named(self._rtnetlink, dump.routes(bodies), names))
+        found = [
+            (route, index)
+            for route, index in dump.routes(self._rtnetlink.dump(m.dump_routes(PROTOCOL)))
+            if index in devices or (route.gateway and routes.is_within(route, scope.blocks))
+        ]
+        everyone = {index: names.get(index) or self._finder.name(index) for _, index in found}
+        return frozenset(routes.named(self._rtnetlink, found, everyone))
 
     def _neighbours(self, names: Mapping[int, str], index: int = 0) -> list[Neighbour]:
         found: list[Neighbour] = []
         for family in FAMILIES:
             found += dump.neighbours(self._rtnetlink.dump(m.dump_neighbours(family, index)), names, family)
         return found
+
+
+def _enslaved(uplinks: Mapping[str, Uplink], ours: Iterable[str]) -> frozenset[Enslavement]:
+    bridges = frozenset(ours)
+    return frozenset(Enslavement(name, uplink.bridge) for name, uplink in uplinks.items() if uplink.bridge in bridges)

@@ -18,7 +18,6 @@ from worker.kernel.netlink import Netlink
 
 PAUSE_S = 0.0005
 ATTEMPTS = 100
-WORKS = (bytes([m.IF_OPER_UP]), bytes([m.IF_OPER_UNKNOWN]))
 ROUTE_TYPE = 7  # its place in rtmsg
 
 
@@ -27,7 +26,7 @@ def until_it_works(rtnetlink: Netlink, name: str) -> None:
         body = rtnetlink.get(m.get_link(name))  # asking makes the kernel catch up at once (Linux 6.8 and newer)
         if body is None or not m.LINK.unpack_from(body)[3] & m.IFF_UP:
             return
-        if device(body).fields.get(m.IFLA_OPERSTATE) in WORKS:
+        if device(body).fields.get(m.IFLA_OPERSTATE) in m.WORKING_STATES:
             return
         time.sleep(PAUSE_S)
 
