@@ -15,7 +15,7 @@ from datapath.host import host_state
 from datapath.memo import Memo
 from datapath.names import bridge_name, bridge_of, network_of_device, veth_name, vxlan_name
 from datapath.objects import ContainerSide, Firewall, Gate, HostState, Link, Uplink
-from datapath.presence import is_built, visitors
+from datapath.presence import is_built
 from datapath.view import Attachment, HostView, NetworkView
 from kvnet.errors import NotFound
 from kvnet.model import Driver, Endpoint, Host, Network
@@ -139,7 +139,6 @@ def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState
         view.attachments,
         remembered,
         blocks=view.blocks.get(network.id, ()),
-        visitors=visitors(view, network) if network.peers else frozenset(),
         uplink=view.uplinks.get(network.uplink),
     )
     part = driver(seen)

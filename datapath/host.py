@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datapath.names import bridge_name, bridge_of, vxlan_name
 from datapath.objects import Firewall, HostState, Ip, Publication
 from datapath.packing import packed_mac
-from datapath.presence import are_peers, built, is_carried, local_endpoints
+from datapath.presence import built, is_carried, local_endpoints, peers_of
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
 from datapath.view import HostView
 from kvnet.model import Address, Block, Driver, Endpoint, Network, UplinkMode
@@ -47,7 +47,7 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
         bridges=frozenset(bridge_of(network) for network in with_bridge),
         internal=frozenset(bridge_of(network) for network in with_bridge if network.internal),
         isolated=frozenset(bridge_of(network) for network in with_bridge if not network.icc),
-        pairs=frozenset(_pairs(with_bridge)) | {(bridge_name(n.id), bridge_name(n.id)) for n in bridged},
+        pairs=frozenset(_pairs(view, with_bridge)) | {(bridge_name(n.id), bridge_name(n.id)) for n in bridged},
         within=frozenset(element for network in routed for element in _within(view, network)),
         blocks=_subnets(networks, 4) | _subnets(networks, 6),
         subnets4=_subnets(outgoing, 4),
@@ -77,12 +77,11 @@ def _subnets(networks: Sequence[Network], version: int) -> frozenset[tuple[Ip, i
     return frozenset((cidr.network_address.packed, cidr.prefixlen) for cidr in cidrs if cidr.version == version)
 
 
-def _pairs(networks: Sequence[Network]) -> Iterator[tuple[str, str]]:
-    known = {network.id: network for network in networks}
+def _pairs(view: HostView, networks: Sequence[Network]) -> Iterator[tuple[str, str]]:
+    here = {network.id for network in networks}
     for network in networks:
-        for peer_id in network.peers:
-            peer = known.get(peer_id)
-            if peer is not None and are_peers(network, peer):
+        for peer in peers_of(view, network):
+            if peer.id in here:
                 yield bridge_of(network), bridge_of(peer)
 
 
@@ -93,8 +92,7 @@ def _within(view: HostView, network: Network) -> Iterator[tuple[str, tuple[Ip, i
     """
     bridge = bridge_of(network)
     welcome = [network] if network.icc else []
-    peers = (view.networks.get(id_) for id_ in network.peers)
-    welcome += [peer for peer in peers if peer is not None and are_peers(network, peer)]
+    welcome += peers_of(view, network)
     for friend in welcome:
         for subnet in friend.subnets:
             yield bridge, (subnet.cidr.network_address.packed, subnet.cidr.prefixlen)

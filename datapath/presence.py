@@ -2,7 +2,8 @@
 
 A workload's traffic to a peered network is routed on its own host and crosses in the other network's way, and replies
 are routed on the other host: so both networks are on every host that has an endpoint of one of them. A `bridge`
-network never leaves its host, so it meets its peers only where both have endpoints. Pure.
+network never leaves its host, so it meets its peers only where both have endpoints. What one of them cannot carry
+whole is told to the sender by the host that routes it, so the MTU of one does not depend on the other. Pure.
 """
 
 from __future__ import annotations
@@ -21,10 +22,7 @@ def built(view: HostView) -> list[Network]:
 
 
 def is_built(view: HostView, network: Network) -> bool:
-    if is_carried(view, network.id):
-        return True
-    own = {id_ for id_ in network.peers if id_ in view.carried or is_carried(view, id_)}
-    return _is_visited(view, network, own)
+    return is_carried(view, network.id) or _is_visited(view, network)
 
 
 def is_carried(view: HostView, network_id: str) -> bool:
@@ -41,21 +39,13 @@ def are_peers(one: Network, other: Network) -> bool:
     return one.id in other.peers and other.id in one.peers
 
 
-def visitors(view: HostView, network: Network) -> frozenset[str]:
-    """The other hosts that carry a network that this one is peered with."""
-    found: set[str] = set()
-    for peer in _peers(view, network):
-        if peer.driver in CROSSING:
-            found.update(endpoint.host for endpoint in view.endpoints.get(peer.id, {}).values())
-    return frozenset(found - {view.host})
-
-
-def _is_visited(view: HostView, network: Network, own: set[str]) -> bool:
-    if network.driver not in CROSSING:
-        return False
-    return any(peer.id in own and peer.driver in CROSSING for peer in _peers(view, network))
-
-
-def _peers(view: HostView, network: Network) -> Iterator[Network]:
+def peers_of(view: HostView, network: Network) -> Iterator[Network]:
     found = (view.networks.get(id_) for id_ in network.peers)
     return (peer for peer in found if peer is not None and are_peers(network, peer))
+
+
+def _is_visited(view: HostView, network: Network) -> bool:
+    if network.driver not in CROSSING:
+        return False
+    visiting = (peer for peer in peers_of(view, network) if peer.driver in CROSSING)
+    return any(peer.id in view.carried or is_carried(view, peer.id) for peer in visiting)

@@ -28,11 +28,11 @@ class HostView:
     """`endpoints`: by network id, then endpoint id. `attachments`: by endpoint id, of this host only.
 
     `networks` are those that have an endpoint on this host, and those that such a network is peered with. A view of a
-    few networks only has their peers too, with their endpoints: who carries a peer takes part.
+    few networks only has their peers too, whose endpoints it need not have: `carried` are the ids of networks with an
+    endpoint on this host, where `endpoints` may not tell it.
     `blocks`: by network id, all of a routed network's, of every host.
     `uplinks`: the host's links that its transparent networks stand on, as last read; one that is not in here is not
     there.
-    `carried`: ids of networks that have an endpoint on this host though `endpoints` may not tell it.
     """
 
     host: str
@@ -49,7 +49,7 @@ class HostView:
 class NetworkView:
     """One network as its driver sees it. No two of `endpoints` share an address or a MAC.
 
-    `visitors`: the other hosts from which workloads of peered networks come and go. `uplink`: None = not there.
+    `uplink`: None = not there.
     """
 
     network: Network
@@ -59,5 +59,4 @@ class NetworkView:
     attachments: Mapping[str, Attachment]
     memo: NetworkMemo
     blocks: Collection[Block] = ()
-    visitors: frozenset[str] = frozenset()
     uplink: Uplink | None = None

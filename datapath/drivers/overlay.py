@@ -28,10 +28,9 @@ def overlay(view: NetworkView) -> HostState:
     network = view.network
     if network.vni is None:  # nothing that could be built; `conditions` says so
         return HostState()
-    carriers = {endpoint.host for endpoint in view.endpoints}
-    peers = reachable(view.host, view.hosts, carriers)
-    parts = local_parts(view, overlay_mtu(view, reachable(view.host, view.hosts, carriers | view.visitors).values()))
-    mtu = parts.links[bridge_of(network)].mtu
+    peers = reachable(view.host, view.hosts, {endpoint.host for endpoint in view.endpoints})
+    mtu = overlay_mtu(view, peers.values())
+    parts = local_parts(view, mtu)
     tunnel = Vxlan(
         vxlan_name(network.id),
         network.vni,

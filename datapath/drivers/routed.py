@@ -104,7 +104,7 @@ def _add_tunnel(
     if network.vni is None:
         return
     name, mac = vxlan_name(network.id), host_mac(network.id, host.name)
-    tunnel = Vxlan(name, network.vni, host.underlay.packed, mtu, bridge="", suppress=False, mac=mac)
+    tunnel = Vxlan(name, network.vni, host.underlay.packed, mtu, bridge="", mac=mac)
     families = {block.cidr.version for block, _ in tunnelled}
     parts.add_link(tunnel, device_sysctls(tunnel, speaks_ipv6=6 in families))
     sources = {block.cidr.version: block.gateway.packed for block in reversed(own) if block.cidr.version in families}
