@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from datapath.drivers import DRIVERS
 from datapath.host import host_state
-from datapath.memo import Memo
+from datapath.memo import Memo, NetworkMemo
 from datapath.names import bridge_name, bridge_of, network_of_device, veth_name, vxlan_name
 from datapath.objects import ContainerSide, Firewall, Gate, HostState, Link, Uplink
 from datapath.presence import is_built
@@ -123,29 +123,35 @@ def sole_owners(endpoints: Collection[Endpoint]) -> Collection[Endpoint]:
 
 def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState:
     device = bridge_of(network)
-    driver = DRIVERS.get(network.driver)
-    if driver is None or not is_built(view, network):
+    if not is_built(view, network):
         memo.forget(device)
         return HostState()
     endpoints = view.endpoints.get(network.id, {})
     remembered = memo.of_network(device, network.has_ipv6)
     everyone: Collection[Endpoint] = list(endpoints.values())
     is_entered = network.driver in _ENTERED
-    seen = NetworkView(
-        network,
-        host,
-        view.hosts,
-        everyone if is_entered else sole_owners(everyone),
-        view.attachments,
-        remembered,
-        blocks=view.blocks.get(network.id, ()),
-        uplink=view.uplinks.get(network.uplink),
-    )
+    seen = network_view(view, host, network, everyone if is_entered else sole_owners(everyone), remembered)
+    driver = DRIVERS[network.driver]
     part = driver(seen)
     if is_entered and not _is_unambiguous(everyone, part):
         part = driver(replace(seen, endpoints=sole_owners(everyone)))
     remembered.keep(endpoints)
     return part
+
+
+def network_view(
+    view: HostView, host: Host, network: Network, endpoints: Collection[Endpoint], memo: NetworkMemo | None = None
+) -> NetworkView:
+    return NetworkView(
+        network,
+        host,
+        view.hosts,
+        endpoints,
+        view.attachments,
+        memo or NetworkMemo(bridge_of(network), network.has_ipv6),
+        blocks=view.blocks.get(network.id, ()),
+        uplink=view.uplinks.get(network.uplink),
+    )
 
 
 def _is_unambiguous(endpoints: Collection[Endpoint], part: HostState) -> bool:
