@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -87,26 +87,15 @@ def is_peer_of(side: ContainerSide, namespace: int, outer: Device) -> bool:
     return inner is not None and inner.mac == side.mac
 
 
-def resize(side: ContainerSide, outer: Device, outer_mtu: Callable[[], Refusal | None]) -> Refusal | None:
-    """Both halves get their MTUs: the sender's shrinks first and grows last, so that no packet is too large between.
-
-    `outer_mtu` sets the host's half. A workload that is gone, or its interface, needs nothing.
-    """
+def resize(side: ContainerSide, outer: Device) -> Refusal | None:
+    """The workload's half gets its MTU. A workload that is gone, or its interface, needs nothing."""
     try:
         with opened(side.netns) as namespace, inside(namespace) as rtnetlink:
             inner = _peer_of(rtnetlink, side.interface, outer)
-            if inner is None or inner.mtu == side.mtu:
-                return outer_mtu()
-
-            def inner_mtu() -> Refusal | None:
-                return rtnetlink.one(m.set_link(inner.index, mtu=side.mtu))
-
-            steps = (inner_mtu, outer_mtu) if side.mtu < inner.mtu else (outer_mtu, inner_mtu)
-            refusals = [step() for step in steps]
-            return next((refusal for refusal in refusals if refusal is not None), None)
+            return None if inner is None else rtnetlink.one(m.set_link(inner.index, mtu=side.mtu))
     except OSError as error:
         if error.errno in GONE:
-            return outer_mtu()
+            return None
         raise
 
 

@@ -41,7 +41,7 @@ from worker.kernel.netlink import attributes
 
 PREFIX_OF_KIND = {"bridge": BRIDGE_PREFIX, "vxlan": VXLAN_PREFIX, "veth": VETH_PREFIX, "macvlan": SHIM_PREFIX}
 PREFIXES = tuple(PREFIX_OF_KIND.values())
-ALIAS_PREFIX = b"kvnet"  # what a link's alias begins with
+ALIAS = "kvnet "  # + the network's id: the alias of every link of ours
 # Groups given to links about to be deleted: 2^16 of them, so that no two deletions share one. Still ours.
 THROW_AWAY_GROUPS = range(0x6B760000, 0x6B770000)
 
@@ -86,6 +86,12 @@ class Device:
     def mtu(self) -> int:
         return _u32(self.fields.get(m.IFLA_MTU))
 
+    @property
+    def network(self) -> str:
+        """Whose it is by its alias; "" where there is none, because that comes with a second message."""
+        alias = _text(self.fields.get(m.IFLA_IFALIAS))
+        return alias[len(ALIAS) :] if alias.startswith(ALIAS) else ""
+
 
 def device(body: bytes) -> Device:
     """A link message, as far as every link has it."""
@@ -127,7 +133,7 @@ def _is_named_ours(name: str, kind: str, fields: Mapping[int, bytes]) -> bool:
     if name.startswith(prefix):
         return True
     mac, alias = fields.get(m.IFLA_ADDRESS, b""), fields.get(m.IFLA_IFALIAS, b"")
-    return kind == "bridge" and (mac.startswith(BRIDGE_MAC_PREFIX) or alias.startswith(ALIAS_PREFIX))
+    return kind == "bridge" and (mac.startswith(BRIDGE_MAC_PREFIX) or alias.startswith(ALIAS.encode()))
 
 
 def foreign(found: Device) -> Foreign:
@@ -140,7 +146,9 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
     up = bool(m.LINK.unpack_from(body)[3] & m.IFF_UP)
     mtu = found.mtu
     if found.kind == "bridge":
-        return Bridge(found.name, found.mac, mtu, ipv6=setting(found, "disable_ipv6") == 0, up=up)
+        return Bridge(
+            found.name, found.mac, mtu, ipv6=setting(found, "disable_ipv6") == 0, up=up, network=found.network
+        )
     if found.kind == "macvlan":
         return Shim(found.name, name_of(names, found.peer), found.mac, mtu, up=up)
     bridge = name_of(names, found.master)
@@ -149,7 +157,7 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
     isolated = port.get(m.IFLA_BRPORT_ISOLATED) == m.ON
     if found.kind == "veth":
         hairpin = port.get(m.IFLA_BRPORT_MODE) == m.ON
-        return Veth(found.name, mtu, bridge, isolated=isolated, up=up, hairpin=hairpin)
+        return Veth(found.name, mtu, bridge, isolated=isolated, up=up, hairpin=hairpin, network=found.network)
     data = attributes(info.get(m.IFLA_INFO_DATA, b""), 0)
     return Vxlan(
         name=found.name,
@@ -159,11 +167,10 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
         bridge=bridge,
         port=int.from_bytes(data.get(m.IFLA_VXLAN_PORT, b""), "big"),
         learning=data.get(m.IFLA_VXLAN_LEARNING) == m.ON or port.get(m.IFLA_BRPORT_LEARNING) == m.ON,
-        # A device in no bridge has no port flags: they are told as they would be wanted. Its MAC matters only then.
-        suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON or not bridge,
+        suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON,
         isolated=isolated,
         up=up,
-        mac=b"" if bridge else found.mac,
+        mac=b"" if bridge else found.mac,  # matters only where there is no bridge
     )
 
 

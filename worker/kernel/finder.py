@@ -1,4 +1,4 @@
-"""Finds one network's links among everybody's: by name, by master, by MAC, and by memory.
+"""Finds one network's links among everybody's: by name, by master, by alias, and by memory.
 
 A network's own names are a function of its id, but an operator may have named its bridge, and somebody may have taken
 an interface out of it. What is remembered is only a hint where to look. Runs in the kernel thread only.
@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from datapath.names import bridge_name, shim_name, vxlan_name
-from datapath.objects import BRIDGE_PREFIX, Bridge, Link, Scope, Veth
-from datapath.packing import packed_mac
-from kvnet.model import gateway_mac
+from datapath.objects import Link, Scope, Veth
 from worker.kernel import messages as m
-from worker.kernel.dump import Device, device
+from worker.kernel.dump import ALIAS, Device, device
 from worker.kernel.netlink import Message, Netlink
 
 Found = tuple[Device, bytes]
@@ -30,12 +28,11 @@ class NetworkDevices:
 
 
 class Finder:
-    """Remembers which bridge an operator named, and which interface was last seen in which bridge."""
+    """Remembers which interface was last seen in which bridge."""
 
     def __init__(self, rtnetlink: Netlink) -> None:
         self._rtnetlink = rtnetlink
         self._homes: dict[str, str] = {}
-        self._bridges: dict[bytes, str] = {}
 
     def network(self, scope: Scope) -> NetworkDevices:
         bridges = self._bridges_of(scope)
@@ -46,11 +43,14 @@ class Finder:
         found += bridges
         names |= {bridge_name(scope.network), *(found.name for found, _ in bridges)}
         names |= {scope.bridge} if scope.bridge else set()
-        masters = [entry[0] for entry in bridges if entry[0].is_ours and entry[0].kind == "bridge"]
-        masters += [entry[0] for entry in uplinks if entry[0].kind == "bridge"]
-        for master in masters:
+        for master in [d for d, _ in bridges if d.is_ours and d.kind == "bridge"]:
             found += self.parsed(m.dump_links(master=master.index))
-        found += self._strays({master.name for master in masters} | names, {found.name for found, _ in found})
+        found += self._strays(names, {d.name for d, _ in found})
+        # In an operator's bridge there may be ports of several networks.
+        theirs = [d for d, _ in uplinks if d.kind == "bridge"]
+        guests = [port for master in theirs for port in self.parsed(m.dump_links(master=master.index))]
+        guests += self._strays({master.name for master in theirs}, {d.name for d, _ in guests})
+        found += [(d, body) for d, body in guests if d.network == scope.network]
         others = [] if any(found.name == tunnel for found, _ in found) else self.parsed(m.dump_links(kind="vxlan"))
         foreign = [d for d, _ in found if not d.is_ours and d.name in names]
         foreign += [d for d, _ in others if not d.is_ours and d.is_default_port]
@@ -64,13 +64,10 @@ class Finder:
         for name, link in links.items():
             if isinstance(link, Veth) and link.bridge:
                 self._homes[name] = link.bridge
-            elif isinstance(link, Bridge) and not name.startswith(BRIDGE_PREFIX):
-                self._bridges[link.mac] = name
 
     def remember_all(self, links: Mapping[str, Link]) -> None:
         """The same, and forget what is not there."""
         self._homes.clear()
-        self._bridges.clear()
         self.remember(links)
 
     def names(self, found: Iterable[Found], known: Mapping[int, str]) -> dict[int, str]:
@@ -94,16 +91,16 @@ class Finder:
         return [(device(body), body) for body in self._rtnetlink.dump(request)]
 
     def _bridges_of(self, scope: Scope) -> list[Found]:
-        """Under the name that it has by itself, and under the one that it got; if nobody tells that: by its MAC."""
-        own = self.named(bridge_name(scope.network))
-        mac = packed_mac(gateway_mac(scope.network))
-        given = scope.bridge or self._bridges.get(mac, "")
-        if given:
-            return own + (self.named(given) if given != bridge_name(scope.network) else [])
+        """Under the name that it has by itself, and under the one that it got; if nobody tells that: by its alias."""
+        name = bridge_name(scope.network)
+        own = self.named(name)
+        if scope.bridge:
+            return own + (self.named(scope.bridge) if scope.bridge != name else [])
         if own:
             return own
-        bodies = [body for body in self._rtnetlink.dump(m.dump_links(kind="bridge")) if mac in body]
-        return [(found, body) for body in bodies if (found := device(body)).is_ours and found.mac == mac]
+        alias = (ALIAS + scope.network).encode()
+        bodies = [body for body in self._rtnetlink.dump(m.dump_links(kind="bridge")) if alias in body]
+        return [(d, body) for body in bodies if (d := device(body)).is_ours and d.network == scope.network]
 
     def _strays(self, homes: set[str], seen: set[str]) -> list[Found]:
         """Interfaces that were in one of these bridges when they were last seen."""

@@ -31,7 +31,7 @@ from datapath.objects import (
 from worker.kernel import containers, macvlans
 from worker.kernel import messages as m
 from worker.kernel.devices import Devices, Unusable, describe_foreign
-from worker.kernel.dump import THROW_AWAY_GROUPS, Device
+from worker.kernel.dump import ALIAS, THROW_AWAY_GROUPS, Device
 from worker.kernel.failures import Told, failure, told
 from worker.kernel.netlink import Message, Netlink, Refusal
 from worker.kernel.settle import hurry, until_it_works
@@ -72,10 +72,12 @@ class Links:
         self._finish(made)
 
     def update(self, operations: Sequence[UpdateLink]) -> None:
+        before = len(self._failures)
         for operation in operations:
             if operation.container is not None and isinstance(operation.link, (Veth, Macvlan)):
                 self._tried(operation, self._resize, operation)
-        here = [operation for operation in operations if not isinstance(operation.link, Macvlan)]
+        failed = {id(refused.operation) for refused in self._failures[before:]}
+        here = [op for op in operations if not isinstance(op.link, Macvlan) and id(op) not in failed]
         wanted = list(self._messages(here, lambda operation: self._changes(operation.link)))
         for operation, refusal in self._refused(wanted):
             otherwise = refusal.text or f"{operation.link.name} cannot be changed"
@@ -227,15 +229,14 @@ class Links:
         return messages
 
     def _resize(self, operation: UpdateLink) -> None:
-        """The workload's half follows, as far as it is there."""
+        """The workload's half comes first: dying in between leaves the host's, which shows that there is work left."""
         link, side = operation.link, operation.container
         if side is None:
             return
         if isinstance(link, Macvlan):
             refusal = macvlans.resize(side)
         else:
-            outer = self._devices.ours(link.name)
-            refusal = containers.resize(side, outer, lambda: self._rtnetlink.one(m.set_link(outer.index, mtu=link.mtu)))
+            refusal = containers.resize(side, self._devices.ours(link.name))
         if refusal is not None:
             raise told(operation, refusal.errno, refusal.text, refusal.text or f"{link.name} cannot be resized")
 
@@ -311,8 +312,10 @@ class Links:
 
 
 def _alias(link: Link) -> str:
-    """For people who look at `ip link`; a bridge under an operator's name is also known by it."""
+    """For people who look at `ip link`, and whose it is where the name does not tell."""
+    if isinstance(link, (Bridge, Veth, Macvlan)) and link.network:
+        return ALIAS + link.network
     name = link.bridge or link.name if isinstance(link, (Veth, Vxlan)) else link.name
     for prefix in (BRIDGE_PREFIX, VXLAN_PREFIX, SHIM_PREFIX):
         name = name.removeprefix(prefix)
-    return f"kvnet {name}"
+    return ALIAS + name

@@ -13,6 +13,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ from worker.kernel.inventory import Surroundings, look_around
 from worker.kernel.netlink import Netlink
 from worker.kernel.nftables import NftablesReader
 from worker.kernel.read import Reader
+from worker.kernel.sysctls import host_settings
 
 T = TypeVar("T")
 
@@ -68,7 +70,7 @@ class LinuxKernel:
         await self.close()
 
     async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
-        """What is there of ours.
+        """What is there of ours. With the firewall come the host's own settings, too.
 
         Raises:
             KernelRefused: the kernel's tables change faster than they can be read, or it does not answer.
@@ -145,7 +147,12 @@ class _Parts:
         return parts
 
     def read(self, scope: Scope, with_firewall: bool) -> HostState:
-        return self.reader.read(scope, self.tables.read() if with_firewall else None)
+        state = self.reader.read(scope)
+        if with_firewall:
+            state = replace(state, firewall=self.tables.read())
+        if with_firewall or not scope.network:
+            state = replace(state, sysctls={**state.sysctls, **host_settings()})
+        return state
 
     def close(self) -> None:
         self.flows.close()

@@ -54,11 +54,15 @@ def resize(side: ContainerSide) -> Refusal | None:
 
 
 def delete(side: ContainerSide) -> Refusal | None:
-    """What is gone already is no failure; another interface under that name is left alone."""
+    """What is gone already is no failure; another interface under that name is left alone.
+
+    `side.mac` b"" = whichever of ours has that name.
+    """
     try:
         with containers.opened(side.netns) as namespace, containers.inside(namespace) as within:
             found = _ours(within, side.interface)
-            if found is None or found.mac != side.mac:
+            is_meant = found is not None and (not any(side.mac) or found.mac == side.mac)
+            if found is None or not is_meant:
                 return None
             refusal = within.one(m.delete_link(found.index))
             return None if refusal is None or refusal.errno == errno.ENODEV else refusal
@@ -68,14 +72,17 @@ def delete(side: ContainerSide) -> Refusal | None:
         raise
 
 
-def read(wanted: Mapping[str, tuple[str, str]], name_of: Callable[[int], str]) -> Iterator[Macvlan]:
+def read(
+    wanted: Mapping[str, tuple[str, str]], name_of: Callable[[int], str]
+) -> Iterator[tuple[Macvlan, ContainerSide]]:
     """Those of `wanted` (name -> namespace's path, interface) that are there. `name_of`: the uplink's, by index."""
     by_namespace: dict[str, list[tuple[str, str]]] = {}
     for name, (path, interface) in wanted.items():
         by_namespace.setdefault(path, []).append((name, interface))
     for path, entries in by_namespace.items():
         for name, found in _found_in(path, entries):
-            yield Macvlan(name, name_of(found.peer), found.mtu)
+            side = ContainerSide(path, wanted[name][1], found.mac, found.mtu, (), ())
+            yield Macvlan(name, name_of(found.peer), found.mtu), side
 
 
 def _found_in(path: str, entries: list[tuple[str, str]]) -> list[tuple[str, Device]]:

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from datapath.objects import (
     PROTOCOL,
+    ContainerSide,
     Enslavement,
-    Firewall,
     HostState,
     InterfaceAddress,
     Link,
+    Macvlan,
     Neighbour,
     Route,
     Scope,
@@ -26,7 +27,7 @@ from worker.kernel import dump, macvlans, routes
 from worker.kernel import messages as m
 from worker.kernel.finder import Finder, Found
 from worker.kernel.netlink import Netlink
-from worker.kernel.sysctls import device_settings, host_settings
+from worker.kernel.sysctls import device_settings
 
 FAMILIES = (m.AF_INET, m.AF_INET6)
 
@@ -45,22 +46,22 @@ def uncollected() -> Iterator[None]:
 
 
 class Reader:
-    """Reads states."""
+    """Reads what netlink tells of a state: all but the firewall and the host's settings."""
 
     def __init__(self, rtnetlink: Netlink) -> None:
         self._rtnetlink = rtnetlink
         self._finder = Finder(rtnetlink)
 
-    def read(self, scope: Scope, firewall: Firewall | None) -> HostState:
+    def read(self, scope: Scope) -> HostState:
         with uncollected():
-            return self._network(scope, firewall) if scope.network else self._everything(scope, firewall)
+            return self._network(scope) if scope.network else self._everything(scope)
 
     def devices(self) -> dict[int, str]:
         """All of ours by index."""
         found = map(dump.device, self._rtnetlink.dump(m.dump_links()))
         return {device.index: device.name for device in found if device.is_ours}
 
-    def _everything(self, scope: Scope, firewall: Firewall | None) -> HostState:
+    def _everything(self, scope: Scope) -> HostState:
         found = self._finder.parsed(m.dump_links())
         everyone = {device.index: device.name for device, _ in found}
         ours = {device.index: device.name for device, _ in found if device.is_ours}
@@ -75,24 +76,24 @@ class Reader:
             for device, body in found
             if device.name in scope.uplinks and not device.is_ours
         }
-        links.update(self._inside(scope, everyone))
+        within = self._inside(scope, everyone)
         found_routes = dump.routes(self._rtnetlink.dump(m.dump_routes(PROTOCOL)))
         vteps, ports = dump.forwarding(self._rtnetlink.dump(m.dump_forwarding()), ours, tunnels)
         return HostState(
-            links=links,
+            links={**links, **{link.name: link for link, _ in within}},
             addresses=frozenset(dump.addresses(addresses, ours)),
             routes=frozenset(routes.named(self._rtnetlink, found_routes, everyone)),
             neighbours=frozenset(self._neighbours(ours)),
             vteps=frozenset(vteps),
             ports=frozenset(ports),
-            sysctls={**sysctls, **host_settings()},
-            firewall=firewall,
+            sysctls=sysctls,
+            containers={link.name: side for link, side in within},
             foreign={device.name: dump.foreign(device) for device, _ in found if not device.is_ours},
             enslaved=_enslaved(uplinks, ours.values()),
             uplinks=uplinks,
         )
 
-    def _network(self, scope: Scope, firewall: Firewall | None) -> HostState:
+    def _network(self, scope: Scope) -> HostState:
         """`names`: of the network's devices, and of those that they refer to."""
         network = self._finder.network(scope)
         ours = {device.index: device.name for device, _ in network.devices}
@@ -111,17 +112,17 @@ class Reader:
             device.name: dump.uplink(device, body, names, has_addresses=self._has_global_address(device.index))
             for device, body in network.uplinks
         }
-        links.update(self._inside(scope, names))
+        within = self._inside(scope, names)
         shims = [device.index for device, _ in network.devices if device.kind == "macvlan"]
         return HostState(
-            links=links,
+            links={**links, **{link.name: link for link, _ in within}},
             addresses=frozenset(self._addresses([*speaking, *shims], ours)),
             routes=self._routes(scope, [*speaking, *shims], names),
             neighbours=frozenset(entry for index in speaking for entry in self._neighbours(ours, index)),
             vteps=frozenset(vteps),
             ports=frozenset(ports),
             sysctls=sysctls,
-            firewall=firewall,
+            containers={link.name: side for link, side in within},
             foreign={device.name: dump.foreign(device) for device in network.foreign},
             enslaved=_enslaved(uplinks, ours.values()),
             uplinks=uplinks,
@@ -136,11 +137,8 @@ class Reader:
                 sysctls.update(device_settings(device, link))
         return links, sysctls
 
-    def _inside(self, scope: Scope, names: Mapping[int, str]) -> dict[str, Link]:
-        def uplink(index: int) -> str:
-            return names.get(index) or self._finder.name(index)
-
-        return {link.name: link for link in macvlans.read(scope.inside, uplink)}
+    def _inside(self, scope: Scope, names: Mapping[int, str]) -> list[tuple[Macvlan, ContainerSide]]:
+        return list(macvlans.read(scope.inside, lambda index: names.get(index) or self._finder.name(index)))
 
     def _has_global_address(self, index: int) -> bool:
         return dump.has_global_address(self._rtnetlink.dump(m.dump_addresses(index)), index)
