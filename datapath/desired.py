@@ -53,7 +53,13 @@ def desired(view: HostView, network_id: str | None = None, memo: Memo | None = N
         return HostState() if network is None else _part(view, host, network, memo)
     parts = [_part(view, host, network, memo) for network in view.networks.values()]
     memo.keep({bridge_of(network) for network in view.networks.values()})
-    return merge([*parts, host_state(view)])
+    whole, around = merge(parts), host_state(view)
+    return replace(
+        whole,
+        sysctls={**whole.sysctls, **around.sysctls},
+        firewall=around.firewall,
+        is_forwarding=around.is_forwarding,
+    )
 
 
 def merge(states: Iterable[HostState]) -> HostState:

@@ -31,7 +31,8 @@ def is_carried(view: HostView, network_id: str) -> bool:
 
 
 def local_endpoints(view: HostView, network_id: str) -> Iterator[Endpoint]:
-    return (e for e in view.endpoints.get(network_id, {}).values() if e.host == view.host)
+    here = view.host
+    return (endpoint for endpoint in view.endpoints.get(network_id, {}).values() if endpoint.host == here)
 
 
 def are_peers(one: Network, other: Network) -> bool:

@@ -88,7 +88,7 @@ def bridge_parts(view: NetworkView, mtu: int, *, ports: int = PORTS_OF_A_BRIDGE)
     network, parts = view.network, Parts()
     device = bridge_of(network)
     link = Bridge(device, packed_mac(network.gateway_mac), mtu, network.has_ipv6, network=network.id)
-    local = [endpoint for endpoint in view.endpoints if endpoint.host == view.host.name]
+    local = local_of(view)
     is_publishing = any(endpoint.ports and endpoint.address is not None for endpoint in local)
     parts.add_link(link, device_sysctls(link, is_publishing=is_publishing))
     for endpoint in local:
@@ -98,6 +98,11 @@ def bridge_parts(view: NetworkView, mtu: int, *, ports: int = PORTS_OF_A_BRIDGE)
         parts.ports.append(view.memo.entries(endpoint, veth_name(endpoint.id)).port)
         add_veth(parts, view, endpoint, device, mtu)
     return parts
+
+
+def local_of(view: NetworkView) -> list[Endpoint]:
+    here = view.host.name
+    return [endpoint for endpoint in view.endpoints if endpoint.host == here]
 
 
 def fitting(view: NetworkView, local: list[Endpoint], ports: int) -> list[Endpoint]:

@@ -8,7 +8,7 @@ missing is taken for a plain link here, and `conflicts` keeps hands off what is 
 
 from __future__ import annotations
 
-from datapath.drivers.parts import PORTS_OF_A_BRIDGE, Parts, add_side, add_veth, fitting
+from datapath.drivers.parts import PORTS_OF_A_BRIDGE, Parts, add_side, add_veth, fitting, local_of
 from datapath.names import bridge_of, host_mac, macvlan_name, shim_name, veth_name
 from datapath.objects import Bridge, Enslavement, HostState, Macvlan, Route, Shim
 from datapath.sysctls import device_sysctls
@@ -19,9 +19,9 @@ ETHERNET_MTU = 1500
 
 
 def transparent(view: NetworkView) -> HostState:
-    local = [endpoint for endpoint in view.endpoints if endpoint.host == view.host.name]
     if not view.network.uplink:  # nothing that could be built; `conditions` says so
         return HostState()
+    local = local_of(view)
     if view.network.uplink_mode is UplinkMode.BRIDGE:
         return _bridged(view, local)
     return _on_uplink(view, local)
