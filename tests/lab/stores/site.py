@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kvnet.errors import KvnetError
 from lab import processes
 from lab.lab import Lab, open_lab, until
@@ -33,6 +35,11 @@ PING_EVERY_S = 0.05
 PINGS_AT_LEAST = 11
 ENOUGH_S = 30.0
 COMMAND_S = 60.0
+
+
+def on_its_own(kind: Kind) -> Any:
+    """A parameter: where tests run in several processes, those of one kind of store are in one, after each other."""
+    return pytest.param(kind, id=kind, marks=pytest.mark.xdist_group(f"site-{kind}"))
 
 
 @dataclass
@@ -147,6 +154,19 @@ class Site:
     def kernels(self) -> dict[str, Seen]:
         """Everything of ours in the kernels of all hosts."""
         return {host.name: look(host.netns) for host in self.lab.hosts.values()}
+
+    async def settled_kernels(self) -> dict[str, Seen]:
+        """The same, once nothing there is of an endpoint that has been detached."""
+        known = {str(endpoint["address"]) async for endpoint in self.lab.client.endpoints()}
+        seen: dict[str, Seen] = {}
+
+        async def is_settled() -> bool:
+            seen.update(self.kernels())
+            there = {address for one in seen.values() for _, address, _ in one.neighbours if ":" not in address}
+            return there <= known
+
+        await until(is_settled, "no host has entries of what was detached", seconds=FAIL_OVER_S)
+        return seen
 
     async def require_no_findings(self) -> None:
         report = await self.lab.client.check()

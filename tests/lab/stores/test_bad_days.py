@@ -14,7 +14,7 @@ import pytest
 from kvnet.errors import KvnetError
 from lab.lab import until
 from tests.lab.eye import Seen
-from tests.lab.stores.site import FAIL_OVER_S, NETWORK, Site, open_site, traffic
+from tests.lab.stores.site import FAIL_OVER_S, NETWORK, Site, on_its_own, open_site, traffic
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ SAID_CLEARLY = {"store-unavailable", "host-fenced", "controller-unreachable", "o
 NOT_BELIEVED = {"store-went-back", "store-broken", "host-fenced"}
 
 
-@pytest.fixture(params=["etcd3.5", "consul", "zookeeper"])
+@pytest.fixture(params=[on_its_own(kind) for kind in ("etcd3.5", "consul", "zookeeper")])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     """With a network, c1 on h1 and c2 on h2, which reach each other."""
     async with open_site(request.param, tmp_path) as site:
@@ -82,7 +82,7 @@ async def test_a_wiped_store_is_swept_by_nobody_and_the_backup_brings_it_back(si
     backup = str(tmp_path / "backup.json.gz")
     await site.kvnet("backup", backup, "--store", site.lab.store_url)
     async with traffic(site.lab, "c1", address_of(site, "c2")):
-        before = site.kernels()
+        before = await site.settled_kernels()
         await site.store.wipe_all()
         assert "kvnet restore" in await site.until_not_believed("wiped")
         for host in site.lab.hosts:
@@ -117,7 +117,7 @@ async def test_an_older_backup_behind_our_back_is_noticed_and_refused_until_acce
 
     async with traffic(site.lab, "c1", address_of(site, "c2")):
         async with traffic(site.lab, "c1", c9):
-            before = site.kernels()
+            before = await site.settled_kernels()
             await site.store.stop_all()
             for index, folder in enumerate(older):
                 shutil.rmtree(site.store.site.data(index))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.stores.site import open_site
+from tests.lab.stores.site import on_its_own, open_site
 from tests.lab.walk import walk
 from tests.servers.binaries import KINDS, Kind
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [on_its_own(kind) for kind in KINDS])
 async def test_the_walk_of_a_first_day_with_the_leader_killed_in_the_middle(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
