@@ -14,11 +14,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from datapath.objects import Firewall
 from kvnet.errors import Unfit
+from worker.kernel.elements import difference
 from worker.kernel.nftables import NftablesReader, Tables
-from worker.kernel.rules import difference, replacement, sealing, unsealing
+from worker.kernel.rules import replacement, sealing, unsealing
 
 NFT_TIMEOUT_S = 15.0
 LONGEST_REASON = 300
@@ -47,6 +49,13 @@ def find_nft(environment: Mapping[str, str] = os.environ) -> str:
     return found
 
 
+class Known(NamedTuple):
+    """What the tables held at a generation of the kernel's: as long as that is the same, they hold it still."""
+
+    generation: int
+    firewall: Firewall | None
+
+
 class FirewallTables:
     """Belongs to the kernel thread: `nft` works in the namespace of the thread that starts it."""
 
@@ -54,22 +63,33 @@ class FirewallTables:
         self._nft = nft
         self._reader = reader
         self._seal = ""  # of the rules as this kernel and this `nft` make them, once known
+        self._known: Known | None = None
 
     def read(self) -> Firewall | None:
         """None where the tables are missing, or not as we left them."""
-        return self._intact(self._reader.read())
+        before = self._reader.generation()
+        if self._known is not None and self._known.generation == before:
+            return self._known.firewall
+        firewall = self._intact(self._reader.read())
+        if self._reader.generation() == before:
+            self._known = Known(before, firewall)
+        return firewall
 
     def set(self, firewall: Firewall) -> None:
         """Raises: OSError with nft's words; nothing was changed then."""
-        tables = self._reader.read()
-        actual = self._intact(tables)
-        if actual is not None:
-            text = difference(firewall, actual)
-            if text:
-                self._run(text)
+        actual = self.read()
+        if actual is None:
+            self._run(replacement(firewall, self._seal))
+            self._seal_rules()
             return
-        self._run(replacement(firewall, self._seal))
-        self._seal_rules()
+        text = difference(firewall, actual)
+        if text:
+            before = self._reader.generation()
+            self._run(text)
+            # Exactly one change since, and that was ours: what we wrote is what is there.
+            was_alone = self._known is not None and self._known.generation == before
+            is_alone = self._reader.generation() == before + 1
+            self._known = Known(before + 1, firewall) if was_alone and is_alone else None
 
     def close(self) -> None:
         self._reader.close()

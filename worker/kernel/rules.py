@@ -1,17 +1,19 @@
-"""Our nftables rules as text for `nft -f -`: fixed chains, and sets for all that changes.
+"""Our nftables rules as text for `nft -f -`: fixed chains, and sets and maps for all that changes.
 
-Pure. Two tables of ours, nothing else: `inet kvnet` forwards and masquerades, `bridge kvnet` guards the bridges' ports.
-They judge only what comes from or goes to our devices; all other traffic passes through untouched. Nothing that comes
-from outside is ever put into the text but device names, addresses and MACs, in their own spelling.
+Pure. Two tables of ours, nothing else: `inet kvnet` forwards, publishes and masquerades, `bridge kvnet` guards the
+bridges' ports. They judge only what comes from or goes to our devices; all other traffic passes through untouched. An
+accept of ours ends our own chain only, so whatever an operator drops, on any hook and priority, stays dropped; and at
+the hooks of address translation we come after him, so that his translation wins.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
 
-from datapath.objects import BRIDGE_PREFIX, VETH_PREFIX, VXLAN_PREFIX, Firewall
+from datapath.objects import VETH_PREFIX, VXLAN_PREFIX, Firewall
+from worker.kernel.elements import difference, elements, everything
+
+__all__ = ["FAMILIES", "MARK", "RULES", "RULES_DIGEST", "SEAL", "TABLE", "difference", "elements", "replacement"]
 
 TABLE = "kvnet"
 FAMILIES = ("inet", "bridge")
@@ -21,33 +23,60 @@ MARK = 0x80000
 SEAL = "sealed_"  # + fingerprint: an empty chain that says the rules are as we left them
 
 # No anonymous sets in here: their names are numbered, and the rules must look the same each time.
+#
+# forward: peered networks come first, because the replies of a peer may take another way than the requests, and are
+# `invalid` to a host that sees only half of the conversation. `within` is who is behind another host: it is believed
+# only of what does not come from a bridge of ours.
+# published: 127.0.0.1 is led on in the output hook only. From a workload it would be a way around a port's address.
+# postrouting: a publication that leads back into the network it came from is masqueraded, else the answer would go
+# straight to the caller, who asked another address. By interfaces what is routed, by addresses what is only bridged.
 RULES = f"""
 table inet {TABLE} {{
   set bridges {{ type ifname; }}
   set internal {{ type ifname; }}
+  set loops {{ type ifname . ifname; }}
   set same {{ type ifname . ifname; }}
+  set pairs {{ type ifname . ifname; }}
+  set within4 {{ type ifname . ipv4_addr; flags interval; }}
+  set within6 {{ type ifname . ipv6_addr; flags interval; }}
+  set blocks4 {{ type ipv4_addr; flags interval; }}
+  set blocks6 {{ type ipv6_addr; flags interval; }}
+  set same4 {{ type ipv4_addr . ipv4_addr; flags interval; }}
+  set same6 {{ type ipv6_addr . ipv6_addr; flags interval; }}
   set subnets4 {{ type ipv4_addr; flags interval; }}
   set subnets6 {{ type ipv6_addr; flags interval; }}
+  map at4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+  map at6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
+  map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+  map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
   chain admit {{
     meta mark set meta mark | {MARK:#010x}
     accept
   }}
   chain from_ours {{
+    oifname != @bridges iifname . ip daddr @within4 goto admit
+    oifname != @bridges iifname . ip6 daddr @within6 goto admit
     iifname @internal drop
     oifname @internal drop
     ct state established,related goto admit
     ct state invalid drop
+    ct status dnat goto admit
     oifname @bridges drop
     goto admit
   }}
   chain to_ours {{
+    oifname . ip saddr @within4 goto admit
+    oifname . ip6 saddr @within6 goto admit
     oifname @internal drop
     ct state established,related goto admit
+    ct state invalid drop
+    ct status dnat goto admit
     drop
   }}
   chain forward {{
     type filter hook forward priority -10; policy accept;
     iifname . oifname @same goto admit
+    iifname . oifname @pairs goto admit
     iifname @bridges goto from_ours
     oifname @bridges goto to_ours
   }}
@@ -57,9 +86,34 @@ table inet {TABLE} {{
     iifname @bridges ip daddr 127.0.0.0/8 drop
     iifname @bridges ip6 daddr ::1 drop
   }}
+  chain published {{
+    dnat ip to ip daddr . meta l4proto . th dport map @at4
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @at6
+    dnat ip to meta l4proto . th dport map @any4
+    dnat ip6 to meta l4proto . th dport map @any6
+  }}
+  chain prerouting {{
+    type nat hook prerouting priority -99; policy accept;
+    ip daddr 127.0.0.0/8 accept
+    fib daddr type local goto published
+  }}
+  chain output {{
+    type nat hook output priority -99; policy accept;
+    ip6 daddr ::1 accept
+    fib daddr type local goto published
+  }}
+  chain back {{
+    iifname . oifname @loops masquerade
+    ip saddr . ip daddr @same4 masquerade
+    ip6 saddr . ip6 daddr @same6 masquerade
+  }}
   chain postrouting {{
-    type nat hook postrouting priority 100; policy accept;
+    type nat hook postrouting priority 101; policy accept;
     oifname "lo" accept
+    ct status dnat jump back
+    oifname @bridges ip saddr 127.0.0.0/8 masquerade
+    ip daddr @blocks4 accept
+    ip6 daddr @blocks6 accept
     ip saddr @subnets4 oifname != @bridges masquerade
     ip6 saddr @subnets6 oifname != @bridges masquerade
   }}
@@ -69,12 +123,13 @@ table bridge {TABLE} {{
   set gateway_macs {{ type ether_addr; }}
   chain prerouting {{
     type filter hook prerouting priority -300; policy accept;
-    iifname @vxlans ether saddr @gateway_macs drop
     iifname "{VETH_PREFIX}*" ether saddr @gateway_macs drop
+    iifname @vxlans ether saddr @gateway_macs ether type arp drop
+    iifname @vxlans ether saddr @gateway_macs icmpv6 type 133-137 drop
   }}
   chain output {{
     type filter hook output priority -200; policy accept;
-    oifname @vxlans ether saddr @gateway_macs drop
+    oifname @vxlans ether saddr @gateway_macs meta mark & {MARK:#010x} != {MARK:#010x} drop
   }}
   chain forward {{
     type filter hook forward priority -200; policy accept;
@@ -87,39 +142,12 @@ table bridge {TABLE} {{
 """
 RULES_DIGEST = hashlib.sha256(RULES.encode()).digest()
 
-Elements = Mapping[tuple[str, str], frozenset[str]]  # (family, set) -> elements as nft spells them
-CHUNK = 500  # elements a line, so that no line becomes unwieldy
-
-
-def elements(firewall: Firewall) -> Elements:
-    """What every set holds, in nft's spelling."""
-    bridges = frozenset(map(_device, firewall.bridges))
-    return {
-        ("inet", "bridges"): bridges,
-        ("inet", "internal"): frozenset(map(_device, firewall.internal)),
-        ("inet", "same"): frozenset(f"{bridge} . {bridge}" for bridge in bridges),
-        ("inet", "subnets4"): frozenset(map(_subnet, firewall.subnets4)),
-        ("inet", "subnets6"): frozenset(map(_subnet, firewall.subnets6)),
-        ("bridge", "vxlans"): frozenset(map(_device, firewall.vxlans)),
-        ("bridge", "gateway_macs"): frozenset(mac.hex(":") for mac in firewall.gateway_macs),
-    }
-
 
 def replacement(firewall: Firewall, seal: str) -> str:
     """Both tables anew, in one transaction, whatever is there now."""
     # Named before they are deleted, because deleting what is not there is an error.
     gone = "".join(f"table {family} {TABLE}\ndelete table {family} {TABLE}\n" for family in FAMILIES)
-    wanted = elements(firewall)
-    return gone + RULES + sealing(seal) + "".join(_lines("add", place, wanted[place]) for place in sorted(wanted))
-
-
-def difference(firewall: Firewall, actual: Firewall) -> str:
-    """From one content to another, rules untouched. Removals first: intervals must not overlap on the way."""
-    wanted, held = elements(firewall), elements(actual)
-    places = sorted(wanted)
-    removals = (_lines("delete", place, held[place] - wanted[place]) for place in places)
-    additions = (_lines("add", place, wanted[place] - held[place]) for place in places)
-    return "".join(removals) + "".join(additions)
+    return gone + RULES + sealing(seal) + everything(firewall)
 
 
 def sealing(seal: str) -> str:
@@ -128,21 +156,3 @@ def sealing(seal: str) -> str:
 
 def unsealing(seal: str) -> str:
     return f"delete chain inet {TABLE} {SEAL}{seal}\n"
-
-
-def _lines(verb: str, place: tuple[str, str], items: Iterable[str]) -> str:
-    ordered = sorted(items)
-    family, name = place
-    chunks = (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
-    return "".join(f"{verb} element {family} {TABLE} {name} {{ {', '.join(chunk)} }}\n" for chunk in chunks)
-
-
-def _device(name: str) -> str:
-    """Device names of ours are a prefix and hexadecimal digits or letters; nothing else may reach nft's parser."""
-    if not (name.startswith((BRIDGE_PREFIX, VXLAN_PREFIX)) and name.isascii() and name.isalnum()):
-        raise ValueError(f"{name!r} is not a device name of kvnet's")
-    return f'"{name}"'
-
-
-def _subnet(block: tuple[bytes, int]) -> str:
-    return str(ip_network(block))
