@@ -1,34 +1,41 @@
 """The tables of one host's kernel in memory, and what each operation does to them: as strict as Linux.
 
-What measurements on a real kernel showed is kept here (a bridge that goes down forgets its neighbours, a deleted
-primary address takes its secondaries along ...); the lab asks the real one the same questions, so that the two cannot
+What measurements on a real kernel showed is kept here (a deleted primary address takes its secondaries along, a route
+is refused whose gateway nothing leads to ...); the lab asks the real one the same questions, so that the two cannot
 drift apart. No I/O. An operation that the kernel would refuse raises `OSError` with its number and words.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
-from datapath.links import segment
+from datapath import fake_links
+from datapath.links import master
 from datapath.objects import (
     AddAddress,
     Announce,
     Bridge,
+    CloseGate,
     ContainerSide,
     CreateLink,
     DeleteLink,
+    Enslave,
     Firewall,
     Foreign,
+    ForgetFlows,
+    Gate,
     InterfaceAddress,
     Ip,
     Link,
     Mac,
     Neighbour,
+    OpenGate,
     Operation,
     PortEntry,
+    Release,
     RemoveAddress,
     RemoveNeighbour,
     RemovePort,
@@ -41,36 +48,48 @@ from datapath.objects import (
     Route,
     SetFirewall,
     SetSysctl,
+    Shim,
     UpdateLink,
+    Uplink,
     Veth,
     VtepEntry,
     Vxlan,
 )
-from datapath.packing import FLOOD_MAC, IPV6_LENGTH
-from datapath.sysctls import HOST_SYSCTLS, device_of_sysctl, device_sysctls
+from datapath.packing import FLOOD_MAC, IPV6_LENGTH, contains
+from datapath.sysctls import HOST_SYSCTLS, device_of_sysctl, sysctls_of
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-BRIDGE_MTU = 1500  # of a bridge that nobody gave one: the smallest of its ports', and this without any
-MAX_BRIDGE_PORTS = 1023  # measured: port 1,024 fails with EXFULL
-_KERNEL_DEFAULTS = {"disable_ipv6": "0", "accept_ra": "1", "autoconf": "1"}
+__all__ = ["Flow", "Interface", "Tables"]
 
 
 @dataclass(slots=True)
 class Interface:
-    """The workload's half of a veth, with what its stack remembers of the neighbourhood."""
+    """A workload's interface, with what its stack remembers of the neighbourhood. `link`: its veth or macvlan."""
 
     side: ContainerSide
-    veth: str
+    link: str
     cache: dict[Ip, Mac] = field(default_factory=dict)
+
+
+class Flow(NamedTuple):
+    """A tracked connection to a workload, as its reply tells it: address, protocol and port of the workload."""
+
+    address: Ip
+    protocol: int = 6
+    port: int = 0
 
 
 @dataclass(slots=True)
 class Tables:
     """`namespaces`: path -> interface name -> interface. `vain`: operations that found nothing to do.
 
-    `fixed_mtus`: the bridges that somebody gave an MTU, so that they do not follow their ports.
+    fixed_mtus: the bridges that somebody gave an MTU, so that they do not follow their ports.
+    underlay: the host's addresses there; `on_link`: the blocks that it reaches there without a router.
+    uplinks: links of the host's own; `uplink_blocks`: their addresses with prefix lengths; `lans`: where they lead.
+    gates: FORWARD chains of iptables, all with policy DROP -> whether our rule is in it. flows: what is tracked.
+    bridge_calls_iptables: frames between ports of a bridge pass the gates too (br_netfilter).
     """
 
     links: dict[str, Link] = field(default_factory=dict)
@@ -86,16 +105,41 @@ class Tables:
     namespaces: dict[str, dict[str, Interface]] = field(default_factory=dict)
     announced: list[Neighbour] = field(default_factory=list)
     vain: list[Operation] = field(default_factory=list)
+    underlay: tuple[Ip, ...] = ()
+    on_link: tuple[tuple[Ip, int], ...] = ()
+    uplinks: dict[str, Uplink] = field(default_factory=dict)
+    uplink_blocks: dict[str, tuple[tuple[Ip, int], ...]] = field(default_factory=dict)
+    lans: dict[str, str] = field(default_factory=dict)
+    gates: dict[Gate, bool] = field(default_factory=dict)
+    flows: set[Flow] = field(default_factory=set)
+    bridge_calls_iptables: bool = False
 
     def execute(self, operation: Operation) -> None:
         """Raises OSError where the kernel would refuse. What is already so is no failure."""
         match operation:
             case CreateLink(link, container):
-                self._create(operation, link, container)
+                fake_links.create(self, operation, link, container)
             case UpdateLink(link, _):
-                self._update(link)
+                fake_links.update(self, link)
             case DeleteLink(link):
-                self._delete(operation, link.name)
+                fake_links.delete(self, operation, link.name)
+            case Enslave(entry):
+                fake_links.enslave(self, operation, entry)
+            case Release(entry):
+                fake_links.release(self, operation, entry)
+            case SetSysctl(path, value):
+                self._set_sysctl(path, value)
+            case SetFirewall(firewall):
+                self.firewall = firewall
+            case OpenGate(gate) | CloseGate(gate):
+                self._turn_gate(operation, gate, isinstance(operation, OpenGate))
+            case ForgetFlows():
+                self.flows = {flow for flow in self.flows if not _concerns(operation, flow)}
+            case _:
+                self._execute_on_entries(operation)
+
+    def _execute_on_entries(self, operation: Operation) -> None:
+        match operation:
             case AddAddress(address):
                 self._add_address(operation, address)
             case RemoveAddress(address):
@@ -103,19 +147,15 @@ class Tables:
             case ReplaceRoute(route):
                 self._replace_route(route)
             case RemoveRoute(route):
-                key = (route.destination, route.prefix_length)
-                held = self.routes.get(key)
-                self._forget(operation, self.routes, key, held is not None and held.device == route.device)
-            case SetSysctl(path, value):
-                self._set_sysctl(path, value)
-            case SetFirewall(firewall):
-                self.firewall = firewall
+                place = (route.destination, route.prefix_length)
+                held = self.routes.get(place)
+                self._forget(operation, self.routes, place, held is not None and held.device == route.device)
             case Announce(neighbour):
                 self._announce(neighbour)
             case _:
-                self._execute_forwarding(operation)
+                self._execute_on_forwarding(operation)
 
-    def _execute_forwarding(self, operation: Operation) -> None:
+    def _execute_on_forwarding(self, operation: Operation) -> None:
         match operation:
             case ReplaceNeighbour(neighbour):
                 self._require_ipv6(neighbour.device, neighbour.address, errno.EINVAL)
@@ -131,139 +171,10 @@ class Tables:
                 self.ports[self._bridge_of(entry.port), entry.mac] = entry.port
             case RemovePort(entry):
                 link = self.links.get(entry.port)
-                place = ("" if link is None else _master(link), entry.mac)
+                place = ("" if link is None else master(link), entry.mac)
                 self._forget(operation, self.ports, place, self.ports.get(place) == entry.port)
             case _:
                 raise OSError(errno.EINVAL, f"not an operation: {operation!r}")
-
-    # --- links
-
-    def _create(self, operation: Operation, link: Link, container: ContainerSide | None) -> None:
-        if self._is_adopted(operation, link, container):
-            return
-        if link.name in self.links or link.name in self.foreign:
-            raise OSError(errno.EEXIST, f"{link.name}: File exists")
-        if isinstance(link, Vxlan):
-            self._require_free_vni(link)
-        if _master(link):
-            self._require_room(_master(link))
-        if isinstance(link, Veth):
-            self._create_inside(link, container)
-        self.links[link.name] = replace(link, ipv6=True) if isinstance(link, Bridge) else _as_port(link)
-        for name, value in _KERNEL_DEFAULTS.items():
-            self.sysctls[f"net/ipv6/conf/{link.name}/{name}"] = value
-        self._settle_mtu(link, BRIDGE_MTU)
-
-    def _is_adopted(self, operation: Operation, link: Link, container: ContainerSide | None) -> bool:
-        """Ours and of that kind: brought to what is wanted. An interface that leads somewhere else has to go."""
-        held = self.links.get(link.name)
-        if held is None or type(held) is not type(link):
-            return False
-        if isinstance(held, Vxlan) and isinstance(link, Vxlan) and segment(held) != segment(link):
-            return False
-        if isinstance(link, Veth) and container is not None:
-            interface = self.namespaces.get(container.netns, {}).get(container.interface)
-            if interface is None or interface.veth != link.name:
-                self._delete(operation, link.name)
-                return False
-        self._update(link)
-        self.vain.append(operation)
-        return True
-
-    def _create_inside(self, link: Veth, container: ContainerSide | None) -> None:
-        if container is None:
-            raise OSError(errno.EINVAL, f"{link.name}: no namespace given for its other half")
-        namespace = self.namespaces.get(container.netns)
-        if namespace is None:
-            raise OSError(errno.ENOENT, f"{container.netns}: No such network namespace")
-        if container.interface in namespace:
-            raise OSError(errno.EEXIST, f"{container.interface} in {container.netns}: File exists")
-        namespace[container.interface] = Interface(container, link.name)
-
-    def _require_free_vni(self, wanted: Vxlan) -> None:
-        ours = any(isinstance(link, Vxlan) and link.vni == wanted.vni for link in self.links.values())
-        if ours or any(other.vni == wanted.vni for other in self.foreign.values()):
-            raise OSError(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
-
-    def _require_room(self, bridge: str) -> None:
-        if not isinstance(self.links.get(bridge), Bridge):
-            raise OSError(errno.ENODEV, f"{bridge}: No such device")
-        ports = sum(1 for link in self.links.values() if _master(link) == bridge)
-        if ports >= MAX_BRIDGE_PORTS:
-            raise OSError(errno.EXFULL, f"{bridge}: Exchange full")
-
-    def _update(self, link: Link) -> None:
-        held = self.links.get(link.name)
-        if held is None:
-            raise OSError(errno.ENODEV, f"{link.name}: No such device")
-        if type(held) is not type(link):
-            raise OSError(errno.EOPNOTSUPP, f"{link.name}: cannot change its kind")
-        if isinstance(held, Vxlan) and isinstance(link, Vxlan) and segment(held) != segment(link):
-            raise OSError(errno.EOPNOTSUPP, "Cannot change VNI")
-        if _master(held) != _master(link):
-            if _master(link):
-                self._require_room(_master(link))
-            self._forget_ports(link.name)
-        if isinstance(link, Bridge) and isinstance(held, Bridge):  # whether it has IPv6 is a setting, changed as such
-            self.links[link.name] = replace(link, ipv6=_has_ipv6(held))
-            if held.up and not link.up:
-                self._bridge_went_down(link.name)
-            if held.mac != link.mac:
-                self._forget_neighbours(link.name)
-        elif not isinstance(link, Bridge):
-            self.links[link.name] = _as_port(link)
-            self._follow_ports(_master(held))
-        self._settle_mtu(link, held.mtu)
-
-    def _bridge_went_down(self, name: str) -> None:
-        """Measured: all neighbours go, PERMANENT ones included, IPv6 addresses and all routes too."""
-        self._forget_neighbours(name)
-        self.addresses = [a for a in self.addresses if a.device != name or len(a.address) != IPV6_LENGTH]
-        self.routes = {key: route for key, route in self.routes.items() if route.device != name}
-
-    def _delete(self, operation: Operation, name: str) -> None:
-        if name in self.foreign:
-            raise OSError(errno.EPERM, f"{name} is not kvnet's")
-        link = self.links.pop(name, None)
-        if link is None:
-            self.vain.append(operation)
-            return
-        self._forget_ports(name)
-        self._forget_neighbours(name)
-        self.addresses = [address for address in self.addresses if address.device != name]
-        self.routes = {key: route for key, route in self.routes.items() if route.device != name}
-        self.vteps = {key: remotes for key, remotes in self.vteps.items() if key[0] != name}
-        self.sysctls = {path: value for path, value in self.sysctls.items() if device_of_sysctl(path) != name}
-        for interfaces in self.namespaces.values():
-            for interface in [i for i, other in interfaces.items() if other.veth == name]:
-                del interfaces[interface]
-        if isinstance(link, Bridge):
-            self.ports = {key: port for key, port in self.ports.items() if key[0] != name}
-            for port in [p for p in self.links.values() if not isinstance(p, Bridge) and p.bridge == name]:
-                self.links[port.name] = _as_port(replace(port, bridge=""))
-            self.fixed_mtus.discard(name)
-        else:
-            self._follow_ports(link.bridge)
-
-    def _forget_neighbours(self, name: str) -> None:
-        """Measured: also when the device gets another MAC."""
-        self.neighbours = {key: mac for key, mac in self.neighbours.items() if key[0] != name}
-
-    def _settle_mtu(self, link: Link, before: int) -> None:
-        """Only a change of its MTU fixes a bridge's; that of a port may change its bridge's."""
-        if not isinstance(link, Bridge):
-            self._follow_ports(link.bridge)
-        elif link.mtu != before:
-            self.fixed_mtus.add(link.name)
-
-    def _follow_ports(self, bridge: str) -> None:
-        link = self.links.get(bridge)
-        if isinstance(link, Bridge) and bridge not in self.fixed_mtus:
-            mtus = [p.mtu for p in self.links.values() if _master(p) == bridge]
-            self.links[bridge] = replace(link, mtu=min(mtus, default=BRIDGE_MTU))
-
-    def _forget_ports(self, name: str) -> None:
-        self.ports = {key: port for key, port in self.ports.items() if port != name}
 
     # --- addresses and routes
 
@@ -286,11 +197,11 @@ class Tables:
         self.addresses = [address for address in self.addresses if address not in lost]
         if not any(len(a.address) == len(unwanted.address) for a in self.addresses if a.device == unwanted.device):
             self._last_address_went(unwanted)
-        local = {address.address for address in self.addresses} | {b""}
+        local = self.local_addresses() | {b""}
         if len(unwanted.address) == IPV6_LENGTH:  # the route stays, without its source
             self.routes = {k: r if r.source in local else r._replace(source=b"") for k, r in self.routes.items()}
         else:
-            self.routes = {key: route for key, route in self.routes.items() if route.source in local}
+            self.drop_routes(lambda route: route.source not in local)
 
     def _last_address_went(self, last: InterfaceAddress) -> None:
         """Measured: without an IPv4 address a device has no IPv4 neighbours and routes, PERMANENT ones included."""
@@ -298,15 +209,29 @@ class Tables:
             return
         device, length = last.device, len(last.address)
         self.neighbours = {k: mac for k, mac in self.neighbours.items() if k[0] != device or len(k[1]) != length}
-        self.routes = {k: route for k, route in self.routes.items() if route.device != device or len(k[0]) != length}
+        self.drop_routes(lambda route: route.device == device and len(route.destination) == length)
 
     def _replace_route(self, route: Route) -> None:
-        self._require_ipv6(route.device, route.destination, errno.EACCES)
-        if not self.links[route.device].up:
-            raise OSError(errno.ENETDOWN, "Network is down")
-        if route.source and not any(address.address == route.source for address in self.addresses):
+        if route.gateway and len(route.gateway) != len(route.destination):
+            raise OSError(errno.EINVAL, "Invalid gateway address family")
+        if route.device:
+            self._require_ipv6(route.device, route.destination, errno.EACCES)
+            link = self.links[route.device]
+            if not isinstance(link, Bridge | Vxlan | Shim) or not link.up:
+                raise OSError(errno.ENETDOWN, "Network is down")
+        if route.gateway and not route.onlink and not self._is_on_link(route.gateway):
+            v6 = len(route.gateway) == IPV6_LENGTH
+            raise OSError(errno.EHOSTUNREACH if v6 else errno.ENETUNREACH, "Nexthop has invalid gateway")
+        if route.source and route.source not in self.local_addresses():
             raise OSError(errno.EINVAL, "Invalid prefsrc address")
         self.routes[route.destination, route.prefix_length] = route
+
+    def _is_on_link(self, gateway: Ip) -> bool:
+        blocks = [*self.on_link, *(block for blocks in self.uplink_blocks.values() for block in blocks)]
+        return any(contains(block, length, gateway) for block, length in blocks)
+
+    def drop_routes(self, is_lost: Callable[[Route], bool]) -> None:
+        self.routes = {key: route for key, route in self.routes.items() if not is_lost(route)}
 
     # --- forwarding
 
@@ -337,26 +262,22 @@ class Tables:
             if neighbour.address in interface.cache:
                 interface.cache[neighbour.address] = neighbour.mac
 
-    # --- settings
+    # --- settings and gates
 
     def _set_sysctl(self, path: str, value: str) -> None:
         if path not in self.sysctls:
             raise OSError(errno.ENOENT, f"/proc/sys/{path}: No such file or directory")
         self.sysctls[path] = value
         device = device_of_sysctl(path)
-        if path.endswith("/disable_ipv6") and isinstance(self.links.get(device or ""), Bridge):
-            self._set_ipv6(device or "", value == "0")
+        if path.endswith("/disable_ipv6") and device in self.links:
+            fake_links.set_ipv6(self, device, value == "0")
 
-    def _set_ipv6(self, name: str, on: bool) -> None:
-        """Without IPv6 a device has no IPv6 address, neighbour or route."""
-        link = self.links[name]
-        if isinstance(link, Bridge):
-            self.links[name] = replace(link, ipv6=on)
-        self.sysctls[f"net/ipv6/conf/{name}/disable_ipv6"] = "0" if on else "1"
-        if not on:
-            self.neighbours = {k: m for k, m in self.neighbours.items() if k[0] != name or len(k[1]) != IPV6_LENGTH}
-            self.addresses = [a for a in self.addresses if a.device != name or len(a.address) != IPV6_LENGTH]
-            self.routes = {k: r for k, r in self.routes.items() if r.device != name or len(k[0]) != IPV6_LENGTH}
+    def _turn_gate(self, operation: Operation, gate: Gate, is_open: bool) -> None:
+        if gate not in self.gates:
+            raise OSError(errno.ENOENT, "No chain/target/match by that name")
+        if self.gates[gate] == is_open:
+            self.vain.append(operation)
+        self.gates[gate] = is_open
 
     # --- questions
 
@@ -364,9 +285,34 @@ class Tables:
         """The workloads' interfaces whose other half is an enslaved port of the bridge that is up."""
         for interfaces in self.namespaces.values():
             for interface in interfaces.values():
-                link = self.links.get(interface.veth)
+                link = self.links.get(interface.link)
                 if isinstance(link, Veth) and link.bridge == bridge and link.up:
                     yield interface
+
+    def add_interface(self, side: ContainerSide, link: str) -> None:
+        self.namespaces[side.netns][side.interface] = Interface(side, link)
+
+    def interface_of(self, link: str) -> tuple[str, Interface] | None:
+        """The namespace and the interface that belong to a veth or macvlan."""
+        found = ((path, i) for path, all_ in self.namespaces.items() for i in all_.values() if i.link == link)
+        return next(found, None)
+
+    def macs_on(self, uplink: str, but: str = "") -> set[Mac]:
+        """Of the macvlans there."""
+        found = set()
+        for link in self.links.values():
+            if isinstance(link, Shim) and link.uplink == uplink and link.name != but:
+                found.add(link.mac)
+        for interfaces in self.namespaces.values():
+            for interface in interfaces.values():
+                other = self.links.get(interface.link)
+                if getattr(other, "uplink", "") == uplink and interface.link != but:
+                    found.add(interface.side.mac)
+        return found
+
+    def local_addresses(self) -> set[Ip]:
+        own = {address for blocks in self.uplink_blocks.values() for address, _ in blocks}
+        return {*self.underlay, *own, *(address.address for address in self.addresses)}
 
     def port_entries(self) -> Iterator[PortEntry]:
         return (PortEntry(port, mac) for (_, mac), port in self.ports.items())
@@ -378,21 +324,20 @@ class Tables:
         return (Neighbour(*key, mac) for key, mac in self.neighbours.items())
 
     def settings_of(self, link: Link) -> dict[str, str]:
-        return {path: self.sysctls[path] for path in device_sysctls(link)}
+        return {path: self.sysctls[path] for path in sorted(sysctls_of(link))}
 
     def _bridge_of(self, port: str) -> str:
         link = self.links.get(port)
         if link is None:
             raise OSError(errno.ENODEV, f"{port}: No such device")
-        if not _master(link):
+        if not master(link):
             raise OSError(errno.EOPNOTSUPP, f"{port} has no master: Operation not supported")
-        return _master(link)
+        return master(link)
 
     def _require_ipv6(self, device: str, address: Ip, refusal: int) -> None:
-        link = self.links.get(device)
-        if link is None:
+        if device not in self.links:
             raise OSError(errno.ENODEV, f"{device}: No such device")
-        if len(address) == IPV6_LENGTH and not _has_ipv6(link):
+        if len(address) == IPV6_LENGTH and self.sysctls.get(f"net/ipv6/conf/{device}/disable_ipv6") != "0":
             raise OSError(refusal, "IPv6 is disabled on this device")
 
     def _forget(self, operation: Operation, table: dict[K, V], key: K, is_there: bool) -> None:
@@ -402,21 +347,9 @@ class Tables:
             self.vain.append(operation)
 
 
-def _as_port(link: Vxlan | Veth) -> Link:
-    """Without a bridge a link has no port flags."""
-    if link.bridge:
-        return link
-    if isinstance(link, Vxlan):
-        return replace(link, learning=False, suppress=False, isolated=False)
-    return replace(link, isolated=False)
-
-
-def _master(link: Link) -> str:
-    return "" if isinstance(link, Bridge) else link.bridge
-
-
-def _has_ipv6(link: Link) -> bool:
-    return isinstance(link, Bridge) and link.ipv6
+def _concerns(operation: ForgetFlows, flow: Flow) -> bool:
+    is_all = not operation.protocol and not operation.port
+    return flow.address == operation.address and (is_all or flow[1:] == (operation.protocol, operation.port))
 
 
 def _block(address: InterfaceAddress) -> tuple[int, int]:

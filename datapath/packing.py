@@ -16,3 +16,11 @@ def packed_mac(text: str) -> Mac:
 def link_local(mac: Mac) -> Ip:
     """The fe80:: address that an interface derives from its MAC (modified EUI-64, RFC 4291 appendix A)."""
     return b"%b%c%b\xff\xfe%b" % (_LINK_LOCAL_PREFIX, mac[0] ^ 2, mac[1:3], mac[3:])
+
+
+def contains(block: Ip, length: int, address: Ip) -> bool:
+    """Whether the address is in the block of that prefix length, and of its family."""
+    if len(block) != len(address):
+        return False
+    shift = len(block) * 8 - length
+    return int.from_bytes(block, "big") >> shift == int.from_bytes(address, "big") >> shift

@@ -210,7 +210,8 @@ async def test_one_networks_part_is_read_without_the_host_wide_things() -> None:
         vxlan_name(network(1).id),
         veth_name(endpoint(network(1), 0, "h0").id),
     }
-    assert part.firewall is None
+    assert part.firewall == world.kernels["h0"].tables.firewall
+    assert (await world.kernels["h0"].read(Scope(network(1).id), firewall=False)).firewall is None
     assert FORWARD_IPV4 not in part.sysctls
     assert {n.device for n in part.neighbours} == {bridge_name(network(1).id)}
 

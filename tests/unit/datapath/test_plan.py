@@ -99,7 +99,7 @@ def test_a_network_goes_as_its_devices_and_nothing_on_them_is_removed_one_by_one
 
     made = plan(world.desired("h0"), kernel.state())
 
-    assert kinds(made.operations) == ["SetFirewall", "DeleteLink"]
+    assert kinds(made.operations) == ["SetFirewall", "DeleteLink", "ForgetFlows"]
     assert names_of(made.operations, DeleteLink) == [VETH, TUNNEL, BRIDGE]
 
 
