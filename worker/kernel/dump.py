@@ -182,11 +182,12 @@ def uplink(found: Device, body: bytes, names: Mapping[int, str], *, has_addresse
     """A link of the host's own. A bridge without a carrier only has no ports yet, so that does not count as down."""
     up = bool(m.LINK.unpack_from(body)[3] & m.IFF_UP)
     is_bridge = found.kind == "bridge"
-    has_carrier = is_bridge or found.fields.get(m.IFLA_OPERSTATE) in m.WORKING_STATES
+    # The state follows the carrier a moment later.
+    works = found.fields.get(m.IFLA_CARRIER) == m.ON and found.fields.get(m.IFLA_OPERSTATE) in m.WORKING_STATES
     return Uplink(
         name=found.name,
         mtu=found.mtu,
-        up=up and has_carrier,
+        up=up and (works or is_bridge),
         mac=found.mac,
         bridge=name_of(names, found.master),
         is_bridge=is_bridge,

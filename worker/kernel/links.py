@@ -210,14 +210,13 @@ class Links:
     def _changes(self, link: Link) -> list[Message]:
         """What brings our existing link to `link`. Only differences that the kernel would act upon are left out."""
         found = self._devices.ours(link.name)
-        if isinstance(link, Bridge):
-            mac = None if found.mac == link.mac else link.mac
-            return [m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
-        if isinstance(link, Shim):
-            return [m.set_link(found.index, mtu=link.mtu, mac=link.mac, up=link.up)]
         if isinstance(link, Macvlan):
             return []
-        mac = link.mac or None if isinstance(link, Vxlan) and not link.bridge else None
+        wanted_mac = b"" if isinstance(link, Veth) or (isinstance(link, Vxlan) and link.bridge) else link.mac
+        # Given again, even the same one costs a device all its neighbours.
+        mac = wanted_mac if wanted_mac and wanted_mac != found.mac else None
+        if isinstance(link, (Bridge, Shim)):
+            return [m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
         messages = [m.set_link(found.index, mtu=link.mtu, mac=mac, master=self._bridge(link))]
         if link.bridge and isinstance(link, Vxlan):
             flags = m.set_port(found.index, learning=link.learning, suppress=link.suppress, isolated=link.isolated)
