@@ -156,7 +156,11 @@ class Site:
         return {host.name: look(host.netns) for host in self.lab.hosts.values()}
 
     async def settled_kernels(self) -> dict[str, Seen]:
-        """The same, once nothing there is of an endpoint that has been detached."""
+        """The same, once nothing there is of an endpoint that has been detached, and every host has told what it has.
+
+        What a host has applied and not told yet is no evidence when its store goes back in time.
+        """
+        await self._until_all_told()
         known = {str(endpoint["address"]) async for endpoint in self.lab.client.endpoints()}
         seen: dict[str, Seen] = {}
 
@@ -167,6 +171,15 @@ class Site:
 
         await until(is_settled, "no host has entries of what was detached", seconds=FAIL_OVER_S)
         return seen
+
+    async def _until_all_told(self) -> None:
+        for name in self.lab.hosts:
+
+            async def has_told(name: str = name) -> bool:
+                host = await self.lab.client.get_host(name)
+                return bool(host["alive"]) and host["lag_revisions"] == 0
+
+            await until(has_told, f"{name} has told the store what it has", seconds=FAIL_OVER_S)
 
     async def require_no_findings(self) -> None:
         report = await self.lab.client.check()
