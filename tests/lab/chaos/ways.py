@@ -22,6 +22,7 @@ PORT = 7007
 EVERY_S = 0.05
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SNAPSHOT = 2048
 RECEIVE_BYTES = 1 << 20
 VXLAN_PORT = 4789
@@ -65,7 +66,7 @@ class Ears:
                     ear = stack.enter_context(
                         namespaces.open_socket(netns, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
                     )
-                    ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, RECEIVE_BYTES)
+                    ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
                     ear.setblocking(False)
                     loop.add_reader(ear.fileno(), self._drain, ear, name, is_open)
                     stack.callback(loop.remove_reader, ear.fileno())
