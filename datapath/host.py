@@ -42,13 +42,12 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
     with_bridge = [network for network in networks if _has_bridge(view, network)]
     outgoing = [network for network in networks if network.masquerade and not network.internal]
     tunnels = [network for network in networks if network.driver is Driver.OVERLAY]
-    routed = [network for network in with_bridge if network.driver is Driver.ROUTED]
     return Firewall(
         bridges=frozenset(bridge_of(network) for network in with_bridge),
         internal=frozenset(bridge_of(network) for network in with_bridge if network.internal),
         isolated=frozenset(bridge_of(network) for network in with_bridge if not network.icc),
         pairs=frozenset(_pairs(view, with_bridge)) | {(bridge_name(n.id), bridge_name(n.id)) for n in bridged},
-        within=frozenset(element for network in routed for element in _within(view, network)),
+        within=frozenset(element for network in with_bridge for element in _within(view, network)),
         blocks=_subnets(networks, 4) | _subnets(networks, 6),
         subnets4=_subnets(outgoing, 4),
         subnets6=_subnets(outgoing, 6),
@@ -86,21 +85,24 @@ def _pairs(view: HostView, networks: Sequence[Network]) -> Iterator[tuple[str, s
 
 
 def _within(view: HostView, network: Network) -> Iterator[tuple[str, tuple[Ip, int]]]:
-    """Who comes to this routed network from other hosts: its own workloads, its peers', and those hosts themselves.
+    """Whom this network meets behind other hosts by plain routing, not over a bridge of ours.
 
-    Without ICC its workloads do not, and then the other hosts' addresses in their blocks have to be named.
+    Its own workloads if it is routed (without ICC not those), the hosts that carry them, and peers of which one or the
+    other is routed: the answers may take another way than the questions, so that connection tracking sees only half.
     """
-    bridge = bridge_of(network)
-    welcome = [network] if network.icc else []
-    welcome += peers_of(view, network)
-    for friend in welcome:
-        for subnet in friend.subnets:
-            yield bridge, (subnet.cidr.network_address.packed, subnet.cidr.prefixlen)
-    for address in _addresses_of_hosts(view, network):
+    is_routed, bridge = network.driver is Driver.ROUTED, bridge_of(network)
+    friends = [peer for peer in peers_of(view, network) if is_routed or peer.driver is Driver.ROUTED]
+    if is_routed and network.icc:
+        friends.append(network)
+    for version in (4, 6):
+        for block in _subnets(friends, version):
+            yield bridge, block
+    for address in _addresses_of_hosts(view, network) if is_routed else ():
         yield bridge, (address.packed, address.max_prefixlen)
 
 
 def _addresses_of_hosts(view: HostView, network: Network) -> Iterator[Address]:
+    """Those that hosts send from: their underlay's, and over a tunnel their own in the network."""
     blocks: Collection[Block] = view.blocks.get(network.id, ())
     others = [block for block in blocks if block.host != view.host and block.host in view.hosts]
     yield from {view.hosts[block.host].underlay for block in others}
