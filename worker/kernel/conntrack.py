@@ -1,8 +1,9 @@
 """Ends tracked connections of a workload's address: what was let through once would go on without being asked again.
 
 Deletes by what the reply looks like, which the kernel does in one pass over its table; for more than a few, one dump
-and a delete of each flow that is meant is cheaper, and the only way on kernels that cannot filter. Knows ctnetlink
-and nothing of why a connection has to end. Runs in the kernel thread only.
+and a delete of each flow that is meant is cheaper. It is also the only way on kernels that cannot filter, and for IPv6:
+there the kernel's filter means every address but the given one (measured on Linux 6.18). Knows ctnetlink and nothing
+of why a connection has to end. Runs in the kernel thread only.
 """
 
 from __future__ import annotations
@@ -62,21 +63,26 @@ class Flows:
         if self._netlink is None:
             self._netlink = Netlink(NETLINK_NETFILTER)
         distinct = list(dict.fromkeys(operations))
-        if len(distinct) <= FEW and self._can_filter:
-            refused = self._by_filter(self._netlink, distinct)
-            if refused is not None:
-                return refused
-            self._can_filter = False
+        ipv4 = [operation for operation in distinct if len(operation.address) == 4]
+        failures: list[Failure] = []
+        if ipv4 and len(ipv4) <= FEW and self._can_filter:
+            refused = self._by_filter(self._netlink, ipv4)
+            if refused is None:
+                self._can_filter = False
+            else:
+                failures += refused
+                distinct = [operation for operation in distinct if len(operation.address) != 4]
+        return failures + self._tried_one_by_one(self._netlink, distinct)
+
+    def _tried_one_by_one(self, netlink: Netlink, distinct: Sequence[ForgetFlows]) -> list[Failure]:
         try:
-            return self._one_by_one(self._netlink, distinct)
+            return self._one_by_one(netlink, distinct)
         except OSError as error:
-            words = error
-            if error.errno in NO_CONNTRACK:
-                module = "nf_conntrack_netlink"
-                words = Told(
-                    error.errno, f"the kernel tells no connections: it lacks {module}; modprobe {module}", KERNEL_LACKS
-                )
-            return [failure(operation, words) for operation in distinct]
+            if error.errno not in NO_CONNTRACK:
+                raise
+            module = "nf_conntrack_netlink"
+            words = f"the kernel tells no connections: it lacks the module {module}; modprobe {module}"
+            return [failure(operation, Told(error.errno or 0, words, KERNEL_LACKS)) for operation in distinct]
 
     def _by_filter(self, netlink: Netlink, operations: Sequence[ForgetFlows]) -> list[Failure] | None:
         """None where the kernel cannot do it this way."""
@@ -94,7 +100,10 @@ class Flows:
 
 
 def filtered(operation: ForgetFlows) -> Iterator[Message]:
-    """Deletes of all flows where the workload answers and, unless it is about a port, of those that it began."""
+    """Deletes of all flows where the workload answers and, unless it is about a port, of those that it began.
+
+    For IPv4 only.
+    """
     flags = BY_SOURCE | (BY_PROTOCOL | BY_SOURCE_PORT if operation.port else 0)
     yield _filtered(operation, CTA_TUPLE_REPLY, 0, flags)
     if not operation.port:
@@ -102,9 +111,7 @@ def filtered(operation: ForgetFlows) -> Iterator[Message]:
 
 
 def _filtered(operation: ForgetFlows, direction: int, original: int, reply: int) -> Message:
-    address = operation.address
-    family, source = (AF_INET, CTA_IP_V4_SRC) if len(address) == 4 else (AF_INET6, CTA_IP_V6_SRC)
-    parts = [nested(CTA_TUPLE_IP, attribute(source, address))]
+    parts = [nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, operation.address))]
     if operation.port:
         protocol = attribute(CTA_PROTO_NUM, bytes([operation.protocol]))
         parts.append(nested(CTA_TUPLE_PROTO, protocol, attribute(CTA_PROTO_SRC_PORT, PORT.pack(operation.port))))
@@ -113,7 +120,7 @@ def _filtered(operation: ForgetFlows, direction: int, original: int, reply: int)
         attribute(CTA_FILTER_ORIG_FLAGS, FLAGS.pack(original)),
         attribute(CTA_FILTER_REPLY_FLAGS, FLAGS.pack(reply)),
     )
-    return Message(DELETE, 0, GENERIC.pack(family, 0, 0) + nested(direction, *parts) + chosen)
+    return Message(DELETE, 0, GENERIC.pack(AF_INET, 0, 0) + nested(direction, *parts) + chosen)
 
 
 def dump_flows(family: int) -> Message:
