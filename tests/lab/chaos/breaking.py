@@ -14,7 +14,7 @@ from typing import Any
 
 from pyroute2 import NetlinkError
 
-from tests.lab.chaos.facts import Eye, Fact, device_of
+from tests.lab.chaos.facts import IN_THE_KERNEL, LINKS, RULES, Eye, Fact, device_of
 
 WRONG_MAC = "02:00:00:be:ef:01"
 WRONG_VTEP = "198.18.15.77"
@@ -24,11 +24,12 @@ Breaking = Callable[[Eye, Fact], None]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """`applies`: to which facts. `opens`: until it is repaired there are no rules of ours."""
+    """`applies`: to which facts. `touches`: what else it may change. `opens`: until it is repaired we have no rules."""
 
     name: str
     applies: Callable[[Fact], bool]
     act: Breaking
+    touches: frozenset[str]
     opens: bool = False
 
 
@@ -61,7 +62,7 @@ def break_something(
         way.act(eye, fact)
     except (NetlinkError, OSError, IndexError):
         return None
-    missing = sound - eye.look() - outstanding
+    missing = frozenset(f for f in sound if f[0] in way.touches) - eye.look(way.touches) - outstanding
     return Damage(f"{way.name}: {fact}", way, missing) if missing else None
 
 
@@ -171,24 +172,24 @@ def _is_tunnel_entry(fact: Fact) -> bool:
 
 
 WAYS: Sequence[Way] = (
-    Way("link deleted", _of("link"), _link("del")),
-    Way("link down", _of("link"), _link(state="down")),
-    Way("MTU changed", _of("link"), _link(mtu=WRONG_MTU)),
-    Way("port taken off its bridge", _of("link", _has_master), _link(master=0)),
-    Way("MAC of a bridge changed", _of("link", _is_named("kvb")), _link(address=WRONG_MAC)),
-    Way("port isolation flipped", _of("port"), _flip("ISOLATED")),
-    Way("tunnel learns", _of("port", _is_named("kvx")), _port(learning=1)),
-    Way("suppression off", _of("port", _is_named("kvx")), _port(neigh_suppress=0)),
-    Way("hairpin flipped", _of("port", _is_named("kve")), _flip("MODE")),
-    Way("address deleted", _of("address"), _address_gone),
-    Way("route deleted", _of("route"), _route_gone),
-    Way("neighbour deleted", _of("neighbour"), _neighbour_gone),
-    Way("neighbour changed", _of("neighbour"), _neighbour_wrong),
-    Way("forwarding deleted", _of("forwarding"), _forwarding_gone),
-    Way("forwarding changed", _of("forwarding", _is_tunnel_entry), _forwarding_wrong),
-    Way("setting changed", _of("setting"), _setting_wrong),
-    Way("element deleted", _of("element"), _element_gone),
-    Way("chain emptied", _of("rule"), _chain_empty, opens=True),
-    Way("table deleted", _of("table"), _table_gone, opens=True),
-    Way("ruleset flushed", _of("table"), _ruleset_gone, opens=True),
+    Way("link deleted", _of("link"), _link("del"), IN_THE_KERNEL),
+    Way("link down", _of("link"), _link(state="down"), IN_THE_KERNEL),
+    Way("MTU changed", _of("link"), _link(mtu=WRONG_MTU), LINKS),
+    Way("port taken off its bridge", _of("link", _has_master), _link(master=0), IN_THE_KERNEL),
+    Way("MAC of a bridge changed", _of("link", _is_named("kvb")), _link(address=WRONG_MAC), LINKS),
+    Way("port isolation flipped", _of("port"), _flip("ISOLATED"), LINKS),
+    Way("tunnel learns", _of("port", _is_named("kvx")), _port(learning=1), LINKS),
+    Way("suppression off", _of("port", _is_named("kvx")), _port(neigh_suppress=0), LINKS),
+    Way("hairpin flipped", _of("port", _is_named("kve")), _flip("MODE"), LINKS),
+    Way("address deleted", _of("address"), _address_gone, frozenset({"address"})),
+    Way("route deleted", _of("route"), _route_gone, frozenset({"route"})),
+    Way("neighbour deleted", _of("neighbour"), _neighbour_gone, frozenset({"neighbour"})),
+    Way("neighbour changed", _of("neighbour"), _neighbour_wrong, frozenset({"neighbour"})),
+    Way("forwarding deleted", _of("forwarding"), _forwarding_gone, frozenset({"forwarding"})),
+    Way("forwarding changed", _of("forwarding", _is_tunnel_entry), _forwarding_wrong, frozenset({"forwarding"})),
+    Way("setting changed", _of("setting"), _setting_wrong, IN_THE_KERNEL),
+    Way("element deleted", _of("element"), _element_gone, RULES),
+    Way("chain emptied", _of("rule"), _chain_empty, RULES, opens=True),
+    Way("table deleted", _of("table"), _table_gone, RULES, opens=True),
+    Way("ruleset flushed", _of("table"), _ruleset_gone, RULES, opens=True),
 )

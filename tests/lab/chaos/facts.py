@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ BRIDGE_SETTINGS = ("net/ipv4/conf/{}/route_localnet",)
 IPV6_BRIDGE_SETTINGS = ("net/ipv6/conf/{}/accept_ra", "net/ipv6/conf/{}/autoconf")
 PORT_FLAGS = ("ISOLATED", "LEARNING", "NEIGH_SUPPRESS", "UNICAST_FLOOD", "MCAST_FLOOD", "BCAST_FLOOD", "MODE")
 LINKS = frozenset({"link", "port"})
+IN_THE_KERNEL = LINKS | {"address", "route", "neighbour", "forwarding", "setting"}
+RULES = frozenset({"rule", "element", "table"})
 NFT_TABLES = (("inet", "kvnet"), ("bridge", "kvnet"))
 TIMEOUT_S = 10.0
 
@@ -68,16 +71,15 @@ class Eye:
 
     def look(self, kinds: frozenset[str] = frozenset()) -> frozenset[Fact]:
         """The same, for who is in the thread already."""
-        links = list(self.ip.get_links())
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+        names = dict(socket.if_nameindex())  # a dump of the links is the dearest of all
         readers: list[tuple[frozenset[str], Callable[[], Iterator[Fact]]]] = [
-            (LINKS, lambda: _links(links, names)),
+            (LINKS, lambda: _links(self.ip, names)),
             (frozenset({"address"}), lambda: _addresses(self.ip, names)),
             (frozenset({"route"}), lambda: _routes(self.ip, names)),
             (frozenset({"neighbour"}), lambda: _neighbours(self.ip, names)),
             (frozenset({"forwarding"}), lambda: _forwarding(self.ip, names)),
             (frozenset({"setting"}), lambda: _settings(names.values())),
-            (frozenset({"rule", "element", "table"}), self._rules),
+            (RULES, self._rules),
         ]
         return frozenset(fact for about, read in readers if not kinds or about & kinds for fact in read())
 
@@ -117,8 +119,8 @@ def device_of(fact: Fact) -> str | None:
     return str(fact[1]) if fact[0] in ("link", "port", "address", "route", "neighbour", "forwarding") else None
 
 
-def _links(links: Iterable[Any], names: dict[int, str]) -> Iterator[Fact]:
-    for link in links:
+def _links(ip: Any, names: dict[int, str]) -> Iterator[Fact]:
+    for link in ip.get_links():
         name = link.get_attr("IFLA_IFNAME")
         if not name.startswith(OURS):
             continue
