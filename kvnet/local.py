@@ -35,6 +35,8 @@ def attach_request(
     id: str = "",
     hostname: str = "",
     wait_s: float = 0.0,
+    ports: Sequence[Mapping[str, Any]] = (),
+    gateway_priority: int = 0,
 ) -> dict[str, Any]:
     """The request as it goes over the socket; what is empty is left out."""
     given = {
@@ -50,6 +52,8 @@ def attach_request(
         "labels": dict(labels or {}),
         "id": id,
         "wait": wait_s,
+        "ports": [dict(port) for port in ports],
+        "gateway_priority": gateway_priority,
     }
     return {"op": "attach", **{key: value for key, value in given.items() if value}}
 

@@ -39,9 +39,13 @@ class NetworkBody(TypedDict, total=False):
 
 
 class PortBody(TypedDict, total=False):
+    """`port_end`: a range, one to one. `host_port_end` without it: any free one of that range of the host's."""
+
     port: int
+    port_end: int
     protocol: str
     host_port: int
+    host_port_end: int
     host_address: str
 
 
@@ -57,6 +61,7 @@ class EndpointBody(TypedDict, total=False):
     address6: str
     mac: str
     ports: Sequence[PortBody]
+    gateway_priority: int
     labels: Mapping[str, str]
 
 
@@ -123,6 +128,7 @@ class Endpoint(TypedDict):
     addresses: list[str]
     mac: str
     ports: list[PortBody]
+    gateway_priority: int
     labels: dict[str, str]
     created_at: str
     version: int

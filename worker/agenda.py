@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`read`: those of `networks` whose part of the kernel must be read first. `firewall`: likewise the firewall."""
+    """`read`: those of `networks` that must be read from the kernel first. `host`: likewise the whole host's part."""
 
     networks: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
     everything: bool = False
-    firewall: bool = False
+    host: bool = False
 
 
 class Agenda:
@@ -25,7 +25,7 @@ class Agenda:
         self._due: dict[str, float] = {}
         self._read: dict[str, float] = {}
         self._everything: float | None = None
-        self._firewall: float | None = None
+        self._host: float | None = None
 
     def add(self, networks: Collection[str], at: float, *, read: bool = False) -> None:
         places = self._read if read else self._due
@@ -35,11 +35,11 @@ class Agenda:
     def add_everything(self, at: float) -> None:
         self._everything = at if self._everything is None else min(at, self._everything)
 
-    def add_firewall(self, at: float) -> None:
-        self._firewall = at if self._firewall is None else min(at, self._firewall)
+    def add_host(self, at: float) -> None:
+        self._host = at if self._host is None else min(at, self._host)
 
     def next_due(self) -> float | None:
-        single = [at for at in (self._everything, self._firewall) if at is not None]
+        single = [at for at in (self._everything, self._host) if at is not None]
         return min([*self._due.values(), *self._read.values(), *single], default=None)
 
     def take(self, now: float) -> Work | None:
@@ -48,17 +48,17 @@ class Agenda:
             networks = frozenset(self._due.keys() | self._read.keys())
             self._due.clear()
             self._read.clear()
-            self._everything = self._firewall = None
-            return Work(networks=networks, read=networks, everything=True, firewall=True)
+            self._everything = self._host = None
+            return Work(networks=networks, read=networks, everything=True, host=True)
         read = frozenset(network for network, at in self._read.items() if at <= now)
         plain = frozenset(network for network, at in self._due.items() if at <= now)
-        firewall = self._firewall is not None and self._firewall <= now
-        if not (read or plain or firewall):
+        host = self._host is not None and self._host <= now
+        if not (read or plain or host):
             return None
         for network in read:
             del self._read[network]
         for network in read | plain:
             self._due.pop(network, None)
-        if firewall:
-            self._firewall = None
-        return Work(networks=read | plain, read=read, firewall=firewall)
+        if host:
+            self._host = None
+        return Work(networks=read | plain, read=read, host=host)

@@ -12,7 +12,7 @@ import gc
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from backends.open import open_store
@@ -21,14 +21,14 @@ from backends.url import shown
 from datapath.words import describe
 from kvnet import keys
 from kvnet.errors import StateUnusable
-from kvnet.model import NetworkObserved
+from kvnet.model import Condition, Driver, NetworkObserved
 from worker import lastknown
 from worker.attach import Attacher
 from worker.attachments import Attachments
 from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.log import Log
-from worker.ports import Controller, HostKernel, Namespaces, Time
+from worker.ports import Controller, HostKernel, Listeners, Namespaces, Time
 from worker.reconcile import Reconciler
 from worker.registration import Registration
 from worker.release import Releaser
@@ -61,6 +61,7 @@ class Worker:
         controller: Controller,
         kernel: HostKernel,
         namespaces: Namespaces,
+        listeners: Listeners,
         state: StateDir,
         *,
         time: Time,
@@ -98,10 +99,17 @@ class Worker:
             is_settled=lambda: self.lifeline.is_settled,
         )
         self.reconciler = Reconciler(
-            kernel, self.source, time=time, timing=timing, log=log, on_report=lambda: self.reporter.changed()
+            kernel,
+            self.source,
+            time=time,
+            timing=timing,
+            log=log,
+            on_report=lambda: self.reporter.changed(),
+            on_underlay=lambda: self.registration.look_again(),
+            concerns=self._concerns,
         )
         self._build_voice(store, kernel)
-        self._build_hands(store, controller, kernel, namespaces)
+        self._build_hands(store, controller, kernel, namespaces, listeners)
 
     def _build_voice(self, store: Store, kernel: HostKernel) -> None:
         """What this host tells the others."""
@@ -119,11 +127,26 @@ class Worker:
             objection=self.trust.objection,
         )
         self.registration = Registration(
-            store, self.view, kernel, self.lifeline, settings.underlay, time=time, timing=timing, log=log
+            store,
+            self.view,
+            kernel,
+            self.lifeline,
+            settings.underlay,
+            on_change=self._underlay_changed,
+            time=time,
+            timing=timing,
+            log=log,
         )
         self.reporter = Reporter(store, settings.host, self._content, self.trust, time=time, timing=timing, log=log)
 
-    def _build_hands(self, store: Store, controller: Controller, kernel: HostKernel, namespaces: Namespaces) -> None:
+    def _build_hands(
+        self,
+        store: Store,
+        controller: Controller,
+        kernel: HostKernel,
+        namespaces: Namespaces,
+        listeners: Listeners,
+    ) -> None:
         """What gives workloads their interfaces, and takes them away."""
         settings, time, timing, log = self.settings, self._time, self.settings.timing, self._log
         self.releaser = Releaser(
@@ -144,6 +167,7 @@ class Worker:
             settings,
             controller,
             namespaces,
+            listeners,
             self.attachments,
             self.view,
             self.source,
@@ -207,6 +231,19 @@ class Worker:
     def _local_changed(self) -> None:
         self.releaser.look_again()
         self._dirty.set()
+
+    def _underlay_changed(self) -> None:
+        """This host's record is another one, or its address is gone or back: tunnels and MTUs follow from it."""
+        self.reconciler.touch(list(self.view.network_ids))
+        self.reporter.changed()
+
+    def _concerns(self, network_id: str) -> Sequence[Condition]:
+        """What is wrong with the host, as far as it concerns the network."""
+        problem = self.registration.problem
+        tables = self.view.tables(network_id)
+        network = tables.network if tables is not None else None
+        crosses = network is not None and network.driver in (Driver.OVERLAY, Driver.ROUTED)
+        return [problem] if problem is not None and crosses else []
 
     def _start_over(self) -> None:
         """The store was accepted as it is: whatever was numbered before means nothing."""
@@ -312,13 +349,17 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        log.info("started", host=settings.host, underlay=settings.underlay, store=shown(settings.store_url))
+        log.info("started", host=settings.host, underlay=_underlay(worker), store=shown(settings.store_url))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(worker.run()), group.create_task(server.run())]
             await stop.wait()
             for task in tasks:
                 task.cancel()
         log.info("stopped", host=settings.host, detail="the networks stay as they are")
+
+
+def _underlay(worker: Worker) -> str:
+    return str(worker.view.own.underlay) if worker.view.own is not None else ""
 
 
 def _tune() -> None:
@@ -336,6 +377,7 @@ def _tune() -> None:
 async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Server]]:
     """Everything real, opened in the order of who can refuse most plainly."""
     from worker.kernel.linux import LinuxKernel
+    from worker.listeners import HostListeners
     from worker.runtimes.netns import NetworkNamespaces
 
     time = Time()
@@ -351,6 +393,6 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         controller = HttpController(settings.controller, token=settings.token, time=time)
         stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
-        worker = Worker(settings, store, controller, kernel, namespaces, state, time=time, log=log)
+        worker = Worker(settings, store, controller, kernel, namespaces, HostListeners(), state, time=time, log=log)
         await worker.start()
         yield worker, Server(listening, worker.operations(), log=log)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any, cast
 
 from kvnet.errors import (
@@ -21,16 +22,18 @@ from kvnet.errors import (
     KvnetError,
     NotFound,
     OutcomeUnknown,
+    PortTaken,
     StoreUnavailable,
 )
+from kvnet.model import Driver, Network, PublishedPort, UplinkMode
 from kvnet.wire import Endpoint
-from worker.attachments import Attachments, Phase, Record
+from worker.attachments import MACVLAN, UNKNOWN, VETH, Attachments, Phase, Record
 from worker.log import Log
-from worker.ports import Controller, Namespace, Namespaces, Time
+from worker.placing import interface_for, order_for
+from worker.ports import Controller, Listeners, Namespace, Namespaces, Time
 from worker.reconcile import Reconciler
 from worker.release import Releaser
 from worker.requests import AttachRequest, DetachRequest
-from worker.runtimes.netns import choose_interface
 from worker.session import Lifeline
 from worker.settings import Settings
 from worker.source import Mode, Source
@@ -40,6 +43,8 @@ from worker.view import View
 NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
 # Mirrors reconnect within this; those that do not would only make an attach wait for nothing.
 STALE_S = 3.0
+# So often another port is asked for where a program on this host has the one that the controller chose.
+PORT_ATTEMPTS = 5
 
 
 @dataclass(slots=True)
@@ -73,6 +78,7 @@ class Attacher:
         settings: Settings,
         controller: Controller,
         namespaces: Namespaces,
+        listeners: Listeners,
         attachments: Attachments,
         view: View,
         source: Source,
@@ -88,6 +94,7 @@ class Attacher:
         self._settings = settings
         self._controller = controller
         self._namespaces = namespaces
+        self._listeners = listeners
         self._attachments = attachments
         self._view = view
         self._source = source
@@ -173,17 +180,31 @@ class Attacher:
                     fix=f"use it, or take it away first: kvnet detach --id {record.endpoint}",
                     context={"endpoint": record.endpoint, "interface": record.interface},
                 )
-        return Record(
+        record = Record(
             endpoint=endpoint_id,
             network=request.network,
             name=request.name,
             netns=namespace.path,
-            interface=choose_interface(request.interface, namespace, {record.interface for record in there}),
+            interface="",
             phase=Phase.ATTACHING,
             since=self._time.now(),
             identity=namespace.identity,
             boot_id=self._boot_id(),
+            order=order_for(namespace.identity, list(self._attachments)),
+            kind=UNKNOWN,
         )
+        network = self._view.network_named(request.network)
+        if network is not None or request.interface:
+            record = self._placed(record, request, network, namespace)
+        return record
+
+    def _placed(self, record: Record, request: AttachRequest, network: Network | None, namespace: Namespace) -> Record:
+        """With its interface chosen, and what that is as far as the network is known. No await before it is kept."""
+        prefix = network.interface_prefix if network is not None else ""
+        interface = record.interface or interface_for(
+            record, request.interface, prefix, namespace, list(self._attachments)
+        )
+        return replace(record, interface=interface, kind=record.kind if network is None else _kind(network))
 
     def _is_on(self, record: Record, request: AttachRequest) -> bool:
         return request.network in (record.network, record.network_id, record.answer.get("network_name"))
@@ -200,12 +221,16 @@ class Attacher:
         try:
             async with asyncio.timeout(self._settings.timing.attach_s + request.wait):
                 body = request.body(record.endpoint, self._settings.host)
-                endpoint = await self._controller.create_endpoint(request.network, body, wait_s=request.wait)
-                created = True
+                for attempt in range(1, PORT_ATTEMPTS + 1):
+                    endpoint = await self._controller.create_endpoint(request.network, body, wait_s=request.wait)
+                    created = True
+                    record = replace(record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint))
+                    self._attachments.keep(record)
+                    is_last = request.chooses_ports or attempt == PORT_ATTEMPTS
+                    if await self._has_its_ports(record, endpoint, is_last=is_last):
+                        break
                 stopwatch.lap("controller")
-                record = replace(record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint))
-                self._attachments.keep(record)
-                await self._until_built(record, endpoint)
+                record = await self._until_built(record, request, endpoint)
                 stopwatch.lap("kernel")
             record = replace(record, phase=Phase.ATTACHED, since=self._time.now())
             self._attachments.keep(record)
@@ -224,17 +249,61 @@ class Attacher:
         self._log.info("attached", endpoint=record.endpoint, network=record.network, interface=record.interface)
         return _answer(record, stopwatch)
 
-    async def _until_built(self, record: Record, endpoint: Endpoint) -> None:
+    async def _has_its_ports(self, record: Record, endpoint: Endpoint, *, is_last: bool) -> bool:
+        """Whether no program has them; else, but for the last time, the endpoint is gone and another may be asked for.
+
+        Raises:
+            PortTaken: the last time.
+        """
+        ports = published(endpoint)
+        if not ports:
+            return True
+        versions = sorted({ip_address(text).version for text in endpoint["addresses"]})
+        there = await self._listeners.first(ports, versions)
+        if there is None:
+            return True
+        if is_last:
+            raise PortTaken(
+                f"{there}, so it cannot be published for {record.name}",
+                fix="stop that program, or publish another port or on another address",
+                context={"host": self._settings.host, "pid": there.pid, "program": there.program},
+            )
+        self._log.info("port-taken", endpoint=record.endpoint, detail=str(there))
+        with contextlib.suppress(NotFound):
+            await self._controller.delete_endpoint(record.network_id, record.endpoint)
+        return False
+
+    async def _until_built(self, record: Record, request: AttachRequest, endpoint: Endpoint) -> Record:
+        """The record with its interface's name and kind."""
         with self._view.pinned(record.network_id):
             await self._reconciler.until(record.network_id, endpoint["version"])
+            if record.kind == UNKNOWN:
+                record = await self._place(record, request)
+                after = self._reconciler.number
+                self._reconciler.touch([record.network_id])
+                await self._reconciler.until(record.network_id, endpoint["version"], after=after)
             tables = self._view.tables(record.network_id)
             if tables is None or record.endpoint not in tables.endpoints.items:
                 raise NotFound(f"endpoint {record.endpoint} was removed while it was attached", fix="attach it again")
             if record.endpoint in self._attachments.lost:
                 raise NotFound(f"the namespace {record.netns} went away while it was attached")
-            if not self._reconciler.has_link(record.network_id, record.veth):
+            if not self._reconciler.has_link(record.network_id, record.device):
                 why = "; ".join(self._reconciler.problems(record.network_id)) or "it is not in the plan"
                 raise KernelRefused(f"the interface of {record.name} cannot be built: {why}", fix="see 'kvnet status'")
+        return record
+
+    async def _place(self, record: Record, request: AttachRequest) -> Record:
+        """The first of its network on this host: only now the network is known, and so what interfaces are called."""
+        namespace = await self._namespaces.look(record.netns)
+        if namespace.identity != record.identity:
+            raise NotFound(f"the namespace {record.netns} went away while it was attached")
+        tables = self._view.tables(record.network_id)
+        network = tables.network if tables is not None else None
+        if network is None:
+            raise NotFound(f"network {record.network} was removed while {record.name} was attached to it")
+        record = self._placed(record, request, network, namespace)
+        self._attachments.keep(record)
+        return record
 
     async def _undo(self, record: Record, *, is_certain: bool) -> None:
         with contextlib.suppress(TimeoutError):
@@ -279,6 +348,23 @@ class Attacher:
                 del self._locks[endpoint_id]
             else:
                 self._locks[endpoint_id] = (lock, users - 1)
+
+
+def published(endpoint: Endpoint) -> list[PublishedPort]:
+    """The host ports that the controller gave it."""
+    found = []
+    for port in endpoint.get("ports") or ():
+        at = port.get("host_address")
+        address = ip_address(at) if at else None
+        if address is not None and address.is_unspecified:
+            address = None
+        found.append(PublishedPort(port["port"], port.get("protocol", "tcp"), port.get("host_port"), address))
+    return found
+
+
+def _kind(network: Network) -> str:
+    is_inside = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.MACVLAN
+    return MACVLAN if is_inside else VETH
 
 
 def _fits(record: Record, request: DetachRequest, path: str) -> bool:

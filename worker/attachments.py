@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from datapath.names import veth_name
+from datapath.names import macvlan_name, veth_name
 from datapath.view import Attachment
 from kvnet import codec
 from kvnet.errors import StoreBroken
@@ -22,6 +22,7 @@ from worker.disk import StateDir
 from worker.log import Log
 
 FOLDER = "attachments"
+VETH, MACVLAN, UNKNOWN = "veth", "macvlan", ""
 
 
 class Phase(StrEnum):
@@ -41,6 +42,9 @@ class Record:
         boot_id: of the host's start during which it was attached.
         answer: the endpoint as the controller returned it.
         is_certain: whether the endpoint is known to have been ours. If not, only the store can tell.
+        interface: its name there; "" as long as it is not chosen, and until then nothing is made.
+        order: the how manieth of its namespace it is, from 0.
+        kind: of its interface; "" as long as that is not known.
     """
 
     endpoint: str
@@ -55,10 +59,18 @@ class Record:
     boot_id: str = ""
     answer: Mapping[str, Any] = field(default_factory=dict)
     is_certain: bool = True
+    order: int = 0
+    kind: str = VETH
 
     @property
-    def veth(self) -> str:
-        return veth_name(self.endpoint)
+    def device(self) -> str:
+        """What its interface is called in a state of the host."""
+        return macvlan_name(self.endpoint) if self.is_inside else veth_name(self.endpoint)
+
+    @property
+    def is_inside(self) -> bool:
+        """Its interface has no half on the host."""
+        return self.kind == MACVLAN
 
 
 class Attachments:
@@ -68,7 +80,7 @@ class Attachments:
         self._state = state
         self._log = log
         self._records: dict[str, Record] = {}
-        self._by_veth: dict[str, str] = {}
+        self._by_device: dict[str, str] = {}
         self.lost: set[str] = set()
 
     def load(self, now: float, *, is_new_store: bool = False) -> None:
@@ -100,8 +112,8 @@ class Attachments:
     def get(self, endpoint: str) -> Record | None:
         return self._records.get(endpoint)
 
-    def of_veth(self, veth: str) -> Record | None:
-        return self._records.get(self._by_veth.get(veth, ""))
+    def of_device(self, device: str) -> Record | None:
+        return self._records.get(self._by_device.get(device, ""))
 
     def of_phase(self, phase: Phase) -> list[Record]:
         return [record for record in self._records.values() if record.phase is phase]
@@ -110,10 +122,13 @@ class Attachments:
         """What the desired state needs to know; those on their way out are not in it."""
         return {
             record.endpoint: Attachment(
-                record.endpoint, "" if record.endpoint in self.lost else record.netns, record.interface
+                record.endpoint,
+                "" if record.endpoint in self.lost else record.netns,
+                record.interface,
+                record.order,
             )
             for record in self._records.values()
-            if record.phase is not Phase.DETACHING
+            if record.phase is not Phase.DETACHING and record.interface
         }
 
     def keep(self, record: Record) -> None:
@@ -144,12 +159,14 @@ class Attachments:
 
     def _keep(self, record: Record) -> None:
         self._records[record.endpoint] = record
-        self._by_veth[record.veth] = record.endpoint
+        self._by_device[veth_name(record.endpoint)] = record.endpoint
+        self._by_device[macvlan_name(record.endpoint)] = record.endpoint
 
     def _drop(self, endpoint: str) -> None:
         record = self._records.pop(endpoint, None)
         if record is not None:
-            self._by_veth.pop(record.veth, None)
+            self._by_device.pop(veth_name(endpoint), None)
+            self._by_device.pop(macvlan_name(endpoint), None)
         self.lost.discard(endpoint)
 
     def _read(self, endpoint: str, now: float) -> Record | None:

@@ -10,36 +10,42 @@ from dataclasses import dataclass
 
 from datapath.conditions import Finding
 from datapath.desired import merge
-from datapath.objects import Failure, Firewall, HostState, Operation, SetFirewall
+from datapath.objects import Failure, HostState, Operation, Scope
 from datapath.plan import Conflict, Plan, expected, plan
 from kvnet.errors import ForeignObject, KernelRefused, KvnetError
-from worker.passes import both, network_of_operation, without
+from worker.owners import Owners
+from worker.passes import both, without
 
 REMOVE_OR_RENAME = "remove or rename it if nothing needs it; kvnet never touches it"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One pass on paper. `desired` by network; `versions` is what it will have brought the networks to."""
+    """One pass on paper. `desired` and `scopes` by network; `versions` is what it will have brought the networks to.
+
+    `number`: which pass it is.
+    """
 
     desired: Mapping[str, HostState]
     versions: Mapping[str, int]
+    scopes: Mapping[str, Scope]
     host: HostState
     actual: HostState
     plan: Plan
     findings: tuple[Finding, ...]
+    number: int
 
     @property
-    def target(self) -> HostState:
-        return merge(self.desired.values())
+    def owners(self) -> Owners:
+        return Owners(self.desired, self.scopes.values(), self.actual.links)
 
     @property
     def changes(self) -> dict[str, tuple[Operation, ...]]:
         """What the plan changes, by network; "" for what concerns the whole host."""
-        links = {**self.actual.links, **self.target.links}
+        owners = self.owners
         found: dict[str, tuple[Operation, ...]] = {}
         for operation in self.plan.operations:
-            network_id = network_of_operation(operation, links)
+            network_id = owners.of_operation(operation)
             found[network_id] = (*found.get(network_id, ()), operation)
         return found
 
@@ -50,23 +56,21 @@ class Draft:
 def draft_of(
     states: Mapping[str, HostState],
     versions: Mapping[str, int],
+    scopes: Mapping[str, Scope],
     host: HostState,
     actual: HostState,
     held: Collection[str],
     found: tuple[Finding, ...],
+    number: int,
 ) -> Draft:
+    """`scopes`: also of networks that are going, or held."""
     target = merge([*states.values(), host])
     if held:
         # What belongs to them is neither wanted nor unwanted, and the firewall must go on knowing them.
         if actual.firewall is not None and host.firewall is not None:
             target = merge([target, HostState(firewall=both(host.firewall, actual.firewall))])
-        actual = without(actual, held)
-    return Draft(states, versions, host, actual, plan(target, actual), found)
-
-
-def firewall_left(operations: Collection[Operation], draft: Draft) -> Firewall | None:
-    """The firewall that is there after the operations."""
-    return next((op.firewall for op in operations if isinstance(op, SetFirewall)), draft.actual.firewall)
+        actual = without(actual, held, Owners(states, scopes.values(), actual.links))
+    return Draft(states, versions, scopes, host, actual, plan(target, actual), found, number)
 
 
 def problems_of(
@@ -74,11 +78,14 @@ def problems_of(
 ) -> list[tuple[str, str]]:
     problems = [(conflict.code, conflict.detail) for conflict in conflicts]
     problems += [(finding.code, finding.detail) for finding in found]
-    problems += [(KernelRefused.code, words(failure)) for failure in failures]
+    problems += [(failure.code, words(failure)) for failure in failures]
     return list(dict.fromkeys(problems))
 
 
 def words(failure: Failure) -> str:
+    """A failure with a code of its own says all that there is to say."""
+    if failure.code != KernelRefused.code:
+        return failure.reason
     return f"{type(failure.operation).__name__}: {failure.reason}"
 
 
@@ -90,9 +97,10 @@ def refused(failures: Collection[Failure]) -> KvnetError:
     return KernelRefused(f"the kernel refused: {shown}", fix="see the worker's log; it keeps trying")
 
 
-def foreign(conflicts: Collection[Conflict]) -> ForeignObject:
-    return ForeignObject(
-        "; ".join(conflict.detail for conflict in conflicts),
-        fix=REMOVE_OR_RENAME,
-        context={"devices": [conflict.device for conflict in conflicts]},
-    )
+def in_the_way(conflicts: Collection[Conflict]) -> KvnetError:
+    detail = "; ".join(conflict.detail for conflict in conflicts)
+    devices = {"devices": [conflict.device for conflict in conflicts]}
+    if all(conflict.code == ForeignObject.code for conflict in conflicts):
+        return ForeignObject(detail, fix=REMOVE_OR_RENAME, context=devices)
+    codes = {"conditions": sorted({conflict.code for conflict in conflicts})}
+    return KernelRefused(detail, fix="'kvnet status' on this host says when it is over", context={**devices, **codes})

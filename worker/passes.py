@@ -1,26 +1,26 @@
-"""Pure steps of a reconcile pass: what belongs to which network, and what may be done when not all is known.
+"""Pure steps of a reconcile pass: what may be done when not all is known, and what is left when it was done.
 
 No I/O, no clock, no memory; `worker.reconcile` puts these together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields, replace
 
-from datapath.conflicts import network_of_link
-from datapath.desired import HostView, desired
-from datapath.names import network_of_device
 from datapath.objects import (
     Announce,
+    CloseGate,
     CreateLink,
     DeleteLink,
     Failure,
     Firewall,
+    ForgetFlows,
     HostState,
-    Link,
+    OpenGate,
     Operation,
-    PortEntry,
+    Publication,
+    Release,
     RemoveAddress,
     RemoveNeighbour,
     RemovePort,
@@ -28,18 +28,22 @@ from datapath.objects import (
     RemoveVtep,
     SetFirewall,
     SetSysctl,
-    UpdateLink,
 )
-from datapath.sysctls import device_of_sysctl
+from datapath.sysctls import HOST_SYSCTLS, device_of_sysctl
+from worker.owners import Owners
 
-REMOVALS = (RemoveAddress, RemoveNeighbour, RemovePort, RemoveRoute, RemoveVtep)
-
-
-def host_part(outline: HostView) -> HostState:
-    """What concerns the whole host and no single network: the firewall and the forwarding settings."""
-    whole = desired(outline)
-    settings = {path: value for path, value in whole.sysctls.items() if device_of_sysctl(path) is None}
-    return HostState(sysctls=settings, firewall=whole.firewall)
+REMOVALS = (
+    RemoveAddress,
+    RemoveNeighbour,
+    RemovePort,
+    RemoveRoute,
+    RemoveVtep,
+    Release,
+    CloseGate,
+    ForgetFlows,
+)
+# What fails among these is told, and tried again by itself; no network is the worse built for it.
+SOFT = (OpenGate, CloseGate, ForgetFlows, Announce)
 
 
 def additions_only(operations: Sequence[Operation], firewall: Firewall | None) -> list[Operation]:
@@ -62,73 +66,77 @@ def additions_only(operations: Sequence[Operation], firewall: Firewall | None) -
 
 
 def both(one: Firewall, other: Firewall) -> Firewall:
-    return Firewall(**{f.name: getattr(one, f.name) | getattr(other, f.name) for f in fields(Firewall)})
+    """What either knows. Of a host port that leads to two places, where `one` has it."""
+    union = Firewall(**{f.name: getattr(one, f.name) | getattr(other, f.name) for f in fields(Firewall)})
+    taken = {_front(publication) for publication in one.publications}
+    more = frozenset(p for p in other.publications if _front(p) not in taken)
+    return replace(union, publications=one.publications | more)
 
 
-def without(state: HostState, networks: Collection[str]) -> HostState:
-    """The state but for what belongs to these networks. The firewall stays as it is."""
+def _front(publication: Publication) -> tuple[int, int, bytes, int]:
+    return publication.protocol, len(publication.to), publication.address, publication.port
+
+
+def without(state: HostState, networks: Collection[str], owners: Owners) -> HostState:
+    """The state but for what belongs to these networks. What is the whole host's stays as it is."""
 
     def stays(device: str) -> bool:
-        return _network_of_name(device, state.links) not in networks
+        return owners.of_device(device) not in networks
 
-    return HostState(
-        links={name: link for name, link in state.links.items() if network_of_link(link) not in networks},
+    return replace(
+        state,
+        links={name: link for name, link in state.links.items() if owners.of_link(link) not in networks},
         addresses=frozenset(entry for entry in state.addresses if stays(entry.device)),
-        routes=frozenset(entry for entry in state.routes if stays(entry.device)),
+        routes=frozenset(entry for entry in state.routes if owners.of_route(entry) not in networks),
         neighbours=frozenset(entry for entry in state.neighbours if stays(entry.device)),
         vteps=frozenset(entry for entry in state.vteps if stays(entry.device)),
         ports=frozenset(entry for entry in state.ports if stays(entry.port)),
         sysctls={path: value for path, value in state.sysctls.items() if stays(device_of_sysctl(path) or "")},
-        firewall=state.firewall,
         containers={name: side for name, side in state.containers.items() if stays(name)},
-        foreign=state.foreign,
+        enslaved=frozenset(entry for entry in state.enslaved if stays(entry.bridge)),
     )
 
 
-def failures_by_network(failures: Sequence[Failure], *states: HostState) -> dict[str, list[Failure]]:
+def host_settings(state: HostState) -> dict[str, str]:
+    """The settings of the whole host that were read."""
+    return {path: value for path, value in state.sysctls.items() if path in HOST_SYSCTLS}
+
+
+def host_left(operations: Collection[Operation], host: HostState, actual: HostState) -> HostState:
+    """The host's part as it is after the operations; `host` is what it should have."""
+    firewall, gates = actual.firewall, actual.gates
+    settings = host_settings(actual)
+    for operation in operations:
+        match operation:
+            case SetFirewall():
+                firewall = operation.firewall
+            case OpenGate(gate) | CloseGate(gate):
+                gates = {**(gates or {}), gate: isinstance(operation, OpenGate)}
+            case SetSysctl(path, value) if path in HOST_SYSCTLS:
+                settings[path] = value
+    return replace(actual, links={}, firewall=firewall, gates=gates, sysctls={**host.sysctls, **settings})
+
+
+def split_failures(failures: Sequence[Failure]) -> tuple[list[Failure], list[Failure]]:
+    """(those that leave something unbuilt, the others)"""
+    soft = [failure for failure in failures if isinstance(failure.operation, SOFT)]
+    return [failure for failure in failures if not isinstance(failure.operation, SOFT)], soft
+
+
+def by_network(failures: Sequence[Failure], owners: Owners) -> dict[str, list[Failure]]:
     """Under "" those that concern the whole host."""
-    links: dict[str, Link] = {}
-    for state in states:
-        links.update(state.links)
     found: dict[str, list[Failure]] = {}
     for failure in failures:
-        found.setdefault(network_of_operation(failure.operation, links), []).append(failure)
+        found.setdefault(owners.of_operation(failure.operation), []).append(failure)
     return found
-
-
-def network_of_operation(operation: Operation, links: Mapping[str, Link]) -> str:
-    """The network's id; "" for what concerns the whole host."""
-    if isinstance(operation, (CreateLink, UpdateLink, DeleteLink)):
-        return network_of_link(operation.link)
-    if isinstance(operation, SetFirewall):
-        return ""
-    return _network_of_name(device_of_operation(operation), links)
-
-
-def device_of_operation(operation: Operation) -> str:
-    """The device an operation is about; "" for the whole host."""
-    match operation:
-        case CreateLink() | UpdateLink() | DeleteLink():
-            return operation.link.name
-        case SetFirewall():
-            return ""
-        case SetSysctl():
-            return device_of_sysctl(operation.path) or ""
-    entry = next(getattr(operation, f.name) for f in fields(operation))
-    return entry.port if isinstance(entry, PortEntry) else entry.device
 
 
 def may_lose_traffic(operation: Operation, is_ordered: Callable[[str], bool]) -> bool:
     """Whether it takes a network or an interface away that nobody on this host asked to take away."""
-    if not isinstance(operation, DeleteLink):
-        return False
-    return not is_ordered(operation.link.name)
+    if isinstance(operation, Release):
+        return True
+    return isinstance(operation, DeleteLink) and not is_ordered(operation.link.name)
 
 
 def changes_something(operation: Operation) -> bool:
     return not isinstance(operation, Announce)
-
-
-def _network_of_name(device: str, links: Mapping[str, Link]) -> str:
-    link = links.get(device)
-    return network_of_link(link) if link is not None else network_of_device(device) or ""

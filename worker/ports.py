@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from datapath.objects import Kernel
+from kvnet.model import Address, PublishedPort
 from kvnet.wire import Endpoint, EndpointBody
 from worker.kernel.inventory import Surroundings
 
@@ -48,6 +49,32 @@ class Namespaces(Protocol):
 
     async def identity(self, path: str) -> str:
         """Cheap: "" when there is no namespace there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A program that has the port, at `address`. `pid` 0: which one it is cannot be seen."""
+
+    port: PublishedPort
+    address: Address
+    pid: int
+    program: str
+
+    def __str__(self) -> str:
+        who = f"{self.program} (pid {self.pid})" if self.pid else "a program"
+        return f"{who} on this host has {self.port.host_port}/{self.port.protocol} at {self.address}"
+
+
+class Listeners(Protocol):
+    """Who on this host listens."""
+
+    async def first(self, ports: Sequence[PublishedPort], versions: Sequence[int]) -> Listener | None:
+        """Of the first of the ports that is taken; None if all are free.
+
+        Raises:
+            Invalid: an address that is not this host's.
+        """
         ...
 
 

@@ -10,108 +10,71 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from datapath.conditions import findings
-from datapath.desired import Memo, desired, merge, network_of_device
-from datapath.objects import Failure, Hint, HostState, Kernel, Operation, Scope
+from datapath.desired import Memo, desired, host_state, network_of_device
+from datapath.objects import Failure, Hint, HostState, Kernel, Operation
 from datapath.plan import Plan
 from kvnet.errors import ForeignObject, KvnetError, StoreUnavailable
 from kvnet.model import Condition
 from worker.agenda import Agenda, Work
-from worker.drafts import Draft, draft_of, firewall_left, foreign, problems_of, refused, words
+from worker.drafts import Draft, draft_of, in_the_way, problems_of, refused, words
+from worker.known import LONG_AGO, HostPart, Known, Statistics
 from worker.log import Log
-from worker.passes import (
-    additions_only,
-    changes_something,
-    failures_by_network,
-    host_part,
-)
+from worker.observing import Observer, Sight
+from worker.passes import additions_only, by_network, changes_something, host_left, split_failures
 from worker.ports import Backoff, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
+from worker.triggers import gap_s, named, networks_of
+from worker.waiting import Waiting
 
 # Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
 LARGE_VIEW = 1000
-# A network is read again for a hint this much later than the last time, in multiples of what a pass took; twice as much
-# each time that somebody undoes the same repair, after a few: several kinds of damage in a row are not a fight.
-HINT_GAP_FACTOR = 10.0
-HINT_GAP_S = (0.05, 5.0)
-PATIENT_REPAIRS = 3
-# A hint so soon after a change of our own is most likely its echo: it is looked after, but does not delay the next one.
-ECHO_S = 0.25
-ECHO_GAP_S = 0.4
 PEER_PATIENCE_S = 0.5
-NOWHERE = "0" * 12
-
-
-@dataclass(slots=True)
-class Repairs:
-    """How often in a row a look for a hint found the same to mend."""
-
-    last: tuple[Operation, ...] = ()
-    repeated: int = 0
-
-    def note(self, mended: tuple[Operation, ...]) -> None:
-        self.repeated = self.repeated + 1 if mended and mended == self.last else 0
-        self.last = mended
-
-    @property
-    def doublings(self) -> int:
-        return min(max(0, self.repeated - PATIENT_REPAIRS), 16)
-
-
-@dataclass(slots=True)
-class Known:
-    """A network as the last pass left it. `actual`: None = the kernel has to be read before the next plan."""
-
-    desired: HostState
-    backoff: Backoff
-    actual: HostState | None = None
-    version: int = 0
-    read_at: float = -60.0
-    repairs: Repairs = field(default_factory=Repairs)
-    unknown_since: float | None = None
-    conditions: tuple[Condition, ...] = ()
-
-
-@dataclass(slots=True)
-class Statistics:
-    passes: int = 0
-    operations: int = 0
-    failures: int = 0
-    last_pass_ms: float = 0.0
-    last_full_pass_ms: float = 0.0
+# Told a moment later than what they belong to: until then it cannot be claimed that all is built.
+LATE = frozenset({"peer-unknown", "block-unknown"})
 
 
 class Reconciler:
-    """`on_report` is called after every pass that changed what there is to report."""
+    """`on_report` is called after every pass that changed what there is to report, `on_underlay` when the host's own
+    addresses or routes changed. `concerns`: what else is wrong that a network suffers from."""
 
     def __init__(
-        self, kernel: Kernel, source: Source, *, time: Time, timing: Timing, log: Log, on_report: Callable[[], None]
+        self,
+        kernel: Kernel,
+        source: Source,
+        *,
+        time: Time,
+        timing: Timing,
+        log: Log,
+        on_report: Callable[[], None],
+        on_underlay: Callable[[], None] = lambda: None,
+        concerns: Callable[[str], Sequence[Condition]] = lambda _: (),
     ) -> None:
         self.statistics = Statistics()
         self._kernel = kernel
         self._source = source
+        self._observer = Observer(kernel, source, time)
         self._time = time
         self._timing = timing
         self._log = log
         self._on_report = on_report
+        self._on_underlay = on_underlay
+        self._concerns = concerns
         self._agenda = Agenda()
         self._wake = asyncio.Event()
         self._networks: dict[str, Known] = {}
-        self._host: HostState | None = None
-        self._waiting: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = {}
-        self._waiters = 0
+        self._waiting = Waiting()
+        self._number = 0
         self._full_passes = 0
         self._doubts: tuple[Condition, ...] = ()
         self._memo = Memo()
-        self._applied_at = -60.0
-        self._firewall_read_at = -60.0
-        self._firewall_repairs = Repairs()
+        self._applied_at = LONG_AGO
         self._backoff = self._new_backoff()
+        self._host = HostPart(self._new_backoff())
 
     # triggers
 
@@ -131,41 +94,53 @@ class Reconciler:
 
     def hint(self, hint: Hint) -> None:
         """Somebody, perhaps we, changed something of ours."""
-        now = self._time.monotonic()
+        if hint.underlay or hint.is_everything:
+            self._on_underlay()
         if hint.is_everything:
             self.touch_everything()
             return
-        named = {network_of_device(device) or self._source.network_of_veth(device) for device in hint.devices}
-        for network_id in named - {""}:
+        now = self._time.monotonic()
+        for network_id in self._hinted(hint):
             known = self._networks.get(network_id)
-            at = max(now, known.read_at + self._gap_s(known.repairs)) if known else now
+            at = max(now, known.read_at + self._gap_s(known)) if known else now
             self._agenda.add([network_id], at, read=True)
-        if hint.firewall:
-            self._agenda.add_firewall(max(now, self._firewall_read_at + self._gap_s(self._firewall_repairs)))
+        if hint.firewall or hint.host:
+            self._agenda.add_host(max(now, self._host.read_at + self._gap_s(self._host)))
         self._wake.set()
 
-    def _gap_s(self, repairs: Repairs) -> float:
-        """How long to leave it alone before the next look: longer for what is large, and for what keeps changing."""
-        shortest, longest = HINT_GAP_S
-        if self._time.monotonic() - self._applied_at < ECHO_S:
-            shortest = ECHO_GAP_S
-        gap = max(shortest, HINT_GAP_FACTOR * self.statistics.last_pass_ms / 1000)
-        return min(longest, gap * float(2**repairs.doublings))
+    def _hinted(self, hint: Hint) -> set[str]:
+        found = networks_of(hint, self._networks)
+        unknown = set()
+        for device in hint.devices:
+            network_id = network_of_device(device) or self._source.network_of_interface(device)
+            if network_id:
+                found.add(network_id)
+            else:
+                unknown.add(device)
+        return found | named(unknown, self._networks)
 
-    async def until(self, network_id: str, version: int) -> None:
+    def _gap_s(self, part: Known | HostPart) -> float:
+        since_applied_s = self._time.monotonic() - self._applied_at
+        return gap_s(part.repairs, self.statistics.last_pass_ms, since_applied_s)
+
+    @property
+    def number(self) -> int:
+        """Of the pass that began last."""
+        return self._number
+
+    async def until(self, network_id: str, version: int, *, after: int = -1) -> None:
         """Return when everything of the network up to `version` is in the kernel. The caller bounds the wait.
+
+        `after`: not by what was there before: only a pass counts that began later than the one of this number.
 
         Raises:
             KernelRefused, ForeignObject: a pass that knew it failed, even after the kernel was read again.
             StoreBroken: the store is in doubt.
         """
         known = self._networks.get(network_id)
-        if known is not None and known.version >= version and known.actual is not None:
+        if after < 0 and known is not None and known.version >= version and known.actual is not None:
             return
-        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters += 1
-        heapq.heappush(self._waiting.setdefault(network_id, []), (version, self._waiters, arrived))
-        await arrived
+        await self._waiting.until(network_id, version, after)
 
     # what is known
 
@@ -179,7 +154,11 @@ class Reconciler:
         doubt = self._source.doubt()
         general = () if doubt is None else self._dated(self._doubts, [(doubt.code, doubt.detail)])
         self._doubts = general
-        return {id_: (k.version, (*general, *k.conditions)) for id_, k in self._networks.items() if id_ in present}
+        return {
+            id_: (known.version, (*general, *self._concerns(id_), *known.conditions))
+            for id_, known in self._networks.items()
+            if id_ in present
+        }
 
     def has_link(self, network_id: str, name: str) -> bool:
         """Whether the last pass over the network left this link there."""
@@ -203,9 +182,9 @@ class Reconciler:
             if doubt is not None:
                 raise doubt.error()
             raise StoreUnavailable("this worker has not heard from the store yet", fix="see 'kvnet status'")
-        actual = await self._kernel.read()
+        sight = await self._observer.everything(self._networks)
         networks = self._networks.keys() if mode is Mode.DOUBT else None
-        return (await self._drafted(networks, actual, mode, is_everything=True, memo=None)).plan
+        return (await self._drafted(networks, sight, mode, memo=None)).plan
 
     # the loop
 
@@ -234,6 +213,7 @@ class Reconciler:
 
     async def _do(self, work: Work) -> None:
         began = self._time.monotonic()
+        self._number += 1
         mode = self._source.mode()
         if mode is Mode.BLIND:
             return  # whoever opens our eyes asks for a look at everything
@@ -255,10 +235,10 @@ class Reconciler:
 
     async def _look_at_everything(self, mode: Mode) -> None:
         self._agenda.add_everything(self._time.monotonic() + self._time.jittered(self._timing.full_pass_s))
-        actual = await self._kernel.read()
-        await self._source.inspect(actual, None)
+        sight = await self._observer.everything(self._networks)
+        self._host.read_at = self._time.monotonic()
         networks = self._networks.keys() if mode is Mode.DOUBT else None
-        draft = await self._drafted(networks, actual, mode, is_everything=True, memo=self._memo)
+        draft = await self._drafted(networks, sight, mode, memo=self._memo)
         failed = await self._carry_out(draft, mode, is_last_try=False)
         if mode is Mode.LIVE:
             self._full_passes += 1
@@ -277,74 +257,54 @@ class Reconciler:
         if mode is Mode.DOUBT:
             self._fail_doubted(work.networks)
             chosen &= self._networks.keys()
-        if chosen or work.firewall:
-            actual = await self._observed_part(chosen, work.read, must_read_firewall=work.firewall)
-            draft = await self._drafted(chosen, actual, mode, is_everything=False, memo=self._memo)
+        if chosen or work.host:
+            sight = await self._sight(chosen, work.read, must_read_host=work.host)
+            draft = await self._drafted(chosen, sight, mode, memo=self._memo)
             failed = await self._carry_out(draft, mode, is_last_try=False)
             self._count_repairs(work, draft)
             if failed:
-                actual = await self._observed_part(chosen, chosen, must_read_firewall=True)
-                draft = await self._drafted(chosen, actual, mode, is_everything=False, memo=self._memo)
+                sight = await self._sight(chosen, chosen, must_read_host=True)
+                draft = await self._drafted(chosen, sight, mode, memo=self._memo)
                 await self._carry_out(draft, mode, is_last_try=True)
         self._on_report()
 
     def _count_repairs(self, work: Work, draft: Draft) -> None:
         """What looks for hints found to mend; a look that finds nothing ends the row."""
-        if not work.read and not work.firewall:
+        if not work.read and not work.host:
             return
         changes = draft.changes
         for network_id in work.read:
             known = self._networks.get(network_id)
             if known is not None:
                 known.repairs.note(changes.get(network_id, ()))
-        if work.firewall:
-            self._firewall_repairs.note(changes.get("", ()))
+        if work.host:
+            self._host.repairs.note(changes.get("", ()))
 
     # the steps of a pass
 
-    async def _observed_part(
-        self, networks: Collection[str], read: Collection[str], *, must_read_firewall: bool
-    ) -> HostState:
-        """What is there of the networks: from memory where that is trusted, else from the kernel."""
-        parts = []
-        firewall = self._host.firewall if self._host is not None else None
-        if must_read_firewall or self._host is None:
-            firewall = (await self._kernel.read(Scope(NOWHERE), firewall=True)).firewall
-            self._firewall_read_at = self._time.monotonic()
-        for network_id in networks:
-            known = self._networks.get(network_id)
-            part = known.actual if known is not None and network_id not in read else None
-            if part is None:
-                part = await self._kernel.read(Scope(network_id), firewall=False)
-                await self._source.inspect(part, [network_id])
-            parts.append(part)
-        settings = self._host.sysctls if self._host is not None else {}
-        return merge([*parts, HostState(sysctls=settings, firewall=firewall)])
+    async def _sight(self, chosen: Collection[str], read: Collection[str], *, must_read_host: bool) -> Sight:
+        return await self._observer.part(chosen, read, self._networks, self._host, must_read_host=must_read_host)
 
-    async def _drafted(
-        self,
-        networks: Collection[str] | None,
-        actual: HostState,
-        mode: Mode,
-        *,
-        is_everything: bool,
-        memo: Memo | None,
-    ) -> Draft:
-        """`memo`: what passes remember between them; None for whoever runs beside them, for it serves one at a time."""
-        held = self._source.held() if is_everything and mode is Mode.LIVE else frozenset()
+    async def _drafted(self, networks: Collection[str] | None, sight: Sight, mode: Mode, *, memo: Memo | None) -> Draft:
+        """`networks`: None = all of them. `memo`: what passes remember between them; None for whoever runs beside
+        them, for it serves one at a time."""
+        actual, scopes, number = sight.actual, sight.scopes, self._number
+        held = self._source.held() if networks is None and mode is Mode.LIVE else frozenset()
         if mode is Mode.DOUBT:
             kept = {id_: self._networks[id_].desired for id_ in networks or () if id_ in self._networks}
-            host = self._host or HostState(firewall=actual.firewall)
-            return draft_of(kept, dict.fromkeys(kept, 0), host, actual, held, ())
+            host = self._host.wanted or HostState(firewall=actual.firewall)
+            return draft_of(kept, dict.fromkeys(kept, 0), scopes, host, actual, held, (), number)
         # The firewall must not name a foreign device; whether one is in the way is seen only in a network's own pass.
         blocked = set() if networks is None else self._blocked() - set(networks)
-        view, outline = self._source.view(networks), self._source.outline(blocked)
-        versions = {id_: self._source.version(id_) for id_ in (view.networks if networks is None else networks)}
+        view = replace(self._source.view(networks), uplinks=sight.uplinks)
+        outline = replace(self._source.outline(blocked), uplinks=sight.uplinks)
+        chosen = view.networks.keys() - held if networks is None else networks
+        versions = {id_: self._source.version(id_) for id_ in chosen}
 
         def compute() -> Draft:
             states = {id_: desired(view, id_, memo) for id_ in versions}
             found = tuple(finding for id_ in versions for finding in findings(view, id_))
-            return draft_of(states, versions, host_part(outline), actual, held, found)
+            return draft_of(states, versions, scopes, host_state(outline), actual, held, found, number)
 
         if sum(len(of_network) for of_network in view.endpoints.values()) > LARGE_VIEW:
             return await asyncio.to_thread(compute)
@@ -362,15 +322,29 @@ class Reconciler:
         failures = await self._kernel.apply(operations) if operations else []
         self.statistics.operations += sum(map(changes_something, operations))
         self.statistics.failures += len(failures)
-        failed = failures_by_network(failures, draft.target, draft.actual) if failures else {}
         if operations:
             self._applied_at = self._time.monotonic()
-        self._host = (
-            None if "" in failed else HostState(sysctls=draft.host.sysctls, firewall=firewall_left(operations, draft))
-        )
+        hard, soft = split_failures(failures)
+        failed = by_network(hard, draft.owners) if hard else {}
+        self._note_host(draft, operations, soft, is_broken="" in failed)
         for network_id in draft.desired:
             self._note(draft, network_id, mode, failed, is_last_try=is_last_try)
         return set(failed)
+
+    def _note_host(
+        self, draft: Draft, operations: Collection[Operation], soft: Collection[Failure], *, is_broken: bool
+    ) -> None:
+        """What failed without leaving a network unbuilt is tried again by itself, with growing pauses."""
+        host = self._host
+        host.wanted = draft.host
+        host.actual = None if is_broken or soft else host_left(operations, draft.host, draft.actual)
+        host.problems = tuple(problems_of((), (), soft))
+        if not soft:
+            host.backoff.reset()
+            return
+        for code, detail in host.problems:
+            self._log.warning(code, detail=detail)
+        self._agenda.add_host(self._time.monotonic() + host.backoff.next(self._time))
 
     def _blocked(self) -> set[str]:
         code = ForeignObject.code
@@ -383,9 +357,12 @@ class Reconciler:
         if known is None:
             known = self._networks[network_id] = Known(draft.desired[network_id], self._new_backoff())
         known.read_at = self._time.monotonic()
+        known.scope = draft.scopes.get(network_id, known.scope)
+        known.uplinks = {name: draft.actual.uplinks[name] for name in known.scope.uplinks & draft.actual.uplinks.keys()}
         failures = failed.get(network_id, []) + failed.get("", [])
         conflicts = [c for c in draft.plan.conflicts if c.network == network_id]
         problems = problems_of(conflicts, [f for f in draft.findings if f.network == network_id], failures)
+        problems += self._host.problems
         known.conditions = self._dated(known.conditions, problems)
         known.desired = draft.desired[network_id]
         if mode is not Mode.LIVE:
@@ -394,25 +371,25 @@ class Reconciler:
             known.actual = None
             if is_last_try:
                 self._log.warning("kernel-refused", network=network_id, detail=words(failures[0]))
-                self._resolve(network_id, draft.versions[network_id], refused(failures))
+                self._waiting.fail(network_id, draft.versions[network_id], draft.number, refused(failures))
                 self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
         else:
             known.actual = draft.expected(network_id)
             known.backoff.reset()
         if conflicts:
-            self._resolve(network_id, draft.versions[network_id], foreign(conflicts))
+            self._waiting.fail(network_id, draft.versions[network_id], draft.number, in_the_way(conflicts))
             self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
         if mode is Mode.LIVE and not self._waits_for_peers(known, network_id, problems):
             known.version = max(known.version, draft.versions[network_id])
-            self._resolve(network_id, known.version, None)
+            self._waiting.arrive(network_id, known.version, draft.number)
             if known.desired == HostState() and not problems:
                 self._forget(network_id)
 
     def _waits_for_peers(self, known: Known, network_id: str, problems: Collection[tuple[str, str]]) -> bool:
         """An endpoint may be told a moment before its host: until then it cannot be claimed that all is built."""
-        if not any(code == "peer-unknown" for code, _ in problems):
+        if not any(code in LATE for code, _ in problems):
             known.unknown_since = None
             return False
         now = self._time.monotonic()
@@ -427,22 +404,9 @@ class Reconciler:
 
     # waiting for it
 
-    def _resolve(self, network_id: str, version: int, error: KvnetError | None) -> None:
-        waiting = self._waiting.get(network_id, [])
-        while waiting and waiting[0][0] <= version:
-            arrived = heapq.heappop(waiting)[2]
-            if arrived.done():
-                continue
-            if error is None:
-                arrived.set_result(None)
-            else:
-                arrived.set_exception(error)
-        if not waiting:
-            self._waiting.pop(network_id, None)
-
     def _fail_waiting(self, networks: Collection[str], error: KvnetError) -> None:
         for network_id in networks:
-            self._resolve(network_id, self._source.version(network_id), error)
+            self._waiting.fail(network_id, self._source.version(network_id), self._number, error)
 
     def _fail_doubted(self, networks: Collection[str]) -> None:
         doubt = self._source.doubt()
@@ -455,8 +419,8 @@ class Reconciler:
             self.touch_everything(pause)
         else:
             self.touch(work.networks, read=True, after_s=pause)
-            if work.firewall:
-                self._agenda.add_firewall(self._time.monotonic() + pause)
+            if work.host:
+                self._agenda.add_host(self._time.monotonic() + pause)
 
     def _note_held(self, held: Collection[str]) -> None:
         for network_id in held:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backends.store import Store
-from datapath.objects import DeleteLink, Kernel, Scope, Veth
+from datapath.names import macvlan_name, veth_name
+from datapath.objects import ContainerSide, DeleteLink, Kernel, Macvlan, Operation, Veth
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
-from worker.attachments import Attachments, Phase, Record
+from worker.attachments import VETH, Attachments, Phase, Record
 from worker.log import Log
 from worker.ports import Backoff, Controller, Namespaces, Time
 from worker.settings import Timing
@@ -167,13 +168,24 @@ class Releaser:
 
     async def _remove_interface(self, record: Record) -> None:
         """Directly: nothing has to be known of the network for that."""
-        failures = await self._kernel.apply([DeleteLink(Veth(record.veth, 0, ""))])
+        failures = await self._kernel.apply(await self._removals(record))
         # What stands under the name is somebody else's and never was our interface.
         failures = [failure for failure in failures if not failure.is_foreign]
         if record.network_id:
             self._touch([record.network_id])
         if failures:
-            raise KernelRefused(f"the interface {record.veth} cannot be removed: {failures[0].reason}")
+            raise KernelRefused(f"the interface of {record.name} cannot be removed: {failures[0].reason}")
+
+    async def _removals(self, record: Record) -> list[Operation]:
+        """One that is wholly in the workload's namespace is gone with that; a new one under the path is another's."""
+        operations: list[Operation] = []
+        if not record.is_inside:
+            operations.append(DeleteLink(Veth(veth_name(record.endpoint), 0, "")))
+        may_be_inside = record.kind != VETH and bool(record.interface)
+        if may_be_inside and await self._namespaces.identity(record.netns) == record.identity:
+            side = ContainerSide(record.netns, record.interface, b"", 0, (), ())
+            operations.append(DeleteLink(Macvlan(macvlan_name(record.endpoint), "", 0), side))
+        return operations
 
     async def _remove_endpoint(self, record: Record) -> bool:
         if record.is_certain:
@@ -205,6 +217,8 @@ class Releaser:
         if not removed or await self._trust.confirm(self._store) is not None:
             return
         for record in removed:
+            if record.is_inside:  # no pass would find it once its record is gone
+                await self._remove_interface(record)
             self._log.info("endpoint-removed", endpoint=record.endpoint, network=record.network)
             self._attachments.forget(record.endpoint)
         self._touch([record.network_id for record in removed])
@@ -228,7 +242,8 @@ class Releaser:
         if await self._namespaces.identity(record.netns) == record.identity:
             return True
         try:
-            return record.veth in (await self._kernel.read(Scope(record.network_id), firewall=False)).links
+            scope = self._source.scope(record.network_id)
+            return record.device in (await self._kernel.read(scope, firewall=False)).links
         except KernelRefused:
             return True
 

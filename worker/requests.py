@@ -9,15 +9,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, cast
 
 from kvnet.errors import Invalid
-from kvnet.model import IDENTIFIER, MAX_ALIASES, require_labels, require_mac, require_name
-from kvnet.wire import EndpointBody
+from kvnet.model import (
+    GATEWAY_PRIORITY,
+    IDENTIFIER,
+    MAX_ALIASES,
+    MAX_PORTS,
+    require_labels,
+    require_mac,
+    require_name,
+)
+from kvnet.wire import EndpointBody, PortBody
 from worker.runtimes.netns import require_interface_name
 
 MAX_PATH = 4096
 MAX_WAIT_S = 60.0
+PORT_FIELDS: Mapping[str, type] = {
+    "port": int,
+    "port_end": int,
+    "protocol": str,
+    "host_port": int,
+    "host_port_end": int,
+    "host_address": str,
+}
 EXAMPLES = {IPv4Address: "10.1.0.7", IPv6Address: "fd00::7"}
 
 
@@ -37,6 +53,8 @@ class AttachRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     id: str = ""
     wait: float = 0.0
+    ports: tuple[PortBody, ...] = ()
+    gateway_priority: int = 0
 
     def __post_init__(self) -> None:
         require_name(self.network, "/network")
@@ -62,6 +80,16 @@ class AttachRequest:
             raise Invalid.field("/id", "not an id", "letters, digits, '.', '_', '-'; at most 64")
         if not 0 <= self.wait <= MAX_WAIT_S:
             raise Invalid.field("/wait", f"{self.wait} s", f"0 to {MAX_WAIT_S:g} seconds")
+        if len(self.ports) > MAX_PORTS:
+            raise Invalid.field("/ports", f"{len(self.ports)} ports; at most {MAX_PORTS}")
+        if abs(self.gateway_priority) > GATEWAY_PRIORITY:
+            fix = f"-{GATEWAY_PRIORITY} to {GATEWAY_PRIORITY}"
+            raise Invalid.field("/gateway_priority", f"{self.gateway_priority} is out of range", fix)
+
+    @property
+    def chooses_ports(self) -> bool:
+        """Every host port was asked for by number, so another one would not do."""
+        return all("host_port" in port and "host_port_end" not in port for port in self.ports)
 
     def body(self, endpoint_id: str, host: str) -> EndpointBody:
         body: EndpointBody = {"id": endpoint_id, "host": host, "name": self.name}
@@ -77,6 +105,10 @@ class AttachRequest:
             body["aliases"] = list(self.aliases)
         if self.labels:
             body["labels"] = dict(self.labels)
+        if self.ports:
+            body["ports"] = list(self.ports)
+        if self.gateway_priority:
+            body["gateway_priority"] = self.gateway_priority
         return body
 
 
@@ -106,7 +138,17 @@ def parse_attach(message: Mapping[str, Any]) -> AttachRequest:
         raise Invalid.field("/labels", "not an object of texts")
     if isinstance(wait, bool) or not isinstance(wait, (int, float)):
         raise Invalid.field("/wait", "not a number of seconds")
-    return AttachRequest(**_texts(plain), aliases=tuple(aliases), labels=labels, wait=float(wait))
+    ports, priority = _ports(plain.pop("ports", [])), plain.pop("gateway_priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise Invalid.field("/gateway_priority", "not a whole number")
+    return AttachRequest(
+        **_texts(plain),
+        aliases=tuple(aliases),
+        labels=labels,
+        wait=float(wait),
+        ports=ports,
+        gateway_priority=priority,
+    )
 
 
 def parse_detach(message: Mapping[str, Any]) -> DetachRequest:
@@ -118,6 +160,24 @@ def _known(message: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
         if name != "op" and name not in names:
             raise Invalid.field(f"/{name[:64]}", "unknown field", f"known are: {', '.join(names)}")
     return {name: value for name, value in message.items() if name != "op" and value is not None}
+
+
+def _ports(given: object) -> tuple[PortBody, ...]:
+    """Only what they consist of is judged here; the controller knows which of them make sense."""
+    if not isinstance(given, list):
+        raise Invalid.field("/ports", "not a list of ports", 'like [{"port": 80, "host_port": 8080}]')
+    for number, port in enumerate(given):
+        if not isinstance(port, dict):
+            raise Invalid.field(f"/ports/{number}", "not an object", '{"port": 80, "host_port": 8080}')
+        for name, value in port.items():
+            kind = PORT_FIELDS.get(name)
+            if kind is None:
+                raise Invalid.field(f"/ports/{number}/{name[:64]}", "unknown", f"known are: {', '.join(PORT_FIELDS)}")
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise Invalid.field(f"/ports/{number}/{name}", "not a number" if kind is int else "not a text")
+        if "port" not in port:
+            raise Invalid.field(f"/ports/{number}/port", "port is missing", "the workload's own port")
+    return tuple(cast("list[PortBody]", given))
 
 
 def _texts(plain: Mapping[str, Any]) -> dict[str, str]:

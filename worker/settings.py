@@ -12,7 +12,8 @@ from pathlib import Path
 from backends.store import MIN_TTL_S
 from kvnet.errors import Invalid
 from kvnet.local import DEFAULT_SOCKET
-from kvnet.model import Address, require_name
+from kvnet.model import DEVICE, require_name
+from worker.underlay import Underlay
 
 # A path of a unix socket is at most this long (unix(7)).
 MAX_SOCKET_PATH = 107
@@ -59,7 +60,7 @@ class Settings:
 
     controller: str
     host: str
-    underlay: Address
+    underlay: Underlay
     state_dir: Path
     socket: Path = Path(DEFAULT_SOCKET)
     store: str = ""
@@ -93,15 +94,23 @@ class Settings:
         return not self.store
 
 
-def parse_underlay(text: str) -> Address:
-    """
+def parse_underlay(text: str) -> Underlay:
+    """An address, or the name of the device that has it; `NAME/4` and `NAME/6` say which family.
+
     Raises:
-        Invalid: not an address that peers could send to.
+        Invalid: neither, or not an address that peers could send to.
     """
     try:
         address = ip_address(text)
     except ValueError as error:
-        raise Invalid.field("/underlay", f"{text!r} is not an IP address", "the address that peers reach") from error
+        device, slash, version = text.partition("/")
+        if DEVICE.match(device) and device != "lo" and (not slash or version in ("4", "6")):
+            return Underlay(device=device, version=int(version) if version else None)
+        raise Invalid.field(
+            "/underlay",
+            f"{text[:80]!r} is neither an IP address nor the name of a device",
+            "the address that peers reach, or the device that has it, like eth0 (eth0/6 for its IPv6 address)",
+        ) from error
     if address.is_multicast or address.is_loopback or address.is_unspecified:
         raise Invalid.field("/underlay", f"{address} cannot be reached by peers", "a unicast address of this host")
-    return address
+    return Underlay(address)

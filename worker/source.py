@@ -6,11 +6,13 @@ Decides how far the knowledge of this moment reaches, never what the kernel shou
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from backends.store import Store
 from datapath.desired import HostView
-from datapath.objects import HostState, Operation
+from datapath.objects import HostState, Operation, Scope
+from datapath.scopes import scope_of
 from worker.attachments import Attachments, Phase, Record
 from worker.lastknown import with_attachments
 from worker.passes import may_lose_traffic
@@ -104,13 +106,21 @@ class Source:
         return self._view.host_view(networks, interfaces)
 
     def outline(self, without: Collection[str]) -> HostView:
+        interfaces = self._attachments.interfaces()
         if self.mode() is Mode.RESTORED and self.restored is not None:
-            return self.restored
-        return self._view.outline(without)
+            return with_attachments(self.restored, interfaces)
+        return replace(self._view.outline(without), attachments=interfaces)
 
-    def network_of_veth(self, veth: str) -> str:
-        record = self._attachments.of_veth(veth)
+    def network_of_interface(self, device: str) -> str:
+        record = self._attachments.of_device(device)
         return record.network_id if record else ""
+
+    def scope(self, network_id: str) -> Scope:
+        return scope_of(self.outline(()), network_id)
+
+    def macvlans(self) -> dict[str, tuple[str, str]]:
+        """Interfaces without a half on the host, wherever one was made."""
+        return {r.device: (r.netns, r.interface) for r in self._attachments if r.is_inside and r.interface}
 
     async def inspect(self, actual: HostState, networks: Collection[str] | None) -> None:
         """Look after the interfaces that should be in what was read and are not.
@@ -121,7 +131,7 @@ class Source:
         for record in self._attachments.of_phase(Phase.ATTACHED):
             if networks is not None and record.network_id not in networks:
                 continue
-            if record.veth in actual.links or await self._namespaces.identity(record.netns) == record.identity:
+            if record.device in actual.links or await self._namespaces.identity(record.netns) == record.identity:
                 self._attachments.lost.discard(record.endpoint)
             else:
                 self._attachments.lost.add(record.endpoint)
@@ -133,6 +143,6 @@ class Source:
             return await self._trust.confirm(self._store)
         return None
 
-    def _is_ordered(self, veth: str) -> bool:
-        record = self._attachments.of_veth(veth)
+    def _is_ordered(self, device: str) -> bool:
+        record = self._attachments.of_device(device)
         return record is not None and record.phase is Phase.DETACHING

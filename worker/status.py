@@ -28,13 +28,14 @@ def status(
 ) -> dict[str, Any]:
     doubt = source.doubt()
     conditions = [{"code": doubt.code, "detail": doubt.detail}] if doubt else []
-    conditions += [_condition(lifeline.problem)] if lifeline.problem else []
+    conditions += [_condition(problem) for problem in (lifeline.problem, registration.problem) if problem]
     own = view.own
     statistics = reconciler.statistics
     is_live = source.mode() is Mode.LIVE
     return {
         "host": settings.host,
-        "underlay": str(settings.underlay),
+        "underlay": str(own.underlay) if own else "",
+        "segment": str(own.segment) if own and own.segment else "",
         "mtu": own.mtu if own else None,
         "ready": is_live and lifeline.is_open and registration.is_done and reconciler.has_seen_everything,
         "mode": source.mode().value,
@@ -71,6 +72,7 @@ def _attachment(record: Record) -> dict[str, Any]:
         "name": record.name,
         "netns": record.netns,
         "interface": record.interface,
+        "ports": record.answer.get("ports", []),
         "phase": record.phase.value,
         "addresses": record.answer.get("addresses", []),
     }

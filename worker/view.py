@@ -16,7 +16,7 @@ from typing import Any
 from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
 from kvnet import codec, keys, sentinel
-from kvnet.model import NETWORK_ID, Accepted, Block, Cluster, Endpoint, Host, Versioned
+from kvnet.model import NETWORK_ID, Accepted, Cluster, Endpoint, Host, Network, Versioned
 from kvnet.sentinel import Meta
 from worker.lastknown import Written
 from worker.networktables import NetworkTables
@@ -107,6 +107,11 @@ class View:
     def tables(self, network_id: str) -> NetworkTables | None:
         return self._networks.get(network_id)
 
+    def network_named(self, name_or_id: str) -> Network | None:
+        """As far as it is mirrored here."""
+        known = (tables.network for tables in self._networks.values())
+        return next((n for n in known if n is not None and name_or_id in (n.id, n.name)), None)
+
     def version(self, network_id: str) -> Revision:
         tables = self._networks.get(network_id)
         return tables.version if tables else 0
@@ -133,40 +138,39 @@ class View:
     def host_view(self, networks: Collection[str] | None, attachments: Mapping[str, Attachment]) -> HostView:
         """Of the given networks, or of all but the held ones. The dictionaries are copies: a thread may have them.
 
-        The networks that a given one is peered with come along with this host's endpoints only: whether it is built
-        here depends on them.
+        The networks that a given one is peered with come along: they tell whether it is built here, and who visits it.
         """
         held = self.held()
         chosen = self._networks.keys() - held if networks is None else set(networks) & self._networks.keys() - held
-        found = {id_: self._networks[id_] for id_ in chosen}
-        peers = {peer for tables in found.values() for peer in tables.peers} - chosen
-        aside = self._outlined(peers & self._networks.keys())
-        known = {id_: tables.network for id_, tables in found.items() if tables.network is not None}
-        endpoints = {id_: dict(tables.endpoints.items) for id_, tables in found.items()}
+        peers = {peer for id_ in chosen for peer in self._networks[id_].peers} & self._networks.keys()
+        found = {id_: tables for id_ in chosen | peers if (tables := self._networks[id_]).network is not None}
         return HostView(
             host=self.host,
             hosts=self._known_hosts(),
-            networks={**aside.networks, **known},
-            endpoints={**aside.endpoints, **endpoints},
+            networks={id_: tables.network for id_, tables in found.items() if tables.network is not None},
+            endpoints={id_: dict(tables.endpoints.items) for id_, tables in found.items()},
             attachments=attachments,
-            blocks={**aside.blocks, **{id_: found[id_].known_blocks() for id_ in known}},
+            blocks={id_: tables.known_blocks() for id_, tables in found.items()},
+            carried=frozenset(self.local.items.values()),
         )
 
     def outline(self, without: Collection[str]) -> HostView:
-        """Every network that is built here but these, with this host's endpoints: what concerns the host as a whole."""
-        return self._outlined(self._networks.keys() - set(without))
-
-    def _outlined(self, networks: Collection[str]) -> HostView:
-        known = {id_: t.network for id_ in networks if (t := self._networks[id_]).network is not None}
-        networks_known = {id_: network for id_, network in known.items() if network is not None}
-        endpoints: dict[str, dict[str, Endpoint]] = {id_: {} for id_ in networks_known}
+        """Every network of this host but these, with this host's endpoints only: what concerns the host as a whole."""
+        found = {id_: t for id_, t in self._networks.items() if t.network is not None and id_ not in without}
+        endpoints: dict[str, dict[str, Endpoint]] = {id_: {} for id_ in found}
         for endpoint_id, network_id in self.local.items.items():
-            if network_id in endpoints:
-                endpoint = self._networks[network_id].endpoints.items.get(endpoint_id)
-                if endpoint is not None and endpoint.host == self.host:
-                    endpoints[network_id][endpoint_id] = endpoint
-        blocks: dict[str, tuple[Block, ...]] = {id_: self._networks[id_].known_blocks() for id_ in networks_known}
-        return HostView(self.host, self._known_hosts(), networks_known, endpoints, {}, blocks)
+            endpoint = found[network_id].endpoints.items.get(endpoint_id) if network_id in found else None
+            if endpoint is not None and endpoint.host == self.host:
+                endpoints[network_id][endpoint_id] = endpoint
+        return HostView(
+            host=self.host,
+            hosts=self._known_hosts(),
+            networks={id_: tables.network for id_, tables in found.items() if tables.network is not None},
+            endpoints=endpoints,
+            attachments={},
+            blocks={id_: tables.known_blocks() for id_, tables in found.items()},
+            carried=frozenset(self.local.items.values()),
+        )
 
     def written(self) -> Written:
         """All but the held networks, as the store has it."""
@@ -253,7 +257,9 @@ class View:
             self._on_networks(closed)
 
     def _network_changed(self, network_id: str) -> None:
-        self._on_networks([network_id])
+        """Who is in it, and on which hosts, concerns those that it is peered with too."""
+        peers = [id_ for id_, tables in self._networks.items() if network_id in tables.peers]
+        self._on_networks([network_id, *peers])
 
 
 def _values(table: Table[Any]) -> tuple[bytes, ...]:

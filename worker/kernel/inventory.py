@@ -22,16 +22,33 @@ from worker.kernel.netlink import Netlink, attributes
 RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 LONGEST_RESOLVER_FILE = 64 << 10
 IFLA_MTU_BYTES = 4
+IFA_F_TEMPORARY = 0x01  # of IPv6: a privacy address, which passes (of IPv4 the same bit means "secondary")
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """An address of the host's own, on a device that is not ours. `mtu`: what fits through that device."""
+
+    address: Address
+    prefix_length: int
+    device: str
+    mtu: int
+    is_temporary: bool = False
+
+    @property
+    def segment(self) -> Cidr:
+        return ip_interface((self.address, self.prefix_length)).network
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """`mtus` by address: what fits through the device that has it."""
+    """`mtus` by address: what fits through the device that has it. `addresses`: the same ones, and where they are."""
 
     used: tuple[UsedRange, ...]
     mtus: dict[Address, int]
     kernel: str
     boot_id: str
+    addresses: tuple[HostAddress, ...] = ()
 
     def mtu_of(self, underlay: Address) -> int:
         """Raises: NotFound where no device of this host has that address."""
@@ -51,12 +68,16 @@ def look_around(rtnetlink: Netlink, resolver_files: Iterable[Path] = RESOLVER_FI
     mtu = {device.index: m.U32.unpack_from(device.fields[m.IFLA_MTU])[0] for device in devices}
     used: dict[Cidr, str] = {}
     mtus: dict[Address, int] = {}
+    addresses: list[HostAddress] = []
     for body in rtnetlink.dump(m.dump_addresses()):
-        _, length, _, _, index = m.ADDRESS.unpack_from(body)
+        _, length, flags, _, index = m.ADDRESS.unpack_from(body)
         fields = attributes(body, m.ADDRESS.size)
         address = ip_address(fields.get(m.IFA_LOCAL) or fields[m.IFA_ADDRESS])
         if index not in ours and not address.is_loopback:
             mtus[address] = mtu.get(index, 0)
+            name = names.get(index, str(index))
+            is_temporary = address.version == 6 and bool(flags & IFA_F_TEMPORARY)
+            addresses.append(HostAddress(address, length, name, mtus[address], is_temporary))
             used.setdefault(ip_interface((address, length)).network, f"address dev {names.get(index, index)}")
     for cidr, index in _routes(rtnetlink.dump(m.dump_routes()), ours):
         used.setdefault(cidr, f"route dev {names.get(index, 'none')}")
@@ -67,6 +88,7 @@ def look_around(rtnetlink: Netlink, resolver_files: Iterable[Path] = RESOLVER_FI
         mtus=mtus,
         kernel=os.uname().release,
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        addresses=tuple(addresses),
     )
 
 

@@ -94,14 +94,15 @@ def require_interface_name(name: str) -> str:
     return name
 
 
-def choose_interface(wanted: str, namespace: Namespace, promised: Container[str]) -> str:
-    """The wanted name, or the first free ethN. `promised` are names that are on their way into the namespace.
+def choose_interface(wanted: str, namespace: Namespace, promised: Container[str], prefix: str = "") -> str:
+    """The wanted name, or the first free one: ethN, or the prefix and a number. `promised` are names that are on their
+    way into the namespace.
 
     Raises:
         Conflicting: it is taken.
     """
     if not wanted:
-        candidates = (f"{PREFIX}{number}" for number in range(MAX_INTERFACES))
+        candidates = (f"{prefix or PREFIX}{number}" for number in range(MAX_INTERFACES))
         free = (name for name in candidates if name not in namespace.interfaces and name not in promised)
         wanted = next(free, "")
         if not wanted:

@@ -32,17 +32,18 @@ from datapath.names import veth_name
 from datapath.objects import EVERYTHING, Failure, HostState, Operation, Scope
 from kvnet import codec, keys
 from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown, StateUnusable
-from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, Subnet
+from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, PublishedPort, Subnet
 from kvnet.wire import Endpoint as EndpointJson
 from kvnet.wire import EndpointBody
 from worker.agent import Worker
 from worker.attach import Attacher
 from worker.disk import StateDir
-from worker.kernel.inventory import Surroundings
+from worker.kernel.inventory import HostAddress, Surroundings
 from worker.log import Log
-from worker.ports import Namespace, Time
+from worker.ports import Listener, Namespace, Time
 from worker.requests import AttachRequest, DetachRequest
 from worker.settings import Settings, Timing
+from worker.underlay import Underlay
 
 NET = "0123456789ab"
 NET2 = "ba9876543210"
@@ -128,13 +129,26 @@ class MortalStore:
         await self.inner.close()
 
 
+class FakeListeners:
+    """`taken`: host ports that a program has."""
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+
+    async def first(self, ports: Sequence[PublishedPort], versions: Sequence[int]) -> Listener | None:
+        busy = (port for port in ports if port.host_port in self.taken)
+        return next((Listener(port, IPv4Address(0), 4711, "nginx") for port in busy), None)
+
+
 class FakeHost(FakeKernel):
     """A kernel with surroundings; several lives of a worker share it."""
 
     def __init__(self, name: str, underlay: Address) -> None:
         super().__init__(name, [underlay.packed])
         self.address = underlay
+        self.addresses: list[Address] = [underlay]
         self.mtu = 1500
+        self.listeners = FakeListeners()
         self.boot_id = "boot-1"
         self.reads = 0
         self.serials: dict[str, int] = {}
@@ -187,7 +201,9 @@ class MortalKernel:
         return await self.host.has_namespace(path)
 
     async def surroundings(self) -> Surroundings:
-        return Surroundings((), {self.host.address: self.host.mtu}, "6.1", self.host.boot_id)
+        places = tuple(HostAddress(address, 24, "eth0", self.host.mtu) for address in self.host.addresses)
+        mtus = dict.fromkeys(self.host.addresses, self.host.mtu)
+        return Surroundings((), mtus, "6.1", self.host.boot_id, places)
 
     async def close(self) -> None:
         return None
@@ -423,13 +439,14 @@ class World:
         state = MortalStateDir.open(self.directory / name)
         state.life = life
         time = Time(lambda: EPOCH + loop.time(), loop.time, asyncio.sleep, random.Random(self.lives))
-        chosen = Settings("http://c", name, host.address, self.directory / name, timing=self.timing)
+        chosen = Settings("http://c", name, Underlay(host.address), self.directory / name, timing=self.timing)
         worker = Worker(
             replace(chosen, **settings),
             cast(Store, store),
             controller,
             kernel,
             FakeNamespaces(host, life),
+            host.listeners,
             state,
             time=time,
             log=Log(log, now=time.now),
