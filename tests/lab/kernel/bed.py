@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from datapath.view import Attachment, HostView
 from kvnet.model import Driver, Endpoint, Host, Network, Subnet
 from lab import fabric, namespaces
 from lab.ping import ping
+from worker.kernel.firewall import find_nft
 from worker.kernel.linux import LinuxKernel
 
 CONNECT_SECONDS = 0.4
@@ -142,3 +144,13 @@ async def can_connect(source: Path, target: Path, address: str, port: int = 8080
         except (TimeoutError, OSError):
             return False
         return True
+
+
+def nft(netns: Path, text: str) -> str:
+    """As an administrator would, in the host's namespace."""
+    arguments = [find_nft(), "-f", "-"]
+    done = namespaces.call(
+        netns, lambda: subprocess.run(arguments, input=text, capture_output=True, text=True, timeout=10, check=False)
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

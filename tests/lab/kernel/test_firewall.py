@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from datapath.objects import (
-    AddAddress,
-    Bridge,
-    ContainerSide,
-    CreateLink,
     Firewall,
     Hint,
-    InterfaceAddress,
-    Operation,
     Publication,
-    ReplaceRoute,
-    Route,
     SetFirewall,
-    SetSysctl,
-    Veth,
 )
 from kvnet.errors import Unfit
-from lab import namespaces
-from tests.lab.kernel.bed import can_connect, made, opened
+from tests.lab.kernel.bed import nft
 from worker.kernel.firewall import find_nft
 from worker.kernel.linux import LinuxKernel
 
@@ -66,16 +51,6 @@ SOME = Firewall(
         }
     ),
 )
-
-
-def nft(netns: Path, text: str) -> str:
-    """As an administrator would, in the host's namespace."""
-    arguments = [find_nft(), "-f", "-"]
-    done = namespaces.call(
-        netns, lambda: subprocess.run(arguments, input=text, capture_output=True, text=True, timeout=10, check=False)
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 async def content(kernel: LinuxKernel) -> Firewall | None:
@@ -174,123 +149,6 @@ def test_a_missing_program_is_named_with_what_to_install() -> None:
     with pytest.raises(Unfit) as caught:
         find_nft({"PATH": "/nonexistent", "KVNET_NFT": "/nonexistent/nft"})
     assert "KVNET_NFT" in caught.value.detail
-
-
-# --- packets -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Site:
-    """A host with networks a and b and an internal network i, and a neighbour on its uplink."""
-
-    kernel: LinuxKernel
-    netns: dict[str, Path]
-
-
-PLACES = {  # workload -> (network, last byte of its address)
-    "a1": ("a", 2),
-    "a2": ("a", 3),
-    "b1": ("b", 2),
-    "i1": ("i", 2),
-    "i2": ("i", 3),
-}
-NUMBER = {"a": 1, "b": 2, "i": 3}
-
-
-def address(place: str, family: int) -> str:
-    if place == "outside":
-        return "192.0.2.2" if family == 4 else "2001:db8::2"
-    network, last = PLACES[place]
-    return f"10.1.{NUMBER[network]}.{last}" if family == 4 else f"fd00:1:{NUMBER[network]}::{last}"
-
-
-def packed(text: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-
-
-@pytest.fixture(params=["1", "0"], ids=["bridged-frames-filtered", "bridged-frames-not-filtered"])
-async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    async with AsyncExitStack() as stack:
-        host, outside = made(stack, "host"), made(stack, "outside")
-        places = {name: made(stack, name) for name in PLACES}
-        kernel = await opened(stack, host)
-        operations: list[Operation] = [
-            SetSysctl("net/ipv4/ip_forward", "1"),
-            SetSysctl("net/ipv6/conf/all/forwarding", "1"),
-            SetSysctl("net/bridge/bridge-nf-call-iptables", request.param),
-            SetSysctl("net/bridge/bridge-nf-call-ip6tables", request.param),
-        ]
-        bridges = {name: f"kvb{number:012x}" for name, number in NUMBER.items()}
-        for name, device in bridges.items():
-            number = NUMBER[name]
-            operations.append(CreateLink(Bridge(device, bytes([2, 0x6B, 0, 0, 0, number]), 1500, True)))
-            if name != "i":
-                for text, length in ((f"10.1.{number}.1", 24), (f"fd00:1:{number}::1", 64)):
-                    operations.append(AddAddress(InterfaceAddress(device, packed(text), length)))
-                    prefix = packed(text)[: length // 8] + bytes(len(packed(text)) - length // 8)
-                    operations.append(ReplaceRoute(Route(prefix, length, device)))
-        for place, (name, last) in PLACES.items():
-            own = [(packed(address(place, 4)), 24), (packed(address(place, 6)), 64)]
-            ways = [packed(f"10.1.{NUMBER[name]}.1"), packed(f"fd00:1:{NUMBER[name]}::1")]
-            mac = bytes([2, 0, 0, 0, NUMBER[name], last])
-            side = ContainerSide(str(places[place]), "eth0", mac, 1500, tuple(own), tuple(ways if name != "i" else []))
-            operations.append(CreateLink(Veth(f"kve{place:0>12}", 1500, bridges[name]), side))
-        operations += await _uplink(stack, host, outside)
-        blocks = [(packed(f"10.1.{n}.0"), 24) for n in (1, 2)], [(packed(f"fd00:1:{n}::"), 64) for n in (1, 2)]
-        operations.append(
-            SetFirewall(
-                Firewall(
-                    bridges=frozenset(bridges.values()),
-                    internal=frozenset({bridges["i"]}),
-                    subnets4=frozenset(blocks[0]),
-                    subnets6=frozenset(blocks[1]),
-                )
-            )
-        )
-        assert await kernel.apply(operations) == []
-        yield Site(kernel, {**places, "outside": outside, "host": host})
-
-
-async def _uplink(stack: AsyncExitStack, host: Path, outside: Path) -> list[Operation]:
-    """A cable from `outside` to the host; `outside` knows a way to our networks, and must still not get in."""
-    cable = await opened(stack, outside)
-    bridge = Bridge("kvbuplink", bytes.fromhex("026c00000001"), 1500, True)
-    addresses = ((packed("192.0.2.1"), 24), (packed("2001:db8::1"), 64))
-    side = ContainerSide(str(host), "uplink", bytes.fromhex("026c00000002"), 1500, addresses, ())
-    ways: list[Operation] = [
-        CreateLink(bridge),
-        CreateLink(Veth("kveuplink", 1500, bridge.name), side),
-        AddAddress(InterfaceAddress(bridge.name, packed("192.0.2.2"), 24)),
-        AddAddress(InterfaceAddress(bridge.name, packed("2001:db8::2"), 64)),
-        ReplaceRoute(Route(packed("192.0.2.0"), 24, bridge.name)),
-        ReplaceRoute(Route(packed("2001:db8::"), 64, bridge.name)),
-        ReplaceRoute(Route(packed("10.1.0.0"), 16, bridge.name, gateway=packed("192.0.2.1"))),
-        ReplaceRoute(Route(packed("fd00:1::"), 32, bridge.name, gateway=packed("2001:db8::1"))),
-    ]
-    assert await cable.apply(ways) == []
-    return []
-
-
-@pytest.mark.parametrize("family", [4, 6])
-async def test_every_path_is_open_or_closed_as_meant(site: Site, family: int) -> None:
-    paths = {
-        ("a1", "a2"): True,
-        ("i1", "i2"): True,
-        ("a1", "outside"): True,
-        ("a1", "b1"): False,
-        ("b1", "a1"): False,
-        ("a1", "i1"): False,
-        ("i1", "outside"): False,
-        ("outside", "a1"): False,
-        ("outside", "i1"): False,
-    }
-
-    async def is_open(source: str, target: str) -> bool:
-        return await can_connect(site.netns[source], site.netns[target], address(target, family))
-
-    got = {path: await is_open(*path) for path in paths}
-
-    assert got == paths
 
 
 async def _listening(kernel: LinuxKernel) -> None:
