@@ -7,7 +7,7 @@ together once and serve the key, the journal and the mirror.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
@@ -17,12 +17,26 @@ from backends.store import Absent, Check, Put, Unchanged
 from controller import journal
 from controller.ipam.addresses import Candidate
 from controller.ipam.macs import RANDOM_BYTES, mac_from
+from controller.ipam.ports import Wish
+from controller.ipam.routed import BlockUse
 from controller.journal import Changed
 from controller.parsing import parse_address
+from controller.ports import NOTHING, Swap
+from controller.publishing import wishes_of
 from controller.requests import Caller, EndpointRequest
 from kvnet import codec, keys
-from kvnet.errors import FieldError, Invalid, NotSupported
-from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Host, Network, Versioned, require_name
+from kvnet.errors import Invalid
+from kvnet.model import (
+    Address,
+    AddressClaim,
+    ClaimKind,
+    Endpoint,
+    Host,
+    Network,
+    PublishedPort,
+    Versioned,
+    require_name,
+)
 
 ID_SPACE = 1 << 64
 
@@ -31,7 +45,8 @@ ID_SPACE = 1 << 64
 class Claim:
     """`wanted`: addresses asked for, by family. `chosen` and what follows: what the latest attempt claims.
 
-    `written`: the endpoint, its place on the host, and its addresses, in this order.
+    `written`: the endpoint, its place on the host, and its addresses, in this order. `uses`: the blocks of the
+    addresses, in a routed network. `swap`: what becomes of the host's ports. `turns`: keys that are kept busy for it.
     """
 
     request: EndpointRequest
@@ -43,6 +58,11 @@ class Claim:
     written: tuple[Put, ...] = ()
     address_claim: AddressClaim | None = None
     lost_answers: int = 0
+    wishes: tuple[Wish, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    swap: Swap = NOTHING
+    uses: list[BlockUse] = field(default_factory=list)
+    turns: list[str] = field(default_factory=list)
 
     @property
     def is_repeatable(self) -> bool:
@@ -62,14 +82,8 @@ def claim_of(request: EndpointRequest, ids: Iterator[str], rng: random.Random) -
     """Takes its id from `ids` if the request has none.
 
     Raises:
-        Invalid, NotSupported: what the model cannot see: addresses, duplicate aliases, features that are not built.
+        Invalid: what the model cannot see: addresses, ports, duplicate aliases.
     """
-    if request.ports:
-        raise NotSupported(
-            "published ports are not built yet",
-            fix="leave them out; workloads of the network reach every port",
-            errors=[FieldError("/ports", "not built yet")],
-        )
     if request.aliases and len(set(request.aliases)) != len(request.aliases):
         twice = next(a for i, a in enumerate(request.aliases) if a in request.aliases[:i])
         raise Invalid.field("/aliases", f"{twice[:64]!r} is there twice")
@@ -79,6 +93,7 @@ def claim_of(request: EndpointRequest, ids: Iterator[str], rng: random.Random) -
         wanted={} if request.address is None and request.address6 is None else _wanted(request),
         id=next(ids) if request.id is None else request.id,
         mac=mac_from(rng.randbytes(RANDOM_BYTES)) if request.mac is None else request.mac.lower(),
+        wishes=wishes_of(request.ports) if request.ports else (),
     )
 
 
@@ -111,7 +126,9 @@ def endpoint_of(claim: Claim, network_id: str, now: float) -> Endpoint:
         created_at=now,
         hostname=request.hostname,
         aliases=tuple(request.aliases),
+        ports=claim.ports,
         labels=dict(request.labels),
+        gateway_priority=request.gateway_priority,
     )
 
 
@@ -125,6 +142,12 @@ def is_answered_by(claim: Claim, network: Network, endpoint: Endpoint) -> bool:
         and dict(endpoint.labels) == dict(request.labels)
         and set(claim.wanted.values()) <= set(endpoint.addresses)
         and (request.mac is None or endpoint.mac == claim.mac)
+        and request.gateway_priority == endpoint.gateway_priority
+        and len(claim.wishes) == len(endpoint.ports)
+        and all(
+            wish.is_answered_by(port, network.host_binding)
+            for wish, port in zip(claim.wishes, endpoint.ports, strict=True)
+        )
     )
 
 
@@ -153,4 +176,20 @@ def transaction_of(claim: Claim, endpoint: Endpoint, fixed: tuple[Check, ...], c
         writes.append(Put(address_key, address_data))
     note = journal.note(endpoint.created_at, caller, Changed("endpoint.created", key, None, data))
     claim.endpoint, claim.address_claim, claim.written = endpoint, address_claim, tuple(writes)
-    return Transaction(tuple(checks), claim.written, note)
+    if not claim.uses and claim.swap is NOTHING:
+        return Transaction(tuple(checks), claim.written, note)
+    blocks = _of_blocks(claim.uses)
+    return Transaction(
+        (*checks, *blocks.checks, *claim.swap.checks), (*claim.written, *blocks.writes, *claim.swap.writes), note
+    )
+
+
+def _of_blocks(uses: Iterable[BlockUse]) -> Swap:
+    """A block that the host has must be as it was seen; another is claimed or taken back in this very commit."""
+    checks: list[Check] = []
+    writes: list[Put] = []
+    for use in uses:
+        checks.append(Absent(use.key) if use.version is None else Unchanged(use.key, use.version))
+        if use.is_written:
+            writes.append(Put(use.key, codec.encode(use.block)))
+    return Swap(tuple(checks), tuple(writes), {})

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from backends.store import Store
 from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
+from controller.busy import Busy
 from controller.consistency import Consistency
 from controller.endpoints import Endpoints
 from controller.events import EventLog
@@ -24,6 +25,7 @@ from controller.lookup import Ipam
 from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.pools import Pools
+from controller.ports import PortBook
 from controller.release import Release
 from controller.removal import Removal
 from controller.reservations import Reservations
@@ -59,11 +61,12 @@ class Cluster:
         patience_s = settings.read_your_writes_s
         subnet_guard = Guard(store, keys.SUBNET_GUARD, (state.subnets, state.pools), patience_s)
         reservation_guard = Guard(store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
-        release = Release(state, writer, settings.cool_down_s)
+        ports = PortBook(state.ports, Busy())
+        release = Release(state, writer, ports, settings.cool_down_s)
         removal = Removal(state, writer)
         consistency = Consistency(writer, settings.cool_down_s)
         self.networks = Networks(state, writer, subnet_guard, removal, rng)
-        self.endpoints = Endpoints(state, writer, self.networks, release, rng)
+        self.endpoints = Endpoints(state, writer, ports, self.networks, release, rng)
         self.hosts = Hosts(state, writer, release)
         self.pools = Pools(state, writer, subnet_guard)
         self.reservations = Reservations(state, writer, self.networks, reservation_guard)

@@ -7,21 +7,28 @@ A lost race is run again with another choice; a lost answer is looked up first. 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from backends.committer import Transaction
 from backends.store import Conflict, StoreError, Unknown
 from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
+from controller.ipam.ports import Crowded, Taken
+from controller.ipam.routed import BlockSpace, NoBlock, Placed
+from controller.ipam.segments import require_near
 from controller.networks import require_active
 from controller.outcomes import told
 from controller.parsing import shown
+from controller.ports import PortBook, refusal
+from controller.publishing import bound
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
-from kvnet.errors import AddressTaken, IdTaken, Invalid, KvnetError, NotFound, TooMuchContention
-from kvnet.model import Endpoint, Host, HostState, Network, Versioned
+from kvnet.errors import AddressTaken, HostsApart, IdTaken, Invalid, KvnetError, NotFound, TooMuchContention
+from kvnet.model import CrossSegment, Driver, Endpoint, Host, HostState, Network, Versioned
 
 MAX_SPREAD = 4096
+POINTERS = {4: "/address", 6: "/address6"}
 GIVE_NONE = "give none and kvnet makes one, or choose another"
 Outcome = Versioned[Endpoint] | KvnetError
 
@@ -30,10 +37,18 @@ class Creation:
     """One call of `create_many`: rounds of choose, commit, see who lost and why."""
 
     def __init__(
-        self, state: State, writer: Writer, network: Versioned[Network], caller: Caller, rng: random.Random
+        self,
+        state: State,
+        writer: Writer,
+        ports: PortBook,
+        network: Versioned[Network],
+        caller: Caller,
+        rng: random.Random,
     ) -> None:
         self._state = state
         self._writer = writer
+        self._ports = ports
+        self._busy = ports.busy
         self._network = network
         self._caller = caller
         self._rng = rng
@@ -41,6 +56,7 @@ class Creation:
         self._space = state.space(network.value)
         self._results: dict[int, Outcome] = {}
         self._hosts: dict[str, Versioned[Host]] = {}
+        self._near: set[str] = set()
         self._macs: dict[str, str] | None = None
 
     async def run(self, requests: Sequence[EndpointRequest]) -> list[Outcome]:
@@ -50,6 +66,7 @@ class Creation:
                 claim = claim_of(request, self._ids, self._rng)
                 if request.host not in self._hosts:
                     await self._require_host(request.host)
+                    self._require_near(request.host)
                 if (known := self._state.endpoints_of(self._network.value.id).get(claim.id)) is not None:
                     self._results[i] = self._answer(claim, known)
                 else:
@@ -64,6 +81,8 @@ class Creation:
             self._let_go(claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned))
         latest = max((r.version for r in self._results.values() if isinstance(r, Versioned)), default=0)
         await self._state.reached(latest, self._state.endpoints, self._state.addresses)
+        if isinstance(self._space, BlockSpace) or any(claim.wishes for claim in pending.values()):
+            await self._state.reached(latest, self._state.host_blocks, self._state.ports)
         return [self._results[i] for i in range(len(requests))]
 
     def _require_free_mac(self, claim: Claim) -> None:
@@ -93,33 +112,72 @@ class Creation:
             pending = await self._round(pending, attempt)
 
     async def _round(self, pending: dict[int, Claim], attempt: int) -> dict[int, Claim]:
-        """Those that lost a race and go again. What goes together has one time."""
-        sent, transactions = [], []
+        """Those that lost a race and go again."""
+        again: dict[int, Claim] = {}
+        waiting = pending
+        while waiting:
+            waiting = await self._wave(waiting, attempt, again)
+        return again
+
+    async def _wave(self, waiting: dict[int, Claim], attempt: int, again: dict[int, Claim]) -> dict[int, Claim]:
+        """Those that have to wait until others of this process are done. What goes together has one time."""
+        sent: list[int] = []
+        transactions: list[Transaction] = []
+        later: dict[int, Claim] = {}
         now = self._writer.now()
         fixed = {name: checks_of(self._network, host) for name, host in self._hosts.items()}
-        for i, claim in pending.items():
-            try:
-                self._choose(claim, attempt, now)
-                endpoint = endpoint_of(claim, self._network.value.id, now)
-            except KvnetError as error:
-                self._results[i] = error
-                continue
-            sent.append(i)
-            transactions.append(transaction_of(claim, endpoint, fixed[endpoint.host], self._caller))
-            self._expect(claim)
-        again = {}
-        outcomes = await self._writer.commit_many(transactions)
-        for i, outcome in zip(sent, outcomes, strict=True):
-            claim = pending[i]
-            if isinstance(outcome, int) and claim.endpoint is not None:
-                self._results[i] = Versioned(claim.endpoint, outcome)
-                continue
-            result = await self._judge(claim, outcome)
-            if result is None:
-                again[i] = claim
-            else:
-                self._results[i] = result
-        return again
+        try:
+            for i, claim in waiting.items():
+                try:
+                    if not self._choose(claim, attempt, now):
+                        later[i] = claim
+                        continue
+                    endpoint = endpoint_of(claim, self._network.value.id, now)
+                except KvnetError as error:
+                    self._results[i] = error
+                    continue
+                sent.append(i)
+                transactions.append(transaction_of(claim, endpoint, fixed[endpoint.host], self._caller))
+                self._expect(claim)
+            outcomes = await self._writer.commit_many(transactions)
+            for i, outcome in zip(sent, outcomes, strict=True):
+                await self._settle(i, waiting[i], outcome, again)
+        finally:
+            self._end_turns(waiting.values())
+        if later and not sent:
+            await self._wait_for_turn(later)
+        return {i: claim for i, claim in later.items() if i not in self._results}
+
+    async def _settle(self, i: int, claim: Claim, outcome: int | StoreError, again: dict[int, Claim]) -> None:
+        if isinstance(outcome, int) and claim.endpoint is not None:
+            self._results[i] = Versioned(claim.endpoint, outcome)
+            if claim.turns:
+                self._note(claim, outcome)
+            return
+        result = await self._judge(claim, outcome)
+        if result is None:
+            again[i] = claim
+        else:
+            self._results[i] = result
+
+    def _note(self, claim: Claim, revision: int) -> None:
+        """What this commit wrote, for those who wait to build on it."""
+        self._ports.note(revision, claim.swap.after)
+        for use in claim.uses:
+            if use.is_written and isinstance(self._space, BlockSpace):
+                self._space.put_block(use.block, revision)
+
+    def _end_turns(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            if claim.turns:
+                self._busy.give_back(claim.turns)
+                claim.turns.clear()
+
+    async def _wait_for_turn(self, later: dict[int, Claim]) -> None:
+        try:
+            await self._busy.until_given_back()
+        except TooMuchContention as error:
+            self._results.update(dict.fromkeys(later, error))
 
     def _expect(self, claim: Claim) -> None:
         if claim.endpoint is not None and claim.address_claim is not None:
@@ -128,20 +186,71 @@ class Creation:
             for put in addresses:
                 self._state.addresses.expect(put.key, put.value, claim.address_claim)
 
-    def _choose(self, claim: Claim, attempt: int, now: float) -> None:
+    def _choose(self, claim: Claim, attempt: int, now: float) -> bool:
+        """False: it has to wait for its turn, and nothing is chosen."""
         self._let_go([claim])
         skip = self._rng.randrange(MAX_SPREAD) if attempt else 0
+        space = self._space
+        if claim.wishes and not self._choose_ports(claim):
+            return False
+        if isinstance(space, BlockSpace):
+            return self._choose_in_blocks(space, claim, now, skip)
         for family, address in claim.wanted.items():
-            claim.chosen.append(self._space.claim(address, now, pointer="/address" if family == 4 else "/address6"))
-        for family in self._space.families:
+            claim.chosen.append(space.claim(address, now, pointer=POINTERS[family]))
+        for family in space.families:
             if family not in claim.wanted:
-                claim.chosen.append(self._space.choose(family, now, skip=skip))
+                claim.chosen.append(space.choose(family, now, skip=skip))
+        return True
+
+    def _choose_ports(self, claim: Claim) -> bool:
+        host, network = claim.request.host, self._network.value
+        wishes = bound(claim.wishes, network, self._space.families)
+        try:
+            claim.ports = self._ports.choose(host, wishes, self._rng)
+        except Crowded:
+            return False
+        except Taken as taken:
+            raise refusal(taken, host, self._network_of, self._endpoint_of) from taken
+        claim.swap = self._ports.claiming(host, network.id, claim.id, claim.ports)
+        return self._take(claim, claim.swap.after)
+
+    def _choose_in_blocks(self, space: BlockSpace, claim: Claim, now: float, skip: int) -> bool:
+        """As many as need a block of this host's make one, the others wait for it."""
+        host = claim.request.host
+        turn = f"{keys.blocks(space.network.id)}{host}"
+        may_claim = turn not in self._busy
+        placed: Placed
+        try:
+            for family in space.families:
+                if family in claim.wanted:
+                    address, pointer = claim.wanted[family], POINTERS[family]
+                    placed = space.claim_for(host, address, now, pointer=pointer, may_claim=may_claim)
+                else:
+                    placed = space.choose_for(host, family, now, skip=skip, may_claim=may_claim)
+                claim.chosen.append(placed.candidate)
+                claim.uses.append(placed.use)
+            if any(use.is_written for use in claim.uses):
+                self._take(claim, [turn])
+        except NoBlock:
+            self._let_go([claim])
+            return False
+        return True
+
+    def _take(self, claim: Claim, names: Collection[str]) -> bool:
+        if not self._busy.take(names):
+            return False
+        claim.turns.extend(names)
+        return True
 
     def _let_go(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
             for candidate in claim.chosen:
                 self._space.let_go(candidate.address)
             claim.chosen.clear()
+            for use in claim.uses:
+                if isinstance(self._space, BlockSpace):
+                    self._space.let_go_block(use.block.cidr)
+            claim.uses.clear()
 
     async def _judge(self, claim: Claim, outcome: int | StoreError) -> Outcome | None:
         """The final outcome of what failed, or None: it goes again."""
@@ -150,6 +259,8 @@ class Creation:
                 return await self._after_conflict(claim, outcome)
             case Unknown():
                 stored = await self._stored(claim)
+                if claim.wishes:
+                    await self._ports.look_again(self._writer.store, claim.request.host)
                 if stored is not None:
                     return self._answer(claim, stored)
                 claim.lost_answers += 1
@@ -169,6 +280,8 @@ class Creation:
             if keys.host(claim.request.host) in conflict.keys:
                 host = self._hosts[claim.request.host] = await self._host_again(claim.request.host)
                 _require_staying(host.value)
+            if any(key.startswith(keys.PORTS) for key in conflict.keys):
+                await self._ports.look_again(self._writer.store, claim.request.host)
             if keys.local(claim.request.host, claim.id) in conflict.keys:
                 raise IdTaken(
                     f"host {claim.request.host!r} has an endpoint {claim.id!r} in another network",
@@ -182,10 +295,19 @@ class Creation:
     async def _catch_up(self, conflict: Conflict) -> None:
         """See what the winner wrote before choosing again."""
         for key in conflict.keys:
-            if key.startswith(keys.ADDRESSES):
+            if key.startswith((keys.ADDRESSES, keys.BLOCKS)):
                 entry = await self._writer.store.get(key)
+                table = self._state.addresses if key.startswith(keys.ADDRESSES) else self._state.host_blocks
                 if entry is not None:
-                    await self._state.reached(entry.version, self._state.addresses)
+                    await self._state.reached(entry.version, table)
+
+    def _network_of(self, network_id: str) -> Network | None:
+        found = self._state.networks.get(network_id)
+        return found.value if found is not None else None
+
+    def _endpoint_of(self, network_id: str, endpoint_id: str) -> Endpoint | None:
+        found = self._state.endpoints_of(network_id).get(endpoint_id)
+        return found.value if found is not None else None
 
     async def _network_again(self) -> Versioned[Network]:
         entry = await self._writer.store.get(keys.network(self._network.value.id))
@@ -200,6 +322,25 @@ class Creation:
         found = known if known is not None else await self._host_again(name)
         _require_staying(found.value)
         self._hosts[name] = found
+
+    def _require_near(self, name: str) -> None:
+        """In a routed network without tunnels every host must reach every other without a router.
+
+        Raises:
+            HostsApart
+        """
+        network = self._network.value
+        if network.driver is not Driver.ROUTED or network.cross_segment is not CrossSegment.REFUSE:
+            return
+        there = {block.value.host for block in self._state.blocks_of(network.id).values()}
+        there.update(self._state.hosts_of(network.id), self._near)
+        known = (self._hosts.get(other) or self._state.hosts.get(other) for other in sorted(there - {name}))
+        try:
+            require_near(network.name, self._hosts[name].value, (other.value for other in known if other is not None))
+        except HostsApart:
+            del self._hosts[name]  # the next one for it is refused as well
+            raise
+        self._near.add(name)
 
     async def _host_again(self, name: str) -> Versioned[Host]:
         entry = await self._writer.store.get(keys.host(name))

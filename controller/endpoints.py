@@ -13,6 +13,7 @@ from controller.creation import Creation, Outcome
 from controller.networks import Networks, require_active
 from controller.outcomes import store_errors_told
 from controller.parsing import parse_address, shown
+from controller.ports import PortBook
 from controller.release import Release
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
@@ -24,9 +25,18 @@ from kvnet.model import IDENTIFIER, Endpoint, Network, Versioned
 
 
 class Endpoints:
-    def __init__(self, state: State, writer: Writer, networks: Networks, release: Release, rng: random.Random) -> None:
+    def __init__(
+        self,
+        state: State,
+        writer: Writer,
+        ports: PortBook,
+        networks: Networks,
+        release: Release,
+        rng: random.Random,
+    ) -> None:
         self._state = state
         self._writer = writer
+        self._ports = ports
         self._networks = networks
         self._release = release
         self._rng = rng
@@ -38,6 +48,7 @@ class Endpoints:
             Invalid, NotSupported: the request itself.
             NotFound: the network or the host.
             AddressTaken, AddressesExhausted, IdTaken, NetworkDeleting: the state of the world.
+            PortTaken, PortsExhausted, BlockTaken, BlocksExhausted, HostsApart: as well.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         (outcome,) = await self.create_many(network, [request], caller)
@@ -55,7 +66,7 @@ class Endpoints:
         with store_errors_told():
             target = await self._networks.fresh(network)
             require_active(target.value)
-            return await Creation(self._state, self._writer, target, caller, self._rng).run(requests)
+            return await Creation(self._state, self._writer, self._ports, target, caller, self._rng).run(requests)
 
     def get(self, network: str, id_or_name: str) -> Versioned[Endpoint]:
         """
@@ -96,6 +107,8 @@ class Endpoints:
             if isinstance(outcome, Exception):
                 raise outcome
             await self._state.reached(outcome, self._state.endpoints, self._state.addresses)
+            if found.value.ports:
+                await self._state.reached(outcome, self._state.ports)
 
     async def _fresh(self, network: str, id_or_name: str) -> Versioned[Endpoint]:
         """As `get`, but looks into the store before it says that there is none: another replica may be ahead."""

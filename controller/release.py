@@ -1,8 +1,8 @@
 """How an endpoint ends, whoever asks for it: its user, an operator for a dead host, or upkeep.
 
-One commit per endpoint: itself and its place on the host go, its addresses become tombstones that rest until the
-cool-down is over. Checked against exactly what was seen: an endpoint that was replaced meanwhile is left alone, an
-address that is not the endpoint's is never touched.
+One commit per endpoint: itself and its place on the host go, its host ports are free, its addresses become tombstones
+that rest until the cool-down is over. Checked against exactly what was seen: an endpoint that was replaced meanwhile is
+left alone, an address that is not the endpoint's is never touched.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from backends.committer import Transaction
 from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged, Unknown, Write
 from controller.journal import Changed
 from controller.outcomes import told
+from controller.ports import PortBook, Swap, buckets_of
 from controller.requests import Caller
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
@@ -33,9 +34,10 @@ class _Going:
 
 
 class Release:
-    def __init__(self, state: State, writer: Writer, cool_down_s: float) -> None:
+    def __init__(self, state: State, writer: Writer, ports: PortBook, cool_down_s: float) -> None:
         self._state = state
         self._writer = writer
+        self._ports = ports
         self._cool_down_s = cool_down_s
 
     async def release(
@@ -61,10 +63,41 @@ class Release:
                 for one in pending:
                     one.result = error
                 break
-            transactions = [self._transaction(one, caller, kind, evidence) for one in pending]
-            for one, outcome in zip(pending, await self._writer.commit_many(transactions), strict=True):
-                one.result = await self._judged(one, outcome, {check.key for check in evidence})
+            while pending:
+                pending = await self._wave(pending, caller, kind, evidence)
         return [one.result for one in going if one.result is not None]
+
+    async def _wave(
+        self, waiting: Sequence[_Going], caller: Caller, kind: str, evidence: Sequence[Check]
+    ) -> list[_Going]:
+        """Those that have to wait, because others of this process are changing the same host ports."""
+        sent: list[tuple[_Going, Swap]] = []
+        later: list[_Going] = []
+        busy = self._ports.busy
+        try:
+            for one in waiting:
+                if not busy.take(buckets_of(one.endpoint.value)):
+                    later.append(one)
+                    continue
+                sent.append((one, self._ports.giving_back(one.endpoint.value)))
+            transactions = [self._transaction(one, swap, caller, kind, evidence) for one, swap in sent]
+            for (one, swap), outcome in zip(sent, await self._writer.commit_many(transactions), strict=True):
+                if isinstance(outcome, int):
+                    self._ports.note(outcome, swap.after)
+                elif swap.checks:
+                    await self._ports.look_again(self._writer.store, one.endpoint.value.host)
+                one.result = await self._judged(one, outcome, {check.key for check in evidence})
+        finally:
+            for one, _ in sent:
+                busy.give_back(buckets_of(one.endpoint.value))
+        if later and not sent:
+            try:
+                await busy.until_given_back()
+            except TooMuchContention as error:
+                for one in later:
+                    one.result = error
+                return []
+        return later
 
     async def _judged(self, one: _Going, outcome: int | StoreError, evidence: set[str]) -> int | KvnetError | None:
         """None: it goes again."""
@@ -102,12 +135,14 @@ class Release:
                 claims[address] = Versioned(codec.decode(AddressClaim, entry.value), entry.version)
         return claims
 
-    def _transaction(self, going: _Going, caller: Caller, kind: str, evidence: Sequence[Check]) -> Transaction:
+    def _transaction(
+        self, going: _Going, swap: Swap, caller: Caller, kind: str, evidence: Sequence[Check]
+    ) -> Transaction:
         one = going.endpoint.value
         now = self._writer.now()
         key = keys.endpoint(one.network, one.id)
-        checks: list[Check] = [Unchanged(key, going.endpoint.version), *evidence]
-        writes: list[Write] = [Delete(key), Delete(keys.local(one.host, one.id))]
+        checks: list[Check] = [Unchanged(key, going.endpoint.version), *evidence, *swap.checks]
+        writes: list[Write] = [Delete(key), Delete(keys.local(one.host, one.id)), *swap.writes]
         for address in one.addresses:
             claim = going.claims.get(address)
             if claim is not None and _is_holder(one, claim):

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kvnet.model import PublishedPort
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -56,6 +54,21 @@ class NetworkRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PortRequest:
+    """Ports of a workload that its host is to have. `port_end`: a range, one to one.
+
+    `host_port_end` without it: any free one of that range of the host's. No host port: kvnet chooses.
+    """
+
+    port: int
+    port_end: int | None = None
+    protocol: str = "tcp"
+    host_port: int | None = None
+    host_port_end: int | None = None
+    host_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRequest:
     """`id`: the same id with the same content again is the same endpoint, not a second one."""
 
@@ -67,8 +80,9 @@ class EndpointRequest:
     address: str | None = None
     address6: str | None = None
     mac: str | None = None
-    ports: tuple[PublishedPort, ...] = ()
+    ports: tuple[PortRequest, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    gateway_priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

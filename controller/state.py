@@ -15,7 +15,9 @@ from typing import Any
 from backends.mirror import Mirror
 from backends.store import Change, Store
 from controller.events import EventLog
-from controller.ipam.addresses import AddressSpace
+from controller.ipam.host_addresses import HostAddresses
+from controller.ipam.routed import BlockSpace
+from controller.ipam.spaces import Space, shape, space_for
 from controller.ipam.subnets import SubnetSpace
 from controller.settings import Settings
 from controller.signal import Signal
@@ -25,8 +27,11 @@ from kvnet.model import (
     Address,
     AddressClaim,
     Alive,
+    Block,
+    Cidr,
     ClaimKind,
     Endpoint,
+    HeldPorts,
     Host,
     Inventory,
     Network,
@@ -57,6 +62,8 @@ class State:
         self.hosts = Table(store, keys.HOSTS, partial(codec.decode, Host), now, rng)
         self.inventory = Table(store, keys.INVENTORY, partial(codec.decode, Inventory), now, rng)
         self.alive = Table(store, keys.ALIVE, partial(codec.decode, Alive), now, rng)
+        self.host_blocks = Table(store, keys.BLOCKS, partial(codec.decode, Block), now, rng)
+        self.ports = Table(store, keys.PORTS, partial(codec.decode, HeldPorts), now, rng)
         self.reclaims = Table(store, keys.RECLAIMS, partial(codec.decode, Reclaim), now, rng)
         self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
         self.events = EventLog(settings.event_queue, settings.bookmark_interval_s)
@@ -75,7 +82,9 @@ class State:
         self._hosts_of: dict[str, dict[str, int]] = {}
         self._latest: dict[str, int] = {}
         self._vanished: dict[str, tuple[float, str]] = {}  # when, and the incarnation
-        self._spaces: dict[str, AddressSpace] = {}
+        self._spaces: dict[str, Space] = {}
+        self._blocks_of: dict[str, dict[Cidr, Versioned[Block]]] = {}
+        self.host_addresses = HostAddresses()
         self._watch_indexes()
 
     def _watch_indexes(self) -> None:
@@ -89,6 +98,8 @@ class State:
         self.subnets.listen(self._on_subnet)
         self.inventory.listen(self._on_inventory)
         self.pools.listen(self._on_pool)
+        self.host_blocks.listen(self._on_block)
+        self.hosts.listen(self._on_host)
 
     @property
     def tables(self) -> tuple[Table[Any], ...]:
@@ -104,6 +115,8 @@ class State:
             self.alive,
             self.reclaims,
             self.observed,
+            self.host_blocks,
+            self.ports,
         )
 
     @property
@@ -202,16 +215,26 @@ class State:
             return living.value.incarnation
         return self._vanished[host][1] if host in self._vanished else (mark.value.incarnation if mark else "")
 
-    def space(self, network: Network) -> AddressSpace:
+    def space(self, network: Network) -> Space:
         """The free and taken addresses of a network: built once, then kept with every change."""
         space = self._spaces.get(network.id)
         if space is None:
-            names = self.endpoints_of
-            space = AddressSpace(network, lambda one: e.value.name if (e := names(network.id).get(one)) else "")
+            space = space_for(network, partial(self._endpoint_name, network.id), self.host_addresses.host_of)
+            if isinstance(space, BlockSpace):
+                for block in self.blocks_of(network.id).values():
+                    space.put_block(block.value, block.version)
             for address, claim in self.claims_of(network.id).items():
                 space.put(address, claim.value, claim.version)
             self._spaces[network.id] = space
         return space
+
+    def _endpoint_name(self, network: str, endpoint: str) -> str:
+        found = self.endpoints_of(network).get(endpoint)
+        return found.value.name if found else ""
+
+    def blocks_of(self, network: str) -> Mapping[Cidr, Versioned[Block]]:
+        """The blocks of a routed network that hosts have."""
+        return self._blocks_of.get(network, {})
 
     def relist(self) -> None:
         """Read everything anew: what was mirrored may be that of another store under the same address."""
@@ -238,7 +261,7 @@ class State:
             self.vnis[after.value.vni] = name
         self._id_of[after.value.name] = name
         self._note_latest(name, after.version)
-        if before is not None and before.value.subnets != after.value.subnets:
+        if before is not None and shape(before.value) != shape(after.value):
             self._spaces.pop(name, None)
 
     def _name_of(self, network: str) -> str:
@@ -262,6 +285,23 @@ class State:
             self.blocks.drop_inventory(name)
         else:
             self.blocks.put_inventory(after.value)
+        self.host_addresses.put_inventory(name, after.value if after is not None else None)
+
+    def _on_host(self, name: str, _before: Versioned[Host] | None, after: Versioned[Host] | None) -> None:
+        self.host_addresses.put_host(name, after.value if after is not None else None)
+
+    def _on_block(self, name: str, _before: Versioned[Block] | None, after: Versioned[Block] | None) -> None:
+        network, cidr = keys.parse_block(keys.BLOCKS + name)
+        space = self._spaces.get(network)
+        if after is None:
+            _drop_from(self._blocks_of, network, cidr)
+        else:
+            self._blocks_of.setdefault(network, {})[cidr] = after
+        if isinstance(space, BlockSpace):
+            if after is None:
+                space.drop_block(cidr)
+            else:
+                space.put_block(after.value, after.version)
 
     def _on_pool(self, name: str, _before: Versioned[Pool] | None, after: Versioned[Pool] | None) -> None:
         if after is None:

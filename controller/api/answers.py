@@ -88,10 +88,12 @@ class PruneOut(Answer):
 
 
 class PortOut(Answer):
+    """One published port; ranges are laid out."""
+
     port: int
     protocol: str
     host_port: int | None
-    host_address: str | None
+    host_address: str | None = Field(description="null: all addresses of the host.")
 
 
 class AppliedOut(Answer):
@@ -112,6 +114,7 @@ class EndpointOut(Answer):
     addresses: list[str]
     mac: str
     ports: list[PortOut]
+    gateway_priority: int = Field(description="Of a workload's networks the one with the highest is its way out.")
     labels: dict[str, str]
     created_at: str
     version: int

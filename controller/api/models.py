@@ -9,23 +9,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from controller.parsing import MAX_RESERVED, MAX_SUBNETS, parse_address
-from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, ReservationRequest, SubnetRequest
+from controller.parsing import MAX_RESERVED, MAX_SUBNETS
+from controller.requests import (
+    EndpointRequest,
+    NetworkRequest,
+    PoolRequest,
+    PortRequest,
+    ReservationRequest,
+    SubnetRequest,
+)
 from kvnet.model import (
+    GATEWAY_PRIORITY,
     IDENTIFIER,
     MAX_ALIASES,
     MAX_LABEL_KEY,
     MAX_LABEL_VALUE,
     MAX_LABELS,
+    MAX_PORTS,
     MTU_MAX,
     MTU_MIN,
     NAME,
     NETWORK_ID,
-    PublishedPort,
 )
 
 MAX_BULK = 500
-MAX_PORTS = 64
 
 
 # The model's own rule, in the spelling of JSON Schema (and of the regular expressions of pydantic).
@@ -95,16 +102,21 @@ class NetworkIn(Body):
 
 
 class PortIn(Body):
-    """A port published on the host."""
+    """A port of the workload, or a range of them, that its host is to have."""
 
     port: int = Field(ge=1, le=65535)
+    port_end: int | None = Field(None, ge=1, le=65535, description="Publish the range from `port` on, one to one.")
     protocol: Literal["tcp", "udp"] = "tcp"
-    host_port: int | None = Field(None, ge=1, le=65535)
-    host_address: AddressText | None = None
+    host_port: int | None = Field(None, ge=1, le=65535, description="null: kvnet chooses a free one.")
+    host_port_end: int | None = Field(
+        None, ge=1, le=65535, description="Without `port_end`: any free one from `host_port` to this."
+    )
+    host_address: AddressText | None = Field(
+        None, description="null: the network's `host_binding`, else all addresses of the host."
+    )
 
-    def request(self) -> PublishedPort:
-        address = None if self.host_address is None else parse_address(self.host_address, "/ports/host_address")
-        return PublishedPort(self.port, self.protocol, self.host_port, address)
+    def request(self) -> PortRequest:
+        return PortRequest(**dict(self))
 
 
 class EndpointIn(Body):
@@ -121,6 +133,12 @@ class EndpointIn(Body):
     ports: tuple[PortIn, ...] = Field((), max_length=MAX_PORTS)
     # A factory: a default object would be copied deeply for each of thousands.
     labels: Labels = Field(default_factory=dict)
+    gateway_priority: int = Field(
+        0,
+        ge=-GATEWAY_PRIORITY,
+        le=GATEWAY_PRIORITY,
+        description="Of a workload's networks the one with the highest is its way out.",
+    )
 
     def request(self, derived_id: str | None = None) -> EndpointRequest:
         return EndpointRequest(
@@ -134,6 +152,7 @@ class EndpointIn(Body):
             self.mac,
             tuple([port.request() for port in self.ports]) if self.ports else (),
             self.labels,
+            self.gateway_priority,
         )
 
 

@@ -109,6 +109,7 @@ def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) 
         "addresses": texts,
         "mac": it.mac,
         "ports": [_port(port) for port in it.ports] if it.ports else [],
+        "gateway_priority": it.gateway_priority,
         "labels": dict(it.labels),
         "created_at": instant(it.created_at),
         "version": one.version,

@@ -40,11 +40,19 @@ class AddressSpace:
 
     `families`: the address families of the network, 4, 6 or both.
     `endpoint_name` tells an endpoint's name from its id ("" when unknown); only used in messages.
+    `host_of`: which host has an address as its own ("" if none), where endpoints share the network of the hosts.
     """
 
-    def __init__(self, network: Network, endpoint_name: Callable[[str], str] = lambda endpoint_id: "") -> None:
+    def __init__(
+        self,
+        network: Network,
+        endpoint_name: Callable[[str], str] = lambda endpoint_id: "",
+        host_of: Callable[[Address], str] | None = None,
+    ) -> None:
         self.network = network
         self._endpoint_name = endpoint_name
+        self._host_of = host_of
+        self._aside: set[Address] = set()  # addresses of hosts that automatic choice came across
         self.windows = tuple(Window(subnet) for subnet in network.subnets)
         self._by_family = {v: tuple(w for w in self.windows if w.subnet.cidr.version == v) for v in (4, 6)}
         self.families = tuple(version for version, windows in self._by_family.items() if windows)
@@ -83,7 +91,7 @@ class AddressSpace:
         self._latest = max(self._latest, now)
         windows = self._by_family[family]
         for window in windows:
-            value = window.choose(now, skip)
+            value = window.choose(now, skip) if self._host_of is None else self._choose_beside(window, now, skip)
             if value is not None:
                 return Candidate(window.address_class(value), window.versions.get(value))
         if not windows:
@@ -107,7 +115,7 @@ class AddressSpace:
                 pointer, f"{address} is in no subnet of network {self.network.name}", f"choose one in {subnets}"
             )
         value = int(address)
-        self._require_free(window, value, now)
+        self.require_free(window, value, now)
         window.take(value)
         return Candidate(address, window.versions.get(value))
 
@@ -130,7 +138,23 @@ class AddressSpace:
                 return window
         return None
 
-    def _require_free(self, window: Window, value: int, now: float) -> None:
+    def _choose_beside(self, window: Window, now: float, skip: int) -> int | None:
+        """As the window chooses, but what is a host's own is put aside for as long as it is."""
+        for address in [one for one in self._aside if not self._hosts(one)]:
+            self._aside.discard(address)
+            self.let_go(address)
+        while (value := window.choose(now, skip)) is not None:
+            address = window.address_class(value)
+            if not self._hosts(address):
+                return value
+            self._aside.add(address)
+        return None
+
+    def _hosts(self, address: Address) -> str:
+        return self._host_of(address) if self._host_of is not None else ""
+
+    def require_free(self, window: Window, value: int, now: float) -> None:
+        """Raises: AddressTaken."""
         holder = self._holder(window, value, now)
         if holder is None:
             return
@@ -151,6 +175,8 @@ class AddressSpace:
         claim = window.claims.get(value)
         if claim is not None and not (claim.kind is ClaimKind.TOMBSTONE and (claim.until or 0.0) <= now):
             return self._claimed(claim)
+        if host := self._hosts(window.address_class(value)):
+            return AddressHolder(f"host {host}'s own address", {"kind": "host", "host": host})
         if value in window.in_flight:
             return AddressHolder("being given to another endpoint right now", {"kind": "in-flight"})
         return None
@@ -173,12 +199,14 @@ class AddressSpace:
 
     def _exhausted(self, family: int, now: float) -> AddressesExhausted:
         windows = self._by_family[family]
+        aside = [address for address in self._aside if address.version == family]
         free_at = min((t for w in windows if (t := w.idle.first_ready_at()) is not None), default=None)
         figures = {
             "used": sum(w.count(ClaimKind.ENDPOINT) for w in windows),
             "reserved": sum(w.count_reserved() for w in windows),
             "cooling_down": sum(len(w.idle) for w in windows),
-            "in_flight": sum(len(w.in_flight) for w in windows),
+            "in_flight": sum(len(w.in_flight) for w in windows) - len(aside),
+            "hosts": len(aside),
             "size": sum(w.last - w.first + 1 for w in windows),
         }
         where = ", ".join(str(w.subnet.range or w.subnet.cidr) for w in windows)
@@ -190,7 +218,8 @@ class AddressSpace:
         return AddressesExhausted(
             f"network {self.network.name} has no free IPv{family} address in {where}: of {figures['size']} addresses "
             f"{figures['used']} are used, {figures['reserved']} reserved{_named(windows)}, "
-            f"{figures['cooling_down']} cooling down, {figures['in_flight']} being claimed{wait}",
+            f"{figures['cooling_down']} cooling down, {figures['in_flight']} being claimed"
+            f"{f', {len(aside)} of hosts' if aside else ''}{wait}",
             fix="; or ".join(fixes[:3]),
             context={"network": self.network.id, "family": family, "first_free_at": free_at, **figures},
         )
