@@ -38,7 +38,8 @@ class Known:
     """A network as the last pass left it. `actual`: None = the kernel has to be read before the next plan.
 
     `scope`: what of the kernel was its, so that it is found again when the network is gone. `uplinks`: as last read.
-    `unknown_since`: since when it lacks a peer that may be told any moment.
+    `unknown_since`: since when it lacks a peer that may be told any moment. `is_blocked`: something that is not ours is
+    in the way of all of it, so that rules of ours must not name its devices.
     """
 
     desired: HostState
@@ -51,6 +52,7 @@ class Known:
     conditions: tuple[Condition, ...] = ()
     scope: Scope = field(default_factory=Scope)
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
+    is_blocked: bool = False
 
 
 @dataclass(slots=True)

@@ -114,7 +114,7 @@ def host_left(operations: Collection[Operation], host: HostState, actual: HostSt
                 gates = {**(gates or {}), gate: isinstance(operation, OpenGate)}
             case SetSysctl(path, value) if path in HOST_SYSCTLS:
                 settings[path] = value
-    return replace(actual, links={}, firewall=firewall, gates=gates, sysctls={**host.sysctls, **settings})
+    return HostState(firewall=firewall, gates=gates, sysctls={**host.sysctls, **settings})
 
 
 def split_failures(failures: Sequence[Failure]) -> tuple[list[Failure], list[Failure]]:

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from datapath.conditions import findings
 from datapath.desired import Memo, desired, host_state, network_of_device
-from datapath.objects import Failure, Hint, HostState, Kernel, Operation
+from datapath.objects import Failure, Hint, HostState, Kernel, Macvlan, Operation, Veth
 from datapath.plan import Plan
-from kvnet.errors import ForeignObject, KvnetError, StoreUnavailable
+from kvnet.errors import KvnetError, StoreUnavailable
 from kvnet.model import Condition
 from worker.agenda import Agenda, Work
 from worker.drafts import Draft, draft_of, in_the_way, problems_of, refused, words
@@ -35,7 +35,7 @@ from worker.waiting import Waiting
 LARGE_VIEW = 1000
 PEER_PATIENCE_S = 0.5
 # Told a moment later than what they belong to: until then it cannot be claimed that all is built.
-LATE = frozenset({"peer-unknown", "block-unknown"})
+LATE = frozenset({"peer-unknown", "block-missing"})
 
 
 class Reconciler:
@@ -347,8 +347,7 @@ class Reconciler:
         self._agenda.add_host(self._time.monotonic() + host.backoff.next(self._time))
 
     def _blocked(self) -> set[str]:
-        code = ForeignObject.code
-        return {id_ for id_, known in self._networks.items() if any(c.code == code for c in known.conditions)}
+        return {id_ for id_, known in self._networks.items() if known.is_blocked}
 
     def _note(
         self, draft: Draft, network_id: str, mode: Mode, failed: Mapping[str, list[Failure]], *, is_last_try: bool
@@ -365,6 +364,7 @@ class Reconciler:
         problems += self._host.problems
         known.conditions = self._dated(known.conditions, problems)
         known.desired = draft.desired[network_id]
+        known.is_blocked = any(not isinstance(known.desired.links.get(c.device), Veth | Macvlan) for c in conflicts)
         if mode is not Mode.LIVE:
             known.actual = None
         elif failures:

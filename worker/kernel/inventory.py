@@ -74,11 +74,12 @@ def look_around(rtnetlink: Netlink, resolver_files: Iterable[Path] = RESOLVER_FI
         fields = attributes(body, m.ADDRESS.size)
         address = ip_address(fields.get(m.IFA_LOCAL) or fields[m.IFA_ADDRESS])
         if index not in ours and not address.is_loopback:
-            mtus[address] = mtu.get(index, 0)
             name = names.get(index, str(index))
+            mtus[address] = mtu.get(index, 0)
             is_temporary = address.version == 6 and bool(flags & IFA_F_TEMPORARY)
             addresses.append(HostAddress(address, length, name, mtus[address], is_temporary))
-            used.setdefault(ip_interface((address, length)).network, f"address dev {names.get(index, index)}")
+            used.setdefault(ip_interface((address, length)).network, f"address dev {name}")
+            used[ip_network(address)] = f"address dev {name}"
     for cidr, index in _routes(rtnetlink.dump(m.dump_routes()), ours):
         used.setdefault(cidr, f"route dev {names.get(index, 'none')}")
     for resolver in _resolvers(resolver_files):
