@@ -167,7 +167,8 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
         bridge=bridge,
         port=int.from_bytes(data.get(m.IFLA_VXLAN_PORT, b""), "big"),
         learning=data.get(m.IFLA_VXLAN_LEARNING) == m.ON or port.get(m.IFLA_BRPORT_LEARNING) == m.ON,
-        suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON,
+        # A device in no bridge has no port flags; they are told as they are wanted of every tunnel.
+        suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON or not bridge,
         isolated=isolated,
         up=up,
         mac=b"" if bridge else found.mac,  # matters only where there is no bridge

@@ -75,8 +75,10 @@ async def test_surroundings_name_what_others_use_and_leave_out_ours(bed: Bed) ->
     found = await kernel.surroundings()
 
     ranges = {used.cidr: used.source for used in found.used}
-    assert ranges[ip_network("198.18.0.0/16")] == "address dev eth0"
-    assert ranges[ip_network("fd00:198:18::/64")] == "address dev eth0"
+    for address_ in found.addresses:
+        if not address_.address.is_link_local:
+            assert ranges[address_.segment] == ranges[ip_network(address_.address)] == "address dev eth0"
+    assert {str(entry.address) for entry in found.addresses} >= {"198.18.0.1", "fd00:198:18::1"}
     assert not [cidr for cidr in ranges if cidr.overlaps(ip_network("10.1.0.0/24"))]
     assert not [cidr for cidr in ranges if cidr.is_link_local or cidr.is_loopback or not cidr.prefixlen]
     assert found.mtu_of(IPv4Address("198.18.0.1")) == 1500

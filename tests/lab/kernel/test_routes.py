@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
 NETWORK = "0000000000aa"
 BRIDGE = Bridge(f"kvb{NETWORK}", bytes.fromhex("026b00000001"), 1500, True)
-TUNNEL = Vxlan(f"kvx{NETWORK}", 77, bytes([192, 0, 2, 10]), 1450, "", suppress=False, mac=bytes.fromhex("026b00000010"))
+TUNNEL = Vxlan(f"kvx{NETWORK}", 77, bytes([192, 0, 2, 10]), 1450, "", mac=bytes.fromhex("026b00000010"))
 
 
 def packed(text: str) -> bytes:
