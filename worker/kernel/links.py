@@ -88,10 +88,10 @@ class Links:
 
     def delete(self, operations: Sequence[DeleteLink]) -> None:
         """What is gone already is no failure; what is not ours is left alone."""
+        self._delete_inside([operation for operation in operations if isinstance(operation.link, Macvlan)])
         doomed: list[tuple[DeleteLink, Device]] = []
         for operation in operations:
             if isinstance(operation.link, Macvlan):
-                self._tried(operation, self._delete_macvlan, operation)
                 continue
             found = self._devices.get(operation.link.name)
             if found is None:
@@ -106,6 +106,17 @@ class Links:
             for start in range(0, len(entries), size):
                 self._delete_together(entries[start : start + size])
         self._devices.forget(*(operation.link.name for operation in operations))
+
+    def _delete_inside(self, operations: Sequence[DeleteLink]) -> None:
+        """Macvlans, in their workloads' namespaces."""
+        placed = [(operation, operation.container) for operation in operations if operation.container is not None]
+        for operation in operations:
+            if operation.container is None:
+                words = f"{operation.link.name} cannot be deleted without its workload's namespace"
+                self._fail(operation, Unusable(errno.EINVAL, words))
+        for (operation, _), error in zip(placed, macvlans.delete([side for _, side in placed]), strict=True):
+            if error is not None:
+                self._fail(operation, error)
 
     def _delete_together(self, doomed: Sequence[tuple[DeleteLink, Device]]) -> None:
         if len(doomed) == 1:
@@ -169,13 +180,6 @@ class Links:
         refusal = macvlans.create(self._rtnetlink, self._devices.uplink(link.uplink), side)
         if refusal is not None:
             raise self._refused_to_make(operation, refusal)
-
-    def _delete_macvlan(self, operation: DeleteLink) -> None:
-        if operation.container is None:
-            raise Unusable(errno.EINVAL, f"{operation.link.name} cannot be deleted without its workload's namespace")
-        refusal = macvlans.delete(operation.container)
-        if refusal is not None:
-            raise Told(refusal.errno, refusal.text or f"{operation.container.interface} cannot be deleted")
 
     def _set_up_veth(self, operation: CreateLink, link: Veth, side: ContainerSide, namespace: int) -> None:
         """All of it, or the interface goes again."""
