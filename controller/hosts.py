@@ -21,9 +21,10 @@ from controller.views import HostStatus
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import HostInUse, NotFound
-from kvnet.model import NAME, Endpoint, Host, HostState, Versioned
+from kvnet.model import NAME, Block, Endpoint, Host, HostState, Versioned
 
 MAX_NAMED = 20
+GIVEN_BACK_PER_COMMIT = 20
 
 
 class Hosts:
@@ -92,9 +93,20 @@ class Hosts:
         await self.release_all(left, caller, evidence)
         if await self.carried_by(host.name):
             raise Conflict([key])
+        await self._give_back_all(host.name, evidence, caller)
         gone = [Delete(key), Delete(keys.inventory(host.name)), Delete(keys.observed(host.name))]
         gone.append(Delete(keys.reclaim(host.name)))
         return await self._writer.commit(evidence, gone, caller, Changed("host.deleted", key, codec.encode(host), None))
+
+    async def _give_back_all(self, name: str, evidence: Sequence[Check], caller: Caller) -> None:
+        """Blocks and ports that the store has for a host without endpoints; its addresses cool down on their own."""
+        blocks = (await self._writer.store.list(keys.BLOCKS)).entries
+        own = [e for e in blocks if codec.decode(Block, e.value).host == name]
+        own += (await self._writer.store.list(keys.ports_of(name))).entries
+        for i in range(0, len(own), GIVEN_BACK_PER_COMMIT):
+            part = own[i : i + GIVEN_BACK_PER_COMMIT]
+            checks = [*evidence, *(Unchanged(e.key, e.version) for e in part)]
+            await self._writer.commit(checks, [Delete(e.key) for e in part], caller)
 
     async def _put(self, found: Versioned[Host], state: HostState, kind: str, caller: Caller) -> Versioned[Host]:
         after = replace(found.value, state=state)

@@ -67,7 +67,8 @@ class Removal:
             raise self._in_use(network, [codec.decode(Endpoint, entry.value) for entry in left.entries])
         mark = Unchanged(keys.network(network.id), marked.version)
         addresses = await self._writer.store.list(keys.addresses(network.id))
-        for part in _parts([Delete(entry.key) for entry in addresses.entries]):
+        blocks = await self._writer.store.list(keys.blocks(network.id))
+        for part in _parts([Delete(entry.key) for entry in (*addresses.entries, *blocks.entries)]):
             await self._writer.commit([mark], part, caller)
         return await self._writer.commit(
             [mark],

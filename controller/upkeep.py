@@ -1,4 +1,4 @@
-"""What one elected controller keeps in order: cooled-down addresses, deletions, leaks, dead hosts, the journal.
+"""What one elected controller keeps in order: old addresses and blocks, deletions, leaks, dead hosts, the journal.
 
 Removes nothing on one look: a suspicion must stand unchanged for a grace period, and the commit checks the evidence
 again, so that what came back to life is never touched. Sweeps nothing when the cluster's identity is missing or another
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from backends.committer import Transaction
 from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged
 from controller import journal
+from controller.block_upkeep import BlockUpkeep
 from controller.consistency import Consistency
 from controller.hosts import Hosts
 from controller.reclaim import Reclaims
@@ -67,6 +68,7 @@ class Upkeep:
         self._leaving: Suspicions[tuple[str, int]] = Suspicions()
         self._leaking: Suspicions[tuple[Check, ...]] = Suspicions()
         self._reclaims = Reclaims(state, writer, hosts, settings, ACTOR)
+        self._blocks = BlockUpkeep(state, writer, settings, ACTOR)
         self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
         self.last = Sweep(refused="not swept yet")
@@ -92,6 +94,7 @@ class Upkeep:
             ("networks", self._finish_deletions),
             ("hosts", self._finish_removals),
             ("endpoints", self._reclaims.sweep),
+            ("blocks", self._blocks.sweep),
             ("leaks", self._stop_leaks),
             ("journal", self._trim_journal),
         ):
@@ -103,7 +106,7 @@ class Upkeep:
         return self.last
 
     def _forget(self) -> None:
-        for suspicions in (self._stuck, self._leaving, self._leaking, self._ahead, self._reclaims):
+        for suspicions in (self._stuck, self._leaving, self._leaking, self._ahead, self._reclaims, self._blocks):
             suspicions.forget()
 
     def _reason_to_stay_away(self) -> str:

@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,7 +16,7 @@ from controller.cluster import Cluster
 from controller.requests import Caller, EndpointRequest, NetworkRequest, SubnetRequest
 from controller.settings import Clock, Settings
 from kvnet import codec, keys
-from kvnet.model import Alive, Host
+from kvnet.model import Alive, Host, Network, SubnetClaim
 
 T = TypeVar("T")
 
@@ -137,11 +137,21 @@ def opened(
     return Cluster.open(store, Settings(**given), random.Random(seed))  # type: ignore[arg-type]
 
 
-async def add_host(store: Store, name: str, *, alive: bool = True) -> None:
-    host = Host(name, ip_address("192.0.2.1"), 1500)
+async def add_host(
+    store: Store, name: str, *, alive: bool = True, underlay: str = "192.0.2.1", segment: str = ""
+) -> None:
+    host = Host(name, ip_address(underlay), 1500, segment=ip_network(segment) if segment else None)
     writes = [Put(keys.host(name), codec.encode(host))]
     if alive:
         writes.append(Put(keys.alive(name), codec.encode(Alive(name, "first", 0.0))))
+    await store.commit([], writes)
+
+
+async def add_network(store: Store, network: Network) -> None:
+    """As the controller would have made it."""
+    owner = network.id.encode()
+    writes = [Put(keys.name(network.name), owner), Put(keys.network(network.id), codec.encode(network))]
+    writes += [Put(keys.subnet(s.cidr), codec.encode(SubnetClaim(network.id))) for s in network.subnets]
     await store.commit([], writes)
 
 

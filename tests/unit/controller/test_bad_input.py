@@ -10,9 +10,8 @@ from backends.memory import MemoryStore
 from controller.cluster import Cluster
 from controller.drafts import draft_of
 from controller.parsing import parse_cidr
-from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, SubnetRequest
+from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, PortRequest, SubnetRequest
 from kvnet.errors import Invalid, KvnetError, NotFound, NotSupported
-from kvnet.model import PublishedPort
 from tests.unit.controller.kit import ME
 
 pytestmark = pytest.mark.anyio
@@ -131,7 +130,24 @@ BAD_ENDPOINTS: dict[str, tuple[EndpointRequest, str]] = {
     "the broadcast address": (EndpointRequest("h1", "c", address="10.1.0.7"), "address-taken"),
     "a group MAC": (EndpointRequest("h1", "c", mac="01:00:5e:00:00:01"), "invalid"),
     "a MAC that is none": (EndpointRequest("h1", "c", mac="hello"), "invalid"),
-    "published ports": (EndpointRequest("h1", "c", ports=(PublishedPort(80),)), "not-supported"),
+    "a port that is none": (EndpointRequest("h1", "c", ports=(PortRequest(0),)), "invalid"),
+    "a range that ends before it begins": (EndpointRequest("h1", "c", ports=(PortRequest(80, 70),)), "invalid"),
+    "ranges of two lengths": (EndpointRequest("h1", "c", ports=(PortRequest(80, 82, "tcp", 80, 81),)), "invalid"),
+    "an end without a host port": (EndpointRequest("h1", "c", ports=(PortRequest(80, host_port_end=81),)), "invalid"),
+    "a protocol that has no ports": (EndpointRequest("h1", "c", ports=(PortRequest(80, protocol="icmp"),)), "invalid"),
+    "too many ports": (EndpointRequest("h1", "c", ports=(PortRequest(1, 257),)), "invalid"),
+    "ports that lie far apart": (
+        EndpointRequest("h1", "c", ports=tuple(PortRequest(80, host_port=1000 * i) for i in range(1, 18))),
+        "invalid",
+    ),
+    "a port on an address that is none": (
+        EndpointRequest("h1", "c", ports=(PortRequest(80, host_address="here"),)),
+        "invalid",
+    ),
+    "one host port twice": (
+        EndpointRequest("h1", "c", ports=(PortRequest(80, host_port=80), PortRequest(81, host_port=80))),
+        "port-taken",
+    ),
 }
 
 
