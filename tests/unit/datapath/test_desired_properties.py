@@ -263,5 +263,8 @@ def test_peers_meet_on_every_host_that_carries_one_of_them(drawn: Drawn) -> None
         for of in drawn.networks.values():
             crossing = {Driver.OVERLAY, Driver.ROUTED}
             carried = any(e.host == name for e in drawn.endpoints[of.id].values())
-            for peer_id in of.peers if carried and of.driver in crossing else ():
-                assert is_built(view, drawn.networks[peer_id]) or drawn.networks[peer_id].driver not in crossing
+            for peer in (drawn.networks[id_] for id_ in of.peers):
+                if carried and {of.driver, peer.driver} <= crossing:
+                    assert is_built(view, peer)
+                bridges = (bridge_of(of), bridge_of(peer))
+                assert (bridges in firewall.pairs) == (set(bridges) <= firewall.bridges)
