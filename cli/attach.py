@@ -17,7 +17,8 @@ from cli import output, suggest
 from cli.safe import safe
 from cli.session import current, output_option, socket_option
 from cli.values import LABEL, mapping
-from kvnet.errors import Invalid, NotFound, NotSupported
+from kvnet.errors import Invalid, NotFound
+from kvnet.publish import parse_publish, shown
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,10 +28,29 @@ ENDPOINT_OPTIONS = (
     click.option("--mac", default="", metavar="MAC", help="This MAC address; default: a random one."),
     click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Another name on this network."),
     click.option("--hostname", default="", metavar="NAME", help="The workload's host name."),
-    click.option("--interface", default="", metavar="NAME", help="Name inside the namespace; default: the next ethN."),
+    click.option(
+        "--interface",
+        default="",
+        metavar="NAME",
+        help="Name inside the namespace; default: the next ethN, or what the network calls them.",
+    ),
     click.option("--label", "labels", multiple=True, type=LABEL, help="Metadata of yours."),
     click.option("--id", default="", metavar="ID", help="The endpoint's id; the same again is the same attachment."),
-    click.option("--publish", "-p", "published", multiple=True, metavar="PORT", help="Not built yet: refused."),
+    click.option(
+        "--publish",
+        "-p",
+        "published",
+        multiple=True,
+        metavar="[[ADDR:]HOST[-END]:]PORT[-END][/udp]",
+        help="Lead a port of this host to one of the workload's; without HOST a free one is chosen.",
+    ),
+    click.option(
+        "--gateway-priority",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Of a workload's networks the highest is its way out; of equal ones the first.",
+    ),
     click.option(
         "--wait",
         "wait_s",
@@ -77,8 +97,7 @@ def connect(network: str, netns: str, name: str, **options: Any) -> None:
 
 
 def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> None:
-    if options.pop("published"):
-        raise NotSupported("ports cannot be published yet", fix="attach without --publish")
+    options["ports"] = [parse_publish(text) for text in options.pop("published")]
     quiet = options.pop("quiet")
     options["labels"] = mapping(options["labels"], "--label")
     import asyncio
@@ -104,6 +123,7 @@ def attached(made: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
         ("Address", endpoint["address"]),
         ("Address6", endpoint["address6"]),
         ("Interface", made["interface"]),
+        ("Ports", ", ".join(map(shown, endpoint.get("ports") or []))),
     )
 
 

@@ -69,7 +69,7 @@ def troubles(facts: Mapping[str, Any], hosts: Sequence[Host], now: float) -> Ite
             yield f"host {name} is down, last seen {seen} ago" if seen else f"host {name} is down"
         elif host["lag_revisions"]:
             yield f"host {name} is {host['lag_revisions']} revisions behind"
-        yield from (f"host {name}: {condition['detail']}" for condition in host["conditions"])
+        yield from (f"host {name}: {condition['detail']} ({condition['code']})" for condition in host["conditions"])
 
 
 async def _look(client: Client) -> tuple[dict[str, Any], list[Host]]:

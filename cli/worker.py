@@ -32,8 +32,9 @@ HTTP_PORT = 80
     "--underlay",
     envvar="KVNET_UNDERLAY",
     default="",
-    metavar="ADDRESS",
-    help="The address that other hosts reach this one at. [KVNET_UNDERLAY; the one that reaches the controller]",
+    metavar="ADDRESS|DEVICE",
+    help="The address that other hosts reach this one at, or the device that has it, like eth0 (eth0/6 for its IPv6 "
+    "address). [KVNET_UNDERLAY; the one that reaches the controller]",
 )
 @click.option(
     "--state-dir",

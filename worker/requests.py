@@ -89,7 +89,7 @@ class AttachRequest:
     @property
     def chooses_ports(self) -> bool:
         """Every host port was asked for by number, so another one would not do."""
-        return all("host_port" in port and "host_port_end" not in port for port in self.ports)
+        return all("host_port" in port and ("host_port_end" not in port or "port_end" in port) for port in self.ports)
 
     def body(self, endpoint_id: str, host: str) -> EndpointBody:
         body: EndpointBody = {"id": endpoint_id, "host": host, "name": self.name}

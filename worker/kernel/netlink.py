@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
@@ -42,6 +43,8 @@ BATCH_BYTES = 64 << 10
 BATCH_MESSAGES = 1024
 ANSWER_TIMEOUT_S = 15.0
 DUMP_ATTEMPTS = 20
+SEND_ATTEMPTS = 10
+SEND_PAUSE_S = 0.01
 ANSWER_LOST = "the kernel's answer was lost"
 
 
@@ -119,7 +122,7 @@ class Netlink:
         wanted = self._sequence
         length = HEADER_SIZE + len(message.body)
         header = HEADER.pack(length, message.type, message.flags | NLM_F_REQUEST, wanted, 0)
-        self._socket.send(header + message.body)
+        self._send(header + message.body)
         while True:
             data = self._receive()
             if data is None:
@@ -170,7 +173,7 @@ class Netlink:
     def _exchange(self, packed: bytes, start: int, end: int, refusals: list[Refusal]) -> None:
         last = self._sequence
         first = last - (end - start) + 1
-        self._socket.send(packed)
+        self._send(packed)
         while True:
             data = self._receive()
             if data is None:
@@ -195,7 +198,7 @@ class Netlink:
         wanted = self._sequence
         flags = message.flags | NLM_F_REQUEST | NLM_F_DUMP
         length = HEADER_SIZE + len(message.body)
-        self._socket.send(HEADER.pack(length, message.type, flags, wanted, 0) + message.body)
+        self._send(HEADER.pack(length, message.type, flags, wanted, 0) + message.body)
         bodies: list[bytes] = []
         append = bodies.append
         unpack = HEADER.unpack_from
@@ -217,6 +220,18 @@ class Netlink:
                         return None if interrupted & NLM_F_DUMP_INTR else bodies
                     append(data[offset + HEADER_SIZE : offset + length])
                 offset += (length + 3) & ~3
+
+    def _send(self, data: bytes) -> None:
+        """The kernel takes all of it or nothing. Raises: OSError, ENOBUFS if it has no room for long."""
+        for _ in range(SEND_ATTEMPTS):
+            try:
+                self._socket.send(data)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                time.sleep(SEND_PAUSE_S)
+        raise OSError(errno.ENOBUFS, "the kernel has no memory for requests; nothing of this one was done")
 
     def _receive(self) -> bytes | None:
         """One datagram; None when the kernel dropped answers for want of room."""
