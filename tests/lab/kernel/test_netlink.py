@@ -71,6 +71,37 @@ def test_lost_answers_are_admitted_and_the_socket_goes_on(netns: Path) -> None:
         assert body is not None
 
 
+class Full:
+    """A socket whose sends find no room for a while."""
+
+    def __init__(self, made: socket.socket, times: int) -> None:
+        self._made = made
+        self.left = times
+
+    def send(self, data: bytes) -> int:
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        return self._made.send(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._made, name)
+
+
+def test_a_send_without_room_is_repeated_but_not_for_ever(rtnetlink: Netlink, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Full(rtnetlink._socket, times=3)
+    monkeypatch.setattr(rtnetlink, "_socket", full)
+    assert rtnetlink.one(m.set_link(LOOPBACK, up=True)) is None
+    assert full.left == 0
+
+    full.left = 1000
+    with pytest.raises(OSError, match="nothing of this one was done"):
+        rtnetlink.one(m.set_link(LOOPBACK, up=True))
+
+    full.left = 0
+    assert rtnetlink.get(m.get_link("lo")) is not None
+
+
 def test_a_dump_is_one_consistent_pass_while_others_change_the_table(rtnetlink: Netlink, netns: Path) -> None:
     made = [Bridge(f"kvb{i:012x}", bytes([2, 0, 0, 0, 1, i]), 1450, False) for i in range(100)]
     assert rtnetlink.request([m.create_bridge(link) for link in made]) == []

@@ -25,13 +25,16 @@ from datapath.objects import (
     ReplaceVtep,
     Route,
     Scope,
+    SetSysctl,
     UpdateLink,
     VtepEntry,
     Vxlan,
 )
+from datapath.sysctls import HOST_SYSCTLS
 from lab import namespaces
 from tests.lab.eye import everything
 from tests.lab.kernel.bed import Bed, network
+from tests.lab.kernel.physical import raw
 from worker.kernel import messages as m
 from worker.kernel.dump import THROW_AWAY_GROUPS
 from worker.kernel.linux import LinuxKernel
@@ -149,17 +152,21 @@ async def test_the_life_of_a_network_leaves_everything_foreign_as_it_was(bed: Be
             + attribute(m.NDA_LLADDR, bytes.fromhex("020000000009")),
         ),
     )
-    before = everything(netns)
+    # A host that forwards already: switching that on shows in every link, and is never taken back.
+    settings = [SetSysctl(path, "1") for path in HOST_SYSCTLS]
+    assert await bed.kernels["h1"].apply(settings) == []
+    before, entries = raw(netns), everything(netns)
 
     net = network(7)
     one, other = bed.add(net, "c1", "h1", 2), bed.add(net, "c2", "h2", 3)
     assert await bed.converge() == []
-    assert everything(netns) != before
+    assert raw(netns) != before
     bed.remove(one)
     bed.remove(other)
     assert await bed.converge() == []
 
-    assert everything(netns) == before
+    assert raw(netns) == before
+    assert everything(netns) == entries
 
 
 async def test_many_links_are_deleted_together_and_only_they(kernel: LinuxKernel, netns: Path) -> None:
