@@ -89,7 +89,7 @@ async def test_no_block_left_says_who_has_how_many(cluster: Cluster, store: Memo
     await add_host(store, "h2")
     await cluster.endpoints.create_many("flat", [endpoint(f"c{i}") for i in range(6)], ME)
 
-    with pytest.raises(BlocksExhausted, match="of 2 .*h1 has 2"):
+    with pytest.raises(BlocksExhausted, match=r"of 2 .*h1 has 2"):
         await cluster.endpoints.create("flat", endpoint("late", "h2"), ME)
 
 
@@ -105,7 +105,7 @@ async def test_a_fixed_address_takes_its_block_and_another_hosts_is_refused(
     with pytest.raises(BlockTaken, match="which host h1 has"):
         await cluster.endpoints.create("flat", endpoint("c", "h2", address="10.9.0.72"), ME)
     for address, what in (("10.9.0.64", "first"), ("10.9.0.65", "gateway"), ("10.9.0.127", "last")):
-        with pytest.raises(AddressTaken, match=f"the {what}.* of block 10.9.0.64/26, which host h1 has"):
+        with pytest.raises(AddressTaken, match=rf"the {what}.* of block 10.9.0.64/26, which host h1 has"):
             await cluster.endpoints.create("flat", endpoint("d", address=address), ME)
 
 
@@ -217,8 +217,10 @@ async def replicas(any_store: Store, time: FakeTime) -> AsyncIterator[list[Clust
     async with AsyncExitStack() as stack:
         for i in range(4):
             await add_host(any_store, f"h{i}")
+        replicas = [await stack.enter_async_context(opened(any_store, time, seed=i)) for i in range(REPLICAS)]
         await add_network(any_store, routed())
-        yield [await stack.enter_async_context(opened(any_store, time, seed=i)) for i in range(REPLICAS)]
+        await eventually(lambda: all(replica.networks.list() for replica in replicas))
+        yield replicas
 
 
 async def test_hosts_that_race_for_blocks_never_share_one(replicas: list[Cluster], any_store: Store) -> None:
@@ -246,8 +248,8 @@ async def _killed_release(fault: Fault, meanwhile: bool) -> None:
     state, time = MemoryState(), FakeTime()
     async with MemoryStore(state) as store:
         await add_host(store, "h1")
-        await add_network(store, routed())
         async with opened(store, time) as cluster:
+            await with_network(cluster, store, routed())
             one = await cluster.endpoints.create("flat", endpoint(), ME)
             await cluster.endpoints.delete("flat", one.value.id, ME)
         time.pass_by(COOL_DOWN_S + 1)
