@@ -51,12 +51,14 @@ def own_blocks(view: NetworkView) -> list[Block]:
 
 
 def _on_link(view: NetworkView, address: Address) -> Place:
-    """The network's other subnets are on the same link, so the way there takes no gateway."""
-    own = view.network.subnet_of(address)
+    """The network's other subnets are on the same link, so the way there takes no gateway; and so is a shim's host."""
+    own, underlay = view.network.subnet_of(address), view.host.underlay
     if own is None:
         return Place(address.max_prefixlen, None, [])
     others = [subnet for subnet in _of_family(view.network, address.version) if subnet is not own]
     ways = [(other.cidr.network_address.packed, other.cidr.prefixlen, b"") for other in others]
+    if view.network.shim and underlay.version == address.version and view.network.subnet_of(underlay) is None:
+        ways.append((underlay.packed, underlay.max_prefixlen, b""))
     return Place(own.cidr.prefixlen, own.gateway.packed if own.gateway is not None else None, ways)
 
 

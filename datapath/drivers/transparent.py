@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from datapath.drivers.parts import PORTS_OF_A_BRIDGE, Parts, add_side, add_veth, fitting, local_of
 from datapath.names import bridge_of, host_mac, macvlan_name, shim_name, veth_name
-from datapath.objects import Bridge, Enslavement, HostState, Macvlan, Route, Shim
+from datapath.objects import Bridge, Enslavement, HostState, InterfaceAddress, Macvlan, Route, Shim
 from datapath.sysctls import device_sysctls
 from datapath.view import NetworkView
-from kvnet.model import Address, Endpoint, UplinkMode
+from kvnet.model import Endpoint, UplinkMode
 
 ETHERNET_MTU = 1500
 
@@ -41,21 +41,23 @@ def _on_uplink(view: NetworkView, local: list[Endpoint]) -> HostState:
             parts.add_link(Macvlan(name, network.uplink, mtu, network=network.id))
             add_side(parts, view, endpoint, name, mtu)
     if network.shim:
-        shim = Shim(shim_name(network.id), network.uplink, host_mac(network.id, view.host.name), mtu)
-        parts.add_link(shim, device_sysctls(shim, speaks_ipv6=network.has_ipv6))
-        parts.routes += [
-            Route(address.packed, address.max_prefixlen, shim.name, source=_source(view, address))
-            for endpoint in local
-            for address in endpoint.addresses
-        ]
+        _add_shim(parts, view, local, mtu)
     return parts.state()
 
 
-def _source(view: NetworkView, address: Address) -> bytes:
-    """The host's own address on the physical network, if it is the one that we know."""
-    underlay = view.host.underlay
-    subnet = view.network.subnet_of(underlay)
-    return underlay.packed if subnet is not None and underlay.version == address.version else b""
+def _add_shim(parts: Parts, view: NetworkView, local: list[Endpoint], mtu: int) -> None:
+    """The host speaks to its workloads from its underlay address, which they know to be on the link (see `sides`).
+
+    ARP answers for it on any device; NDP only on one that has it.
+    """
+    network, underlay = view.network, view.host.underlay
+    shim = Shim(shim_name(network.id), network.uplink, host_mac(network.id, view.host.name), mtu)
+    parts.add_link(shim, device_sysctls(shim, speaks_ipv6=network.has_ipv6))
+    if network.has_ipv6 and underlay.version == 6:
+        parts.addresses.append(InterfaceAddress(shim.name, underlay.packed, underlay.max_prefixlen))
+    for address in (address for endpoint in local for address in endpoint.addresses):
+        source = underlay.packed if underlay.version == address.version else b""
+        parts.routes.append(Route(address.packed, address.max_prefixlen, shim.name, source))
 
 
 def _bridged(view: NetworkView, local: list[Endpoint]) -> HostState:

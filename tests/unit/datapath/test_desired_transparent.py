@@ -15,6 +15,7 @@ from datapath.objects import (
     Bridge,
     Enslavement,
     HostState,
+    InterfaceAddress,
     Macvlan,
     PortEntry,
     Route,
@@ -96,8 +97,22 @@ def test_a_shim_leads_from_the_host_to_its_own_workloads_only() -> None:
         Route(packed("10.1.0.10"), 32, shim, source=packed("10.1.0.200")),
         Route(packed("fd00:1::a"), 128, shim),
     }
+    assert state.containers[MACVLAN].routes == ()  # the host is in their subnet
     assert state.sysctls[f"net/ipv6/conf/{shim}/accept_ra"] == "0"
     assert state.sysctls[f"net/ipv4/conf/{shim}/arp_filter"] == "1"
+
+
+@pytest.mark.parametrize("ipv6_underlay", [False, True])
+def test_a_shims_host_speaks_from_its_underlay_address_wherever_that_is(ipv6_underlay: bool) -> None:
+    here = host(0, ipv6_underlay=ipv6_underlay)
+    state = desired(view_of([replace(NET, shim=True)], [LOCAL], uplinks=[UPLINK], hosts=[here]))
+    underlay = here.underlay
+
+    assert state.containers[MACVLAN].routes == ((underlay.packed, underlay.max_prefixlen, b""),)
+    assert {route.source for route in state.routes} == {underlay.packed, b""}
+    on_shim = {InterfaceAddress(shim_name(NET.id), underlay.packed, 128)}
+    assert state.addresses == (on_shim if ipv6_underlay else set())
+    assert state_of().containers[MACVLAN].routes == ()
 
 
 def test_an_operators_bridge_gets_ports_and_is_otherwise_not_touched() -> None:
