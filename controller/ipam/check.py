@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from backends.store import Entry
+from controller.ipam.check_blocks import blocks
 from controller.ipam.check_endpoints import claims, endpoints, places, shared_addresses
 from controller.ipam.check_networks import indexes, overlaps
+from controller.ipam.check_ports import ports
 from controller.ipam.check_survival import survival
 from controller.ipam.dump import read
 from controller.ipam.findings import Finding
@@ -33,6 +35,8 @@ def check(entries: Iterable[Entry], now: float, *, cool_down_s: float = DEFAULT_
         *endpoints(dump),
         *claims(dump, now, cool_down_s),
         *places(dump),
+        *blocks(dump),
+        *ports(dump),
         *survival(dump),
     ]
     return sorted(found, key=lambda finding: (finding.invariant, finding.keys))

@@ -40,7 +40,7 @@ class _Index:
 
 
 def indexes(dump: Dump) -> Iterator[Finding]:
-    for index in (_names(dump), _vnis(dump), _subnets(dump)):
+    for index in (_names(dump), _vnis(dump), _subnets(dump), _bridges(dump)):
         for key, owners in index.wanted.items():
             yield from _missing_or_contested(dump, index, key, owners)
         for key, (owner, version) in index.there.items():
@@ -109,6 +109,15 @@ def _vnis(dump: Dump) -> _Index:
             wanted[keys.vni(network.value.vni)].append(network_id)
     there = {keys.vni(vni): (owner.value, owner.version) for vni, owner in dump.vnis.items()}
     return _Index("VNI", there, wanted, {key: owners[0].encode() for key, owners in wanted.items()})
+
+
+def _bridges(dump: Dump) -> _Index:
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for network_id, network in dump.networks.items():
+        if network.value.bridge_name:
+            wanted[keys.bridge(network.value.bridge_name)].append(network_id)
+    there = {keys.bridge(device): (owner.value, owner.version) for device, owner in dump.bridges.items()}
+    return _Index("bridge name", there, wanted, {key: owners[0].encode() for key, owners in wanted.items()})
 
 
 def _subnets(dump: Dump) -> _Index:

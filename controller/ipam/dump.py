@@ -16,9 +16,11 @@ from kvnet.errors import KvnetError
 from kvnet.model import (
     AddressClaim,
     Alive,
+    Block,
     Cidr,
     Cluster,
     Endpoint,
+    HeldPorts,
     Host,
     Inventory,
     Network,
@@ -32,7 +34,7 @@ from kvnet.model import (
 
 @dataclass(slots=True)
 class Dump:
-    """Decoded entries by their place. `names`, `vnis` and `local` hold the id of a network."""
+    """Decoded entries by their place. `names`, `vnis`, `bridges` and `local` hold the id of a network."""
 
     has_sentinel: bool = False
     networks: dict[str, Versioned[Network]] = field(default_factory=dict)
@@ -43,6 +45,9 @@ class Dump:
     vnis: dict[int, Versioned[str]] = field(default_factory=dict)
     local: dict[keys.LocalKey, Versioned[str]] = field(default_factory=dict)
     hosts: dict[str, Versioned[Host]] = field(default_factory=dict)
+    blocks: dict[keys.BlockKey, Versioned[Block]] = field(default_factory=dict)
+    ports: dict[keys.PortsKey, Versioned[HeldPorts]] = field(default_factory=dict)
+    bridges: dict[str, Versioned[str]] = field(default_factory=dict)
     others: dict[str, Versioned[Any]] = field(default_factory=dict)
     journal: list[Entry] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -100,6 +105,9 @@ def _readers(dump: Dump) -> dict[str, Callable[[Entry], None]]:
         keys.RECLAIMS: models(dump.others, str, Reclaim),
         keys.NAMES: ids(dump.names, _last),
         keys.VNIS: ids(dump.vnis, lambda key: int(_last(key))),
+        keys.BLOCKS: models(dump.blocks, keys.parse_block, Block),
+        keys.PORTS: models(dump.ports, keys.parse_ports, HeldPorts),
+        keys.BRIDGES: ids(dump.bridges, _last),
         keys.LOCAL: ids(dump.local, keys.parse_local),
         keys.JOURNAL: dump.journal.append,
     }

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from controller.ipam.addresses import AddressHolder, AddressSpace, Candidate
+from controller.ipam.grid import Grid
 from controller.ipam.window import Fixed, Window
 from kvnet import keys
 from kvnet.errors import AddressTaken, BlocksExhausted, BlockTaken, Invalid
 from kvnet.model import Address, AddressClaim, Block, BlockState, Cidr, Network, Subnet, Versioned
 
-DEFAULT_LENGTH = {4: 26, 6: 122}
 # How many blocks without a free address (reserved, cooling down) are looked at before there is said to be none.
 MAX_LOOKED_AT = 64
 MAX_NAMED_HOSTS = 8
@@ -48,38 +47,6 @@ class NoBlock(Exception):
     """The host's blocks are full, and it is not the caller's turn to claim another."""
 
 
-def block_length(network: Network, subnet: Subnet) -> int:
-    """The prefix length of the blocks of a subnet; one that is smaller than a block is one block."""
-    version = subnet.cidr.version
-    wanted = network.block_prefix_length if version == 4 else network.block_prefix_length6
-    return max(wanted or DEFAULT_LENGTH[version], subnet.cidr.prefixlen)
-
-
-class _Grid:
-    """The blocks that a subnet can be cut into, by number."""
-
-    def __init__(self, network: Network, subnet: Subnet) -> None:
-        self.subnet = subnet
-        self.length = block_length(network, subnet)
-        self._bits = subnet.cidr.max_prefixlen - self.length
-        bounds = subnet.range or subnet.cidr
-        base = int(subnet.cidr.network_address)
-        self.first = (int(bounds.network_address) - base) >> self._bits
-        self.count = ((int(bounds.broadcast_address) - base) >> self._bits) - self.first + 1
-
-    def at(self, number: int) -> Cidr:
-        """Those that automatic choice may take, from 0 to `count` - 1."""
-        start = int(self.subnet.cidr.network_address) + ((self.first + number) << self._bits)
-        return _cidr(self.subnet.cidr.version, start, self.length)
-
-    def number_of(self, cidr: Cidr) -> int:
-        offset = int(cidr.network_address) - int(self.subnet.cidr.network_address)
-        return (offset >> self._bits) - self.first
-
-    def around(self, address: Address) -> Cidr:
-        return _cidr(address.version, int(address) >> self._bits << self._bits, self.length)
-
-
 class BlockSpace:
     """The addresses and blocks of one routed network, kept in step by `put`, `drop`, `put_block` and `drop_block`."""
 
@@ -87,7 +54,7 @@ class BlockSpace:
         self.network = network
         self.plain = AddressSpace(network, endpoint_name)
         self.families, self.windows = self.plain.families, self.plain.windows
-        self._grids = {v: [_Grid(network, s) for s in network.subnets if s.cidr.version == v] for v in (4, 6)}
+        self._grids = {v: [Grid(network, s) for s in network.subnets if s.cidr.version == v] for v in (4, 6)}
         self._blocks: dict[Cidr, Versioned[Block]] = {}
         self._strange: set[Cidr] = set()  # of another size than the grid's: the subnet grew since
         self._windows: dict[Cidr, Window] = {}
@@ -266,7 +233,7 @@ class BlockSpace:
     def _is_strange(self, cidr: Cidr) -> bool:
         return any(other.version == cidr.version and other.overlaps(cidr) for other in self._strange)
 
-    def _grid_of(self, address: Address) -> _Grid | None:
+    def _grid_of(self, address: Address) -> Grid | None:
         return next((g for g in self._grids[address.version] if address in g.subnet.cidr), None)
 
     def _window_at(self, address: Address) -> Window | None:
@@ -353,7 +320,3 @@ def _as_subnet(cidr: Cidr, subnet: Subnet) -> Subnet:
         return Subnet(cidr, first + 1, span, reserved)
     except Invalid:  # the part of the range that is in here has nothing but the gateway
         return Subnet(cidr, first + 1, None, reserved)
-
-
-def _cidr(version: int, start: int, length: int) -> Cidr:
-    return IPv4Network((start, length)) if version == 4 else IPv6Network((start, length))
