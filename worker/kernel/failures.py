@@ -54,18 +54,21 @@ def told(operation: Operation, number: int, text: str, otherwise: str = "") -> T
         )
     if isinstance(operation, ReplaceNeighbour) and number in (errno.ENOBUFS, errno.E2BIG) and text != ANSWER_LOST:
         family = "ipv4" if len(operation.neighbour.address) == 4 else "ipv6"
-        limit = f"net.{family}.neigh.default.gc_thresh3"
-        return Told(
-            number,
-            f"the kernel's neighbour table is full: {limit} is one limit for the whole machine, all its namespaces "
-            f"together; raise it (and gc_thresh1 and gc_thresh2 below it): sysctl -w {limit}=65536",
-            NEIGHBOURS_FULL,
-        )
+        return Told(number, neighbours_full(family), NEIGHBOURS_FULL)
     if isinstance(operation, CreateLink) and number == errno.EOPNOTSUPP and text in UNKNOWN_KIND:
         module = MODULES[type(operation.link)]
         words = f"this kernel cannot make {operation.link.name}: it lacks the module {module}; modprobe {module}"
         return Told(number, words + ", and have it loaded at boot (/etc/modules-load.d)", KERNEL_LACKS)
     return Told(number, otherwise or text or os.strerror(number))
+
+
+def neighbours_full(family: str) -> str:
+    """In words; `family` as in the names of settings."""
+    limit = f"net.{family}.neigh.default.gc_thresh3"
+    return (
+        f"the kernel's neighbour table is full: {limit} is one limit for the whole machine, all its namespaces "
+        f"together; raise it (and gc_thresh1 and gc_thresh2 below it): sysctl -w {limit}=65536"
+    )
 
 
 def failure(operation: Operation, error: OSError, *, is_foreign: bool = False) -> Failure:

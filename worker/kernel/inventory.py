@@ -7,8 +7,8 @@ way.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kvnet.model import Address, Cidr, UsedRange
 from worker.kernel import dump
 from worker.kernel import messages as m
 from worker.kernel.netlink import Netlink, attributes
+from worker.kernel.pressure import refused_neighbours
 
 RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 LONGEST_RESOLVER_FILE = 64 << 10
@@ -42,13 +43,17 @@ class HostAddress:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """`mtus` by address: what fits through the device that has it. `addresses`: the same ones, and where they are."""
+    """`mtus` by address: what fits through the device that has it. `addresses`: the same ones, and where they are.
+
+    `refused_neighbours`: by family, how often the kernel's neighbour table was full; see `worker.kernel.pressure`.
+    """
 
     used: tuple[UsedRange, ...]
     mtus: dict[Address, int]
     kernel: str
     boot_id: str
     addresses: tuple[HostAddress, ...] = ()
+    refused_neighbours: Mapping[str, int] = field(default_factory=dict)
 
     def mtu_of(self, underlay: Address) -> int:
         """Raises: NotFound where no device of this host has that address."""
@@ -87,6 +92,7 @@ def look_around(rtnetlink: Netlink, resolver_files: Iterable[Path] = RESOLVER_FI
     return Surroundings(
         used=tuple(UsedRange(cidr, source) for cidr, source in used.items() if _is_of_interest(cidr)),
         mtus=mtus,
+        refused_neighbours=refused_neighbours(),
         kernel=os.uname().release,
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         addresses=tuple(addresses),

@@ -88,7 +88,7 @@ def raw(netns: Path) -> dict[str, list[Any]]:
     return by_hand(netns, read)
 
 
-_FLEETING = ("IFLA_STATS", "CACHEINFO", "INET6_STATS", "ICMP6STATS", "_TIMER", "CARRIER", "header", "event")
+_FLEETING = ("IFLA_STATS", "CACHEINFO", "INET6_STATS", "ICMP6STATS", "_TIMER", "CARRIER_", "header", "event")
 
 
 def _is_lasting(route: Any) -> bool:
