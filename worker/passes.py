@@ -138,5 +138,10 @@ def may_lose_traffic(operation: Operation, is_ordered: Callable[[str], bool]) ->
     return isinstance(operation, DeleteLink) and not is_ordered(operation.link.name)
 
 
+def ends_a_path(operation: Operation) -> bool:
+    """Whether it takes away how another host's workloads are reached."""
+    return isinstance(operation, RemoveNeighbour | RemoveVtep | RemovePort | RemoveRoute)
+
+
 def changes_something(operation: Operation) -> bool:
     return not isinstance(operation, Announce)

@@ -15,7 +15,7 @@ from datapath.objects import HostState, Operation, Scope
 from datapath.scopes import scope_of
 from worker.attachments import Attachments, Phase, Record
 from worker.lastknown import with_attachments
-from worker.passes import may_lose_traffic
+from worker.passes import ends_a_path, may_lose_traffic
 from worker.ports import Namespaces
 from worker.session import NAME_TAKEN
 from worker.trust import Doubt, Trust
@@ -59,6 +59,7 @@ class Source:
         self._is_disputed = is_disputed
         self._is_settled = is_settled
         self._was_live = False
+        self._confirmed_lists = 0
 
     def mode(self) -> Mode:
         if self._view.is_ready and (self._was_live or (self._view.is_in_step and self._is_settled())):
@@ -138,9 +139,21 @@ class Source:
                 self._on_missing(record)
 
     async def confirm(self, operations: Sequence[Operation]) -> Doubt | None:
-        """Ask the store itself before anything goes that was not ordered on this host."""
-        if any(may_lose_traffic(operation, self._is_ordered) for operation in operations):
-            return await self._trust.confirm(self._store)
+        """Ask the store itself before anything goes that was not ordered on this host.
+
+        Of paths to others only where something was listed anew since: an older store that came back, and was written
+        to, may look like a newer one until then. What a watch tells needs no second word.
+        """
+        lists = self._view.lists
+        is_listed_anew = lists != self._confirmed_lists
+        if any(
+            may_lose_traffic(operation, self._is_ordered) or (is_listed_anew and ends_a_path(operation))
+            for operation in operations
+        ):
+            doubt = await self._trust.confirm(self._store)
+            if doubt is None:
+                self._confirmed_lists = lists
+            return doubt
         return None
 
     def _is_ordered(self, device: str) -> bool:

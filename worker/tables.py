@@ -38,6 +38,7 @@ class Table(Generic[T]):
         self._highest: Revision = 0
         self.is_owed = False
         self.relisted_at: Revision = 0
+        self.lists = 0
         self.mirror.on_list = self._on_list
 
     @property
@@ -62,6 +63,7 @@ class Table(Generic[T]):
 
     def _on_list(self, _before: Revision, now: Revision) -> None:
         self.is_owed, self.relisted_at = False, now
+        self.lists += 1
 
     def _take(self, changes: Sequence[Change]) -> None:
         self.look_back()

@@ -95,6 +95,11 @@ class View:
         return max(table.mirror.revision for table in self._tables())
 
     @property
+    def lists(self) -> int:
+        """Changes whenever some mirror has been listed anew."""
+        return sum(table.lists for table in self._tables())
+
+    @property
     def stale_since(self) -> float | None:
         """Since when some mirror has not heard from the store (monotonic); None while all have."""
         stale = [table.mirror.stale_since for table in self._tables()]
