@@ -1,0 +1,134 @@
+"""Many hosts in one process: the worker's own code on a kernel namespace for each, where a process each would not fit.
+
+What is left out is what has nothing to do with networks: the worker's unix socket and its signals. Every kernel counts
+what it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from backends.open import open_store
+from datapath.objects import EVERYTHING, Failure, Hint, HostState, Operation, Scope
+from lab.lab import Host, Lab, until
+from worker.agent import Worker
+from worker.controller import HttpController
+from worker.disk import StateDir
+from worker.kernel.inventory import Surroundings
+from worker.kernel.linux import LinuxKernel
+from worker.listeners import HostListeners
+from worker.log import Log
+from worker.ports import Time
+from worker.runtimes.netns import NetworkNamespaces
+from worker.settings import Settings, parse_underlay
+
+READY_S = 60.0
+
+
+@dataclass(slots=True)
+class Counted:
+    """What a kernel was asked for: `operations` one by one, by kind."""
+
+    reads: int = 0
+    applies: int = 0
+    operations: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.operations.values())
+
+
+class CountingKernel:
+    """The real one; tells what went through it."""
+
+    def __init__(self, kernel: LinuxKernel) -> None:
+        self._kernel = kernel
+        self.counted = Counted()
+
+    async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
+        self.counted.reads += 1
+        return await self._kernel.read(scope, firewall=firewall)
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Failure]:
+        self.counted.applies += bool(operations)
+        for operation in operations:
+            kind = type(operation).__name__
+            self.counted.operations[kind] = self.counted.operations.get(kind, 0) + 1
+        return await self._kernel.apply(operations)
+
+    def hints(self) -> AsyncIterator[Hint]:
+        return self._kernel.hints()
+
+    async def has_namespace(self, path: str) -> bool:
+        return await self._kernel.has_namespace(path)
+
+    async def surroundings(self) -> Surroundings:
+        return await self._kernel.surroundings()
+
+    async def close(self) -> None:
+        await self._kernel.close()
+
+
+@dataclass(slots=True)
+class Member:
+    """One host of the crowd."""
+
+    host: Host
+    worker: Worker
+    kernel: CountingKernel
+
+    async def ask(self, operation: str, **message: Any) -> dict[str, Any]:
+        """As over the worker's socket."""
+        answer = await self.worker.operations()[operation](message)
+        return dict(answer)
+
+
+@asynccontextmanager
+async def open_crowd(lab: Lab) -> AsyncIterator[Mapping[str, Member]]:
+    """A worker for every host of the lab, all ready, through the controller's gateway; ended in the end."""
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context((lab.directory / "crowd.log").open("a"))
+        crowd = {name: await _member(stack, lab, host, log) for name, host in lab.hosts.items()}
+        running = [asyncio.create_task(member.worker.run()) for member in crowd.values()]
+        stack.push_async_callback(_end, running)
+
+        async def are_ready() -> bool:
+            for task in running:
+                if task.done():
+                    task.result()
+            statuses = [await member.ask("status") for member in crowd.values()]
+            return all(status["ready"] for status in statuses)
+
+        await until(are_ready, "every worker of the crowd is ready", seconds=READY_S)
+        yield crowd
+
+
+async def _member(stack: AsyncExitStack, lab: Lab, host: Host, log: TextIO) -> Member:
+    time = Time()
+    state = StateDir.open(host.state_dir)
+    stack.callback(state.close)
+    kernel = CountingKernel(await stack.enter_async_context(await LinuxKernel.open(netns=str(host.netns))))
+    store = await stack.enter_async_context(await open_store(lab.controller_url, must_answer=False, sweeps=False))
+    controller = HttpController(lab.controller_url, time=time)
+    stack.push_async_callback(controller.close)
+    settings = Settings(
+        controller=lab.controller_url,
+        host=host.name,
+        underlay=parse_underlay(str(host.port.underlay)),
+        state_dir=host.state_dir,
+        socket=host.socket,
+    )
+    namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
+    worker = Worker(settings, store, controller, kernel, namespaces, HostListeners(), state, time=time, log=Log(log))
+    await worker.start()
+    return Member(host, worker, kernel)
+
+
+async def _end(running: Sequence[asyncio.Task[None]]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
