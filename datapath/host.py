@@ -6,7 +6,7 @@ device is not there yet, or cannot be made, is no reason to leave its rules out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 
 from datapath.names import bridge_name, bridge_of, vxlan_name
 from datapath.objects import Firewall, HostState, Ip, Publication
@@ -39,6 +39,7 @@ def host_state(view: HostView) -> HostState:
 
 
 def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Network]) -> Firewall:
+    here = {network.id for network in networks}
     with_bridge = [network for network in networks if _has_bridge(view, network)]
     outgoing = [network for network in networks if network.masquerade and not network.internal]
     tunnels = [network for network in networks if network.driver is Driver.OVERLAY]
@@ -47,7 +48,7 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
         internal=frozenset(bridge_of(network) for network in with_bridge if network.internal),
         isolated=frozenset(bridge_of(network) for network in with_bridge if not network.icc),
         pairs=frozenset(_pairs(view, with_bridge)) | {(bridge_name(n.id), bridge_name(n.id)) for n in bridged},
-        within=frozenset(element for network in with_bridge for element in _within(view, network)),
+        within=frozenset(element for network in with_bridge for element in _within(view, network, here)),
         blocks=_subnets(networks, 4) | _subnets(networks, 6),
         subnets4=_subnets(outgoing, 4),
         subnets6=_subnets(outgoing, 6),
@@ -84,14 +85,15 @@ def _pairs(view: HostView, networks: Sequence[Network]) -> Iterator[tuple[str, s
                 yield bridge_of(network), bridge_of(peer)
 
 
-def _within(view: HostView, network: Network) -> Iterator[tuple[str, tuple[Ip, int]]]:
+def _within(view: HostView, network: Network, here: Container[str]) -> Iterator[tuple[str, tuple[Ip, int]]]:
     """Whom this network meets behind other hosts by plain routing, not over a bridge of ours.
 
     Its own workloads if it is routed (without ICC not those), the hosts that carry them, and peers of which one or the
     other is routed: the answers may take another way than the questions, so that connection tracking sees only half.
     """
     is_routed, bridge = network.driver is Driver.ROUTED, bridge_of(network)
-    friends = [peer for peer in peers_of(view, network) if is_routed or peer.driver is Driver.ROUTED]
+    peers = [peer for peer in peers_of(view, network) if peer.id in here]
+    friends = [peer for peer in peers if is_routed or peer.driver is Driver.ROUTED]
     if is_routed and network.icc:
         friends.append(network)
     for version in (4, 6):

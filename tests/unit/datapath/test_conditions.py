@@ -11,7 +11,7 @@ from datapath.conditions import findings
 from datapath.drivers import DRIVERS
 from kvnet.model import Driver, Network, Subnet, UplinkMode
 from tests.unit.datapath.clusters import endpoint, host, network
-from tests.unit.datapath.views import block, view_of
+from tests.unit.datapath.views import block, placed, view_of
 
 OVERLAY = network(1)
 ROUTED = network(1, driver=Driver.ROUTED, ipv6=False)
@@ -20,7 +20,7 @@ ROUTED = network(1, driver=Driver.ROUTED, ipv6=False)
 def codes(of: Network, mtus: tuple[int, int] = (1500, 1500)) -> list[str]:
     hosts = [host(number, mtu=mtu) for number, mtu in enumerate(mtus)]
     blocks = [block(of, "10.1.0.0/26", "h0"), block(of, "10.1.0.64/26", "h1")]
-    endpoints = [endpoint(of, 0, "h0"), endpoint(of, 60, "h1")]
+    endpoints = [placed(of, 0, "h0"), placed(of, 60, "h1")]
     return [finding.code for finding in findings(view_of([of], endpoints, hosts=hosts, blocks=blocks))]
 
 
@@ -48,7 +48,7 @@ def test_an_mtu_that_the_hosts_links_do_not_carry_is_told(of: Network, mtus: tup
 
 
 def test_the_numbers_are_in_the_words() -> None:
-    view = view_of([replace(OVERLAY, mtu=9000)], [endpoint(OVERLAY, 0, "h0")])
+    view = view_of([replace(OVERLAY, mtu=9000)], [placed(OVERLAY, 0, "h0")])
 
     (finding,) = findings(view)
     assert "9000" in finding.detail
@@ -88,6 +88,6 @@ def test_more_endpoints_than_a_bridge_has_ports_are_told(driver: Driver, mode: U
 def test_a_network_that_is_here_for_its_peers_is_told_about_too() -> None:
     other = replace(network(2), peers=(OVERLAY.id,))
     visited = replace(OVERLAY, peers=(other.id,), vni=None)
-    view = view_of([visited, other], [endpoint(other, 0, "h0"), endpoint(visited, 0, "h1")])
+    view = view_of([visited, other], [placed(other, 0, "h0"), placed(visited, 0, "h1")])
 
     assert [(finding.network, finding.code) for finding in findings(view)] == [(OVERLAY.id, "vni-missing")]

@@ -32,8 +32,8 @@ from kvnet.model import (
     PublishedPort,
     UplinkMode,
 )
-from tests.unit.datapath.clusters import endpoint, namespace_of, network
-from tests.unit.datapath.views import range_of
+from tests.unit.datapath.clusters import namespace_of, network
+from tests.unit.datapath.views import placed, range_of
 
 NUMBERS = 40  # endpoints have the addresses from .10 on, so up to three blocks of /26 are in use
 BLOCK_LENGTHS = {4: 26, 6: 122}
@@ -120,7 +120,7 @@ def _endpoint(of: Network, number: int, owners: Mapping[int, str], draw: st.Draw
         if of.driver is Driver.ROUTED
         else draw(st.sampled_from(sorted(owners.values())))
     )
-    made = endpoint(of, number, on)
+    made = placed(of, number, on)
     published = of.driver is not Driver.TRANSPARENT and not of.internal and draw(st.booleans())
     return replace(made, ports=(PublishedPort(80, host_port=8000 + number),)) if published else made
 

@@ -15,13 +15,13 @@ from datapath.packing import link_local, packed_mac
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
 from datapath.view import Attachment, HostView
 from kvnet.model import BlockState, CrossSegment, Driver, Endpoint, Host, Network
-from tests.unit.datapath.clusters import endpoint, host, network
-from tests.unit.datapath.views import HERE, THERE, block, packed, range_of, single, view_of
+from tests.unit.datapath.clusters import host, network
+from tests.unit.datapath.views import HERE, THERE, block, packed, placed, range_of, single, view_of
 
 NET = network(1, driver=Driver.ROUTED, ipv6=False)
 DUAL = network(1, driver=Driver.ROUTED)
 BRIDGE, TUNNEL = bridge_of(NET), vxlan_name(NET.id)
-LOCAL = endpoint(NET, 0, "h0")  # 10.1.0.10
+LOCAL = placed(NET, 0, "h0")  # 10.1.0.10
 VETH = veth_name(LOCAL.id)
 OURS, THEIRS = block(NET, "10.1.0.0/26", "h0"), block(NET, "10.1.0.64/26", "h1")
 NEAR = replace(HERE, segment=ip_network("192.168.7.0/24"))
@@ -79,7 +79,7 @@ def test_an_internal_one_reaches_all_of_itself_and_nothing_else() -> None:
 
 def test_endpoints_on_other_hosts_take_no_entries() -> None:
     alone = desired(view_of([NET], [LOCAL], blocks=[OURS, THEIRS]))
-    among = [endpoint(NET, number, "h1") for number in range(60, 80)]
+    among = [placed(NET, number, "h1") for number in range(60, 80)]
 
     assert desired(view_of([NET], [LOCAL, *among], blocks=[OURS, THEIRS])) == alone
 
@@ -139,7 +139,7 @@ def test_both_ends_of_a_tunnel_agree_on_each_others_macs() -> None:
     there = desired(view_of([TUNNELLED], [], blocks=[OURS, THEIRS], hosts=[NEAR, FAR], host="h1"))
     assert there.links == {}  # no endpoint, so the network is not there
 
-    visitor = endpoint(TUNNELLED, 60, "h1")
+    visitor = placed(TUNNELLED, 60, "h1")
     there = desired(view_of([TUNNELLED], [visitor], blocks=[OURS, THEIRS], hosts=[NEAR, FAR], host="h1"))
     tunnel = there.links[TUNNEL]
     assert isinstance(tunnel, Vxlan)
@@ -147,7 +147,7 @@ def test_both_ends_of_a_tunnel_agree_on_each_others_macs() -> None:
 
 
 def test_ipv6_blocks_over_an_ipv4_underlay_take_the_tunnel_even_to_a_neighbour() -> None:
-    local = endpoint(DUAL, 0, "h0")
+    local = placed(DUAL, 0, "h0")
     blocks = [block(DUAL, text, on) for text, on in (("fd00:1::/122", "h0"), ("fd00:1::40/122", "h1"))]
     blocks += [replace(OURS, network=DUAL.id), replace(THEIRS, network=DUAL.id)]
     refused = view_of([DUAL], [local], blocks=blocks)
@@ -216,7 +216,7 @@ def test_without_icc_only_the_other_hosts_themselves_may_come() -> None:
 def test_a_routed_network_that_is_here_for_its_peers_only_consists_of_routes() -> None:
     overlay = replace(network(2, ipv6=False), peers=(NET.id,))
     mine = replace(NET, peers=(overlay.id,))
-    view = view_of([overlay, mine], [endpoint(overlay, 0, "h0"), endpoint(mine, 60, "h1")], blocks=[THEIRS])
+    view = view_of([overlay, mine], [placed(overlay, 0, "h0"), placed(mine, 60, "h1")], blocks=[THEIRS])
     state = desired(view)
 
     assert desired(view, NET.id) == HostState(
@@ -230,7 +230,7 @@ def test_a_routed_network_that_is_here_for_its_peers_only_consists_of_routes() -
 def test_a_workload_of_a_routed_network_meets_its_peers_behind_other_hosts() -> None:
     overlay = replace(network(2, ipv6=False), peers=(NET.id,))
     mine = replace(NET, peers=(overlay.id,))
-    view = view_of([overlay, mine], [endpoint(overlay, 0, "h1"), LOCAL], blocks=[OURS])
+    view = view_of([overlay, mine], [placed(overlay, 0, "h1"), LOCAL], blocks=[OURS])
     firewall = desired(view).firewall
 
     assert firewall is not None

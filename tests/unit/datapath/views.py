@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from datapath.objects import Uplink
 from datapath.view import Attachment, HostView
 from kvnet.model import Address, Block, Cidr, Endpoint, Host, Network
-from tests.unit.datapath.clusters import host, namespace_of
+from tests.unit.datapath.clusters import endpoint, host, namespace_of
 
 HERE, THERE = host(0), host(1)
 
@@ -35,6 +36,12 @@ def view_of(
         {network.id: [b for b in blocks if b.network == network.id] for network in networks},
         {uplink.name: uplink for uplink in uplinks},
     )
+
+
+def placed(of: Network, number: int, on: str) -> Endpoint:
+    """An endpoint that has the addresses from .10 on, whichever block those are in."""
+    addresses = tuple(subnet.cidr.network_address + 10 + number for subnet in of.subnets)
+    return replace(endpoint(of, number, on), addresses=addresses)
 
 
 def block(of: Network, cidr: str, on: str) -> Block:
