@@ -258,6 +258,8 @@ class HostState:
     `sysctls`: path below /proc/sys -> value. `firewall` is None where it was not read, or is damaged (to be set anew).
     `gates`: in an actual state every FORWARD chain of iptables on this host -> whether our accept rule is its; None
     where that was not read. In a desired state `is_forwarding` says whether our traffic has to get through them.
+    `walls`: in an actual state chains of others that end what they do not know and that we cannot open, as
+    "family table chain".
     `uplinks`: in an actual state the links that were asked for (see `Scope`), as far as they are there.
     """
 
@@ -274,6 +276,7 @@ class HostState:
     enslaved: frozenset[Enslavement] = frozenset()
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
     gates: Mapping[Gate, bool] | None = None
+    walls: frozenset[str] = frozenset()
     is_forwarding: bool = False
 
 

@@ -12,11 +12,13 @@ from itertools import groupby
 
 from datapath.objects import (
     Announce,
+    CloseGate,
     CreateLink,
     DeleteLink,
     Enslave,
     Failure,
     ForgetFlows,
+    OpenGate,
     Operation,
     Release,
     SetFirewall,
@@ -29,6 +31,7 @@ from worker.kernel.conntrack import Flows
 from worker.kernel.devices import Devices
 from worker.kernel.failures import failure
 from worker.kernel.firewall import FirewallTables
+from worker.kernel.gates import Gates
 from worker.kernel.links import Links
 from worker.kernel.netlink import Netlink
 from worker.kernel.sysctls import write_sysctl
@@ -43,12 +46,14 @@ class Applier:
         firewall: FirewallTables,
         announcer: Announcer,
         flows: Flows,
+        gates: Gates,
         rng: random.Random,
     ) -> None:
         self._rtnetlink = rtnetlink
         self._firewall = firewall
         self._announcer = announcer
         self._flows = flows
+        self._gates = gates
         self._rng = rng
 
     def apply(self, operations: Sequence[Operation]) -> list[Failure]:
@@ -79,6 +84,8 @@ class Applier:
                 return tried(operation, lambda: self._firewall.set(firewall))
             case Announce(neighbour):
                 return tried(operation, lambda: self._announcer.announce(neighbour))
+            case OpenGate() | CloseGate():
+                return self._gates.execute(operation)
             case Enslave(entry):
                 return tried(operation, lambda: enslaving.enslave(self._rtnetlink, devices, operation, entry))
             case Release(entry):

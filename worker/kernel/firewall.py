@@ -91,9 +91,6 @@ class FirewallTables:
             is_alone = self._reader.generation() == before + 1
             self._known = Known(before + 1, firewall) if was_alone and is_alone else None
 
-    def close(self) -> None:
-        self._reader.close()
-
     def _seal_rules(self) -> None:
         tables = self._reader.read()
         if tables is None:

@@ -11,26 +11,32 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
-from datapath.objects import EVERYTHING, Failure, Hint, HostState, Operation, Scope
+from datapath.objects import EVERYTHING, PROTOCOL, Failure, Hint, HostState, Operation, Scope
 from kvnet.errors import KernelRefused
 from worker.kernel import namespaces
 from worker.kernel.announce import Announcer
 from worker.kernel.apply import Applier
 from worker.kernel.capability import require_namespace_admin, require_network_admin
 from worker.kernel.conntrack import Flows
-from worker.kernel.events import Events, HintCollector
+from worker.kernel.dump import device
+from worker.kernel.dump import routes as dump_our_routes
+from worker.kernel.events import Events, HintCollector, Interest
 from worker.kernel.firewall import FirewallTables, find_nft
+from worker.kernel.foreign_chains import ForwardChains
+from worker.kernel.gates import Gates
 from worker.kernel.inventory import Surroundings, look_around
-from worker.kernel.netlink import Netlink
+from worker.kernel.messages import dump_links, dump_routes
+from worker.kernel.netlink import NETLINK_NETFILTER, Netlink
 from worker.kernel.nftables import NftablesReader
 from worker.kernel.read import Reader
 from worker.kernel.sysctls import host_settings
+from worker.kernel.vigil import Vigil
 
 T = TypeVar("T")
 
@@ -93,16 +99,36 @@ class LinuxKernel:
                 f"the kernel does not take changes: {error.strerror or error}", fix="it is tried again"
             ) from error
 
-    async def hints(self) -> AsyncIterator[Hint]:
+    async def hints(self) -> AsyncGenerator[Hint]:
         """From the first `anext` on; never ends by itself."""
         events = await _run(self._executor, Events.open)
         try:
-            known = await _run(self._executor, self._parts.reader.devices)
-            async with contextlib.aclosing(HintCollector(events, known).hints()) as found:
-                async for hint in found:
-                    yield hint
+            interest = await _run(self._executor, self._parts.interest)
+            collector = HintCollector(events, interest)
+            vigil = Vigil(self._parts.rtnetlink, interest.devices)
+            watching = asyncio.ensure_future(self._watch(vigil, collector))
+            try:
+                async with contextlib.aclosing(collector.hints()) as found:
+                    async for hint in found:
+                        if watching.done():
+                            watching.result()
+                        yield hint
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
         finally:
             events.close()
+
+    async def _watch(self, vigil: Vigil, collector: HintCollector) -> None:
+        """Until cancelled. What could not be looked at is a reason to look at everything."""
+        while True:
+            try:
+                hint = await _run(self._executor, vigil.look)
+            except OSError:
+                hint = Hint()
+            if hint is not None:
+                collector.add(hint)
+            await asyncio.sleep(vigil.period_s)
 
     async def has_namespace(self, path: str) -> bool:
         return await _run(self._executor, lambda: namespaces.is_namespace(path))
@@ -124,10 +150,14 @@ class _Parts:
     def __init__(self, nft: str, rng: random.Random) -> None:
         self.rtnetlink = Netlink()
         self.reader = Reader(self.rtnetlink)
-        self.tables = FirewallTables(nft, NftablesReader())
+        self.netfilter = Netlink(NETLINK_NETFILTER)
+        nftables = NftablesReader(self.netfilter)
+        self.tables = FirewallTables(nft, nftables)
+        self.gates = Gates(ForwardChains(self.netfilter, nftables))
+        self.uplinks: set[str] = set()  # what hints are interested in beyond our own devices
         self.announcer = Announcer()
         self.flows = Flows()
-        self.applier = Applier(self.rtnetlink, self.tables, self.announcer, self.flows, rng)
+        self.applier = Applier(self.rtnetlink, self.tables, self.announcer, self.flows, self.gates, rng)
 
     @classmethod
     def open(cls, path: str | None, nft: str, rng: random.Random) -> _Parts:
@@ -147,17 +177,35 @@ class _Parts:
         return parts
 
     def read(self, scope: Scope, with_firewall: bool) -> HostState:
+        if not scope.network:
+            self.uplinks.clear()
+        self.uplinks |= scope.uplinks
         state = self.reader.read(scope)
         if with_firewall:
-            state = replace(state, firewall=self.tables.read())
+            gates, walls = self.gates.read(), self.gates.walls()
+            state = replace(state, firewall=self.tables.read(), gates=gates, walls=walls)
         if with_firewall or not scope.network:
             state = replace(state, sysctls={**state.sysctls, **host_settings()})
         return state
 
+    def interest(self) -> Interest:
+        """What of the kernel as it is now hints are about."""
+        ours: dict[int, str] = {}
+        others: dict[int, str] = {}
+        for body in self.rtnetlink.dump(dump_links()):
+            found = device(body)
+            (ours if found.is_ours else others)[found.index] = found.name
+        routes = {
+            (route.destination, route.prefix_length)
+            for route, index in dump_our_routes(self.rtnetlink.dump(dump_routes(PROTOCOL)))
+            if index not in ours
+        }
+        return Interest(ours, others, self.uplinks, routes)
+
     def close(self) -> None:
         self.flows.close()
         self.announcer.close()
-        self.tables.close()
+        self.netfilter.close()
         self.rtnetlink.close()
 
 

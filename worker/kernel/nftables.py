@@ -15,7 +15,6 @@ from typing import NamedTuple
 from datapath.objects import Firewall, Ip, Publication
 from worker.kernel.elements import Block, Place
 from worker.kernel.netlink import (
-    NETLINK_NETFILTER,
     TYPE_MASK,
     Message,
     Netlink,
@@ -28,6 +27,7 @@ from worker.kernel.rules import FAMILIES, RULES_DIGEST, SEAL, TABLE
 # linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 SUBSYSTEM = 10 << 8
 GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, NEWGEN, GETGEN = 1, 4, 7, 10, 13, 15, 16
+NEWCHAINS, NEWRULES = (3, 5), (6, 8)  # made and deleted
 NFPROTO = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}
 TABLE_NAME, TABLE_FLAGS = 1, 2
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
@@ -56,11 +56,8 @@ class Tables(NamedTuple):
 class NftablesReader:
     """Belongs to the kernel thread."""
 
-    def __init__(self) -> None:
-        self._netlink = Netlink(NETLINK_NETFILTER)
-
-    def close(self) -> None:
-        self._netlink.close()
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
 
     def generation(self) -> int:
         """Changes with every change of any table, by anybody. The same number = nothing changed."""

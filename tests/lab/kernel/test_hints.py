@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from datapath.objects import (
 from lab import namespaces
 from tests.lab.eye import everything
 from worker.kernel import messages as m
-from worker.kernel.events import Events, HintCollector
+from worker.kernel.events import Events, HintCollector, Interest
 from worker.kernel.linux import LinuxKernel
 from worker.kernel.netlink import Message, Netlink
+from worker.kernel.sysctls import read_sysctl, write_sysctl
+from worker.kernel.vigil import PERIOD_S
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 
@@ -41,8 +43,8 @@ QUIET_SECONDS = 0.15
 class Listener:
     """Collects hints in the background."""
 
-    def __init__(self, collector: HintCollector) -> None:
-        self._hints = collector.hints()
+    def __init__(self, hints: AsyncGenerator[Hint]) -> None:
+        self._hints = hints
         self._waiting: asyncio.Future[Hint] = asyncio.ensure_future(anext(self._hints))
 
     async def next(self, within_s: float = WITHIN_SECONDS) -> Hint | None:
@@ -79,7 +81,7 @@ async def listener(kernel: LinuxKernel, netns: Path) -> AsyncIterator[Listener]:
     )
     known = {index: name for name, index in everything(netns).links.items() if name.startswith(("kvb", "kvx"))}
     with closing(namespaces.call(netns, Events.open)) as events:
-        made = Listener(HintCollector(events, known))
+        made = Listener(HintCollector(events, Interest(known)).hints())
         await made.quiet()
         yield made
         await made.close()
@@ -129,11 +131,53 @@ async def test_a_new_device_of_ours_is_known_from_its_own_event(
     assert hint.devices == {other.name}
 
 
-async def test_what_others_do_with_their_devices_is_no_hint(listener: Listener, netns: Path) -> None:
+async def test_an_address_of_the_hosts_own_is_the_underlays_business_and_told_now_and_then(
+    listener: Listener, netns: Path
+) -> None:
     loopback = 1
-    by_hand(netns, m.address(loopback, bytes([192, 0, 2, 9]), 32), m.address(loopback, bytes([192, 0, 2, 8]), 32))
+    hints = []
+    for last in range(1, 20):
+        by_hand(netns, m.address(loopback, bytes([192, 0, 2, last]), 32))
+        hints.append(await listener.next(0.05))
+    hints.append(await listener.next())
+
+    told = [hint for hint in hints if hint is not None and hint.underlay]
+    assert 0 < len(told) < 8, "there may be many of them, on a host with other programs"
+
+
+async def test_neighbours_of_others_are_no_hint(listener: Listener, netns: Path) -> None:
+    by_hand(netns, m.neighbour(1, bytes([192, 0, 2, 8]), MAC))
 
     assert await listener.next(QUIET_SECONDS) is None
+
+
+SETTINGS = {
+    "net/ipv4/ip_forward": Hint(host=True),
+    "net/ipv6/conf/all/forwarding": Hint(host=True),
+    f"net/ipv6/conf/{BRIDGE.name}/accept_ra": Hint(frozenset({BRIDGE.name})),
+    f"net/ipv4/conf/{BRIDGE.name}/route_localnet": Hint(frozenset({BRIDGE.name})),
+    f"net/ipv6/conf/{TUNNEL.name}/disable_ipv6": Hint(frozenset({TUNNEL.name})),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+async def test_a_setting_that_gives_no_event_is_noticed_within_a_second(
+    kernel: LinuxKernel, netns: Path, setting: str
+) -> None:
+    await kernel.apply([CreateLink(BRIDGE), CreateLink(TUNNEL)])
+    listener = Listener(kernel.hints())
+    while await listener.next(2 * PERIOD_S) is not None:  # the watch has begun, and its own first events are over
+        pass
+
+    value = namespaces.call(netns, lambda: read_sysctl(setting))
+    namespaces.call(netns, lambda: write_sysctl(setting, "1" if value == "0" else "0"))
+
+    wanted = SETTINGS[setting]
+    async with asyncio.timeout(WITHIN_SECONDS):
+        hint = await listener.next()
+        while hint is None or not (hint.devices >= wanted.devices and hint.host >= wanted.host):
+            hint = await listener.next()
+    await listener.close()
 
 
 async def test_a_burst_is_one_hint(listener: Listener, netns: Path) -> None:
@@ -150,7 +194,7 @@ async def test_lost_events_are_a_hint_for_everything(kernel: LinuxKernel, netns:
     with closing(namespaces.call(netns, Events.open)) as events:
         events.route.setsockopt(1, 8, 2048)  # SOL_SOCKET, SO_RCVBUF: room for next to nothing
         by_hand(netns, *(m.neighbour(bridge, bytes([10, 1, 1, last]), MAC) for last in range(200)))
-        listener = Listener(HintCollector(events, {bridge: BRIDGE.name}))
+        listener = Listener(HintCollector(events, Interest({bridge: BRIDGE.name})).hints())
 
         assert await listener.next() == Hint()
 
