@@ -116,9 +116,9 @@ def release(tables: Tables, operation: Operation, entry: Enslavement) -> None:
 
 
 def as_port(link: Link) -> Link:
-    """Without a bridge a link has no port flags."""
+    """Without a bridge a link has no port flags; it is read as if they were those that a tunnel has by default."""
     if isinstance(link, Vxlan) and not link.bridge:
-        return replace(link, learning=False, suppress=False, isolated=False)
+        return replace(link, learning=False, suppress=True, isolated=False)
     if isinstance(link, Veth) and not link.bridge:
         return replace(link, isolated=False, hairpin=False)
     return link

@@ -42,7 +42,8 @@ def translate(tables: Tables, packet: Packet) -> None:
     """Published ports, before the way is chosen."""
     if tables.firewall is None or not packet.port:
         return
-    if packet.destination != LOOPBACK4 and packet.destination not in tables.local_addresses():
+    is_loopback = packet.destination == LOOPBACK4 and packet.is_own  # from a workload it would be a way around
+    if not is_loopback and packet.destination not in tables.local_addresses():
         return
     found = [
         publication
@@ -71,14 +72,15 @@ def judge(tables: Tables, packet: Packet, entrance: str, exit_: str) -> None:
             raise Lost(f"the FORWARD chain of iptables-{gate.flavour} drops it")
 
 
-def masquerade(tables: Tables, packet: Packet, exit_: str, own: Ip) -> None:
-    """`own`: the host's address towards `exit_`."""
+def masquerade(tables: Tables, packet: Packet, entrance: str, exit_: str, own: Ip) -> None:
+    """`own`: the host's address towards `exit_`. Who is led back into his own network would get no answer else."""
     firewall = tables.firewall
     if firewall is None:
         return
     if exit_ in firewall.bridges:
-        is_hairpin = packet.translated and any(
-            contains(*block, packet.source) and contains(*block, packet.destination) for block in firewall.blocks
+        is_hairpin = packet.translated and (
+            entrance == exit_
+            or any(contains(*b, packet.source) and contains(*b, packet.destination) for b in firewall.blocks)
         )
         if packet.source != LOOPBACK4 and not is_hairpin:
             return

@@ -78,7 +78,7 @@ class Walk:
         self.packet.source = wanted if self.packet.translated else own
         if wanted == LOOPBACK4 and tables.sysctls.get(f"net/ipv4/conf/{way.device}/route_localnet") != "1":
             raise Lost(f"{way.device} takes nothing from 127.0.0.1: route_localnet is off")
-        fake_rules.masquerade(tables, self.packet, way.device, own)
+        fake_rules.masquerade(tables, self.packet, "", way.device, own)
         return self._out(host, way, "")
 
     def from_outside(self, via: Joined | None) -> str:
@@ -215,7 +215,7 @@ class Walk:
         packet.is_own = False
         way = _host_route(tables, packet.destination)
         fake_rules.judge(tables, packet, entrance, way.device)
-        fake_rules.masquerade(tables, packet, way.device, _own_address(tables, way))
+        fake_rules.masquerade(tables, packet, entrance, way.device, _own_address(tables, way))
         # With br_netfilter a frame that is translated to its own bridge stays a bridged one, from its port to another.
         is_bridged = tables.bridge_calls_iptables and packet.translated and way.device == entrance
         return self._out(host, way, port if is_bridged else "")

@@ -23,8 +23,6 @@ def unpublished(wanted: Firewall, held: Firewall | None) -> list[Operation]:
 
 def departures(desired: HostState, actual: HostState, blocked: frozenset[str]) -> list[Operation]:
     """For addresses of workloads that were on this host, and are no more or have another MAC."""
-    if desired.ports == actual.ports and desired.neighbours == actual.neighbours:
-        return []
     left = _local_macs(actual, actual.ports - desired.ports, blocked)
     changed = {n for n in actual.neighbours - desired.neighbours if n.device not in blocked}
     local = _local_macs(actual, actual.ports, blocked) if changed else left

@@ -53,9 +53,11 @@ def plan(desired: HostState, actual: HostState) -> Plan:
     operations += _plan_gates(desired, actual)
     operations += links.changes
     operations += _sysctls(desired, actual, links)
-    operations += plan_entries(desired, actual, links, blocked.devices)
+    entries = plan_entries(desired, actual, links, blocked.devices)
+    operations += entries
     operations += links.removals
-    operations += departures(desired, actual, blocked.devices)
+    if entries or links.removals or links.changes:  # else nobody left
+        operations += departures(desired, actual, blocked.devices)
     return Plan(tuple(operations), blocked.conflicts)
 
 
@@ -67,7 +69,7 @@ def expected(desired: HostState, actual: HostState) -> HostState:
     """
     blocked = obstacles(desired, actual)
     withheld = plan_links(desired, actual, blocked.devices).withheld
-    around = replace(desired, foreign=actual.foreign, gates=_gates(desired, actual))
+    around = replace(desired, foreign=actual.foreign, gates=_gates(desired, actual), walls=actual.walls)
     if not withheld and not blocked.devices:
         return replace(around, uplinks=_uplinks(around, actual))
     built = _only(desired, lambda device: device not in withheld)

@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 
 from datapath.desired import Attachment, HostView, desired, veth_name
 from datapath.fake import FakeFabric, FakeKernel
-from datapath.objects import AddAddress, HostState, Operation, RemoveAddress, RemoveNeighbour
+from datapath.names import macvlan_name
+from datapath.objects import AddAddress, HostState, Operation, RemoveAddress, RemoveNeighbour, Scope, Uplink
 from datapath.plan import expected, plan
-from kvnet.model import Address, Driver, Endpoint, Host, Network, Subnet
+from datapath.scopes import scope_of, whole_scope
+from kvnet.model import Address, Block, Cidr, CrossSegment, Driver, Endpoint, Host, Network, Subnet, UplinkMode
 
 ADDRESSES_PER_NETWORK = 12
+HOSTS_PER_ROUTED = 8  # so many blocks of a routed network are given out, by the hosts' numbers
+BLOCK_LENGTHS = {4: 28, 6: 124}
+# A plain uplink without an address, one with, one that becomes a bridge's port, and an operator's bridge.
+UPLINKS = ("lan0", "lan1", "lan2", "br0")
 
 
 def host(number: int, *, mtu: int = 1500, ipv6_underlay: bool = False) -> Host:
@@ -27,18 +33,28 @@ def network(number: int, *, driver: Driver = Driver.OVERLAY, ipv6: bool = True, 
     subnets = [Subnet(ip_network(f"10.{number}.0.0/24"), ip_address(f"10.{number}.0.1"))]
     if ipv6:
         subnets.append(Subnet(ip_network(f"fd00:{number}::/64"), ip_address(f"fd00:{number}::1")))
-    vni = 5000 + number if driver is Driver.OVERLAY else None
+    has_vni = driver is Driver.OVERLAY or changes.get("cross_segment") is CrossSegment.TUNNEL
+    vni = 5000 + number if has_vni else None
     made = Network(f"{number:012x}", f"net{number}", driver, tuple(subnets), 0.0, vni=vni)
     return replace(made, **changes)
 
 
 def endpoint(of: Network, number: int, on: str, *, id: str = "", mac: int | None = None) -> Endpoint:
-    """The endpoint's addresses follow from its number, its MAC too unless it is given."""
+    """Its addresses (in a routed network its block's) follow from its number, its MAC too unless it is given."""
     addresses: list[Address] = [subnet.cidr.network_address + 10 + number for subnet in of.subnets]
+    if of.driver is Driver.ROUTED:
+        addresses = [block_of(subnet, on).network_address + 2 + number for subnet in of.subnets]
     mac = int(of.id, 16) << 8 | number if mac is None else mac
     text = f"02:00:{mac >> 24 & 255:02x}:{mac >> 16 & 255:02x}:{mac >> 8 & 255:02x}:{mac & 255:02x}"
     name = f"e{number}"
     return Endpoint(id or f"{of.name}-{name}", of.id, on, name, tuple(addresses), text, float(number))
+
+
+def block_of(subnet: Subnet, on: str) -> Cidr:
+    """The part of the subnet that the host of that number has."""
+    length = BLOCK_LENGTHS[subnet.cidr.version]
+    first = subnet.cidr.network_address + (int(on[1:]) << subnet.cidr.max_prefixlen - length)
+    return ip_network(f"{first}/{length}")
 
 
 def namespace_of(endpoint: Endpoint) -> str:
@@ -58,9 +74,15 @@ class World:
 
     def add_host(self, record: Host) -> None:
         self.hosts[record.name] = record
-        self.kernels[record.name] = FakeKernel(record.name, [record.underlay.packed])
+        segment = str(record.segment or "")
+        kernel = self.kernels[record.name] = FakeKernel(record.name, [record.underlay.packed], segment=segment)
         self.attachments[record.name] = {}
-        self.fabric.join(self.kernels[record.name])
+        self.fabric.join(kernel)
+        number = int(record.name[1:])
+        for at, name in enumerate(UPLINKS):
+            uplink = Uplink(name, 1500, True, bytes((2, 0xAA, at, 0, 0, number)), is_bridge=name == "br0")
+            own = [(bytes((172, 16, at, 200 + number)), 24)] if name == "lan1" else []
+            kernel.set_uplink(uplink, lan=f"wire-{name}", blocks=own)
 
     def add_network(self, record: Network) -> None:
         self.networks[record.id] = record
@@ -82,8 +104,30 @@ class World:
         self.remove(record)
         self.add(replace(record, host=to))
 
+    def blocks(self) -> dict[str, list[Block]]:
+        """Every host has a block where it has an endpoint."""
+        found: dict[str, list[Block]] = {}
+        for network_id, records in self.endpoints.items():
+            of = self.networks[network_id]
+            if of.driver is Driver.ROUTED:
+                hosts = sorted({record.host for record in records.values()})
+                found[network_id] = [Block(of.id, block_of(s, on), on, 0.0) for on in hosts for s in of.subnets]
+        return found
+
     def view(self, name: str) -> HostView:
-        return HostView(name, self.hosts, self.networks, self.endpoints, self.attachments[name])
+        uplinks = self.kernels[name].tables.uplinks
+        attachments = self.attachments[name]
+        return HostView(name, self.hosts, self.networks, self.endpoints, attachments, self.blocks(), dict(uplinks))
+
+    def scope(self, name: str, network_id: str | None = None) -> Scope:
+        return whole_scope(self.view(name)) if network_id is None else scope_of(self.view(name), network_id)
+
+    def state(self, name: str, network_id: str | None = None) -> HostState:
+        """What the host's worker would read; interfaces on uplinks that it no longer knows of too."""
+        scope = self.scope(name, network_id)
+        everything = self.kernels[name].state()
+        found = self.kernels[name].state(scope)
+        return found if network_id is not None else replace(everything, uplinks=found.uplinks)
 
     def desired(self, name: str, network_id: str | None = None) -> HostState:
         return desired(self.view(name), network_id)
@@ -92,12 +136,12 @@ class World:
         """One pass of a worker; how many operations it took. Fails where the kernel refused or shrugged."""
         kernel = self.kernels[name]
         kernel.tables.vain.clear()
-        wanted, actual = self.desired(name, network_id), kernel.state(network_id)
+        wanted, actual = self.desired(name, network_id), self.state(name, network_id)
         made = plan(wanted, actual)
         assert kernel.execute(made.operations) == []
         in_vain = [operation for operation in kernel.tables.vain if not _is_to_be_safe(operation, made.operations)]
         assert in_vain == [], "the plan contains operations that find nothing to do"
-        assert_same(kernel.state(network_id), expected(wanted, actual))
+        assert_same(self.state(name, network_id), expected(wanted, actual))
         return len(made.operations)
 
     def settle(self) -> None:
@@ -112,7 +156,7 @@ class World:
             record
             for records in self.endpoints.values()
             for record in records.values()
-            if veth_name(record.id) in self.kernels[record.host].tables.links
+            if self.kernels[record.host].tables.links.keys() & {veth_name(record.id), macvlan_name(record.id)}
         ]
 
 
@@ -131,6 +175,8 @@ def assert_same(actual: HostState, wanted: HostState) -> None:
     """The kernel's state is the wanted one. It tells of more settings than we want, and not of namespaces."""
     settings = {path: value for path, value in actual.sysctls.items() if path in wanted.sysctls}
     seen = replace(actual, sysctls=settings, containers=wanted.containers)
+    if wanted.firewall is None:  # one network's part says nothing of it
+        seen = replace(seen, firewall=None)
     for part in set(HostState.__slots__) - {"is_forwarding"}:
         assert getattr(seen, part) == getattr(wanted, part), part
 
@@ -158,12 +204,20 @@ def worlds(draw: st.DrawFn, *, min_endpoints: int = 0, plain: bool = False) -> W
 
 @st.composite
 def networks(draw: st.DrawFn, number: int, *, plain: bool = False) -> Network:
-    driver = Driver.OVERLAY if plain or draw(st.integers(0, 3)) else Driver.BRIDGE
-    return network(
-        number,
-        driver=driver,
-        ipv6=draw(st.booleans()),
-        internal=draw(st.booleans()),
-        flood=draw(st.booleans()),
-        mtu=draw(st.sampled_from([None, 1400])),
-    )
+    """`plain`: overlays only."""
+    driver = Driver.OVERLAY if plain else draw(st.sampled_from(Driver))
+    changes: dict[str, Any] = {"internal": draw(st.booleans()), "mtu": draw(st.sampled_from([None, 1400]))}
+    if driver is Driver.OVERLAY:
+        changes["flood"] = draw(st.booleans())
+    if driver is Driver.ROUTED:
+        changes["cross_segment"] = draw(st.sampled_from(CrossSegment))
+    if driver is Driver.TRANSPARENT:
+        # Each network has an uplink of its own, but for macvlans, which share.
+        at = draw(st.sampled_from(["lan0", "lan1", "lan2", "br0"] if number == 1 else ["lan0", "lan1"]))
+        mode = UplinkMode.BRIDGE if at in ("lan2", "br0") else UplinkMode.MACVLAN
+        shim = mode is UplinkMode.MACVLAN and draw(st.booleans())
+        changes |= {"uplink": at, "uplink_mode": mode, "shim": shim, "internal": False}
+    elif not plain:
+        changes["icc"] = draw(st.booleans())
+        changes["masquerade"] = draw(st.booleans())
+    return network(number, driver=driver, ipv6=draw(st.booleans()), **changes)

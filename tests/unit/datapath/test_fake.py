@@ -150,7 +150,7 @@ def test_a_deleted_bridge_frees_its_ports_and_a_deleted_tunnel_loses_its_entries
 
     kernel.meddle(DeleteLink(BR))
 
-    loose = replace(VX, bridge="", suppress=False)
+    loose = replace(VX, bridge="")
     assert kernel.state().links == {"kvb2": V4_BR, "kvx1": loose, "kve1": replace(VE, bridge="")}
     assert not kernel.state().ports
     assert kernel.state().vteps

@@ -70,7 +70,7 @@ def test_a_plan_against_the_last_expected_state_does_what_one_against_the_kernel
         kernel = before.kernels[name]
         for path in after.kernels[name].tables.namespaces:
             kernel.add_namespace(path)
-        last = expected(before.desired(name), kernel.state())
+        last = expected(before.desired(name), before.state(name))
         wanted = after.desired(name)
 
         assert kernel.execute(plan(wanted, last).operations) == []
@@ -86,7 +86,7 @@ def test_the_whole_is_the_sum_of_its_networks_and_what_belongs_to_the_host(world
         parts = merge(world.desired(name, network_id) for network_id in world.networks)
         assert whole.firewall is not None
         settings = {path: value for path, value in whole.sysctls.items() if path not in HOST_SYSCTLS}
-        assert parts == replace(whole, firewall=None, sysctls=settings)
+        assert parts == replace(whole, firewall=None, sysctls=settings, is_forwarding=False)
 
 
 @given(world=worlds(min_endpoints=2, plain=True))
