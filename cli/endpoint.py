@@ -1,9 +1,9 @@
-"""`kvnet endpoint`: what is attached where, with which addresses, and whether every host knows it yet."""
+"""`kvnet endpoint`: what is attached where, with which addresses and ports, and whether every host knows it yet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,9 +13,11 @@ from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
 from cli.safe import safe
 from cli.session import connected, current, output_option
+from cli.values import LABEL, mapping
 from cli.words import few, natural, pairs
 from kvnet.errors import KvnetError
-from kvnet.wire import Endpoint
+from kvnet.publish import parse_publish, shown
+from kvnet.wire import Endpoint, EndpointBody
 
 if TYPE_CHECKING:
     from kvnet.client import Client
@@ -27,6 +29,7 @@ ENDPOINTS: Listing[Endpoint] = Listing(
         Column("ADDRESS", lambda e: e["address"] or "", key=lambda e: natural(e["address"] or "")),
         Column("ADDRESS6", lambda e: e["address6"] or ""),
         Column("HOST", lambda e: e["host"]),
+        Column("PORTS", lambda e: few([shown(port) for port in e["ports"]]), if_any=True),
         Column("AGE", lambda e: e["created_at"], is_age=True),
         Column("WAITING FOR", lambda e: few(e["applied"]["waiting_for"]), if_any=True),
         Column("ID", lambda e: e["id"], wide=True),
@@ -51,13 +54,80 @@ ENDPOINTS: Listing[Endpoint] = Listing(
 @click.group(
     cls=LazyGroup,
     table={
+        "create": ("cli.endpoint:create", "Claim addresses and ports for a workload on a host, without an interface."),
         "ls": ("cli.endpoint:ls", "List endpoints, of one network or of all."),
         "inspect": ("cli.endpoint:inspect", "Everything about endpoints, as JSON."),
         "rm": ("cli.endpoint:rm", "Remove endpoints, and with them their interfaces."),
     },
 )
 def endpoint() -> None:
-    """List, inspect and remove endpoints: the interfaces of workloads on networks."""
+    """Create, list, inspect and remove endpoints: the interfaces of workloads on networks."""
+
+
+@click.command()
+@click.argument("network", shell_complete=suggest.networks)
+@click.option("--host", required=True, metavar="HOST", shell_complete=suggest.hosts, help="Where the workload is.")
+@click.option("--name", required=True, metavar="NAME", help="The workload's name on this network.")
+@click.option("--ip", "--address", "address", default="", metavar="ADDRESS", help="This IPv4 address.")
+@click.option("--ip6", "--address6", "address6", default="", metavar="ADDRESS", help="This IPv6 address.")
+@click.option("--mac", default="", metavar="MAC", help="This MAC address; default: a random one.")
+@click.option("--hostname", default="", metavar="NAME", help="The workload's host name.")
+@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Another name on this network.")
+@click.option("--label", "labels", multiple=True, type=LABEL, help="Metadata of yours.")
+@click.option(
+    "--publish",
+    "-p",
+    "published",
+    multiple=True,
+    metavar="[[ADDR:]HOST[-END]:]PORT[-END][/udp]",
+    help="Lead a port of the host to one of the workload's; without HOST a free one is chosen.",
+)
+@click.option(
+    "--gateway-priority", type=int, default=0, metavar="N", help="Of a workload's networks the highest is its way out."
+)
+@click.option("--id", "id_", default="", metavar="ID", help="The same id and content again is the same endpoint.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 30),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait until all hosts know it.",
+)
+@click.option(
+    "--output", type=click.Choice(["id", "json", "yaml"]), default="id", help="Print the id, or the whole endpoint."
+)
+@connected
+async def create(client: Client, /, network: str, **given: Any) -> None:
+    """Create an endpoint of NETWORK on a host and print its id.
+
+    It holds its addresses and ports; the interface is what `kvnet attach` on that host makes.
+
+    \b
+    kvnet endpoint create my-net --host h1 --name web --publish 8080:80
+    kvnet endpoint create my-net --host h1 --name db --address 10.1.0.7 --alias mysql
+    """
+    current().output = given["output"]
+    made = await client.create_endpoint(network, body_of(given), wait_s=given["wait_s"])
+    if output.as_data(current()):
+        output.show_data(made, given["output"])
+    else:
+        click.echo(safe(made["id"]))
+
+
+def body_of(given: Mapping[str, Any]) -> EndpointBody:
+    """The request for what was given on the command line."""
+    plain = {"address": given["address"], "address6": given["address6"], "mac": given["mac"], "id": given["id_"]}
+    plain |= {"hostname": given["hostname"], "gateway_priority": given["gateway_priority"]}
+    body = cast(EndpointBody, {member: value for member, value in plain.items() if value})
+    body |= EndpointBody(host=given["host"], name=given["name"])
+    if given["aliases"]:
+        body["aliases"] = list(given["aliases"])
+    if given["labels"]:
+        body["labels"] = mapping(given["labels"], "--label")
+    if given["published"]:
+        body["ports"] = [parse_publish(text) for text in given["published"]]
+    return body
 
 
 @click.command()

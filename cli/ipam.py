@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -18,12 +19,14 @@ from cli.safe import safe
 from cli.session import connected, current, output_option
 from cli.words import age, natural, seconds_since, share
 from kvnet.errors import KvnetError
-from kvnet.wire import Reservation
+from kvnet.wire import HeldPort, Reservation
 
 if TYPE_CHECKING:
     from kvnet.client import Client
 
 Json = Mapping[str, Any]
+
+HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9_.-]*):(?:(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?)?\Z")
 
 BLOCKS: tuple[Column[Json], ...] = (
     Column("NETWORK", lambda b: b["network"]),
@@ -36,6 +39,23 @@ RESERVATIONS: tuple[Column[Reservation], ...] = (
     Column("AGE", lambda r: r["since"], is_age=True),
     Column("FROM", lambda r: "the network's specification" if r["fixed"] else "'kvnet ipam reserve'"),
 )
+HOST_BLOCKS: tuple[Column[Json], ...] = (
+    Column("NETWORK", lambda b: b["network"]),
+    Column("BLOCK", lambda b: b["cidr"]),
+    Column("HOST", lambda b: b["host"]),
+    Column("USED/SIZE (%)", lambda b: share(b["used"], b["size"])),
+    Column("STATE", lambda b: b["state"]),
+    Column("AGE", lambda b: b["since"], is_age=True),
+)
+HOST_PORTS: tuple[Column[HeldPort], ...] = (
+    Column("HOST", lambda p: p["host"]),
+    Column("PORT", lambda p: f"{p['host_port']}/{p['protocol']}"),
+    Column("ON", lambda p: p["host_address"] or "all addresses"),
+    Column("ENDPOINT", lambda p: p["endpoint_name"] or p["endpoint"]),
+    Column("ITS PORT", lambda p: "" if p["port"] is None else str(p["port"])),
+    Column("NETWORK", lambda p: p["network_name"]),
+    Column("ID", lambda p: p["endpoint"]),
+)
 HELD: tuple[Column[Json], ...] = (
     Column("BLOCK", lambda h: h["cidr"]),
     Column("KIND", lambda h: h["kind"]),
@@ -47,7 +67,10 @@ HELD: tuple[Column[Json], ...] = (
 @click.group(
     cls=LazyGroup,
     table={
-        "show": ("cli.ipam:show", "How full everything is; or who has ADDRESS, SUBNET, or what NETWORK has."),
+        "show": (
+            "cli.ipam:show",
+            "How full everything is; or who has ADDRESS, SUBNET, HOST:PORT, or what NETWORK has.",
+        ),
         "reserve": ("cli.ipam:reserve", "Keep an address of a network out of automatic choice."),
         "release": ("cli.ipam:release", "Give reserved addresses back."),
     },
@@ -57,16 +80,18 @@ def ipam() -> None:
 
 
 @click.command()
-@click.argument("what", required=False, metavar="[ADDRESS|SUBNET|NETWORK]", shell_complete=suggest.networks)
+@click.argument("what", required=False, metavar="[ADDRESS|SUBNET|HOST:PORT|NETWORK]", shell_complete=suggest.networks)
 @output_option
 @connected
 async def show(client: Client, what: str | None) -> None:
-    """How full pools and networks are; or who has an address, what overlaps a subnet, what a network holds.
+    """How full pools and networks are; or who has an address or a port, what overlaps a subnet, what a network holds.
 
     \b
     kvnet ipam show
     kvnet ipam show 10.192.0.7
     kvnet ipam show 10.192.0.0/16
+    kvnet ipam show h1:8080/tcp
+    kvnet ipam show h1:
     kvnet ipam show my-net
     """
     if what is None:
@@ -75,6 +100,8 @@ async def show(client: Client, what: str | None) -> None:
         await _show_address(client, what)
     elif _is_subnet(what):
         await _show_subnet(client, what)
+    elif (port := HOST_PORT.match(what)) is not None:
+        await _show_ports(client, port["host"], int(port["port"] or 0), port["protocol"] or "")
     else:
         await _show_network(client, what)
 
@@ -95,6 +122,18 @@ def _is_subnet(text: str) -> bool:
     return True
 
 
+async def _show_ports(client: Client, host: str, port: int, protocol: str) -> None:
+    found = await client.host_ports(host, port=port, protocol=protocol)
+    if _printed_as_data(found):
+        return
+    if found:
+        _table(found, HOST_PORTS)
+    elif port:
+        click.echo(f"Port {port}{f'/{protocol}' if protocol else ''} of host {host} is not published by any endpoint.")
+    else:
+        click.echo(f"No endpoint publishes a port of host {host}.")
+
+
 async def _show_all(client: Client) -> None:
     use = await client.ipam()
     if _printed_as_data(use):
@@ -104,6 +143,10 @@ async def _show_all(client: Client) -> None:
     if blocks:
         click.echo()
         _table(blocks, BLOCKS)
+    own = [{**block, "network": n["name"]} for n in use["networks"] for block in n.get("blocks", ())]
+    if own:
+        click.echo()
+        _table(own, HOST_BLOCKS)
 
 
 async def _show_address(client: Client, address: str) -> None:
@@ -114,7 +157,15 @@ async def _show_address(client: Client, address: str) -> None:
         click.echo(f"{found['address']} belongs to no network.")
     now = time.time()
     for holder in found["holders"]:
-        click.echo(safe(described(found["address"], holder, now)))
+        click.echo(safe(described(found["address"], holder, now) + in_block(holder)))
+
+
+def in_block(holder: Json) -> str:
+    """Of a routed network: which host its block belongs to."""
+    block = holder.get("block")
+    if block is None:
+        return ""
+    return f"; its block {block['cidr']} is host {block['host']}'s, {block['used']} of {block['size']} used"
 
 
 def described(address: str, holder: Json, now: float) -> str:
@@ -136,6 +187,8 @@ def described(address: str, holder: Json, now: float) -> str:
         case "tombstone", _:
             left = age(-(seconds_since(holder["until"], now) or 0.0))
             return f"{address} cools down on network {network} for another {left}; {holder['holder']} had it"
+        case "host", _:
+            return f"{address} is host {holder['holder']}'s own address, so no endpoint of network {network} gets it"
         case kind, _:
             return f"{address} is the {kind} address of network {network}"
 

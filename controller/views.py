@@ -60,6 +60,7 @@ class NetworkUse:
     size: int
     subnets: tuple[SubnetUse, ...]
     conditions: tuple[HostCondition, ...]
+    peers: tuple[tuple[str, str], ...] = ()  # (id, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,38 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockUse:
+    """A host's block of a routed network. `size`: the addresses that endpoints could have, `used`: those they have."""
+
+    cidr: Cidr
+    host: str
+    state: str
+    since: float
+    used: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPort:
+    """A host port and the endpoint that has it. `port`: the workload's; None if the endpoint is not known here."""
+
+    host: str
+    protocol: str
+    host_port: int
+    host_address: Address | None
+    network: str
+    network_name: str
+    endpoint: str
+    endpoint_name: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class AddressHolder:
-    """Who has an address. `kind`: free, endpoint, reservation, tombstone, gateway, network, broadcast."""
+    """Who has an address. `kind`: free, endpoint, reservation, tombstone, gateway, network, broadcast, host.
+
+    `block`: of a routed network, the one that the address is in, if a host has it.
+    """
 
     address: Address
     kind: str
@@ -102,11 +133,12 @@ class AddressHolder:
     since: float | None = None
     until: float | None = None
     endpoint: Versioned[Endpoint] | None = None
+    block: BlockUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubnetHolder:
-    """Something that overlaps an asked-for block. `kind`: network, pool, host."""
+    """Something that overlaps an asked-for block. `kind`: network, pool, host, block (of a host, routed networks)."""
 
     cidr: Cidr
     kind: str

@@ -27,6 +27,7 @@ from kvnet.wire import (
     Endpoint,
     EndpointBody,
     Event,
+    HeldPort,
     Host,
     Network,
     NetworkBody,
@@ -161,6 +162,12 @@ class Client:
 
     async def get_host(self, host: str) -> Host:
         return cast(Host, await self._request("GET", f"/v1/hosts/{_part(host)}"))
+
+    async def host_ports(self, host: str, *, port: int = 0, protocol: str = "") -> list[HeldPort]:
+        """The ports of a host that endpoints publish; all of them, or one."""
+        query = _given({"port": port, "protocol": protocol})
+        answer = await self._request("GET", f"/v1/hosts/{_part(host)}/ports", query=query)
+        return cast("list[HeldPort]", answer["items"])
 
     async def delete_host(self, host: str, *, force: bool = False) -> None:
         query = {"force": "true"} if force else {}

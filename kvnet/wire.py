@@ -32,6 +32,17 @@ class NetworkBody(TypedDict, total=False):
     ipv6: bool
     mtu: int
     flood: bool
+    icc: bool
+    masquerade: bool
+    bridge_name: str
+    interface_prefix: str
+    host_binding: str
+    uplink: str
+    uplink_mode: str
+    shim: bool
+    block_prefix_length: int
+    block_prefix_length6: int
+    cross_segment: str
     options: Mapping[str, str]
     labels: Mapping[str, str]
     force: bool
@@ -88,6 +99,11 @@ class Subnet(TypedDict):
     size: int
 
 
+class Peer(TypedDict):
+    id: str
+    name: str
+
+
 class Network(TypedDict):
     id: str
     name: str
@@ -98,6 +114,18 @@ class Network(TypedDict):
     ipv6: bool
     mtu: int | None
     flood: bool
+    icc: bool
+    masquerade: bool
+    bridge_name: str | None
+    interface_prefix: str | None
+    host_binding: str | None
+    uplink: str | None
+    uplink_mode: str | None
+    shim: bool
+    block_prefix_length: int | None
+    block_prefix_length6: int | None
+    cross_segment: str | None
+    peers: list[Peer]
     options: dict[str, str]
     labels: dict[str, str]
     state: str
@@ -152,6 +180,20 @@ class Host(TypedDict):
     version: int
     conditions: list[Condition]
     lag_revisions: int
+
+
+class HeldPort(TypedDict):
+    """A host port and the endpoint that has it; `host_address` None: on all addresses of the host."""
+
+    host: str
+    protocol: str
+    host_port: int
+    host_address: str | None
+    network: str
+    network_name: str
+    endpoint: str
+    endpoint_name: str
+    port: int | None
 
 
 class Pool(TypedDict):

@@ -60,6 +60,11 @@ class ConditionOut(Answer):
     since: str
 
 
+class PeerOut(Answer):
+    id: str
+    name: str
+
+
 class NetworkOut(Answer):
     id: str
     name: str
@@ -70,6 +75,18 @@ class NetworkOut(Answer):
     ipv6: bool
     mtu: int | None
     flood: bool
+    icc: bool = Field(description="Whether its endpoints can reach each other.")
+    masquerade: bool = Field(description="Whether traffic leaves with its host's address.")
+    bridge_name: str | None = Field(description="Of the Linux bridge; null: kvnet's own name.")
+    interface_prefix: str | None
+    host_binding: str | None
+    uplink: str | None
+    uplink_mode: str | None = Field(description="Only of transparent networks.")
+    shim: bool
+    block_prefix_length: int | None
+    block_prefix_length6: int | None
+    cross_segment: str | None = Field(description="Only of routed networks.")
+    peers: list[PeerOut] = Field(description="Networks that it may talk to.")
     options: dict[str, str]
     labels: dict[str, str]
     state: str
@@ -172,6 +189,36 @@ class ReservationOut(Answer):
     version: int
 
 
+class BlockOut(Answer):
+    """A host's part of a routed network."""
+
+    cidr: str
+    host: str
+    state: str = Field(description="active; or releasing: empty, it is given back.")
+    since: str
+    used: int
+    size: int
+
+
+class HeldPortOut(Answer):
+    """A host port and the endpoint that has it."""
+
+    host: str
+    protocol: str
+    host_port: int
+    host_address: str | None = Field(description="null: on all addresses of the host.")
+    network: str
+    network_name: str
+    endpoint: str
+    endpoint_name: str
+    port: int | None = Field(description="The workload's port.")
+
+
+class HeldPortsOut(Answer):
+    items: list[HeldPortOut]
+    revision: int
+
+
 class NetworkUseOut(Answer):
     id: str
     name: str
@@ -179,6 +226,7 @@ class NetworkUseOut(Answer):
     used: int
     size: int
     subnets: list[SubnetUseOut]
+    blocks: list[BlockOut] = Field(description="Of a routed network: which host has which part.")
 
 
 class SubnetUseOut(Answer):
@@ -195,13 +243,16 @@ class IpamOut(Answer):
 
 class AddressHolderOut(Answer):
     address: str
-    kind: str = Field(description="free, endpoint, reservation, tombstone (cooling down), gateway, network, broadcast")
+    kind: str = Field(
+        description="free, endpoint, reservation, tombstone (cooling down), gateway, network, broadcast, host"
+    )
     network: str
     network_name: str
     holder: str
     since: str | None
     until: str | None
     endpoint: EndpointOut | None
+    block: BlockOut | None = Field(description="Of a routed network: the host's block that it is in.")
 
 
 class AddressOut(Answer):
@@ -211,7 +262,7 @@ class AddressOut(Answer):
 
 class SubnetHolderOut(Answer):
     cidr: str
-    kind: str = Field(description="network, pool, host")
+    kind: str = Field(description="network, pool, host, block")
     holder: str
     detail: str
 

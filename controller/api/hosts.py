@@ -5,12 +5,12 @@ Nothing here makes a host.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 
 from controller.api import render
-from controller.api.answers import HostOut, Page
+from controller.api.answers import HeldPortsOut, HostOut, Page
 from controller.api.endpoints import NetworkNames
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
 from controller.api.routing import (
@@ -58,6 +58,28 @@ async def get_host(request: Request, host: str, if_none_match: IfNoneMatch = Non
     """The ETag stands for what the host says of itself; whether it is alive is an observation beside it."""
     cluster = service(request).cluster
     return entity(shown(cluster, NetworkNames(cluster), cluster.hosts.get(host)), if_none_match)
+
+
+@router.get(
+    "/hosts/{host}/ports",
+    response_model=HeldPortsOut,
+    responses=problems(404),
+    summary="List a host's published ports",
+)
+async def list_host_ports(
+    request: Request,
+    host: str,
+    port: Annotated[int | None, Query(ge=1, le=65535, description="Only this host port.")] = None,
+    protocol: Literal["tcp", "udp"] | None = None,
+) -> Response:
+    """Which endpoint has which port of the host, by protocol and number."""
+    cluster = service(request).cluster
+    held = [
+        render.held_port(one)
+        for one in cluster.ipam.ports(host)
+        if port in (None, one.host_port) and protocol in (None, one.protocol)
+    ]
+    return render.answer({"items": held, "revision": cluster.revision})
 
 
 @router.delete(

@@ -25,7 +25,9 @@ async def get_utilisation(request: Request) -> Response:
     return render.answer(
         {
             "pools": [render.pool(pool) for pool in use.pools],
-            "networks": [render.network_use(network, used) for network, used in use.networks],
+            "networks": [
+                render.network_use(network, used, cluster.ipam.blocks(network.value)) for network, used in use.networks
+            ],
             "revision": cluster.revision,
         }
     )

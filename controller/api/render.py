@@ -17,10 +17,12 @@ from pydantic_core import to_json
 from controller.cluster import Cluster
 from controller.views import (
     AddressHolder,
+    BlockUse,
     CheckReport,
     Convergence,
     Event,
     Finding,
+    HeldPort,
     HostStatus,
     NetworkUse,
     PoolStatus,
@@ -29,7 +31,7 @@ from controller.views import (
     Trouble,
 )
 from kvnet.addresses import text_of
-from kvnet.model import Accepted, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
+from kvnet.model import Accepted, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
 
 Json = dict[str, Any]
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
@@ -67,6 +69,18 @@ def network(one: Versioned[Network], use: NetworkUse) -> Json:
         "ipv6": net.has_ipv6,
         "mtu": net.mtu,
         "flood": net.flood,
+        "icc": net.icc,
+        "masquerade": net.masquerade,
+        "bridge_name": net.bridge_name or None,
+        "interface_prefix": net.interface_prefix or None,
+        "host_binding": text(net.host_binding),
+        "uplink": net.uplink or None,
+        "uplink_mode": net.uplink_mode.value if net.driver is Driver.TRANSPARENT else None,
+        "shim": net.shim,
+        "block_prefix_length": net.block_prefix_length,
+        "block_prefix_length6": net.block_prefix_length6,
+        "cross_segment": net.cross_segment.value if net.driver is Driver.ROUTED else None,
+        "peers": [{"id": id_, "name": name} for id_, name in use.peers],
         "options": dict(net.options),
         "labels": dict(net.labels),
         "state": net.state.value,
@@ -210,14 +224,40 @@ def reservation(one: Reservation) -> Json:
     }
 
 
-def network_use(one: Versioned[Network], use: NetworkUse) -> Json:
+def block(one: BlockUse) -> Json:
+    return {
+        "cidr": str(one.cidr),
+        "host": one.host,
+        "state": one.state,
+        "since": instant(one.since),
+        "used": one.used,
+        "size": one.size,
+    }
+
+
+def held_port(one: HeldPort) -> Json:
+    return {
+        "host": one.host,
+        "protocol": one.protocol,
+        "host_port": one.host_port,
+        "host_address": text(one.host_address),
+        "network": one.network,
+        "network_name": one.network_name,
+        "endpoint": one.endpoint,
+        "endpoint_name": one.endpoint_name,
+        "port": one.port,
+    }
+
+
+def network_use(one: Versioned[Network], use: NetworkUse, blocks: Iterable[BlockUse]) -> Json:
     return {
         "id": one.value.id,
         "name": one.value.name,
         "endpoints": use.endpoints,
         "used": use.used,
         "size": use.size,
-        "subnets": [{"cidr": str(block.cidr), "used": block.used, "size": block.size} for block in use.subnets],
+        "subnets": [{"cidr": str(part.cidr), "used": part.used, "size": part.size} for part in use.subnets],
+        "blocks": [block(own) for own in blocks],
     }
 
 
@@ -232,6 +272,7 @@ def address_holder(one: AddressHolder, cluster: Cluster) -> Json:
         "since": moment(one.since),
         "until": moment(one.until),
         "endpoint": endpoint(carrier, one.network.name, cluster.endpoints.convergence(carrier)) if carrier else None,
+        "block": block(one.block) if one.block is not None else None,
     }
 
 
