@@ -171,7 +171,7 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
         suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON or not bridge,
         isolated=isolated,
         up=up,
-        mac=b"" if bridge else found.mac,  # matters only where there is no bridge
+        mac=b"" if bridge or found.mac.startswith(m.PORT_MAC_PREFIX) else found.mac,  # only the wanted one matters
     )
 
 

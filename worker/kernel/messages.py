@@ -68,6 +68,7 @@ REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 NO_ARP = NUD_NOARP | NUD_PERMANENT  # what a VXLAN device takes as static
 
 OFF, ON = b"\0", b"\1"
+PORT_MAC_PREFIX = b"\x02\x6c"  # of MACs that nobody asked for
 VTEP_FLAGS = NTF_SELF | NTF_EXT_LEARNED
 # Sticky: a workload that sends with another one's MAC does not draw its traffic. Also how we know our entries again.
 PORT_FLAGS = NTF_MASTER | NTF_STICKY
@@ -93,7 +94,7 @@ def _link(flags: int, name: str, *details: bytes, up: bool = False) -> Message:
 def _port_mac(name: str, salt: bytes = b"") -> bytes:
     """A MAC of its own for a port. Given, not drawn by the kernel: udev replaces those (systemd 242 and newer)."""
     digest = hashlib.sha256(b"kvnet-port:" + name.encode() + salt).digest()
-    return attribute(IFLA_ADDRESS, bytes((0x02, 0x6C, *digest[:4])))
+    return attribute(IFLA_ADDRESS, PORT_MAC_PREFIX + digest[:4])
 
 
 def _kind(kind: str, *data: bytes) -> bytes:
