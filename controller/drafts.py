@@ -6,18 +6,22 @@ Pure. Also decides whether an existing network is the answer to a repeated reque
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from ipaddress import ip_network
+from typing import Any
 
-from controller.parsing import MAX_SUBNETS, parse_driver, parse_subnet, shown
-from controller.requests import NetworkRequest
-from kvnet.errors import FieldError, Invalid, NotSupported
-from kvnet.model import NETWORK_ID, Cidr, Driver, Network, Subnet, require_name
+from controller.docker_options import fields_of, option_of, option_pointer
+from controller.fitting import require_fitting
+from controller.ipam.grid import DEFAULT_LENGTH
+from controller.parsing import MAX_SUBNETS, WITHOUT_GATEWAY, parse_address, parse_driver, parse_subnet, shown
+from controller.requests import Features, NetworkRequest
+from kvnet.errors import Invalid
+from kvnet.model import NETWORK_ID, Cidr, CrossSegment, Driver, Network, Subnet, UplinkMode, require_name
 
 DEFAULT_POOLS = {4: "default", 6: "default6"}
-DOCKER_OPTIONS = "com.docker.network."
+ROUTED_PREFIX_LENGTH = 20  # of an automatic subnet that is cut into blocks: 64 of /26, for as many hosts
 POOL_FIELDS = {4: "pool", 6: "pool6"}
-_PLACEHOLDERS: Mapping[int, Cidr] = {4: ip_network("10.0.0.0/24"), 6: ip_network("fd00::/64")}
+_PLACEHOLDERS: Mapping[int, Cidr] = {4: ip_network("16.0.0.0/24"), 6: ip_network("fd00::/64")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +34,41 @@ class Draft:
     pools: Mapping[int, str]
     prefix_length: int | None
     internal: bool
-    mtu: int | None
     flood: bool
     options: Mapping[str, str]
     labels: Mapping[str, str]
     force: bool
     id: str | None
+    features: Mapping[str, Any]
+
+    @property
+    def has_vni(self) -> bool:
+        is_tunnelled = self.features.get("cross_segment") is CrossSegment.TUNNEL
+        return self.driver is Driver.OVERLAY or (self.driver is Driver.ROUTED and is_tunnelled)
 
     def network(self, network_id: str, subnets: tuple[Subnet, ...], vni: int | None, created_at: float) -> Network:
-        return Network(
+        made = Network(
             id=network_id,
             name=self.name,
             driver=self.driver,
             subnets=subnets,
             created_at=created_at,
             vni=vni,
-            mtu=self.mtu,
             internal=self.internal,
             flood=self.flood,
             options=self.options,
             labels=self.labels,
+            **self.features,
         )
+        return _with_block_lengths(made) if self.driver is Driver.ROUTED else made
 
     def is_answered_by(self, network: Network) -> bool:
         """Whether the network is what this draft asks for: what was left open may be anything."""
         return (
-            (network.name, network.driver, network.internal, network.mtu, network.flood)
-            == (self.name, self.driver, self.internal, self.mtu, self.flood)
+            (network.name, network.driver, network.internal, network.flood)
+            == (self.name, self.driver, self.internal, self.flood)
+            and all(getattr(network, name) == self.features.get(name, default) for name, default in _COMPARED.items())
+            and all(getattr(network, name) == value for name, value in self.features.items())
             and dict(network.options) == dict(self.options)
             and dict(network.labels) == dict(self.labels)
             and set(map(_shape, self.subnets)) <= set(map(_shape, network.subnets))
@@ -81,8 +93,14 @@ def draft_of(request: NetworkRequest) -> Draft:
     if len(request.subnets) > MAX_SUBNETS:
         raise Invalid.field("/subnets", f"{len(request.subnets)} subnets; at most {MAX_SUBNETS}")
     driver = parse_driver(request.driver)
-    _refuse_unknown_features(request)
-    subnets = tuple(parse_subnet(s, f"/subnets/{i}") for i, s in enumerate(request.subnets))
+    needs_gateway = driver not in WITHOUT_GATEWAY
+    subnets = tuple(
+        parse_subnet(s, f"/subnets/{i}", needs_gateway=needs_gateway) for i, s in enumerate(request.subnets)
+    )
+    if driver is Driver.TRANSPARENT and not subnets:
+        raise Invalid.field(
+            "/subnets", "a transparent network has the subnets of the physical one", "give them, with 'range'"
+        )
     draft = Draft(
         name=request.name,
         driver=driver,
@@ -90,26 +108,65 @@ def draft_of(request: NetworkRequest) -> Draft:
         pools=_pools(request, subnets),
         prefix_length=request.prefix_length,
         internal=request.internal,
-        mtu=request.mtu,
         flood=request.flood,
         options=dict(request.options),
         labels=dict(request.labels),
         force=request.force,
         id=request.id,
+        features=features_of(request, driver),
     )
-    draft.network("0" * 12, _with_placeholders(draft), None, 0.0)  # the model judges the rest
+    require_fitting(draft.network("0" * 12, _with_placeholders(draft), None, 0.0))  # the model judges the rest
     return draft
 
 
-def _refuse_unknown_features(request: NetworkRequest) -> None:
-    """An option that changes what Docker's networks do must not be kept and ignored."""
-    unknown = sorted(key for key in request.options if key.startswith(DOCKER_OPTIONS))
-    if unknown:
-        raise NotSupported(
-            f"the option {shown(unknown[0])} is not built yet",
-            fix="leave it out; labels keep what you want to note",
-            errors=[FieldError("/options", f"{shown(key)} is not built yet") for key in unknown[:MAX_SUBNETS]],
-        )
+def features_of(request: NetworkRequest, driver: Driver) -> dict[str, Any]:
+    """What was said, as fields of the model: by the fields themselves, or by Docker's options.
+
+    Raises:
+        Invalid, NotSupported: it cannot be read, or the two contradict each other.
+    """
+    said = parsed_features(request.features)
+    if request.mtu is not None:
+        said["mtu"] = request.mtu
+    by_option = fields_of(request.options, driver)
+    for name in sorted(said.keys() & by_option.keys()):
+        if said[name] != by_option[name]:
+            option = option_of(name, request.options, driver) or name
+            detail = f"it says {by_option[name]}, and /{name} says {said[name]}"
+            raise Invalid.field(option_pointer(option), detail, "leave one of them out")
+    return {**by_option, **said}
+
+
+def parsed_features(asked: Features) -> dict[str, Any]:
+    """Raises: Invalid."""
+    said = {f.name: value for f in fields(asked) if (value := getattr(asked, f.name)) is not None}
+    if "host_binding" in said:
+        said["host_binding"] = parse_address(said["host_binding"], "/host_binding")
+    for name, kind in (("uplink_mode", UplinkMode), ("cross_segment", CrossSegment)):
+        if name in said:
+            known = [member.value for member in kind]
+            if said[name] not in known:
+                raise Invalid.field(f"/{name}", f"{shown(said[name])} is not known", f"one of {', '.join(known)}")
+            said[name] = kind(said[name])
+    return said
+
+
+# What a network has if nothing was said; of the others a routed network's block sizes may be anything.
+_COMPARED = {
+    f.name: f.default
+    for f in fields(Network)
+    if f.name in {"mtu", *(x.name for x in fields(Features))} and not f.name.startswith("block_")
+}
+
+
+def _with_block_lengths(network: Network) -> Network:
+    """The sizes of its blocks never change, so they are written down, whatever the default will be."""
+    families = {subnet.cidr.version for subnet in network.subnets}
+    return replace(
+        network,
+        block_prefix_length=network.block_prefix_length or (DEFAULT_LENGTH[4] if 4 in families else None),
+        block_prefix_length6=network.block_prefix_length6 or (DEFAULT_LENGTH[6] if 6 in families else None),
+    )
 
 
 def _pools(request: NetworkRequest, subnets: tuple[Subnet, ...]) -> dict[int, str]:
@@ -132,11 +189,18 @@ def _pools(request: NetworkRequest, subnets: tuple[Subnet, ...]) -> dict[int, st
 
 def _with_placeholders(draft: Draft) -> tuple[Subnet, ...]:
     """The given subnets, or stand-ins of the wanted families: a chosen subnet cannot make a request invalid."""
-    stand_ins = tuple(Subnet(_PLACEHOLDERS[family]) for family in draft.pools)
+    stand_ins = tuple(Subnet(_placeholder(draft, family)) for family in draft.pools)
     if not draft.subnets:
         return stand_ins
     other = tuple(s for s in stand_ins if not any(s.cidr.overlaps(g.cidr) for g in draft.subnets))
     return (*draft.subnets, *other)
+
+
+def _placeholder(draft: Draft, family: int) -> Cidr:
+    """As long as the one that will be chosen, as far as that is known: blocks have to fit into it."""
+    length = draft.prefix_length or (ROUTED_PREFIX_LENGTH if draft.driver is Driver.ROUTED else None)
+    cidr = _PLACEHOLDERS[family]
+    return ip_network(f"{cidr.network_address}/{length}") if family == 4 and length and 8 <= length <= 30 else cidr
 
 
 def _shape(subnet: Subnet) -> tuple[Cidr, object, object, frozenset[tuple[str, object]]]:

@@ -12,19 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.store import Absent, Conflict, Put, Revision, Unknown
-from controller.drafts import POOL_FIELDS, Draft, draft_of
+from controller.drafts import POOL_FIELDS, ROUTED_PREFIX_LENGTH, Draft, draft_of
+from controller.fitting import require_fitting
 from controller.guards import Guard
 from controller.ipam.vnis import choose_vni
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
 from controller.parsing import first_usable, shown
-from controller.removal import Removal
+from controller.removal import Removal, bridge_claims
 from controller.requests import Caller, NetworkRequest
 from controller.state import State
 from controller.views import HostCondition, NetworkUse, SubnetUse
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import (
+    BridgeTaken,
     IdTaken,
     Invalid,
     NameTaken,
@@ -163,23 +165,42 @@ class Networks:
                 return _answer(draft, existing)
         if keys.name(draft.name) in conflict.keys:
             await self._raise_if_taken(draft.name, network_id)
+        for key in conflict.keys:
+            if key.startswith(keys.BRIDGES):
+                await self._raise_if_bridge_taken(key, network_id)
         return None
+
+    async def _raise_if_bridge_taken(self, key: str, network_id: str) -> None:
+        entry = await self._writer.store.get(key)
+        holder = entry.value.decode() if entry else network_id
+        if holder != network_id:
+            device, name = key.removeprefix(keys.BRIDGES), self._state.networks.get(holder)
+            raise BridgeTaken(
+                f"{device} is used by network {name.value.name if name else holder} already",
+                fix="choose another name, or another uplink; 'kvnet network inspect' shows who has it",
+                context={"device": device, "network": holder},
+            )
 
     def _choose(self, draft: Draft, network_id: str) -> _Choice:
         blocks = self._state.blocks
-        forced = {s.cidr: blocks.refuse_overlap(s.cidr, force=draft.force) for s in draft.subnets}
+        uplink = draft.features.get("uplink", "")
+        forced = {s.cidr: blocks.refuse_overlap(s.cidr, force=draft.force, uplink=uplink) for s in draft.subnets}
         subnets = list(draft.subnets)
         for family, pool_name in draft.pools.items():
             pool = self._pool(pool_name, family)
             length = draft.prefix_length if family == 4 else None
             _require_length(pool, length)
+            if length is None and draft.driver is Driver.ROUTED:
+                length = _with_room_for_blocks(pool)
             cidr = blocks.choose([pool], length)
-            subnets.append(Subnet(cidr, first_usable(cidr, {})))
+            subnets.append(Subnet(cidr, None if draft.driver is Driver.ROUTED else first_usable(cidr, {})))
         vni = None
-        if draft.driver is Driver.OVERLAY:
+        if draft.has_vni:
             vni = choose_vni(self._state.vnis, self._rng.getrandbits(24))
         subnets.sort(key=lambda s: s.cidr.version)
-        return _Choice(draft.network(network_id, tuple(subnets), vni, self._writer.now()), forced)
+        network = draft.network(network_id, tuple(subnets), vni, self._writer.now())
+        require_fitting(network)
+        return _Choice(network, forced)
 
     def _pool(self, name: str, family: int) -> Pool:
         found = self._state.pools.get(name)
@@ -198,6 +219,7 @@ class Networks:
         claims: list[Put] = [Put(keys.name(network.name), owner), Put(key, data)]
         if network.vni is not None:
             claims.append(Put(keys.vni(network.vni), owner))
+        claims += [Put(key, owner) for key in bridge_claims(network)]
         for subnet in network.subnets:
             claim = SubnetClaim(network.id, choice.forced.get(subnet.cidr, ""))
             claims.append(Put(keys.subnet(subnet.cidr), codec.encode(claim)))
@@ -232,6 +254,7 @@ class Networks:
             size=sum(s.size for s in subnets),
             subnets=subnets,
             conditions=tuple(self._conditions(network.id)),
+            peers=tuple((id_, found.value.name) for id_ in network.peers if (found := self._state.networks.get(id_))),
         )
 
     def _conditions(self, network_id: str) -> Iterator[HostCondition]:
@@ -270,6 +293,12 @@ class Networks:
     def list(self) -> tuple[Versioned[Network], ...]:
         """All of them, by name."""
         return tuple(sorted(self._state.networks.items.values(), key=lambda n: n.value.name))
+
+
+def _with_room_for_blocks(pool: Pool) -> int | None:
+    """A subnet that is cut into blocks is larger than the pool's usual ones, where the pool has that much."""
+    length = ROUTED_PREFIX_LENGTH
+    return length if pool.cidr.version == 4 and pool.cidr.prefixlen <= length < pool.prefix_length else None
 
 
 def require_active(network: Network) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 from controller.requests import SubnetRequest
-from kvnet.errors import FieldError, Invalid, NotSupported
+from kvnet.errors import FieldError, Invalid
 from kvnet.model import Address, Cidr, Driver, Subnet, pointer_part
 
 MAX_TEXT = 64
@@ -19,7 +20,8 @@ MAX_SUBNETS = 8
 MAX_RESERVED = 256
 # Only a number: what reads as a netmask to one is a wildcard mask to another.
 _PREFIX_LENGTH = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z")
-NOT_BUILT_YET = (Driver.ROUTED, Driver.TRANSPARENT)
+# Of these kvnet has no gateway of its own: every block has one, or the physical network has.
+WITHOUT_GATEWAY = (Driver.ROUTED, Driver.TRANSPARENT)
 
 
 @contextmanager
@@ -57,21 +59,14 @@ def parse_cidr(text: str, pointer: str) -> Cidr:
 
 def parse_driver(text: str) -> Driver:
     try:
-        driver = Driver(text)
+        return Driver(text)
     except ValueError:
-        known = ", ".join(d.value for d in Driver if d not in NOT_BUILT_YET)
+        known = ", ".join(driver.value for driver in Driver)
         raise Invalid.field("/driver", f"{shown(text)} is not a driver", f"one of {known}") from None
-    if driver in NOT_BUILT_YET:
-        raise NotSupported(
-            f"the driver {driver.value!r} is not built yet",
-            fix="use 'overlay' (many hosts) or 'bridge' (no tunnel)",
-            errors=[FieldError("/driver", "not built yet")],
-        )
-    return driver
 
 
-def parse_subnet(request: SubnetRequest, pointer: str) -> Subnet:
-    """The subnet with a gateway: the wanted one, or the first usable address that no reservation has."""
+def parse_subnet(request: SubnetRequest, pointer: str, *, needs_gateway: bool = True) -> Subnet:
+    """The subnet with a gateway: the wanted one, or, if it needs one, the first usable that no reservation has."""
     with under(pointer):
         cidr = parse_cidr(request.cidr, "/cidr")
         if len(request.reserved) > MAX_RESERVED:
@@ -80,8 +75,10 @@ def parse_subnet(request: SubnetRequest, pointer: str) -> Subnet:
         gateway = None if request.gateway is None else parse_address(request.gateway, "/gateway")
         span = None if request.range is None else parse_cidr(request.range, "/range")
         _require_distinct(gateway, reserved)
-        Subnet(cidr, gateway, span, reserved)
-        return Subnet(cidr, gateway or first_usable(cidr, reserved), span, reserved)
+        subnet = Subnet(cidr, gateway, span, reserved)
+        if gateway is None and needs_gateway:
+            return replace(subnet, gateway=first_usable(cidr, reserved))
+        return subnet
 
 
 def _reserved(name: str, text: str) -> Address:

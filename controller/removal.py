@@ -19,7 +19,7 @@ from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
-from kvnet.model import Endpoint, Network, NetworkState, Versioned
+from kvnet.model import Driver, Endpoint, Network, NetworkState, UplinkMode, Versioned
 
 REMOVALS_PER_COMMIT = 50
 MAX_NAMED_BLOCKERS = 20
@@ -140,9 +140,17 @@ class Removal:
         }
 
 
+def bridge_claims(network: Network) -> list[str]:
+    """Keys of the links that no other network may use: a bridge that it names, an uplink that it puts into one."""
+    is_bridged = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.BRIDGE
+    devices = [network.bridge_name, network.uplink if is_bridged else ""]
+    return [keys.bridge(device) for device in devices if device]
+
+
 def _own_keys(network: Network) -> list[Write]:
     vnis = [] if network.vni is None else [keys.vni(network.vni)]
-    own = [keys.name(network.name), *vnis, *(keys.subnet(s.cidr) for s in network.subnets), keys.network(network.id)]
+    subnets = [keys.subnet(subnet.cidr) for subnet in network.subnets]
+    own = [keys.name(network.name), *vnis, *subnets, *bridge_claims(network), keys.network(network.id)]
     return [Delete(key) for key in own]
 
 

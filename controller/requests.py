@@ -29,6 +29,23 @@ class SubnetRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Features:
+    """What networks can have beside addresses, each for some drivers; None = not said. See `kvnet.model.Network`."""
+
+    icc: bool | None = None
+    masquerade: bool | None = None
+    bridge_name: str | None = None
+    interface_prefix: str | None = None
+    host_binding: str | None = None
+    uplink: str | None = None
+    uplink_mode: str | None = None
+    shim: bool | None = None
+    block_prefix_length: int | None = None
+    block_prefix_length6: int | None = None
+    cross_segment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkRequest:
     """No subnets: kvnet chooses from `pool` and `pool6` (default: the pools `default` and `default6`).
 
@@ -51,6 +68,7 @@ class NetworkRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
     id: str | None = None
+    features: Features = field(default_factory=Features)
 
 
 @dataclass(frozen=True, slots=True)

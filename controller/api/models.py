@@ -5,6 +5,7 @@ Addresses and CIDRs stay text here, so that there is one place that parses them 
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from controller.parsing import MAX_RESERVED, MAX_SUBNETS
 from controller.requests import (
     EndpointRequest,
+    Features,
     NetworkRequest,
     PoolRequest,
     PortRequest,
@@ -58,6 +60,10 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+Device = Annotated[str, Field(min_length=1, max_length=15, examples=["br-app"])]
+FEATURES = tuple(f.name for f in fields(Features))
+
+
 class SubnetIn(Body):
     """A block of the network. Without a gateway the first usable address is it."""
 
@@ -76,9 +82,7 @@ class NetworkIn(Body):
     """A network. Only the name is needed: without subnets kvnet chooses free ones that no host uses."""
 
     name: Name
-    driver: str = Field(
-        "overlay", max_length=32, description="`overlay` or `bridge`; `routed` and `transparent` are not built yet."
-    )
+    driver: str = Field("overlay", max_length=32, description="`overlay`, `bridge`, `routed` or `transparent`.")
     subnets: tuple[SubnetIn, ...] = Field((), max_length=MAX_SUBNETS)
     pool: Name | None = Field(None, description="Where the IPv4 subnet is cut from; default: `default`.")
     pool6: Name | None = Field(None, description="Where the IPv6 subnet is cut from; default: `default6`.")
@@ -87,7 +91,24 @@ class NetworkIn(Body):
     ipv6: bool | None = Field(None, description="null: yes for automatic subnets, as given for explicit ones.")
     mtu: int | None = Field(None, ge=MTU_MIN, le=MTU_MAX)
     flood: bool = Field(False, description="Flood broadcast and unknown frames to all hosts of the network.")
-    options: Labels = Field(default_factory=dict)
+    icc: bool | None = Field(None, description="false: endpoints cannot reach each other. Default: true.")
+    masquerade: bool | None = Field(None, description="Traffic leaves with its host's address. Default: true.")
+    bridge_name: Device | None = Field(None, description="Name of the Linux bridge on every host.")
+    interface_prefix: Annotated[str, Field(max_length=12)] | None = Field(
+        None, description="Of interfaces in workloads; default: `eth`."
+    )
+    host_binding: AddressText | None = Field(None, description="Where ports are published that do not say so.")
+    uplink: Device | None = Field(None, description="transparent: the host's link that the network is on.")
+    uplink_mode: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="transparent: `macvlan` (default), or `bridge`."
+    )
+    shim: bool | None = Field(None, description="transparent, macvlan: give the host a way to its endpoints.")
+    block_prefix_length: int | None = Field(None, ge=1, le=32, description="routed: of a host's IPv4 blocks; 26.")
+    block_prefix_length6: int | None = Field(None, ge=1, le=128, description="routed: of its IPv6 blocks; 122.")
+    cross_segment: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="routed: `refuse` hosts behind a router (default), or `tunnel` to them."
+    )
+    options: Labels = Field(default_factory=dict, description="Docker's names mean the same as the fields here.")
     labels: Labels = Field(default_factory=dict)
     force: bool = Field(False, description="Accept explicit subnets that overlap what a host uses.")
     id: Annotated[str, Field(pattern=NETWORK_ID_PATTERN)] | None = Field(
@@ -98,7 +119,8 @@ class NetworkIn(Body):
         plain = dict(self)
         plain["subnets"] = tuple(subnet.request() for subnet in self.subnets)
         plain["id"] = self.id or derived_id
-        return NetworkRequest(**plain)
+        features = Features(**{name: plain.pop(name) for name in FEATURES})
+        return NetworkRequest(**plain, features=features)
 
 
 class PortIn(Body):

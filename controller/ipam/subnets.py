@@ -135,15 +135,17 @@ class SubnetSpace:
                 return found
         raise self._exhausted(pools, prefix_length)
 
-    def refuse_overlap(self, cidr: Cidr, *, force: bool = False) -> str:
+    def refuse_overlap(self, cidr: Cidr, *, force: bool = False, uplink: str = "", own: Cidr | None = None) -> str:
         """Make sure that an explicit subnet overlaps nothing; "" if so.
 
-        With `force`, overlaps with what hosts use are accepted: the returned text is the reason to record.
+        With `force`, overlaps with what hosts use are accepted: the returned text is the reason to record. `uplink`:
+        of a transparent network, whose subnet is the one that hosts have there. `own`: a subnet that is to grow.
 
         Raises:
             SubnetTaken: names the holder: a network, a reservation, or (without `force`) a host and its route.
         """
-        in_the_way = list(self.holders_of(cidr))
+        found = (holder for holder in self.holders_of(cidr) if holder.kind is HolderKind.HOST or holder.cidr != own)
+        in_the_way = [holder for holder in found if not (uplink and _is_on(holder, uplink))]
         hard = [h for h in in_the_way if h.kind is not HolderKind.HOST]
         if hard or (in_the_way and not force):
             raise self._taken(cidr, hard or in_the_way, in_the_way)
@@ -220,6 +222,11 @@ class SubnetSpace:
             tuple(self.holders_of(pool.cidr)),
             self.largest_free(pool.cidr),
         )
+
+
+def _is_on(holder: Holder, uplink: str) -> bool:
+    """Whether a host has it on that link. Resolvers and gateways of the physical network are expected in it."""
+    return holder.kind is HolderKind.HOST and (holder.source.endswith(f" dev {uplink}") or holder.source == "resolver")
 
 
 def _reservations(pool: Pool | None) -> frozenset[Holder]:

@@ -10,7 +10,7 @@ from backends.memory import MemoryStore
 from controller.cluster import Cluster
 from controller.drafts import draft_of
 from controller.parsing import parse_cidr
-from controller.requests import EndpointRequest, NetworkRequest, PoolRequest, PortRequest, SubnetRequest
+from controller.requests import EndpointRequest, Features, NetworkRequest, PoolRequest, PortRequest, SubnetRequest
 from kvnet.errors import Invalid, KvnetError, NotFound, NotSupported
 from tests.unit.controller.kit import ME
 
@@ -104,10 +104,63 @@ async def test_a_bad_network_is_refused_at_the_field_that_is_wrong(
     assert await unchanged(store, before)
 
 
-@pytest.mark.parametrize("driver", ["routed", "transparent"])
-async def test_what_is_not_built_yet_is_said(cluster: Cluster, driver: str) -> None:
-    with pytest.raises(NotSupported, match=driver):
-        await cluster.networks.create(NetworkRequest("n", driver=driver), ME)
+BLOCK = (SubnetRequest("10.1.0.0/24"),)
+UNFIT_FEATURES: dict[str, tuple[NetworkRequest, str]] = {
+    "transparent without subnets": (NetworkRequest("n", "transparent", features=Features(uplink="eth0")), "/subnets"),
+    "transparent without an uplink": (NetworkRequest("n", "transparent", BLOCK), "/uplink"),
+    "an uplink without need": (NetworkRequest("n", features=Features(uplink="eth0")), "/uplink"),
+    "blocks without routing": (NetworkRequest("n", features=Features(block_prefix_length=26)), "/block_prefix_length"),
+    "a block larger than its subnet": (
+        NetworkRequest("n", "routed", BLOCK, features=Features(block_prefix_length=20)),
+        "/block_prefix_length",
+    ),
+    "a block without room": (
+        NetworkRequest("n", "routed", BLOCK, features=Features(block_prefix_length=31)),
+        "/block_prefix_length",
+    ),
+    "a gateway of a routed subnet": (
+        NetworkRequest("n", "routed", (SubnetRequest("10.1.0.0/24", "10.1.0.1"),)),
+        "/subnets/0/gateway",
+    ),
+    "macvlans kept apart": (
+        NetworkRequest("n", "transparent", BLOCK, features=Features(uplink="eth0", icc=False)),
+        "/icc",
+    ),
+    "an unknown mode": (
+        NetworkRequest("n", "transparent", BLOCK, features=Features(uplink="eth0", uplink_mode="vepa")),
+        "/uplink_mode",
+    ),
+    "a bridge name of kvnet's own": (NetworkRequest("n", features=Features(bridge_name="kvb1")), "/bridge_name"),
+    "a bridge name with a slash": (NetworkRequest("n", features=Features(bridge_name="a/b")), "/bridge_name"),
+    "a prefix with a blank": (NetworkRequest("n", features=Features(interface_prefix="e h")), "/interface_prefix"),
+    "a binding that is no address": (NetworkRequest("n", features=Features(host_binding="h1")), "/host_binding"),
+    "ports of an internal network": (
+        NetworkRequest("n", internal=True, features=Features(host_binding="10.0.0.1")),
+        "/host_binding",
+    ),
+    "Docker's word for neither": (
+        NetworkRequest("n", options={"com.docker.network.bridge.enable_icc": "maybe"}),
+        "/options/com.docker.network.bridge.enable_icc",
+    ),
+    "an option against its field": (
+        NetworkRequest("n", mtu=1400, options={"com.docker.network.driver.mtu": "1300"}),
+        "/options/com.docker.network.driver.mtu",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT_FEATURES)
+async def test_a_feature_that_does_not_fit_is_refused_at_its_field(cluster: Cluster, case: str) -> None:
+    request, pointer = UNFIT_FEATURES[case]
+    with pytest.raises(Invalid) as refusal:
+        await cluster.networks.create(request, ME)
+    assert pointer in [error.pointer for error in refusal.value.errors]
+
+
+async def test_an_option_of_dockers_that_is_not_known_is_refused(cluster: Cluster) -> None:
+    options = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    with pytest.raises(NotSupported, match="inhibit_ipv4"):
+        await cluster.networks.create(NetworkRequest("n", options=options), ME)
 
 
 async def test_an_unknown_pool_is_not_found(cluster: Cluster) -> None:
