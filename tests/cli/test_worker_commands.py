@@ -70,11 +70,20 @@ def test_the_callers_own_namespace_is_not_the_workers(socket_path: Path) -> None
     assert asked[0]["netns"] == f"/proc/{os.getpid()}/ns/net"
 
 
-def test_published_ports_are_refused_before_anything_is_asked(socket_path: Path) -> None:
-    outcome = run(socket_path, "attach", "my-net", "--netns", "red", "-p", "80:80/tcp")
+def test_published_ports_are_asked_for_as_they_are_spelt(socket_path: Path) -> None:
+    with fake_worker(socket_path, ATTACHED) as asked:
+        ports = ["-p", "80:8080/tcp", "-p", "53/udp"]
+        run(socket_path, "attach", "my-net", "--netns", "red", *ports, "--gateway-priority", "7")
+
+    assert asked[0]["ports"] == [{"port": 8080, "protocol": "tcp", "host_port": 80}, {"port": 53, "protocol": "udp"}]
+    assert asked[0]["gateway_priority"] == 7
+
+
+def test_a_port_in_another_spelling_is_refused_before_anything_is_asked(socket_path: Path) -> None:
+    outcome = run(socket_path, "attach", "my-net", "--netns", "red", "-p", "80:80/sctp")
 
     assert outcome.code == 2
-    assert "ports cannot be published yet" in outcome.err
+    assert "sctp" in outcome.err
 
 
 @pytest.mark.parametrize(
