@@ -35,7 +35,8 @@ def host_state(view: HostView) -> HostState:
         settings[FORWARD_IPV6] = "1"
     bridged = [network for network in present if _has_own_bridge_on_an_uplink(view, network)]
     firewall = _firewall(view, judged, bridged)
-    return HostState(sysctls=settings, firewall=firewall, is_forwarding=bool(forwarding or bridged))
+    # With br_netfilter on, the gates see bridged frames too: an internal network's, and those to and from an uplink.
+    return HostState(sysctls=settings, firewall=firewall, is_forwarding=bool(judged or bridged))
 
 
 def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Network]) -> Firewall:
@@ -66,7 +67,6 @@ def _has_bridge(view: HostView, network: Network) -> bool:
 
 
 def _has_own_bridge_on_an_uplink(view: HostView, network: Network) -> bool:
-    """Frames between the uplink and the workloads pass the gates too where br_netfilter is on."""
     uplink = view.uplinks.get(network.uplink)
     is_bridged = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.BRIDGE
     return is_bridged and bool(network.uplink) and not (uplink is not None and uplink.is_bridge)

@@ -12,6 +12,7 @@ from datapath.drivers.parts import PORTS_OF_A_BRIDGE
 from datapath.names import bridge_of, veth_name, vxlan_name
 from datapath.objects import Bridge, HostState, Publication, Veth, Vxlan
 from datapath.presence import is_built
+from datapath.sysctls import FORWARD_IPV4
 from datapath.view import Attachment, HostView
 from kvnet.model import Driver, Endpoint, PublishedPort, Subnet
 from tests.unit.datapath.clusters import endpoint, network
@@ -142,6 +143,15 @@ def test_a_full_bridge_keeps_its_oldest_interfaces() -> None:
     assert sum(isinstance(link, Veth) for link in state.links.values()) == PORTS_OF_A_BRIDGE
     assert veth_name("e0") not in state.links
     assert veth_name(f"e{PORTS_OF_A_BRIDGE + 1}") in state.links
+
+
+def test_an_internal_networks_frames_have_to_get_through_the_gates_too() -> None:
+    """With br_netfilter on, Docker's FORWARD DROP would cut off workloads on one bridge."""
+    state = desired(view_of([replace(OVERLAY, internal=True)], [LOCAL]))
+
+    assert state.is_forwarding
+    assert FORWARD_IPV4 not in state.sysctls
+    assert not desired(view_of([OVERLAY], [REMOTE])).is_forwarding
 
 
 # --- peers -----------------------------------------------------------------------------------------------------------
