@@ -55,8 +55,25 @@ NETWORKS: Listing[Network] = Listing(
     },
 )
 
-PLAIN_MEMBERS = ("driver", "pool", "pool6", "prefix_length", "ipv6", "mtu")
-FLAGS = ("internal", "flood", "force")
+PLAIN_MEMBERS = (
+    "driver",
+    "pool",
+    "pool6",
+    "prefix_length",
+    "ipv6",
+    "mtu",
+    "icc",
+    "masquerade",
+    "bridge_name",
+    "interface_prefix",
+    "host_binding",
+    "uplink",
+    "uplink_mode",
+    "block_prefix_length",
+    "block_prefix_length6",
+    "cross_segment",
+)
+FLAGS = ("internal", "flood", "force", "shim")
 
 
 @click.group(
@@ -77,7 +94,7 @@ def network() -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("-d", "--driver", help="overlay (many hosts, the default) or bridge (one host).")
+@click.option("-d", "--driver", help="overlay (the default), bridge, routed or transparent.")
 @click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="Repeat it for IPv6 or several blocks.")
 @click.option("--gateway", "gateways", multiple=True, metavar="ADDRESS", help="Of the subnet that contains it.")
 @click.option(
@@ -91,8 +108,19 @@ def network() -> None:
 @click.option("--internal", is_flag=True, help="No way out of the network.")
 @click.option("--mtu", type=int, help="Of the interfaces; default: what fits the hosts' links.")
 @click.option("--flood", is_flag=True, help="Flood broadcasts and unknown frames to all hosts of the network.")
+@click.option("--icc/--no-icc", default=None, help="Whether endpoints can reach each other; default: yes.")
+@click.option("--masquerade/--no-masquerade", default=None, help="Leave with the host's address; default: yes.")
+@click.option("--bridge-name", metavar="NAME", help="Of the Linux bridge on every host.")
+@click.option("--interface-prefix", metavar="PREFIX", help="Of interfaces in workloads; default: eth.")
+@click.option("--host-binding", metavar="ADDRESS", help="Where ports are published that do not say so.")
+@click.option("--uplink", metavar="LINK", help="transparent: the host's link that the network is on.")
+@click.option("--uplink-mode", help="transparent: macvlan (the default) or bridge.")
+@click.option("--shim", is_flag=True, help="transparent: give the host a way to its endpoints.")
+@click.option("--block-prefix-length", type=int, help="routed: size of a host's IPv4 blocks; default: 26.")
+@click.option("--block-prefix-length6", type=int, help="routed: size of its IPv6 blocks; default: 122.")
+@click.option("--cross-segment", help="routed: refuse hosts behind a router (the default), or tunnel to them.")
 @click.option("--label", "labels", multiple=True, type=LABEL, help="Metadata of yours.")
-@click.option("-o", "--opt", "options", multiple=True, type=OPTION, help="An option of the driver.")
+@click.option("-o", "--opt", "options", multiple=True, type=OPTION, help="An option; Docker's names are understood.")
 @click.option("--force", is_flag=True, help="Accept subnets that overlap what a host uses; the reason is recorded.")
 @click.option("--attachable", is_flag=True, hidden=True, help="As every network here; known for Docker's sake.")
 @click.option(
@@ -105,6 +133,8 @@ async def create(client: Client, /, name: str, **given: Any) -> None:
     \b
     kvnet network create my-net
     kvnet network create --subnet 10.1.0.0/24 --subnet fd00:1::/64 --aux-address printer=10.1.0.9 my-net
+    kvnet network create -d routed --subnet 10.4.0.0/16 --block-prefix-length 24 plain
+    kvnet network create -d transparent --uplink eth1 --subnet 192.168.7.0/24 --gateway 192.168.7.1 lan
     """
     current().output = given["output"]
     made = await client.create_network(body_of(name, given))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from kvnet.model import Address, Host, Inventory
 
 OWN_ADDRESS = "address dev "
+RESOLVER = "resolver"
 
 
 class HostAddresses:
@@ -18,7 +19,7 @@ class HostAddresses:
 
     def put_inventory(self, host: str, inventory: Inventory | None) -> None:
         used = inventory.used if inventory is not None else ()
-        own = (u.cidr for u in used if u.source.startswith(OWN_ADDRESS) and u.cidr.prefixlen == u.cidr.max_prefixlen)
+        own = (u.cidr for u in used if _is_somebodys(u.source) and u.cidr.prefixlen == u.cidr.max_prefixlen)
         self._put((host, "inventory"), frozenset(cidr.network_address for cidr in own))
 
     def put_host(self, host: str, record: Host | None) -> None:
@@ -39,3 +40,8 @@ class HostAddresses:
             self._holders.setdefault(address, set()).add(teller)
         if addresses:
             self._told[teller] = addresses
+
+
+def _is_somebodys(source: str) -> bool:
+    """A host's own address, or that of a resolver that it asks: both may be in the physical network."""
+    return source.startswith(OWN_ADDRESS) or source == RESOLVER
