@@ -7,7 +7,7 @@ what it is asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -24,9 +24,13 @@ from worker.listeners import HostListeners
 from worker.log import Log
 from worker.ports import Time
 from worker.runtimes.netns import NetworkNamespaces
-from worker.settings import Settings, parse_underlay
+from worker.settings import Settings, Timing, parse_underlay
 
 READY_S = 60.0
+# One interpreter does the work of all: a session must outlive the queue.
+TTL_S = 120.0
+APPLIED_POLL_S = 0.25
+QUIET_S = 1.0
 
 
 @dataclass(slots=True)
@@ -87,6 +91,46 @@ class Member:
         return dict(answer)
 
 
+async def until_applied(crowd: Mapping[str, Member], network: str, version: int, seconds: float) -> None:
+    """Every host has that version of the network (its id) in its kernel, by its own word."""
+
+    async def is_applied() -> bool:
+        await asyncio.sleep(APPLIED_POLL_S)  # a status is not free, and there are many
+        for member in crowd.values():
+            there = [n for n in (await member.ask("status"))["networks"] if n["id"] == network]
+            if not there or there[0]["version"] < version:
+                return False
+        return True
+
+    await until(is_applied, f"every host has applied version {version}", seconds=seconds)
+
+
+async def operations_meanwhile(crowd: Mapping[str, Member], change: Awaitable[None]) -> dict[str, dict[str, int]]:
+    """What each kernel is asked to do because of a change, by kind; counted from quiet to quiet."""
+    await _until_idle(crowd)
+    before = {name: dict(member.kernel.counted.operations) for name, member in crowd.items()}
+    await change
+    await _until_idle(crowd)
+    done = {}
+    for name, member in crowd.items():
+        counted = member.kernel.counted.operations
+        done[name] = {k: n - before[name].get(k, 0) for k, n in counted.items() if n != before[name].get(k, 0)}
+    return done
+
+
+async def _until_idle(crowd: Mapping[str, Member]) -> None:
+    """No kernel is asked for anything for a moment."""
+    last = -1
+
+    async def is_idle() -> bool:
+        nonlocal last
+        before, last = last, sum(member.kernel.counted.total for member in crowd.values())
+        await asyncio.sleep(QUIET_S)
+        return before == last
+
+    await until(is_idle, "all hosts are idle", seconds=READY_S)
+
+
 @asynccontextmanager
 async def open_crowd(lab: Lab) -> AsyncIterator[Mapping[str, Member]]:
     """A worker for every host of the lab, all ready, through the controller's gateway; ended in the end."""
@@ -121,6 +165,7 @@ async def _member(stack: AsyncExitStack, lab: Lab, host: Host, log: TextIO) -> M
         underlay=parse_underlay(str(host.port.underlay)),
         state_dir=host.state_dir,
         socket=host.socket,
+        timing=Timing(ttl_s=TTL_S),
     )
     namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
     worker = Worker(settings, store, controller, kernel, namespaces, HostListeners(), state, time=time, log=Log(log))

@@ -5,11 +5,13 @@ Worked out from the endpoints as the API tells them, not by the worker's own pla
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from datapath.objects import Scope
-from lab.lab import Host, Lab
+from kvnet.wire import Endpoint
+from lab.lab import Host
 from worker.kernel.linux import LinuxKernel
 
 
@@ -22,30 +24,27 @@ class Entry(NamedTuple):
     where: bytes = b""
 
 
-async def missing_and_extra(lab: Lab, network: str, host: Host) -> tuple[set[Entry], set[Entry]]:
-    """Of the neighbours and forwarding entries of one network on one host."""
-    record = await lab.client.get_network(network)
-    wanted = await _wanted(lab, network, host)
+async def missing_and_extra(
+    endpoints: Sequence[Endpoint], hosts: Mapping[str, Host], host: Host
+) -> tuple[set[Entry], set[Entry]]:
+    """Of the neighbours and forwarding entries on one host, of the one network that all these endpoints are of."""
+    wanted = _wanted(endpoints, hosts, host)
     async with await LinuxKernel.open(netns=str(host.netns)) as kernel:
-        state = await kernel.read(Scope(record["id"]), firewall=False)
-    there = {Entry("neighbour", n.mac, n.address) for n in state.neighbours if not _is_link_local(n.address)}
+        state = await kernel.read(Scope(endpoints[0]["network"]), firewall=False)
+    there = {Entry("neighbour", n.mac, n.address) for n in state.neighbours if not ip_address(n.address).is_link_local}
     there |= {Entry("tunnel", v.mac, where=v.remote) for v in state.vteps}
     there |= {Entry("port", p.mac) for p in state.ports}
     return wanted - there, there - wanted
 
 
-async def _wanted(lab: Lab, network: str, host: Host) -> set[Entry]:
+def _wanted(endpoints: Sequence[Endpoint], hosts: Mapping[str, Host], host: Host) -> set[Entry]:
     wanted = set()
-    async for endpoint in lab.client.endpoints(network=network):
+    for endpoint in endpoints:
         mac = bytes.fromhex(endpoint["mac"].replace(":", ""))
-        for family in ("address", "address6"):
-            if endpoint.get(family):
-                wanted.add(Entry("neighbour", mac, ip_address(str(endpoint[family])).packed))
+        for address in (endpoint["address"], endpoint["address6"]):
+            if address:
+                wanted.add(Entry("neighbour", mac, ip_address(address).packed))
         wanted.add(Entry("port", mac))
         if endpoint["host"] != host.name:
-            wanted.add(Entry("tunnel", mac, where=lab.hosts[endpoint["host"]].port.underlay.packed))
+            wanted.add(Entry("tunnel", mac, where=hosts[endpoint["host"]].port.underlay.packed))
     return wanted
-
-
-def _is_link_local(address: bytes) -> bool:
-    return ip_address(address).is_link_local
