@@ -230,9 +230,11 @@ class FakeKernel:
         self.tables.namespaces.pop(path, None)
 
     def set_underlay(self, *addresses: Ip) -> None:
-        """The host's addresses change while it runs."""
-        self.tables.underlay = addresses
-        self.tables.on_link = tuple((address, _ON_LINK[len(address)]) for address in addresses)
+        """The host's addresses change while it runs; routes via whom it no longer reaches are lost."""
+        tables = self.tables
+        tables.underlay = addresses
+        tables.on_link = tuple((address, _ON_LINK[len(address)]) for address in addresses)
+        tables.drop_routes(lambda route: not route.device and not tables.is_on_link(route.gateway))
         self._touched.underlay = True
         self._hint.set()
 

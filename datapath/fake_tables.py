@@ -219,14 +219,14 @@ class Tables:
             link = self.links[route.device]
             if not isinstance(link, Bridge | Vxlan | Shim) or not link.up:
                 raise OSError(errno.ENETDOWN, "Network is down")
-        if route.gateway and not route.onlink and not self._is_on_link(route.gateway):
+        if route.gateway and not route.onlink and not self.is_on_link(route.gateway):
             v6 = len(route.gateway) == IPV6_LENGTH
             raise OSError(errno.EHOSTUNREACH if v6 else errno.ENETUNREACH, "Nexthop has invalid gateway")
         if route.source and route.source not in self.local_addresses():
             raise OSError(errno.EINVAL, "Invalid prefsrc address")
         self.routes[route.destination, route.prefix_length] = route
 
-    def _is_on_link(self, gateway: Ip) -> bool:
+    def is_on_link(self, gateway: Ip) -> bool:
         blocks = [*self.on_link, *(block for blocks in self.uplink_blocks.values() for block in blocks)]
         return any(contains(block, length, gateway) for block, length in blocks)
 

@@ -17,11 +17,14 @@ from datapath.objects import (
     CreateLink,
     DeleteLink,
     Firewall,
+    Gate,
     InterfaceAddress,
     Link,
+    Macvlan,
     Neighbour,
     Operation,
     PortEntry,
+    Release,
     RemoveAddress,
     RemoveNeighbour,
     RemovePort,
@@ -33,6 +36,7 @@ from datapath.objects import (
     ReplaceVtep,
     Route,
     SetSysctl,
+    Shim,
     UpdateLink,
     Veth,
     VtepEntry,
@@ -61,11 +65,14 @@ def _pick(things: Any, choice: int) -> list[Any]:
 
 
 def delete_a_link(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
-    return [DeleteLink(link) for link in _pick(kernel.state().links.values(), choice)]
+    state = kernel.state()
+    return [DeleteLink(link, state.containers.get(link.name)) for link in _pick(state.links.values(), choice)]
 
 
 def alter_a_link(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
-    return [UpdateLink(_altered(link, choice // 7), link) for link in _pick(kernel.state().links.values(), choice)]
+    state = kernel.state()
+    picked = _pick(state.links.values(), choice)
+    return [UpdateLink(_altered(link, choice // 7), link, state.containers.get(link.name)) for link in picked]
 
 
 def _altered(link: Link, choice: int) -> Link:
@@ -77,10 +84,16 @@ def _altered(link: Link, choice: int) -> Link:
                 {"mtu": 1300},
                 {"ipv6": not link.ipv6},
             ]
+        case Vxlan() if not link.bridge:
+            changes = [{"up": False}, {"mac": STRANGE_MAC}, {"mtu": 1300}]
         case Vxlan():
             changes = [{"up": False}, {"bridge": ""}, {"learning": True}, {"suppress": False}, {"mtu": 1300}]
         case Veth():
-            changes = [{"up": False}, {"bridge": ""}, {"isolated": True}, {"mtu": 1300}]
+            changes = [{"up": False}, {"bridge": ""}, {"isolated": True}, {"hairpin": True}, {"mtu": 1300}]
+        case Shim():
+            changes = [{"up": False}, {"mac": STRANGE_MAC}, {"mtu": 1300}]
+        case Macvlan():
+            changes = [{"mtu": 1300}]
     return replace(link, **changes[choice % len(changes)])
 
 
@@ -99,7 +112,7 @@ def flap_a_bridge(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
 def move_a_port(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
     links = kernel.state().links.values()
     bridges = _pick([link for link in links if isinstance(link, Bridge)], choice)
-    ports = _pick([link for link in links if not isinstance(link, Bridge)], choice // 7)
+    ports = _pick([link for link in links if isinstance(link, Veth | Vxlan) and link.bridge], choice // 7)
     return [UpdateLink(replace(port, bridge=bridge.name), port) for port in ports for bridge in bridges]
 
 
@@ -144,6 +157,7 @@ def lose_an_entry(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
         [RemovePort(entry) for entry in _pick(state.ports, choice)],
         [RemoveRoute(entry) for entry in _pick(state.routes, choice)],
         [RemoveAddress(entry) for entry in _pick(state.addresses, choice)],
+        [Release(entry) for entry in _pick(state.enslaved, choice)],
     ]
     return removals[choice % len(removals)]
 
@@ -176,7 +190,7 @@ def add_an_entry(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
                 operations += [ReplaceVtep(VtepEntry(link.name, STRANGE_MAC, b"\x09" * len(link.local)))]
                 operations += [ReplaceVtep(VtepEntry(link.name, bytes(6), b"\x08" * len(link.local)))]
                 operations += [ReplacePort(PortEntry(link.name, STRANGE_MAC))]
-            case Veth():
+            case Veth() if link.bridge:
                 operations += [ReplacePort(PortEntry(link.name, STRANGE_MAC))]
     return operations
 
@@ -193,6 +207,12 @@ def put_an_address_before_ours(kernel: FakeKernel, choice: int) -> Sequence[Oper
 def change_a_setting(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
     paths = _pick(kernel.state().sysctls.items(), choice)
     return [SetSysctl(path, "0" if value == "1" else "1") for path, value in paths]
+
+
+def turn_a_gate(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
+    """A FORWARD chain comes up without our rule, or somebody puts it in or takes it out."""
+    kernel.set_gate(Gate(("nft", "legacy")[choice % 2], (4, 6)[choice // 2 % 2]), choice // 4 % 2 == 0)
+    return []
 
 
 def damage_the_firewall(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
@@ -214,6 +234,7 @@ ALL: list[Damage] = [
     put_an_address_before_ours,
     change_a_setting,
     damage_the_firewall,
+    turn_a_gate,
 ]
 
 # What the pass of one network can see and repair alone; the others involve two networks and take a pass of the host.

@@ -212,6 +212,9 @@ def clusters(draw: st.DrawFn) -> World:
     for net in chosen:
         peers = tuple(sorted({b.id for a, b in pairs if a is net} | {a.id for a, b in pairs if b is net}))
         world.add_network(replace(net, peers=peers))
+    for number in range(draw(st.integers(0, 6))):
+        on = draw(st.sampled_from(sorted(world.hosts)))
+        world.add(endpoint(world.networks[draw(st.sampled_from(sorted(world.networks)))], number, on))
     return world
 
 
