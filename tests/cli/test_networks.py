@@ -174,7 +174,7 @@ def test_prune_asks_first_and_removes_only_what_is_unused(world: World) -> None:
         (["--subnet", "10.1.0.1/24"], 2, "/subnets/0/cidr"),
         (["--subnet", "10.1.0.0/31"], 2, "no room"),
         (["--subnet", "10.79.0.0/24", "--gateway", "10.80.0.1"], 2, "10.80.0.1"),
-        (["-d", "routed"], 2, "routed"),
+        (["-d", "transparent"], 2, "subnets"),
         (["-d", "carrier-pigeon"], 2, "carrier-pigeon"),
         (["--mtu", "12"], 2, "/mtu"),
         (["--pool", "nowhere"], 3, "nowhere"),
