@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.memory import MemoryState, MemoryStore
@@ -237,6 +237,7 @@ async def test_hosts_that_race_for_blocks_never_share_one(replicas: list[Cluster
     assert (await replicas[0].ipam.check()).findings == ()
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(at=st.integers(1, 12), kill=st.booleans(), before=st.booleans(), meanwhile=st.booleans())
 def test_wherever_upkeep_dies_the_block_is_given_back_or_kept_for_who_came(
     at: int, kill: bool, before: bool, meanwhile: bool
