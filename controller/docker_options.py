@@ -92,3 +92,10 @@ def option_pointer(key: str) -> str:
 def option_of(field: str, options: Mapping[str, str], driver: Driver) -> str | None:
     """The option that sets this field, if it is given."""
     return next((key for key, (name, _) in known_options(driver).items() if name == field and key in options), None)
+
+
+def option_text(value: Any) -> str | None:
+    """How a field's value is written as an option; None: it has none, so the option goes."""
+    if value is None or value == "":
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)

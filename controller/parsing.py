@@ -69,16 +69,22 @@ def parse_subnet(request: SubnetRequest, pointer: str, *, needs_gateway: bool = 
     """The subnet with a gateway: the wanted one, or, if it needs one, the first usable that no reservation has."""
     with under(pointer):
         cidr = parse_cidr(request.cidr, "/cidr")
-        if len(request.reserved) > MAX_RESERVED:
-            raise Invalid.field("/reserved", f"{len(request.reserved)} reservations; at most {MAX_RESERVED} here")
-        reserved = {name: _reserved(name, text) for name, text in request.reserved.items()}
         gateway = None if request.gateway is None else parse_address(request.gateway, "/gateway")
+        reserved = parse_reserved(request.reserved, gateway)
         span = None if request.range is None else parse_cidr(request.range, "/range")
-        _require_distinct(gateway, reserved)
         subnet = Subnet(cidr, gateway, span, reserved)
         if gateway is None and needs_gateway:
             return replace(subnet, gateway=first_usable(cidr, reserved))
         return subnet
+
+
+def parse_reserved(texts: Mapping[str, str], gateway: Address | None) -> dict[str, Address]:
+    """Every address once, and none of them the gateway's."""
+    if len(texts) > MAX_RESERVED:
+        raise Invalid.field("/reserved", f"{len(texts)} reservations; at most {MAX_RESERVED} here")
+    reserved = {name: _reserved(name, text) for name, text in texts.items()}
+    _require_distinct(gateway, reserved)
+    return reserved
 
 
 def _reserved(name: str, text: str) -> Address:
