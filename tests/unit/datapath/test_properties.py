@@ -73,7 +73,7 @@ def test_a_plan_against_the_last_expected_state_does_what_one_against_the_kernel
             continue
         for path in after.kernels[name].tables.namespaces:
             kernel.add_namespace(path)
-        last = expected(before.desired(name), before.state(name))
+        last = expected(before.desired(name), kernel.state())
         wanted = after.desired(name)
 
         assert kernel.execute(plan(wanted, last).operations) == []
