@@ -14,20 +14,14 @@ from contextlib import asynccontextmanager
 from backends.store import Store
 from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
-from controller.busy import Busy
 from controller.consistency import Consistency
-from controller.endpoints import Endpoints
 from controller.events import EventLog
 from controller.guards import Guard
 from controller.hosts import Hosts
 from controller.leader import Leadership
 from controller.lookup import Ipam
-from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.pools import Pools
-from controller.ports import PortBook
-from controller.release import Release
-from controller.removal import Removal
 from controller.reservations import Reservations
 from controller.settings import Settings
 from controller.standing import Standing
@@ -59,21 +53,18 @@ class Cluster:
         self.standing = standing = Standing(state)
         self._writer = writer = Writer(store, settings, rng, standing)
         patience_s = settings.read_your_writes_s
-        subnet_guard = Guard(store, keys.SUBNET_GUARD, (state.subnets, state.pools), patience_s)
+        changes = cases(state, writer, settings, rng)
         reservation_guard = Guard(store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
-        ports = PortBook(state.ports, Busy())
-        release = Release(state, writer, ports, settings.cool_down_s)
-        removal = Removal(state, writer)
         consistency = Consistency(writer, settings.cool_down_s)
-        self.networks = Networks(state, writer, subnet_guard, removal, rng)
-        self.endpoints = Endpoints(state, writer, ports, self.networks, release, rng)
-        self.hosts = Hosts(state, writer, release)
-        self.pools = Pools(state, writer, subnet_guard)
+        self.networks = changes.networks
+        self.endpoints = changes.endpoints
+        self.hosts = Hosts(state, writer, changes.release)
+        self.pools = Pools(state, writer, changes.subnet_guard)
         self.reservations = Reservations(state, writer, self.networks, reservation_guard)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events
-        self.upkeep = Upkeep(state, writer, removal, self.hosts, consistency, settings, rng, standing)
+        self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing)
         self._leadership = Leadership(store, state, settings, rng, standing)
 
     @classmethod

@@ -1,0 +1,46 @@
+"""The use cases that change a cluster, put together over a state and a writer.
+
+Twice: once for what is to be done, and once for what is only rehearsed (`controller.rehearsal`), so that a dry run can
+never judge differently. Wiring only.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from controller.busy import Busy
+from controller.endpoints import Endpoints
+from controller.guards import Guard
+from controller.networks import Networks
+from controller.ports import PortBook
+from controller.release import Release
+from controller.removal import Removal
+from controller.settings import Settings
+from controller.state import State
+from controller.writer import Writer
+from kvnet import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    networks: Networks
+    endpoints: Endpoints
+    removal: Removal
+    release: Release
+    subnet_guard: Guard
+
+
+def cases(state: State, writer: Writer, settings: Settings, rng: random.Random) -> Cases:
+    guard = Guard(writer.store, keys.SUBNET_GUARD, (state.subnets, state.pools), settings.read_your_writes_s)
+    ports = PortBook(state.ports, Busy())
+    release = Release(state, writer, ports, settings.cool_down_s)
+    removal = Removal(state, writer)
+    networks = Networks(state, writer, guard, removal, rng)
+    return Cases(
+        networks=networks,
+        endpoints=Endpoints(state, writer, ports, networks, release, rng),
+        removal=removal,
+        release=release,
+        subnet_guard=guard,
+    )
