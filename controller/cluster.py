@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from backends.store import Store
 from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
+from controller.cases import cases
 from controller.consistency import Consistency
 from controller.events import EventLog
 from controller.guards import Guard
@@ -38,6 +39,7 @@ class Cluster:
     """
     Attributes:
         networks, endpoints, hosts, pools, reservations: the use cases.
+        updates, peering: what a living network becomes, and whom it may talk to.
         ipam: questions about addresses and blocks, and the check of the invariants.
         events: what changed, as a stream.
         standing: whether the store may be believed; while it is not, nothing is written.
