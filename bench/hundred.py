@@ -66,9 +66,10 @@ async def _figures(lab: Lab, crowd: Mapping[str, Member]) -> AsyncIterator[Figur
 
 
 async def attach(member: Member, numbers: range) -> None:
-    for number in numbers:
-        name = f"{member.host.name}-{number}"
-        await member.ask("attach", network=NETWORK, netns=str(namespaces.FOLDER / name), name=name)
+    """At once, as a host that boots does: what comes together is built together."""
+    names = [f"{member.host.name}-{number}" for number in numbers]
+    asked = (member.ask("attach", network=NETWORK, netns=str(namespaces.FOLDER / n), name=n) for n in names)
+    await asyncio.gather(*asked)
 
 
 if __name__ == "__main__":

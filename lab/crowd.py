@@ -7,6 +7,7 @@ what it is asked for.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,10 +28,11 @@ from worker.runtimes.netns import NetworkNamespaces
 from worker.settings import Settings, Timing, parse_underlay
 
 READY_S = 60.0
-# One interpreter does the work of all: a session must outlive the queue.
+# One interpreter does the work of all: a session, and an attach, must outlive the queue.
 TTL_S = 120.0
 APPLIED_POLL_S = 0.25
 QUIET_S = 1.0
+SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(slots=True)
@@ -135,6 +137,8 @@ async def _until_idle(crowd: Mapping[str, Member]) -> None:
 async def open_crowd(lab: Lab) -> AsyncIterator[Mapping[str, Member]]:
     """A worker for every host of the lab, all ready, through the controller's gateway; ended in the end."""
     async with AsyncExitStack() as stack:
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_S)  # as a worker does: a kernel thread must not wait for the loop
         log = stack.enter_context((lab.directory / "crowd.log").open("a"))
         crowd = {name: await _member(stack, lab, host, log) for name, host in lab.hosts.items()}
         running = [asyncio.create_task(member.worker.run()) for member in crowd.values()]
@@ -165,7 +169,7 @@ async def _member(stack: AsyncExitStack, lab: Lab, host: Host, log: TextIO) -> M
         underlay=parse_underlay(str(host.port.underlay)),
         state_dir=host.state_dir,
         socket=host.socket,
-        timing=Timing(ttl_s=TTL_S),
+        timing=Timing(ttl_s=TTL_S, attach_s=TTL_S),
     )
     namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
     worker = Worker(settings, store, controller, kernel, namespaces, HostListeners(), state, time=time, log=Log(log))
