@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[3] / ".tools" / "neighbours" / "root"
 LIBRARIES = f"{ROOT}/lib/x86_64-linux-gnu:{ROOT}/usr/lib/x86_64-linux-gnu"
 RUN = Path("/run/neighbours")  # short: a socket's path has at most 107 characters
 FLAVOURS = ("nft", "legacy")
+BUS = """<busconfig><type>system</type><listen>unix:path={path}</listen><policy context="default">
+<allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/></policy></busconfig>
+"""
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 RUN_SECONDS = 15.0
@@ -79,7 +82,7 @@ async def dockerd(netns: Path, wrappers: Path, flavour: str, folder: Path) -> As
 @contextlib.asynccontextmanager
 async def firewalld(netns: Path, folder: Path, configuration: Path) -> AsyncIterator[None]:
     """With a D-Bus of its own: it needs no systemd and, for root, no polkit."""
-    bus = folder / "bus"
+    bus = RUN.with_suffix(".bus")
     packages = ROOT / "usr" / "lib" / "python3" / "dist-packages"
     environment = {
         **os.environ,
@@ -88,8 +91,8 @@ async def firewalld(netns: Path, folder: Path, configuration: Path) -> AsyncIter
         "GI_TYPELIB_PATH": str(next(ROOT.rglob("girepository-1.0"))),
         "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={bus}",
     }
-    session = str(ROOT / "usr" / "share" / "dbus-1" / "session.conf")
-    dbus = [str(ROOT / "usr/bin/dbus-daemon"), f"--config-file={session}", f"--address=unix:path={bus}", "--nofork"]
+    (folder / "bus.conf").write_text(BUS.format(path=bus))
+    dbus = [str(ROOT / "usr/bin/dbus-daemon"), f"--config-file={folder}/bus.conf", "--nofork"]
     wall = ["/usr/bin/python3", str(ROOT / "usr" / "sbin" / "firewalld"), "--nofork", "--nopid"]
     wall += [f"--default-config={ROOT}/usr/lib/firewalld", f"--system-config={configuration}"]
     async with _running(netns, dbus, environment, folder / "dbus.log"):

@@ -10,6 +10,7 @@ from datapath.objects import Gate
 from lab import namespaces
 from tests.lab.coexistence.conftest import Shared, kept
 from tests.lab.coexistence.programs import FLAVOURS, dockerd, run
+from worker.kernel.firewall import find_nft
 from worker.kernel.sysctls import write_sysctl
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -75,7 +76,14 @@ async def test_a_host_without_iptables_gets_no_table_of_it(shared: Shared, wrapp
 
     state = await shared.bed.kernels["h1"].read()
     assert state.gates == {}
-    assert run(shared.netns, "nft", "list", "tables").split() == ["table", "inet", "kvnet", "table", "bridge", "kvnet"]
+    assert run(shared.netns, find_nft(), "list", "tables").split() == [
+        "table",
+        "inet",
+        "kvnet",
+        "table",
+        "bridge",
+        "kvnet",
+    ]
 
 
 async def test_without_the_program_the_failure_says_what_to_install(
