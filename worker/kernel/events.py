@@ -96,14 +96,15 @@ class Interest:
     """What is worth a hint beyond what the events tell themselves.
 
     devices: ours, by index. others: everybody else's names. uplinks: names of those that networks of ours stand on;
-    whoever reads states keeps them. routes: destinations of routes of ours via peers. All but `uplinks` follow the
-    events from here on.
+    whoever reads states keeps them. routes: destinations of routes of ours via peers. mtus: of everybody else's links,
+    by index. All but `uplinks` follow the events from here on.
     """
 
     devices: dict[int, str] = field(default_factory=dict)
     others: dict[int, str] = field(default_factory=dict)
     uplinks: Set[str] = frozenset()
     routes: set[Destination] = field(default_factory=set)
+    mtus: dict[int, bytes] = field(default_factory=dict)
 
 
 class Noticed:
@@ -219,6 +220,9 @@ class Noticed:
             self._uplink(others.get(index))  # its name until now, in case it was renamed
             self._uplink(device.name)
             others[index] = device.name
+            mtus, mtu = self._interest.mtus, device.fields.get(m.IFLA_MTU, b"")
+            self._underlay |= mtus.get(index, mtu) != mtu  # what fits through tunnels follows from it
+            mtus[index] = mtu
             if kind == m.RTM_DELLINK or changed & m.IFF_UP:
                 # IPv4's routes over a link that goes down vanish without a word.
                 self._underlay = True
@@ -226,6 +230,7 @@ class Noticed:
         if kind == m.RTM_DELLINK:
             devices.pop(index, None)
             others.pop(index, None)
+            self._interest.mtus.pop(index, None)
 
     def _uplink(self, name: str | None) -> None:
         if name is not None and name in self._interest.uplinks:

@@ -31,7 +31,7 @@ from worker.kernel.firewall import FirewallTables, find_nft
 from worker.kernel.foreign_chains import ForwardChains
 from worker.kernel.gates import Gates
 from worker.kernel.inventory import Surroundings, look_around
-from worker.kernel.messages import dump_links, dump_routes
+from worker.kernel.messages import IFLA_MTU, dump_links, dump_routes
 from worker.kernel.netlink import NETLINK_NETFILTER, Netlink
 from worker.kernel.nftables import NftablesReader
 from worker.kernel.read import Reader
@@ -192,15 +192,17 @@ class _Parts:
         """What of the kernel as it is now hints are about."""
         ours: dict[int, str] = {}
         others: dict[int, str] = {}
+        mtus: dict[int, bytes] = {}
         for body in self.rtnetlink.dump(dump_links()):
             found = device(body)
             (ours if found.is_ours else others)[found.index] = found.name
+            mtus[found.index] = found.fields.get(IFLA_MTU, b"")
         routes = {
             (route.destination, route.prefix_length)
             for route, index in dump_our_routes(self.rtnetlink.dump(dump_routes(PROTOCOL)))
             if index not in ours
         }
-        return Interest(ours, others, self.uplinks, routes)
+        return Interest(ours, others, self.uplinks, routes, mtus)
 
     def close(self) -> None:
         self.flows.close()
