@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from backends.memory import MemoryState, MemoryStore
 from controller.cluster import Cluster
-from controller.requests import ReservationRequest
+from controller.requests import PortRequest, ReservationRequest
 from kvnet import codec, keys
 from kvnet.errors import KvnetError
-from kvnet.model import AddressClaim, ClaimKind
+from kvnet.model import AddressClaim, ClaimKind, HeldPorts
 from tests.unit.controller.kit import ME, FailingStore, FakeTime, Fault, Killed, add_host, endpoint, network, opened
 
 Operation = tuple[str, int]
@@ -61,15 +61,20 @@ async def perform(cluster: Cluster, operation: Operation, story: Story) -> None:
     match kind:
         case "create-network":
             story.asked(net)
-            await cluster.networks.create(network(net, id=f"{i:012x}"), ME)
+            driver = ("overlay", "routed")[i]
+            await cluster.networks.create(network(net, id=f"{i:012x}", driver=driver), ME)
             story.made(net)
         case "attach":
             story.asked(one)
-            await cluster.endpoints.create(net, endpoint("e", id=f"e{i}"), ME)
+            await cluster.endpoints.create(
+                net, endpoint("e", id=f"e{i}", ports=(PortRequest(80, host_port=8080 + i),)), ME
+            )
             story.made(one)
         case "attach-many":
             story.asked(two)
-            (outcome,) = await cluster.endpoints.create_many(net, [endpoint("f", id=f"f{i}")], ME)
+            (outcome,) = await cluster.endpoints.create_many(
+                net, [endpoint("f", id=f"f{i}", ports=(PortRequest(80),))], ME
+            )
             if not isinstance(outcome, KvnetError):
                 story.made(two)
         case "detach":
@@ -134,6 +139,10 @@ def require_no_leak(state: MemoryState) -> None:
     assert all(claim.kind is not ClaimKind.TOMBSTONE for claim in claims.values())
     networks = {key.removeprefix(keys.NETWORKS) for key in state.entries if key.startswith(keys.NETWORKS)}
     assert {key.split("/")[1] for key in claims} <= networks
+    assert {key.split("/")[1] for key in state.entries if key.startswith(keys.BLOCKS)} <= networks
+    ports = [codec.decode(HeldPorts, e.value) for key, e in state.entries.items() if key.startswith(keys.PORTS)]
+    holders = [hold.endpoint for bucket in ports for hold in bucket.held]
+    assert sorted(holders) == sorted(k.rpartition("/")[2] for k in state.entries if k.startswith(keys.ENDPOINTS))
     local = {key.rpartition("/")[2] for key in state.entries if key.startswith(keys.LOCAL)}
     assert local == {key.rpartition("/")[2] for key in state.entries if key.startswith(keys.ENDPOINTS)}
 
