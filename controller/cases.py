@@ -13,11 +13,13 @@ from controller.busy import Busy
 from controller.endpoints import Endpoints
 from controller.guards import Guard
 from controller.networks import Networks
+from controller.peering import Peering
 from controller.ports import PortBook
 from controller.release import Release
 from controller.removal import Removal
 from controller.settings import Settings
 from controller.state import State
+from controller.updates import Updates
 from controller.writer import Writer
 from kvnet import keys
 
@@ -26,6 +28,8 @@ from kvnet import keys
 class Cases:
     networks: Networks
     endpoints: Endpoints
+    updates: Updates
+    peering: Peering
     removal: Removal
     release: Release
     subnet_guard: Guard
@@ -40,6 +44,8 @@ def cases(state: State, writer: Writer, settings: Settings, rng: random.Random) 
     return Cases(
         networks=networks,
         endpoints=Endpoints(state, writer, ports, networks, release, rng),
+        updates=Updates(state, writer, networks, guard),
+        peering=Peering(state, writer, networks),
         removal=removal,
         release=release,
         subnet_guard=guard,

@@ -60,6 +60,7 @@ class Cluster:
         consistency = Consistency(writer, settings.cool_down_s)
         self.networks = changes.networks
         self.endpoints = changes.endpoints
+        self.updates, self.peering = changes.updates, changes.peering
         self.hosts = Hosts(state, writer, changes.release)
         self.pools = Pools(state, writer, changes.subnet_guard)
         self.reservations = Reservations(state, writer, self.networks, reservation_guard)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from backends.store import Conflict, Delete, Put, Revision, Unchanged, Unknown, Write
+from backends.store import Check, Conflict, Delete, Put, Revision, Unchanged, Unknown, Write
 from controller.journal import Changed
 from controller.requests import Caller
 from controller.state import State
@@ -22,6 +22,7 @@ from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
 from kvnet.model import Driver, Endpoint, Network, NetworkState, UplinkMode, Versioned
 
 REMOVALS_PER_COMMIT = 50
+PEERS_PER_COMMIT = 15  # each is a check and a write, beside up to 20 operations of the network itself
 MAX_NAMED_BLOCKERS = 20
 MAX_BLOCKERS_AS_DATA = 100
 
@@ -70,9 +71,15 @@ class Removal:
         blocks = await self._writer.store.list(keys.blocks(network.id))
         for part in _parts([Delete(entry.key) for entry in (*addresses.entries, *blocks.entries)]):
             await self._writer.commit([mark], part, caller)
+        peers = await self._peers_of(network)
+        while len(peers) > PEERS_PER_COMMIT:
+            checks, writes = _parted(network, peers[:PEERS_PER_COMMIT])
+            await self._writer.commit([mark, *checks], writes, caller)
+            peers = peers[PEERS_PER_COMMIT:]
+        checks, writes = _parted(network, peers)
         return await self._writer.commit(
-            [mark],
-            _own_keys(network),
+            [mark, *checks],
+            [*_own_keys(network), *writes],
             caller,
             Changed("network.deleted", keys.network(network.id), codec.encode(network), None),
         )
@@ -110,6 +117,11 @@ class Removal:
             )
         return found
 
+    async def _peers_of(self, network: Network) -> list[Versioned[Network]]:
+        """Networks that list this one; of those it lists itself, which no new one can join any more."""
+        found = [await self._stored(peer) for peer in network.peers]
+        return [peer for peer in found if peer is not None and network.id in peer.value.peers]
+
     async def _stored(self, network_id: str) -> Versioned[Network] | None:
         entry = await self._writer.store.get(keys.network(network_id))
         return None if entry is None else Versioned(codec.decode(Network, entry.value), entry.version)
@@ -145,6 +157,13 @@ def bridge_claims(network: Network) -> list[str]:
     is_bridged = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.BRIDGE
     devices = [network.bridge_name, network.uplink if is_bridged else ""]
     return [keys.bridge(device) for device in devices if device]
+
+
+def _parted(network: Network, peers: Sequence[Versioned[Network]]) -> tuple[list[Check], list[Write]]:
+    """The peers without this network, and that they are still what they were."""
+    checks: list[Check] = [Unchanged(keys.network(peer.value.id), peer.version) for peer in peers]
+    without = (replace(p.value, peers=tuple(one for one in p.value.peers if one != network.id)) for p in peers)
+    return checks, [Put(keys.network(one.id), codec.encode(one)) for one in without]
 
 
 def _own_keys(network: Network) -> list[Write]:

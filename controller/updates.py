@@ -194,7 +194,10 @@ class Updates:
         try:
             self._refuse_used(before, gone, claims)
         except NetworkInUse:
-            after = replace(made.value, subnets=tuple(sorted(before.subnets, key=lambda s: s.cidr.version)))
+            back = (s for s in before.subnets if s.cidr in gone)
+            after = replace(
+                made.value, subnets=tuple(sorted((*made.value.subnets, *back), key=lambda s: s.cidr.version))
+            )
             key, data = keys.network(after.id), codec.encode(after)
             change = Changed("network.updated", key, codec.encode(made.value), data)
             await self._writer.commit([Unchanged(key, made.version)], [Put(key, data)], caller, change)
@@ -203,10 +206,29 @@ class Updates:
         stored = await self._writer.store.list(keys.blocks(made.value.id))
         idle += [e.key for e in stored.entries if _in_any(keys.parse_block(e.key).cidr.network_address, gone)]
         doomed: list[Write] = [Delete(key) for key in (*idle, *(keys.subnet(cidr) for cidr in gone))]
-        mark = Unchanged(keys.network(made.value.id), made.version)
         for start in range(0, len(doomed), REMOVALS_PER_COMMIT):
-            await self._writer.commit([mark], doomed[start : start + REMOVALS_PER_COMMIT], caller)
+            made = await self._let_go(made, gone, doomed[start : start + REMOVALS_PER_COMMIT], caller)
         return made
+
+    async def _let_go(
+        self, made: Versioned[Network], gone: list[Cidr], part: list[Write], caller: Caller
+    ) -> Versioned[Network]:
+        """Whatever else changes meanwhile, as long as the network does not get these subnets again."""
+        turns = self._writer.turns(f"what is left of {', '.join(map(str, gone))} could not be removed")
+        while True:
+            await turns.next()
+            try:
+                await self._writer.commit([Unchanged(keys.network(made.value.id), made.version)], part, caller)
+            except Unknown as error:
+                turns.failed(error)
+            except Conflict as error:
+                turns.failed(error)
+                found = await self._networks.find(made.value.id)
+                if found is None or any(s.cidr in gone for s in found.value.subnets):
+                    return made
+                made = found
+            else:
+                return made
 
     async def _claims(self, network_id: str) -> Claims:
         found = await self._writer.store.list(keys.addresses(network_id))

@@ -24,10 +24,18 @@ SCHEMAS = "#/components/schemas/"
 class JsonBody(Generic[T]):
     """A body of one type. `name` is its schema's name in OpenAPI, `tags` are union labels that no client should see."""
 
-    def __init__(self, kind: Any, name: str, *, tags: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        kind: Any,
+        name: str,
+        *,
+        tags: frozenset[str] = frozenset(),
+        kinds: tuple[str, ...] = ("application/json",),
+    ) -> None:
         self.name = name
         self.adapter: TypeAdapter[T] = TypeAdapter(kind)
         self._tags = tags
+        self._kinds = kinds
 
     async def read(self, request: Request) -> T:
         """
@@ -56,7 +64,7 @@ class JsonBody(Generic[T]):
         shown = {name: {"summary": name.replace("_", " "), "value": value} for name, value in examples.items()}
         schema = {"schema": {"$ref": SCHEMAS + self.name}}
         content = {**schema, "examples": shown} if shown else schema
-        return {"requestBody": {"required": True, "content": {"application/json": content}}}
+        return {"requestBody": {"required": True, "content": dict.fromkeys(self._kinds, content)}}
 
 
 def _require_unique_names(data: bytes) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import FileResponse
 
 from controller.api.answers import EventOut, Problem
 from controller.api.bodies import SCHEMAS
-from controller.api.models import AcceptIn, EndpointIn, EndpointsIn, NetworkIn, PoolIn, ReservationIn
+from controller.api.models import AcceptIn, EndpointIn, EndpointsIn, NetworkIn, NetworkPatchIn, PoolIn, ReservationIn
 from controller.api.routing import PROBLEM_SCHEMA, operations_router
 from kvnet.errors import NotFound
 
@@ -72,7 +72,15 @@ TAGS = [
     {"name": "events", "description": "What changes, as a stream."},
     {"name": "operations", "description": "Health, metrics, versions."},
 ]
-BODIES: tuple[type[BaseModel], ...] = (NetworkIn, EndpointIn, EndpointsIn, PoolIn, ReservationIn, AcceptIn)
+BODIES: tuple[type[BaseModel], ...] = (
+    NetworkIn,
+    NetworkPatchIn,
+    EndpointIn,
+    EndpointsIn,
+    PoolIn,
+    ReservationIn,
+    AcceptIn,
+)
 
 router = operations_router()
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from controller.changing import NetworkPatch, SubnetPatch
 from controller.parsing import MAX_RESERVED, MAX_SUBNETS
 from controller.requests import (
     EndpointRequest,
@@ -48,12 +49,9 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
 AddressText = Annotated[str, Field(min_length=2, max_length=64, examples=["10.1.0.7"])]
 CidrText = Annotated[str, Field(min_length=3, max_length=64, examples=["10.1.0.0/24"])]
-Labels = Annotated[
-    dict[
-        Annotated[str, Field(min_length=1, max_length=MAX_LABEL_KEY)], Annotated[str, Field(max_length=MAX_LABEL_VALUE)]
-    ],
-    Field(max_length=MAX_LABELS),
-]
+LabelKey = Annotated[str, Field(min_length=1, max_length=MAX_LABEL_KEY)]
+LabelValue = Annotated[str, Field(max_length=MAX_LABEL_VALUE)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
 
 
 class Body(BaseModel):
@@ -62,6 +60,9 @@ class Body(BaseModel):
 
 Device = Annotated[str, Field(min_length=1, max_length=15, examples=["br-app"])]
 FEATURES = tuple(f.name for f in fields(Features))
+
+
+FIXED: Any = Field(None, description="Cannot change; the same as it is, or left out.")
 
 
 class SubnetIn(Body):
@@ -121,6 +122,62 @@ class NetworkIn(Body):
         plain["id"] = self.id or derived_id
         features = Features(**{name: plain.pop(name) for name in FEATURES})
         return NetworkRequest(**plain, features=features)
+
+
+class SubnetPatchIn(Body):
+    """A subnet as it is to be: one that is there, one that contains it (it grows), or a new one."""
+
+    cidr: CidrText | None = Field(None, description="null: a new one, cut from `pool`.")
+    gateway: AddressText | None = Field(None, description="Of a new one; that of a living one never changes.")
+    range: CidrText | None = Field(None, description="Left out: as it is. null: none.")
+    reserved: dict[Name, AddressText] | None = Field(
+        None, max_length=MAX_RESERVED, description="All that are to be reserved. Left out: as they are."
+    )
+    pool: Name | None = None
+    prefix_length: int | None = Field(None, ge=1, le=126, description="Of the one that is cut from `pool`.")
+
+    def patch(self) -> SubnetPatch:
+        given = {name: getattr(self, name) for name in self.model_fields_set & {"gateway", "range", "reserved"}}
+        return SubnetPatch(self.cidr, given, self.pool, self.prefix_length)
+
+
+class NetworkPatchIn(Body):
+    """A JSON merge patch: what is left out stays, null is the default again."""
+
+    labels: dict[LabelKey, LabelValue | None] | None = Field(None, description="A label that is null goes.")
+    options: dict[LabelKey, LabelValue | None] | None = Field(
+        None, description="Docker's names change the fields that they mean, and the other way round."
+    )
+    mtu: int | None = Field(None, ge=MTU_MIN, le=MTU_MAX)
+    icc: bool | None = None
+    masquerade: bool | None = None
+    flood: bool | None = None
+    interface_prefix: Annotated[str, Field(max_length=12)] | None = Field(None, description="Of later attachments.")
+    host_binding: AddressText | None = Field(None, description="Of endpoints that are made later.")
+    subnets: tuple[SubnetPatchIn, ...] | None = Field(
+        None, max_length=MAX_SUBNETS, description="All that it is to have; one that is left out goes if it is unused."
+    )
+    force: bool = Field(False, description="Accept new subnets that overlap what a host uses.")
+    id: str | None = FIXED
+    name: str | None = FIXED
+    driver: str | None = FIXED
+    internal: bool | None = FIXED
+    vni: int | None = FIXED
+    bridge_name: str | None = FIXED
+    uplink: str | None = FIXED
+    uplink_mode: str | None = FIXED
+    shim: bool | None = FIXED
+    block_prefix_length: int | None = FIXED
+    block_prefix_length6: int | None = FIXED
+    cross_segment: str | None = FIXED
+    peers: list[Any] | None = Field(None, description="Changed by POST and DELETE of /networks/{network}/peers/{peer}.")
+
+    def patch(self) -> NetworkPatch:
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"subnets", "force"}}
+        if "peers" in given:
+            given["peers"] = [p.get("id", p) if isinstance(p, dict) else p for p in given["peers"] or ()]
+        subnets = None if self.subnets is None else tuple(subnet.patch() for subnet in self.subnets)
+        return NetworkPatch(given, subnets, self.force)
 
 
 class PortIn(Body):

@@ -10,7 +10,7 @@ from controller.api import render
 from controller.api.answers import NetworkOut, Page, PruneOut
 from controller.api.bodies import JsonBody
 from controller.api.errors import IdempotencyKeyReused
-from controller.api.models import NetworkIn
+from controller.api.models import NetworkIn, NetworkPatchIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
 from controller.api.routing import (
     WITH_BODY,
@@ -36,11 +36,30 @@ from kvnet.model import Network, Versioned
 
 router = resource_router("networks")
 BODY: JsonBody[NetworkIn] = JsonBody(NetworkIn, "NetworkIn")
+PATCH: JsonBody[NetworkPatchIn] = JsonBody(
+    NetworkPatchIn, "NetworkPatchIn", kinds=("application/merge-patch+json", "application/json")
+)
 NETWORK_ID_DIGITS = 12
 
 EXAMPLES = {
     "only_a_name": {"name": "my-net"},
     "own_subnet": {"name": "my-net", "subnets": [{"cidr": "10.1.0.0/24", "gateway": "10.1.0.1"}]},
+    "apart_under_dockers_names": {
+        "name": "my-net",
+        "driver": "bridge",
+        "options": {"com.docker.network.bridge.enable_icc": "false", "com.docker.network.bridge.name": "br-app"},
+    },
+    "routed": {"name": "my-net", "driver": "routed", "block_prefix_length": 27, "cross_segment": "tunnel"},
+    "on_the_physical_network": {
+        "name": "lan",
+        "driver": "transparent",
+        "uplink": "eth1",
+        "subnets": [{"cidr": "192.168.7.0/24", "gateway": "192.168.7.1", "range": "192.168.7.128/26"}],
+    },
+}
+PATCH_EXAMPLES = {
+    "a_label_and_the_MTU": {"labels": {"team": "red", "old": None}, "mtu": 1400},
+    "one_subnet_grows_and_one_is_new": {"subnets": [{"cidr": "10.1.0.0/23"}, {"cidr": "fd00:1::/64"}]},
 }
 
 
@@ -106,6 +125,51 @@ async def get_network(request: Request, network: str, if_none_match: IfNoneMatch
     """By name or id. The ETag stands for the specification; use, hosts and conditions are observations beside it."""
     cluster = service(request).cluster
     return entity(shown(cluster, cluster.networks.get(network)), if_none_match)
+
+
+@router.patch(
+    "/networks/{network}",
+    response_model=NetworkOut,
+    responses=problems(404, 412, *WITH_BODY),
+    openapi_extra=PATCH.documented(**PATCH_EXAMPLES),
+    summary="Change a living network",
+)
+async def update_network(request: Request, network: str, if_match: IfMatch = None) -> Response:
+    """A JSON merge patch (RFC 7396); what cannot change while the network lives is refused, each field with its reason.
+
+    Running endpoints keep their addresses. The same patch again changes nothing.
+    """
+    cluster = service(request).cluster
+    asked = await PATCH.read(request)
+    made = await cluster.updates.update(network, asked.patch(), caller(request), wanted_version(if_match))
+    return entity(shown(cluster, made))
+
+
+@router.post(
+    "/networks/{network}/peers/{peer}",
+    status_code=201,
+    response_model=NetworkOut,
+    responses=problems(404, 409, 504, also={200: {"description": "They are peers already.", "model": NetworkOut}}),
+    summary="Let two networks talk to each other",
+)
+async def peer_networks(request: Request, network: str, peer: str) -> Response:
+    """In both directions. Answers the first of them. No body is needed."""
+    cluster = service(request).cluster
+    made, is_new = await cluster.peering.peer(network, peer, caller(request))
+    return created(shown(cluster, made), f"/v1/networks/{made.value.id}", is_new=is_new)
+
+
+@router.delete(
+    "/networks/{network}/peers/{peer}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 504),
+    summary="Keep two networks apart again",
+)
+async def unpeer_networks(request: Request, network: str, peer: str) -> Response:
+    """No error if they are apart already."""
+    await service(request).cluster.peering.unpeer(network, peer, caller(request))
+    return Response(status_code=204)
 
 
 @router.delete(
