@@ -72,7 +72,10 @@ def delete_a_link(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
 def alter_a_link(kernel: FakeKernel, choice: int) -> Sequence[Operation]:
     state = kernel.state()
     picked = _pick(state.links.values(), choice)
-    return [UpdateLink(_altered(link, choice // 7), link, state.containers.get(link.name)) for link in picked]
+    changes = [(_altered(link, choice // 7), link, state.containers.get(link.name)) for link in picked]
+    return [
+        UpdateLink(new, old, replace(side, mtu=new.mtu) if side is not None else None) for new, old, side in changes
+    ]
 
 
 def _altered(link: Link, choice: int) -> Link:
@@ -142,7 +145,7 @@ def leave_a_stale_network(kernel: FakeKernel, choice: int) -> Sequence[Operation
     inside = ContainerSide("/run/netns/stale", "eth0", STRANGE_MAC, 1500, (), ())
     operations: list[Operation] = [CreateLink(bridge), CreateLink(Veth("kvestale", 1500, bridge.name), inside)]
     for tunnel in _pick([link for link in kernel.state().links.values() if isinstance(link, Vxlan)], choice):
-        stale = replace(tunnel, name=vxlan_name(STALE), bridge=bridge.name)
+        stale = replace(tunnel, name=vxlan_name(STALE), bridge=bridge.name, mac=b"")
         operations += [DeleteLink(tunnel), CreateLink(stale), ReplacePort(PortEntry(stale.name, STRANGE_MAC))]
     address = InterfaceAddress(bridge.name, b"\x0a\xfe\x00\x01", 24)
     route = Route(b"\x0a\xfe\x00\x00", 24, bridge.name, source=address.address)
