@@ -13,6 +13,7 @@ from backends.store import Entry
 from controller.ipam.check_blocks import blocks
 from controller.ipam.check_endpoints import claims, endpoints, places, shared_addresses
 from controller.ipam.check_networks import indexes, overlaps
+from controller.ipam.check_peers import peers
 from controller.ipam.check_ports import ports
 from controller.ipam.check_survival import survival
 from controller.ipam.dump import read
@@ -37,6 +38,7 @@ def check(entries: Iterable[Entry], now: float, *, cool_down_s: float = DEFAULT_
         *places(dump),
         *blocks(dump),
         *ports(dump),
+        *peers(dump),
         *survival(dump),
     ]
     return sorted(found, key=lambda finding: (finding.invariant, finding.keys))
