@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from backends.store import Store
 from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
-from controller.cases import cases
+from controller.cases import Cases, cases
 from controller.consistency import Consistency
 from controller.events import EventLog
+from controller.forecast import Forecast, change_of, forecast
 from controller.guards import Guard
 from controller.hosts import Hosts
 from controller.leader import Leadership
 from controller.lookup import Ipam
 from controller.outcomes import store_errors_told
 from controller.pools import Pools
+from controller.rehearsal import rehearse
 from controller.reservations import Reservations
 from controller.settings import Settings
 from controller.standing import Standing
@@ -33,6 +36,8 @@ from controller.writer import Writer
 from kvnet import keys
 from kvnet.errors import StoreUnavailable
 from kvnet.model import Cluster as Identity
+
+T = TypeVar("T")
 
 
 class Cluster:
@@ -118,6 +123,18 @@ class Cluster:
                     return await found_cluster(self._writer, settings.replica, self._rng, settings.cluster_id)
             except StoreUnavailable:
                 await self._settings.clock.sleep(self._rng.uniform(0.2, 1.0))
+
+    async def rehearse(self, action: Callable[[Cases], Awaitable[T]]) -> tuple[T, Forecast]:
+        """What a change would return and do to the hosts; nothing is written.
+
+        Raises:
+            KvnetError: what the change itself would raise.
+        """
+        with store_errors_told():
+            result, written = await rehearse(
+                action, self._writer.store, self._state, self._settings, self.standing, self._rng
+            )
+        return result, await asyncio.to_thread(forecast, change_of(self._state, written))
 
     @property
     def revision(self) -> int:

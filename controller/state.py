@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -235,6 +236,13 @@ class State:
     def blocks_of(self, network: str) -> Mapping[Cidr, Versioned[Block]]:
         """The blocks of a routed network that hosts have."""
         return self._blocks_of.get(network, {})
+
+    def aside(self) -> State:
+        """The same mirrors with address spaces of its own: what is chosen there is not kept from anybody here."""
+        other = copy(self)
+        other._spaces = {}
+        other.blocks = self.blocks.aside(self.inventory.items, self.pools.items)
+        return other
 
     def relist(self) -> None:
         """Read everything anew: what was mirrored may be that of another store under the same address."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from datapath.conditions import Finding, findings
-from datapath.desired import desired, merge
+from datapath.desired import Memo, desired, merge
 from datapath.host import host_state
 from datapath.objects import HostState, Operation, Uplink
 from datapath.plan import plan
@@ -49,17 +49,35 @@ class HostPreview:
 def preview(before: Situation, after: Situation, networks: Collection[str]) -> list[HostPreview]:
     """Of every host for which something changes by a change of these networks, by name."""
     concerned = {*networks, *_peers_of(before, networks), *_peers_of(after, networks)}
-    shown = (_of_host(before, after, name, concerned) for name in sorted(before.hosts.keys() | after.hosts.keys()))
+    known = {id_: frozenset(before.endpoints.get(id_, ())) for id_ in concerned}
+    sides = _Side(before, known, concerned), _Side(after, known, concerned)
+    memo = Memo()
+    shown = (_of_host(*sides, name, memo) for name in sorted(before.hosts.keys() & after.hosts.keys()))
     return [one for one in shown if one is not None and (one.operations or one.found)]
 
 
-def _of_host(before: Situation, after: Situation, name: str, networks: Collection[str]) -> HostPreview | None:
-    views = view_of(before, name), view_of(after, name, known=before)
-    if name not in before.hosts or name not in after.hosts:
-        return None
+class _Side:
+    """A situation with its endpoints by host: looked through once, not once for every host.
+
+    `known`: of the concerned networks, the endpoints that have their interfaces already.
+    """
+
+    def __init__(self, situation: Situation, known: Mapping[str, Collection[str]], concerned: Collection[str]) -> None:
+        self.situation = situation
+        self.known = known
+        self.concerned = concerned
+        self.local: dict[str, dict[str, dict[str, Endpoint]]] = {}
+        for network_id, endpoints in situation.endpoints.items():
+            for endpoint in endpoints.values():
+                self.local.setdefault(endpoint.host, {}).setdefault(network_id, {})[endpoint.id] = endpoint
+
+
+def _of_host(before: _Side, after: _Side, name: str, memo: Memo) -> HostPreview | None:
+    networks = before.concerned
+    views = _view(before, name), _view(after, name)
     if not any(_is_there(view, id_) for view in views for id_ in networks):
         return None
-    held, wanted = (_state(view, networks) for view in views)
+    held, wanted = (_state(view, networks, memo) for view in views)
     known = {(f.network, f.code) for id_ in networks for f in findings(views[0], id_)}
     new = [f for id_ in networks for f in findings(views[1], id_) if (f.network, f.code) not in known]
     return HostPreview(name, plan(wanted, held).operations, held, wanted, tuple(new))
@@ -70,30 +88,29 @@ def _is_there(view: HostView, network_id: str) -> bool:
     return network is not None and is_built(view, network)
 
 
-def _state(view: HostView, networks: Collection[str]) -> HostState:
+def _state(view: HostView, networks: Collection[str], memo: Memo) -> HostState:
     """The networks' parts and what concerns the whole host."""
-    state = merge([*(desired(view, id_) for id_ in sorted(networks)), host_state(view)])
+    state = merge([*(desired(view, id_, memo) for id_ in sorted(networks)), host_state(view)])
     return replace(state, uplinks=view.uplinks)
 
 
-def view_of(situation: Situation, host: str, known: Situation | None = None) -> HostView:
-    """What that host's worker would work from. Endpoints that are not in `known` have no interface yet."""
-    carried = {
-        id_ for id_, found in situation.endpoints.items() if any(endpoint.host == host for endpoint in found.values())
-    }
-    present = {id_: network for id_, network in situation.networks.items() if id_ in carried}
+def _view(side: _Side, host: str) -> HostView:
+    """What that host's worker would work from; of networks that are not concerned, no more than its own endpoints."""
+    situation, local = side.situation, side.local.get(host, {})
+    present = {id_: network for id_ in local if (network := situation.networks.get(id_)) is not None}
     for network in list(present.values()):
         peers = (situation.networks.get(id_) for id_ in network.peers)
         present.update({peer.id: peer for peer in peers if peer is not None and are_peers(network, peer)})
+    everyone = {id_: situation.endpoints.get(id_, {}) for id_ in present if id_ in side.concerned}
     return HostView(
         host=host,
         hosts=situation.hosts,
         networks=present,
-        endpoints={id_: situation.endpoints.get(id_, {}) for id_ in present},
-        attachments={a.endpoint: a for a in _attachments(situation, host, carried, known or situation)},
+        endpoints={id_: everyone.get(id_, local.get(id_, {})) for id_ in present},
+        attachments={attachment.endpoint: attachment for attachment in _attachments(side, local)},
         blocks={id_: situation.blocks[id_] for id_ in present if id_ in situation.blocks},
         uplinks=_uplinks(situation.hosts.get(host), present.values()),
-        carried=frozenset(carried),
+        carried=frozenset(local),
     )
 
 
@@ -102,16 +119,15 @@ def namespace_of(endpoint: Endpoint) -> str:
     return f"the namespace of {endpoint.name} ({endpoint.id})"
 
 
-def _attachments(situation: Situation, host: str, carried: Collection[str], known: Situation) -> Iterator[Attachment]:
+def _attachments(side: _Side, local: Mapping[str, Mapping[str, Endpoint]]) -> Iterator[Attachment]:
     """Every endpoint of a host is taken for attached. A macvlan is nowhere but in its namespace, so that has a name."""
-    for network_id in carried:
-        network = situation.networks.get(network_id)
+    for network_id, endpoints in local.items():
+        network, known = side.situation.networks.get(network_id), side.known.get(network_id)
         is_inside = network is not None and network.driver is Driver.TRANSPARENT
         prefix = (network.interface_prefix if network is not None else "") or DEFAULT_PREFIX
-        for endpoint in situation.endpoints[network_id].values():
-            if endpoint.host == host:
-                is_new = endpoint.id not in known.endpoints.get(network_id, {})
-                yield Attachment(endpoint.id, namespace_of(endpoint) if is_new or is_inside else "", f"{prefix}0")
+        for endpoint in endpoints.values():
+            is_new = known is not None and endpoint.id not in known
+            yield Attachment(endpoint.id, namespace_of(endpoint) if is_new or is_inside else "", f"{prefix}0")
 
 
 def _uplinks(host: Host | None, networks: Collection[Network]) -> dict[str, Uplink]:

@@ -13,7 +13,7 @@ from controller.ipam.blocks import Blocks, FreeTree, cidr_of, node_of
 from controller.ipam.explain import PoolState, subnets_exhausted
 from controller.ipam.holders import Holder, HolderKind
 from kvnet.errors import SubnetsExhausted, SubnetTaken
-from kvnet.model import Cidr, Inventory, Pool, SubnetClaim
+from kvnet.model import Cidr, Inventory, Pool, SubnetClaim, Versioned
 
 MAX_EXAMPLES = 5
 # VPN clients split the default route in halves (IPv4) or down to 2000::/3 (IPv6): still a default route.
@@ -100,6 +100,22 @@ class SubnetSpace:
     def drop_pool(self, name: str) -> None:
         self._exchange(_reservations(self._pools.pop(name, None)), frozenset())
         self._cursors.pop(name, None)
+
+    def aside(
+        self,
+        inventories: Mapping[str, Versioned[Inventory]],
+        pools: Mapping[str, Versioned[Pool]],
+    ) -> SubnetSpace:
+        """Another one of the same, from the same mirrors: what is chosen there is not kept from anybody here."""
+        other = SubnetSpace(self._name_of)
+        for holder in self._claims.values():
+            other.put_claim(holder.cidr, SubnetClaim(holder.name))
+        for inventory in inventories.values():
+            other.put_inventory(inventory.value)
+        for pool in pools.values():
+            other.put_pool(pool.value)
+        other._cursors = dict(self._cursors)
+        return other
 
     # -- claims in flight
 
