@@ -76,8 +76,8 @@ class Observer:
                     uplinks.pop(name, None)
                 uplinks.update(part.uplinks)
             parts.append(part)
-        actual = merge([*parts, await self._host(host, must_read=must_read_host)])
-        return Sight(actual, scopes, uplinks)
+        whole = await self._host(host, must_read=must_read_host)
+        return Sight(replace(merge([*parts, whole]), walls=whole.walls), scopes, uplinks)
 
     async def _host(self, host: HostPart, *, must_read: bool) -> HostState:
         if host.actual is not None and not must_read:

@@ -43,6 +43,8 @@ REMOVALS = (
     ForgetFlows,
 )
 # What fails among these is told, and tried again by itself; no network is the worse built for it.
+BLOCKED = "forward-blocked"
+MARK = "0x80000/0x80000"
 SOFT = (OpenGate, CloseGate, ForgetFlows, Announce)
 
 
@@ -114,7 +116,16 @@ def host_left(operations: Collection[Operation], host: HostState, actual: HostSt
                 gates = {**(gates or {}), gate: isinstance(operation, OpenGate)}
             case SetSysctl(path, value) if path in HOST_SYSCTLS:
                 settings[path] = value
-    return HostState(firewall=firewall, gates=gates, sysctls={**host.sysctls, **settings})
+    return HostState(firewall=firewall, gates=gates, walls=actual.walls, sysctls={**host.sysctls, **settings})
+
+
+def walled(host: HostState, actual: HostState) -> list[tuple[str, str]]:
+    """What of others ends our traffic in forward though we accepted it, as problems of every network of the host."""
+    if not host.is_forwarding:
+        return []
+    advice = f"let it accept packets with the mark {MARK}, or with firewalld put the devices kv+ into the zone trusted"
+    what = "ends what it does not know, and kvnet leaves it alone"
+    return [(BLOCKED, f"the nftables chain {wall} {what}: {advice}") for wall in sorted(actual.walls)]
 
 
 def split_failures(failures: Sequence[Failure]) -> tuple[list[Failure], list[Failure]]:

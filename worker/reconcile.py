@@ -24,7 +24,7 @@ from worker.drafts import Draft, draft_of, in_the_way, problems_of, refused, wor
 from worker.known import LONG_AGO, HostPart, Known, Statistics
 from worker.log import Log
 from worker.observing import Observer, Sight
-from worker.passes import additions_only, by_network, changes_something, host_left, split_failures
+from worker.passes import additions_only, by_network, changes_something, host_left, split_failures, walled
 from worker.ports import Backoff, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
@@ -70,7 +70,7 @@ class Reconciler:
         self._waiting = Waiting()
         self._number = 0
         self._full_passes = 0
-        self._doubts: tuple[Condition, ...] = ()
+        self._general: tuple[Condition, ...] = ()
         self._memo = Memo()
         self._applied_at = LONG_AGO
         self._backoff = self._new_backoff()
@@ -152,8 +152,8 @@ class Reconciler:
         """Of every network that this host takes part in: the version that is in its kernel, and what is wrong."""
         present = self._source.present()
         doubt = self._source.doubt()
-        general = () if doubt is None else self._dated(self._doubts, [(doubt.code, doubt.detail)])
-        self._doubts = general
+        problems = ([] if doubt is None else [(doubt.code, doubt.detail)]) + list(self._host.problems)
+        general = self._general = self._dated(self._general, problems)
         return {
             id_: (known.version, (*general, *self._concerns(id_), *known.conditions))
             for id_, known in self._networks.items()
@@ -288,7 +288,7 @@ class Reconciler:
     async def _drafted(self, networks: Collection[str] | None, sight: Sight, mode: Mode, *, memo: Memo | None) -> Draft:
         """`networks`: None = all of them. `memo`: what passes remember between them; None for whoever runs beside
         them, for it serves one at a time."""
-        actual, scopes, number = sight.actual, sight.scopes, self._number
+        actual, scopes, number = replace(sight.actual, uplinks=sight.uplinks), sight.scopes, self._number
         held = self._source.held() if networks is None and mode is Mode.LIVE else frozenset()
         if mode is Mode.DOUBT:
             kept = {id_: self._networks[id_].desired for id_ in networks or () if id_ in self._networks}
@@ -338,11 +338,11 @@ class Reconciler:
         host = self._host
         host.wanted = draft.host
         host.actual = None if is_broken or soft else host_left(operations, draft.host, draft.actual)
-        host.problems = tuple(problems_of((), (), soft))
+        host.problems = (*problems_of((), (), soft), *walled(draft.host, draft.actual))
         if not soft:
             host.backoff.reset()
             return
-        for code, detail in host.problems:
+        for code, detail in problems_of((), (), soft):
             self._log.warning(code, detail=detail)
         self._agenda.add_host(self._time.monotonic() + host.backoff.next(self._time))
 
@@ -361,7 +361,6 @@ class Reconciler:
         failures = failed.get(network_id, []) + failed.get("", [])
         conflicts = [c for c in draft.plan.conflicts if c.network == network_id]
         problems = problems_of(conflicts, [f for f in draft.findings if f.network == network_id], failures)
-        problems += self._host.problems
         known.conditions = self._dated(known.conditions, problems)
         known.desired = draft.desired[network_id]
         known.is_blocked = any(not isinstance(known.desired.links.get(c.device), Veth | Macvlan) for c in conflicts)
