@@ -109,28 +109,40 @@ class _Choice:
 
     def _any(self, wish: Wish) -> int:
         is_crowded = False
-        for port in self._candidates(wish):
-            held = self._look(wish.protocol, port)
-            if held is None:
+        own = self._own[wish.protocol]
+        for span in self._spans(wish):
+            bucket = self._look(wish.protocol, span.start)
+            if bucket is None:
                 is_crowded = True
-            elif not clash(held.held, port, wish.address) and not clash(self._own[wish.protocol], port, wish.address):
-                if not wish.low:
-                    self._starts[wish.protocol] = port
-                return port
+                continue
+            held = [*bucket.held, *own] if own else bucket.held
+            for port in span:
+                if not held or clash(held, port, wish.address) is None:
+                    if not wish.low:
+                        self._starts[wish.protocol] = port
+                    return port
         if is_crowded:
             raise Crowded
         raise Taken(wish, None)
 
-    def _candidates(self, wish: Wish) -> Iterator[int]:
+    def _spans(self, wish: Wish) -> Iterator[range]:
+        """The ports that would do, in the order in which they are tried, each span within one bucket."""
         if wish.low:
-            yield from range(wish.low, wish.high + 1)
+            yield from _cut(wish.low, wish.high)
             return
         for low, high in EPHEMERAL:
             start = self._starts.get(wish.protocol, 0)
             if not low <= start <= high:
                 start = self._rng.randint(low, high)
-            yield from range(start, high + 1)
-            yield from range(low, start)
+            yield from _cut(start, high)
+            yield from _cut(low, start - 1)
+
+
+def _cut(low: int, high: int) -> Iterator[range]:
+    while low <= high:
+        end = min(first_of(low) + PORTS_PER_BUCKET, high + 1)
+        yield range(low, end)
+        low = end
 
 
 def with_holds(held: HeldPorts, holds: Iterable[PortHold]) -> HeldPorts:
