@@ -82,6 +82,9 @@ FLAGS = ("internal", "flood", "force", "shim")
         "create": ("cli.network:create", "Create a network; without --subnet a free one is chosen."),
         "ls": ("cli.network:ls", "List networks."),
         "inspect": ("cli.network:inspect", "Everything about networks, as JSON."),
+        "update": ("cli.network_update:update", "Change a network while it lives."),
+        "peer": ("cli.network_update:peer", "Let two networks talk to each other."),
+        "unpeer": ("cli.network_update:unpeer", "Keep two networks apart again."),
         "rm": ("cli.network:rm", "Remove networks without endpoints."),
         "prune": ("cli.network:prune", "Remove all networks without endpoints."),
         "connect": ("cli.attach:connect", "Give a network namespace of this host an interface on a network."),
@@ -89,7 +92,7 @@ FLAGS = ("internal", "flood", "force", "shim")
     },
 )
 def network() -> None:
-    """Create, list, inspect and remove networks."""
+    """Create, list, inspect, change and remove networks."""
 
 
 @click.command()

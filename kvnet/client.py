@@ -31,6 +31,7 @@ from kvnet.wire import (
     Host,
     Network,
     NetworkBody,
+    NetworkPatchBody,
     Page,
     Pool,
     PoolBody,
@@ -116,6 +117,20 @@ class Client:
 
     def networks(self, *, name: str = "", label: str = "", driver: str = "") -> AsyncIterator[Network]:
         return cast(AsyncIterator[Network], self._all("/v1/networks", {"name": name, "label": label, "driver": driver}))
+
+    async def update_network(self, network: str, patch: NetworkPatchBody, *, version: int | None = None) -> Network:
+        """A repeat changes nothing, except where a subnet is cut from a pool."""
+        is_repeatable = version is None and all("pool" not in subnet for subnet in patch.get("subnets", ()))
+        path = f"/v1/networks/{_part(network)}"
+        made = await self._request("PATCH", path, body=dict(patch), version=version, repeatable=is_repeatable)
+        return cast(Network, made)
+
+    async def peer_networks(self, network: str, peer: str) -> Network:
+        path = f"/v1/networks/{_part(network)}/peers/{_part(peer)}"
+        return cast(Network, await self._request("POST", path, repeatable=True))
+
+    async def unpeer_networks(self, network: str, peer: str) -> None:
+        await self._request("DELETE", f"/v1/networks/{_part(network)}/peers/{_part(peer)}", repeatable=True)
 
     async def delete_network(self, network: str, *, version: int | None = None) -> None:
         await self._request("DELETE", f"/v1/networks/{_part(network)}", version=version)

@@ -49,6 +49,32 @@ class NetworkBody(TypedDict, total=False):
     id: str
 
 
+class SubnetPatchBody(TypedDict, total=False):
+    """A subnet as it is to be; without `cidr` a new one of `pool`."""
+
+    cidr: str
+    gateway: str
+    range: str | None
+    reserved: Mapping[str, str]
+    pool: str
+    prefix_length: int
+
+
+class NetworkPatchBody(TypedDict, total=False):
+    """A JSON merge patch of a network: None is the default again. `subnets`: all that it is to have."""
+
+    labels: Mapping[str, str | None] | None
+    options: Mapping[str, str | None] | None
+    mtu: int | None
+    icc: bool | None
+    masquerade: bool | None
+    flood: bool | None
+    interface_prefix: str | None
+    host_binding: str | None
+    subnets: Sequence[SubnetPatchBody]
+    force: bool
+
+
 class PortBody(TypedDict, total=False):
     """`port_end`: a range, one to one. `host_port_end` without it: any free one of that range of the host's."""
 
