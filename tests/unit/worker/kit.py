@@ -34,7 +34,7 @@ from kvnet import codec, keys
 from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown, StateUnusable
 from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, PublishedPort, Subnet
 from kvnet.wire import Endpoint as EndpointJson
-from kvnet.wire import EndpointBody
+from kvnet.wire import EndpointBody, PortBody
 from worker.agent import Worker
 from worker.attach import Attacher
 from worker.disk import StateDir
@@ -255,6 +255,7 @@ class FakeController:
         self._store = store
         self._life = life
         self._outages = outages
+        self._next_port = 61000
 
     async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> EndpointJson:
         self._enter(f"create {body['id']}")
@@ -286,6 +287,8 @@ class FakeController:
             addresses=await self._addresses(network),
             mac=body.get("mac") or _mac(body["id"]),
             created_at=EPOCH,
+            ports=tuple(self._port(port) for port in body.get("ports", ())),
+            gateway_priority=body.get("gateway_priority", 0),
         )
         return shown(endpoint, network, await add_endpoint(self._store, endpoint))
 
@@ -306,6 +309,12 @@ class FakeController:
             if wanted in (network.id, network.name):
                 return network
         raise NotFound(f"no network {wanted}")
+
+    def _port(self, port: PortBody) -> PublishedPort:
+        chosen = port.get("host_port")
+        if chosen is None:
+            chosen, self._next_port = self._next_port, self._next_port + 1
+        return PublishedPort(port["port"], port.get("protocol", "tcp"), chosen)
 
     async def _addresses(self, network: Network) -> tuple[Address, ...]:
         entries = (await self._store.list(keys.endpoints(network.id))).entries

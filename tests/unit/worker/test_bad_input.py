@@ -81,7 +81,7 @@ def test_detaching_everything_of_a_network_by_mistake_is_not_possible() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "two words", "eth0/5", "lo", "a-name-that-is-too-long", *"127.0.0.1 :: 224.0.0.1 10.0.0.1/24".split()]
+    "text", ["", "two words", "eth0/5", "lo", "a-name-too-long-by-far", "127.0.0.1", "::", "224.0.0.1", "10.0.0.1/24"]
 )
 def test_an_underlay_that_peers_cannot_reach_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
