@@ -142,14 +142,14 @@ def _tell_host(operation: Operation) -> Told:
     raise TypeError(f"not an operation: {operation!r}")
 
 
-def firewall_changes(wanted: Firewall, held: Firewall) -> list[str]:
-    """What becomes of each set, element by element: "add 10.0.0.0/24 to subnets4"."""
-    lines: list[str] = []
+def firewall_changes(wanted: Firewall, held: Firewall) -> list[tuple[str, str, str]]:
+    """What becomes of each set, element by element: ("add", "subnets4", "10.0.0.0/24")."""
+    changes: list[tuple[str, str, str]] = []
     for name in Firewall.__dataclass_fields__:
         before, after = getattr(held, name), getattr(wanted, name)
-        lines += [f"remove {text} from {name}" for text in sorted(map(_element, before - after))]
-        lines += [f"add {text} to {name}" for text in sorted(map(_element, after - before))]
-    return lines
+        changes += [("remove", name, text) for text in sorted(map(_element, before - after))]
+        changes += [("add", name, text) for text in sorted(map(_element, after - before))]
+    return changes
 
 
 def _element(element: Any) -> str:

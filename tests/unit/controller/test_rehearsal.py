@@ -72,10 +72,10 @@ async def test_an_endpoint_is_told_to_every_host_of_its_network(cluster: Cluster
 
 
 async def test_a_host_that_is_away_is_named(cluster: Cluster, store: Store) -> None:
-    await add_host(store, "h1", alive=False)
+    await add_host(store, "h9", alive=False)
     await cluster.networks.create(NetworkRequest("n", subnets=OWN), ME)
-    await eventually(lambda: any(host.value.name == "h1" for host in cluster.hosts.list()))
-    _, told = await cluster.rehearse(lambda c: c.endpoints.create("n", EndpointRequest("h1", "one"), ME))
+    await eventually(lambda: any(host.host.name == "h9" for host in cluster.hosts.list()))
+    _, told = await cluster.rehearse(lambda c: c.endpoints.create("n", EndpointRequest("h9", "one"), ME))
     assert "host-down" in [warning.code for warning in told.warnings]
 
 

@@ -79,7 +79,7 @@ def test_what_a_published_port_changes_of_the_firewall_is_told_element_by_elemen
     assert shown.after.firewall is not None
     assert shown.before.firewall is not None
     lines = firewall_changes(shown.after.firewall, shown.before.firewall)
-    assert lines == [f"add *:8080/tcp -> {plain.addresses[0]}:80 to publications"]
+    assert lines == [("add", "publications", f"*:8080/tcp -> {plain.addresses[0]}:80")]
 
 
 def test_what_will_be_wrong_afterwards_is_told() -> None:
