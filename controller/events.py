@@ -21,7 +21,7 @@ from kvnet.errors import Gone, StoreBroken
 from kvnet.model import Alive, Versioned
 
 REMEMBERED_BATCHES = 64  # decoded once for all subscribers that are about as far
-_WITH_NETWORK = (keys.NETWORKS, keys.ENDPOINTS, keys.ADDRESSES)
+_WITH_NETWORK = (keys.NETWORKS, keys.ENDPOINTS, keys.ADDRESSES, keys.BLOCKS)
 
 
 class EventLog:

@@ -17,6 +17,7 @@ from backends.memory import MemoryState, MemoryStore
 from backends.open import open_store
 from backends.store import Delete, Put, Store, Unavailable, Unknown
 from controller import restore as restoring
+from controller.requests import PortRequest
 from controller.restore import Restore, Restored
 from controller.snapshot import LEFT_OUT, Backup, pack, unpack
 from kvnet import codec, keys
@@ -54,10 +55,13 @@ async def populated(seed: int, networks: int, endpoints: int) -> MemoryState:
         for host in HOSTS:
             await add_host(store, host, alive=rng.random() < 0.7)
         for i in range(networks):
-            await cluster.networks.create(network(f"n{i}"), ME)
+            await cluster.networks.create(network(f"n{i}", driver="routed" if i % 2 else "overlay"), ME)
             for j in range(endpoints):
+                ports = (PortRequest(80), PortRequest(443, 445)) if j % 2 else ()
                 labels = {"note": rng.choice(["", "ü", "x" * 900])}
-                await cluster.endpoints.create(f"n{i}", endpoint(f"e{j}", rng.choice(HOSTS), labels=labels), ME)
+                await cluster.endpoints.create(
+                    f"n{i}", endpoint(f"e{j}", rng.choice(HOSTS), labels=labels, ports=ports), ME
+                )
             if endpoints and rng.random() < 0.5:
                 await cluster.endpoints.delete(f"n{i}", "e0", ME)
         await store.commit([], [Put(keys.observed("h1"), codec.encode(Observed("h1", 0.0, {"0" * 12: _seen(5)})))])
