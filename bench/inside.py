@@ -13,7 +13,7 @@ from bench.figures import Figure, not_measured
 from kvnet.errors import Unfit
 from lab.enter import settle, wrapped
 
-TIMEOUT_S = 240.0
+TIMEOUT_S = 600.0
 
 
 def run_inside(module: str) -> Iterator[Figure]:
