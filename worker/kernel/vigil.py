@@ -2,7 +2,8 @@
 iptables-legacy. Whatever is otherwise than at the last look is a hint.
 
 Often enough that a change is repaired within a second: that costs half a per cent of a processor, on a host with many
-hundred interfaces up to one; beyond that the looks become rarer. Decides nothing: what a setting should be is for the plan.
+hundred interfaces up to one; beyond that the looks become rarer. Decides nothing: what a setting should be is for the
+plan.
 """
 
 from __future__ import annotations
