@@ -99,9 +99,43 @@ async def test_a_wrong_endpoint_names_the_field(api: Api, more: dict[str, Any], 
     assert (await api.delete(f"/v1/networks/{network['id']}")).status_code == 204
 
 
-@pytest.mark.parametrize("more", [{"driver": "routed"}, {"driver": "transparent"}])
-async def test_what_is_known_but_not_built_says_so(api: Api, more: dict[str, Any]) -> None:
-    problem_of(await api.post("/v1/networks", {"name": api.fresh(), **more}), 422, "not-supported")
+@pytest.mark.parametrize(
+    ("more", "pointer"),
+    [
+        ({"driver": "transparent"}, "/subnets"),
+        ({"driver": "transparent", "subnets": [{"cidr": "10.93.0.0/24"}]}, "/uplink"),
+        (
+            {"driver": "transparent", "uplink": "eth1", "icc": False, "subnets": [{"cidr": "10.93.0.0/24"}]},
+            "/icc",
+        ),
+        (
+            {"driver": "transparent", "uplink": "eth1", "masquerade": False, "subnets": [{"cidr": "10.93.0.0/24"}]},
+            "/masquerade",
+        ),
+        ({"driver": "routed", "uplink": "eth1"}, "/uplink"),
+        ({"driver": "routed", "block_prefix_length": 31}, "/block_prefix_length"),
+        ({"driver": "routed", "subnets": [{"cidr": "10.93.0.0/24", "gateway": "10.93.0.1"}]}, "/subnets/0/gateway"),
+        ({"driver": "bridge", "block_prefix_length": 27}, "/block_prefix_length"),
+        ({"driver": "bridge", "flood": True}, "/flood"),
+        ({"bridge_name": "kvb0"}, "/bridge_name"),
+        ({"cross_segment": "tunnel"}, "/cross_segment"),
+        (
+            {"options": {"com.docker.network.bridge.enable_icc": "maybe"}},
+            "/options/com.docker.network.bridge.enable_icc",
+        ),
+        ({"mtu": 1400, "options": {"com.docker.network.driver.mtu": "1300"}}, "/options/com.docker.network.driver.mtu"),
+    ],
+)
+async def test_a_field_that_does_not_fit_is_pointed_at(api: Api, more: dict[str, Any], pointer: str) -> None:
+    problem = problem_of(await api.post("/v1/networks", {"name": api.fresh(), **more}), 422, "invalid")
+
+    assert pointers(problem) == [pointer]
+
+
+async def test_an_option_of_dockers_that_is_not_known_is_refused(api: Api) -> None:
+    body = {"name": api.fresh(), "options": {"com.docker.network.bridge.gateway_mode_ipv4": "nat"}}
+
+    problem_of(await api.post("/v1/networks", body), 422, "not-supported")
 
 
 async def test_an_overlapping_subnet_is_refused_with_the_name_of_the_other(api: Api) -> None:
@@ -184,8 +218,8 @@ async def test_an_unknown_path_is_a_problem(api: Api) -> None:
     ("method", "path", "allow"),
     [
         ("PUT", "/v1/networks", "GET, HEAD, POST"),
-        ("PATCH", "/v1/networks/x", "DELETE, GET, HEAD"),
-        ("POST", "/v1/networks/x", "DELETE, GET, HEAD"),
+        ("PUT", "/v1/networks/x", "DELETE, GET, HEAD, PATCH"),
+        ("POST", "/v1/networks/x", "DELETE, GET, HEAD, PATCH"),
         ("DELETE", "/livez", "GET, HEAD"),
         ("PUT", "/v1/networks/x/endpoints", "GET, HEAD, POST"),
         ("OPTIONS", "/v1/pools", "GET, HEAD, POST"),
