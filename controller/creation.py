@@ -7,19 +7,17 @@ A lost race is run again with another choice; a lost answer is looked up first. 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 
 from backends.committer import Transaction
 from backends.store import Conflict, StoreError, Unknown
 from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
-from controller.ipam.ports import Crowded, Taken
-from controller.ipam.routed import BlockSpace, NoBlock, Placed
 from controller.ipam.segments import require_near
 from controller.networks import require_active
 from controller.outcomes import told
 from controller.parsing import shown
-from controller.ports import PortBook, refusal
-from controller.publishing import bound
+from controller.placing import Placing
+from controller.ports import PortBook
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
@@ -27,8 +25,6 @@ from kvnet import codec, keys
 from kvnet.errors import AddressTaken, HostsApart, IdTaken, Invalid, KvnetError, NotFound, TooMuchContention
 from kvnet.model import CrossSegment, Driver, Endpoint, Host, HostState, Network, Versioned
 
-MAX_SPREAD = 4096
-POINTERS = {4: "/address", 6: "/address6"}
 GIVE_NONE = "give none and kvnet makes one, or choose another"
 Outcome = Versioned[Endpoint] | KvnetError
 
@@ -53,7 +49,7 @@ class Creation:
         self._caller = caller
         self._rng = rng
         self._ids = fresh_ids(rng)
-        self._space = state.space(network.value)
+        self._placing = Placing(state, ports, network.value, rng)
         self._results: dict[int, Outcome] = {}
         self._hosts: dict[str, Versioned[Host]] = {}
         self._near: set[str] = set()
@@ -78,10 +74,12 @@ class Creation:
         try:
             await self._in_rounds(pending)
         finally:
-            self._let_go(claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned))
+            self._placing.let_go(
+                claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned)
+            )
         latest = max((r.version for r in self._results.values() if isinstance(r, Versioned)), default=0)
         await self._state.reached(latest, self._state.endpoints, self._state.addresses)
-        if isinstance(self._space, BlockSpace) or any(claim.wishes for claim in pending.values()):
+        if self._network.value.driver is Driver.ROUTED or any(claim.wishes for claim in pending.values()):
             await self._state.reached(latest, self._state.host_blocks, self._state.ports)
         return [self._results[i] for i in range(len(requests))]
 
@@ -129,7 +127,7 @@ class Creation:
         try:
             for i, claim in waiting.items():
                 try:
-                    if not self._choose(claim, attempt, now):
+                    if not self._placing.choose(claim, attempt, now):
                         later[i] = claim
                         continue
                     endpoint = endpoint_of(claim, self._network.value.id, now)
@@ -143,7 +141,7 @@ class Creation:
             for i, outcome in zip(sent, outcomes, strict=True):
                 await self._settle(i, waiting[i], outcome, again)
         finally:
-            self._end_turns(waiting.values())
+            self._placing.end_turns(waiting.values())
         if later and not sent:
             await self._wait_for_turn(later)
         return {i: claim for i, claim in later.items() if i not in self._results}
@@ -152,26 +150,13 @@ class Creation:
         if isinstance(outcome, int) and claim.endpoint is not None:
             self._results[i] = Versioned(claim.endpoint, outcome)
             if claim.turns:
-                self._note(claim, outcome)
+                self._placing.note(claim, outcome)
             return
         result = await self._judge(claim, outcome)
         if result is None:
             again[i] = claim
         else:
             self._results[i] = result
-
-    def _note(self, claim: Claim, revision: int) -> None:
-        """What this commit wrote, for those who wait to build on it."""
-        self._ports.note(revision, claim.swap.after)
-        for use in claim.uses:
-            if use.is_written and isinstance(self._space, BlockSpace):
-                self._space.put_block(use.block, revision)
-
-    def _end_turns(self, claims: Iterable[Claim]) -> None:
-        for claim in claims:
-            if claim.turns:
-                self._busy.give_back(claim.turns)
-                claim.turns.clear()
 
     async def _wait_for_turn(self, later: dict[int, Claim]) -> None:
         try:
@@ -185,72 +170,6 @@ class Creation:
             self._state.endpoints.expect(put.key, put.value, claim.endpoint)
             for put in addresses:
                 self._state.addresses.expect(put.key, put.value, claim.address_claim)
-
-    def _choose(self, claim: Claim, attempt: int, now: float) -> bool:
-        """False: it has to wait for its turn, and nothing is chosen."""
-        self._let_go([claim])
-        skip = self._rng.randrange(MAX_SPREAD) if attempt else 0
-        space = self._space
-        if claim.wishes and not self._choose_ports(claim):
-            return False
-        if isinstance(space, BlockSpace):
-            return self._choose_in_blocks(space, claim, now, skip)
-        for family, address in claim.wanted.items():
-            claim.chosen.append(space.claim(address, now, pointer=POINTERS[family]))
-        for family in space.families:
-            if family not in claim.wanted:
-                claim.chosen.append(space.choose(family, now, skip=skip))
-        return True
-
-    def _choose_ports(self, claim: Claim) -> bool:
-        host, network = claim.request.host, self._network.value
-        wishes = bound(claim.wishes, network, self._space.families)
-        try:
-            claim.ports = self._ports.choose(host, wishes, self._rng)
-        except Crowded:
-            return False
-        except Taken as taken:
-            raise refusal(taken, host, self._network_of, self._endpoint_of) from taken
-        claim.swap = self._ports.claiming(host, network.id, claim.id, claim.ports)
-        return self._take(claim, claim.swap.after)
-
-    def _choose_in_blocks(self, space: BlockSpace, claim: Claim, now: float, skip: int) -> bool:
-        """As many as need a block of this host's make one, the others wait for it."""
-        host = claim.request.host
-        turn = f"{keys.blocks(space.network.id)}{host}"
-        may_claim = turn not in self._busy
-        placed: Placed
-        try:
-            for family in space.families:
-                if family in claim.wanted:
-                    address, pointer = claim.wanted[family], POINTERS[family]
-                    placed = space.claim_for(host, address, now, pointer=pointer, may_claim=may_claim)
-                else:
-                    placed = space.choose_for(host, family, now, skip=skip, may_claim=may_claim)
-                claim.chosen.append(placed.candidate)
-                claim.uses.append(placed.use)
-            if any(use.is_written for use in claim.uses):
-                self._take(claim, [turn])
-        except NoBlock:
-            self._let_go([claim])
-            return False
-        return True
-
-    def _take(self, claim: Claim, names: Collection[str]) -> bool:
-        if not self._busy.take(names):
-            return False
-        claim.turns.extend(names)
-        return True
-
-    def _let_go(self, claims: Iterable[Claim]) -> None:
-        for claim in claims:
-            for candidate in claim.chosen:
-                self._space.let_go(candidate.address)
-            claim.chosen.clear()
-            for use in claim.uses:
-                if isinstance(self._space, BlockSpace):
-                    self._space.let_go_block(use.block.cidr)
-            claim.uses.clear()
 
     async def _judge(self, claim: Claim, outcome: int | StoreError) -> Outcome | None:
         """The final outcome of what failed, or None: it goes again."""
@@ -277,6 +196,9 @@ class Creation:
                 return None if stored is None else self._answer(claim, stored)
             if keys.network(network_id) in conflict.keys:
                 self._network = await self._network_again()
+                await self._state.reached(self._network.version, self._state.networks)
+                self._placing.let_go([claim])
+                self._placing.look_at(self._network.value)
             if keys.host(claim.request.host) in conflict.keys:
                 host = self._hosts[claim.request.host] = await self._host_again(claim.request.host)
                 _require_staying(host.value)
@@ -300,14 +222,6 @@ class Creation:
                 table = self._state.addresses if key.startswith(keys.ADDRESSES) else self._state.host_blocks
                 if entry is not None:
                     await self._state.reached(entry.version, table)
-
-    def _network_of(self, network_id: str) -> Network | None:
-        found = self._state.networks.get(network_id)
-        return found.value if found is not None else None
-
-    def _endpoint_of(self, network_id: str, endpoint_id: str) -> Endpoint | None:
-        found = self._state.endpoints_of(network_id).get(endpoint_id)
-        return found.value if found is not None else None
 
     async def _network_again(self) -> Versioned[Network]:
         entry = await self._writer.store.get(keys.network(self._network.value.id))
