@@ -19,7 +19,7 @@ from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
-from kvnet.model import Driver, Endpoint, Network, NetworkState, UplinkMode, Versioned
+from kvnet.model import Endpoint, Network, NetworkState, Versioned
 
 REMOVALS_PER_COMMIT = 50
 PEERS_PER_COMMIT = 15  # each is a check and a write, beside up to 20 operations of the network itself
@@ -153,10 +153,7 @@ class Removal:
 
 
 def bridge_claims(network: Network) -> list[str]:
-    """Keys of the links that no other network may use: a bridge that it names, an uplink that it puts into one."""
-    is_bridged = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.BRIDGE
-    devices = [network.bridge_name, network.uplink if is_bridged else ""]
-    return [keys.bridge(device) for device in devices if device]
+    return [keys.bridge(device) for device in network.claimed_links]
 
 
 def _parted(network: Network, peers: Sequence[Versioned[Network]]) -> tuple[list[Check], list[Write]]:

@@ -247,6 +247,12 @@ class Network:
         return gateway_mac(self.id)
 
     @property
+    def claimed_links(self) -> tuple[str, ...]:
+        """Links that no other network may use: a bridge that it names, an uplink that it puts into a bridge."""
+        is_bridged = self.driver is Driver.TRANSPARENT and self.uplink_mode is UplinkMode.BRIDGE
+        return tuple(device for device in (self.bridge_name, self.uplink if is_bridged else "") if device)
+
+    @property
     def has_ipv6(self) -> bool:
         return any(s.cidr.version == 6 for s in self.subnets)
 

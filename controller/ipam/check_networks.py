@@ -114,8 +114,8 @@ def _vnis(dump: Dump) -> _Index:
 def _bridges(dump: Dump) -> _Index:
     wanted: dict[str, list[str]] = defaultdict(list)
     for network_id, network in dump.networks.items():
-        if network.value.bridge_name:
-            wanted[keys.bridge(network.value.bridge_name)].append(network_id)
+        for device in network.value.claimed_links:
+            wanted[keys.bridge(device)].append(network_id)
     there = {keys.bridge(device): (owner.value, owner.version) for device, owner in dump.bridges.items()}
     return _Index("bridge name", there, wanted, {key: owners[0].encode() for key, owners in wanted.items()})
 

@@ -130,8 +130,8 @@ def test_growing_keeps_every_address_inside_and_usable(before: Network, wanted: 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [(text, True) for text in "1 t T true TRUE True".split()]
-    + [(text, False) for text in "0 f F false FALSE False".split()],
+    [(text, True) for text in ["1", "t", "T", "true", "TRUE", "True"]]
+    + [(text, False) for text in ["0", "f", "F", "false", "FALSE", "False"]],
 )
 def test_booleans_are_read_as_docker_reads_them(text: str, value: bool) -> None:
     assert fields_of({ICC: text}, Driver.BRIDGE) == {"icc": value}

@@ -244,6 +244,18 @@ async def test_a_bridge_name_is_free_again_when_its_network_is_gone(cluster: Clu
     await cluster.networks.create(NetworkRequest("b", options={NAME: "br-app"}, driver="bridge"), ME)
 
 
+async def test_an_uplink_that_is_put_into_a_bridge_is_of_one_network(cluster: Cluster) -> None:
+    def asked(name: str, cidr: str) -> NetworkRequest:
+        made = NetworkRequest(name, driver="transparent", subnets=(SubnetRequest(cidr),))
+        return replace(made, features=replace(made.features, uplink="eth1", uplink_mode="bridge"))
+
+    await cluster.networks.create(asked("a", "10.8.0.0/24"), ME)
+    with pytest.raises(BridgeTaken, match="network a"):
+        await cluster.networks.create(asked("b", "10.9.0.0/24"), ME)
+
+    assert (await cluster.ipam.check()).findings == ()
+
+
 async def peers_of(cluster: Cluster, name: str) -> tuple[str, ...]:
     found: Network = cluster.networks.get(name).value
     return found.peers
