@@ -20,7 +20,7 @@ from kvnet.errors import Invalid, KvnetError
 
 MAX_TOKEN = 8192
 COMMANDS = {
-    "network": ("cli.network:network", "Create, list, inspect and remove networks; connect and disconnect."),
+    "network": ("cli.network:network", "Create, list, change, peer and remove networks; connect and disconnect."),
     "endpoint": ("cli.endpoint:endpoint", "List, inspect and remove endpoints: the interfaces of workloads."),
     "host": ("cli.host:host", "List, inspect and remove hosts."),
     "pool": ("cli.pool:pool", "The blocks that subnets are cut from."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+Value = TypeVar("Value", str, str | None)
 
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -35,6 +37,25 @@ class PairType(click.ParamType[tuple[str, str]]):
         return self._metavar
 
 
+class ChangeType(click.ParamType[tuple[str, str | None]]):
+    """KEY[=VALUE] sets, KEY- takes away: that is (KEY, None)."""
+
+    name = "change"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str | None]:
+        if isinstance(value, tuple):
+            return value
+        key, separator, rest = str(value).partition("=")
+        is_removal = not separator and key.endswith("-")
+        key = key.removesuffix("-") if is_removal else key
+        if not key:
+            self.fail(f"{value!r} is neither KEY=VALUE nor KEY-", param, ctx)
+        return key, None if is_removal else rest
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "KEY=VALUE|KEY-"
+
+
 class DurationType(click.ParamType[float]):
     """Seconds, or a number with a unit: 90, 90s, 15m, 24h, 7d."""
 
@@ -51,13 +72,14 @@ class DurationType(click.ParamType[float]):
 
 LABEL = PairType("KEY[=VALUE]")
 OPTION = PairType("KEY=VALUE", mistaken=("table", "wide", "json", "yaml", "name"))
+CHANGE = ChangeType()
 NAMED_ADDRESS = PairType("NAME=ADDRESS", needs_value=True)
 DURATION = DurationType()
 
 
-def mapping(pairs: Iterable[tuple[str, str]], option: str) -> dict[str, str]:
+def mapping(pairs: Iterable[tuple[str, Value]], option: str) -> dict[str, Value]:
     """Raises: a usage error if a key is given twice: one of the two would be lost."""
-    found: dict[str, str] = {}
+    found: dict[str, Value] = {}
     for key, value in pairs:
         if found.setdefault(key, value) != value:
             raise click.BadParameter(f"{key!r} is given twice", param_hint=option)

@@ -46,6 +46,7 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
 MAX_BULK = 500
 MAX_CONNECTIONS = 100
+MERGE_PATCH = "application/merge-patch+json"
 STREAM_SILENCE_S = 45.0  # the controller sends a ping every 15 s
 
 # Codes that promise that nothing was written: a repeat is always safe.
@@ -330,7 +331,7 @@ class Client:
             path,
             params=query,
             json=body,
-            headers={"If-Match": f'"{version}"'} if version is not None else {},
+            headers=_headers(method, version),
             timeout=httpx2.Timeout(self._timeout_s + wait_s, connect=CONNECT_TIMEOUT_S),
         )
         last_start = time.monotonic() + self._timeout_s + wait_s
@@ -375,6 +376,11 @@ class Client:
             fix="start one with 'kvnet controller', or name another with --controller or KVNET_CONTROLLER",
             context={"controller": self.url},
         )
+
+
+def _headers(method: str, version: int | None) -> dict[str, str]:
+    kind = {"Content-Type": MERGE_PATCH} if method == "PATCH" else {}
+    return kind if version is None else {**kind, "If-Match": f'"{version}"'}
 
 
 def new_endpoint_id() -> str:
