@@ -177,10 +177,10 @@ def _named(endpoints: Mapping[str, Endpoint]) -> str:
 def _first(change: Change) -> HostPreview | None:
     """What a new network would be on a host: nothing of it is anywhere until it has an endpoint."""
     new = [id_ for id_ in change.networks if id_ not in change.before.networks and id_ in change.after.networks]
-    living = sorted(change.after.hosts.keys() - change.down.keys())
-    if len(new) != 1 or not living or change.after.endpoints.get(new[0]):
+    candidates = sorted(change.after.hosts.keys() - change.down.keys()) or sorted(change.after.hosts)
+    if len(new) != 1 or not candidates or change.after.endpoints.get(new[0]):
         return None
-    network, host = change.after.networks[new[0]], change.after.hosts[living[0]]
+    network, host = change.after.networks[new[0]], change.after.hosts[candidates[0]]
     endpoint, blocks = _imagined(network, host)
     held = {**change.after.endpoints, network.id: {endpoint.id: endpoint}}
     with_it = replace(change.after, endpoints=held, blocks={**change.after.blocks, network.id: blocks})

@@ -99,7 +99,7 @@ def _within(view: HostView, network: Network, here: Container[str]) -> Iterator[
     for version in (4, 6):
         for block in _subnets(friends, version):
             yield bridge, block
-    for address in _addresses_of_hosts(view, network) if is_routed else ():
+    for address in _addresses_of_hosts(view, network) if is_routed and not network.internal else ():
         yield bridge, (address.packed, address.max_prefixlen)
 
 

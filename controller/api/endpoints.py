@@ -17,6 +17,7 @@ from controller.api.bodies import JsonBody
 from controller.api.models import EndpointIn, EndpointsIn, OneOrMany
 from controller.api.networks import reused
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.plans import PLANNED, DryRun, PlanOut, nothing, planned
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -35,8 +36,10 @@ from controller.api.routing import (
     service,
     wanted_version,
 )
+from controller.cases import Cases
 from controller.cluster import Cluster
 from controller.requests import EndpointRequest
+from controller.views import Convergence
 from kvnet.errors import IdTaken, KvnetError, NotFound
 from kvnet.model import Endpoint, Network, Versioned
 from kvnet.problems import to_problem
@@ -64,21 +67,48 @@ EXAMPLES = {
     responses=problems(
         404,
         *WITH_BODY,
-        also={200: {"description": "A list, answered item by item; or one that was there already.", "model": BulkOut}},
+        also={
+            200: {
+                "description": "A list, answered item by item; one that was there already; or, with `dry_run=plan`, "
+                "what would come of it.",
+                "model": BulkOut | PlanOut,
+            }
+        },
     ),
     openapi_extra=BODY.documented(**EXAMPLES),
     summary="Create endpoints",
 )
 async def create_endpoints(
-    request: Request, network: str, wait: Wait = 0, idempotency_key: IdempotencyKey = None
+    request: Request, network: str, wait: Wait = 0, idempotency_key: IdempotencyKey = None, dry_run: DryRun = None
 ) -> Response:
     """One endpoint (201), or `{"items": [...]}` with up to 500 (200, each item with its own status or problem)."""
     cluster = service(request).cluster
     asked = await BODY.read(request)
     net = (await cluster.networks.fresh(network)).value
+    if dry_run:
+        return await _plan(request, net, asked)
     if isinstance(asked, EndpointsIn):
         return await _create_many(request, cluster, net, asked, wait, idempotency_key)
     return await _create_one(request, cluster, net, asked, wait, idempotency_key)
+
+
+async def _plan(request: Request, net: Network, asked: EndpointIn | EndpointsIn) -> Response:
+    """Of one, or of all of a list together: the first that is refused refuses the plan."""
+    who, items = caller(request), asked.items if isinstance(asked, EndpointsIn) else (asked,)
+
+    async def create(changes: Cases) -> list[Versioned[Endpoint]]:
+        made = []
+        for outcome in await changes.endpoints.create_many(net.id, [item.request() for item in items], who):
+            if isinstance(outcome, KvnetError):
+                raise outcome
+            made.append(outcome)
+        return made
+
+    def show(made: list[Versioned[Endpoint]]) -> render.Json:
+        shown = [render.endpoint(one, net.name, Convergence(False, ())) for one in made]
+        return {"items": shown} if isinstance(asked, EndpointsIn) else shown[0]
+
+    return await planned(request, create, show)
 
 
 async def _create_one(
@@ -228,13 +258,19 @@ async def get_endpoint(request: Request, network: str, endpoint: str, if_none_ma
     "/networks/{network}/endpoints/{endpoint}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 412, 504),
+    responses=problems(404, 409, 412, 504, also=PLANNED),
     summary="Delete an endpoint",
 )
-async def delete_endpoint(request: Request, network: str, endpoint: str, if_match: IfMatch = None) -> Response:
+async def delete_endpoint(
+    request: Request, network: str, endpoint: str, if_match: IfMatch = None, dry_run: DryRun = None
+) -> Response:
     """Its addresses cool down before anybody else gets them."""
-    cluster = service(request).cluster
-    await cluster.endpoints.delete(network, endpoint, caller(request), wanted_version(if_match))
+    who, version = caller(request), wanted_version(if_match)
+    if dry_run:
+        return await planned(
+            request, lambda changes: changes.endpoints.delete(network, endpoint, who, version), nothing
+        )
+    await service(request).cluster.endpoints.delete(network, endpoint, who, version)
     return Response(status_code=204)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -12,6 +13,7 @@ from controller.api.bodies import JsonBody
 from controller.api.errors import IdempotencyKeyReused
 from controller.api.models import NetworkIn, NetworkPatchIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.plans import PLANNED, DryRun, PlanOut, nothing, planned, unused
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -40,6 +42,7 @@ PATCH: JsonBody[NetworkPatchIn] = JsonBody(
     NetworkPatchIn, "NetworkPatchIn", kinds=("application/merge-patch+json", "application/json")
 )
 NETWORK_ID_DIGITS = 12
+OR_PLAN = "{}; or, with `dry_run=plan`, what would come of it."
 
 EXAMPLES = {
     "only_a_name": {"name": "my-net"},
@@ -72,17 +75,20 @@ def shown(cluster: Cluster, network: Versioned[Network]) -> render.Json:
     status_code=201,
     response_model=NetworkOut,
     responses=problems(
-        *WITH_BODY, also={200: {"description": "It was there already, made by the same request.", "model": NetworkOut}}
+        *WITH_BODY, also={200: {"description": OR_PLAN.format("It was there already"), "model": NetworkOut | PlanOut}}
     ),
     openapi_extra=BODY.documented(**EXAMPLES),
     summary="Create a network",
 )
-async def create_network(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_network(request: Request, idempotency_key: IdempotencyKey = None, dry_run: DryRun = None) -> Response:
     """Without subnets kvnet chooses free ones, that no other network and no host uses."""
     cluster = service(request).cluster
     asked = await BODY.read(request)
     derived = derived_id("network", "", idempotency_key, NETWORK_ID_DIGITS) if idempotency_key else None
     wanted = asked.request(derived)
+    if dry_run:
+        who = caller(request)
+        return await planned(request, lambda changes: changes.networks.create(wanted, who), unused)
     is_new = wanted.id is None or not _exists(cluster, wanted.id)
     try:
         network = await cluster.networks.create(wanted, caller(request))
@@ -129,19 +135,23 @@ async def get_network(request: Request, network: str, if_none_match: IfNoneMatch
 
 @router.patch(
     "/networks/{network}",
-    response_model=NetworkOut,
+    response_model=NetworkOut | PlanOut,
     responses=problems(404, 412, *WITH_BODY),
     openapi_extra=PATCH.documented(**PATCH_EXAMPLES),
     summary="Change a living network",
 )
-async def update_network(request: Request, network: str, if_match: IfMatch = None) -> Response:
+async def update_network(request: Request, network: str, if_match: IfMatch = None, dry_run: DryRun = None) -> Response:
     """A JSON merge patch (RFC 7396); what cannot change while the network lives is refused, each field with its reason.
 
     Running endpoints keep their addresses. The same patch again changes nothing.
     """
     cluster = service(request).cluster
     asked = await PATCH.read(request)
-    made = await cluster.updates.update(network, asked.patch(), caller(request), wanted_version(if_match))
+    patch, who, version = asked.patch(), caller(request), wanted_version(if_match)
+    if dry_run:
+        show = _changed(cluster)
+        return await planned(request, lambda changes: changes.updates.update(network, patch, who, version), show)
+    made = await cluster.updates.update(network, patch, who, version)
     return entity(shown(cluster, made))
 
 
@@ -149,13 +159,21 @@ async def update_network(request: Request, network: str, if_match: IfMatch = Non
     "/networks/{network}/peers/{peer}",
     status_code=201,
     response_model=NetworkOut,
-    responses=problems(404, 409, 504, also={200: {"description": "They are peers already.", "model": NetworkOut}}),
+    responses=problems(
+        404,
+        409,
+        504,
+        also={200: {"description": OR_PLAN.format("They are peers already"), "model": NetworkOut | PlanOut}},
+    ),
     summary="Let two networks talk to each other",
 )
-async def peer_networks(request: Request, network: str, peer: str) -> Response:
+async def peer_networks(request: Request, network: str, peer: str, dry_run: DryRun = None) -> Response:
     """In both directions. Answers the first of them. No body is needed."""
-    cluster = service(request).cluster
-    made, is_new = await cluster.peering.peer(network, peer, caller(request))
+    cluster, who = service(request).cluster, caller(request)
+    if dry_run:
+        show = _changed(cluster)
+        return await planned(request, lambda changes: changes.peering.peer(network, peer, who), lambda r: show(r[0]))
+    made, is_new = await cluster.peering.peer(network, peer, who)
     return created(shown(cluster, made), f"/v1/networks/{made.value.id}", is_new=is_new)
 
 
@@ -163,12 +181,15 @@ async def peer_networks(request: Request, network: str, peer: str) -> Response:
     "/networks/{network}/peers/{peer}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 504),
+    responses=problems(404, 409, 504, also=PLANNED),
     summary="Keep two networks apart again",
 )
-async def unpeer_networks(request: Request, network: str, peer: str) -> Response:
+async def unpeer_networks(request: Request, network: str, peer: str, dry_run: DryRun = None) -> Response:
     """No error if they are apart already."""
-    await service(request).cluster.peering.unpeer(network, peer, caller(request))
+    who = caller(request)
+    if dry_run:
+        return await planned(request, lambda changes: changes.peering.unpeer(network, peer, who), nothing)
+    await service(request).cluster.peering.unpeer(network, peer, who)
     return Response(status_code=204)
 
 
@@ -176,12 +197,15 @@ async def unpeer_networks(request: Request, network: str, peer: str) -> Response
     "/networks/{network}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 412, 504),
+    responses=problems(404, 409, 412, 504, also=PLANNED),
     summary="Delete a network",
 )
-async def delete_network(request: Request, network: str, if_match: IfMatch = None) -> Response:
+async def delete_network(request: Request, network: str, if_match: IfMatch = None, dry_run: DryRun = None) -> Response:
     """Refused while it has endpoints; the problem names each, its host, and when that was last seen."""
-    await service(request).cluster.networks.delete(network, caller(request), wanted_version(if_match))
+    who, version = caller(request), wanted_version(if_match)
+    if dry_run:
+        return await planned(request, lambda changes: changes.networks.delete(network, who, version), nothing)
+    await service(request).cluster.networks.delete(network, who, version)
     return Response(status_code=204)
 
 
@@ -192,6 +216,11 @@ async def prune_networks(request: Request, dry_run: bool = False) -> Response:
     doomed = {n.value.id: shown(cluster, n) for n in cluster.networks.list()}
     pruned = await cluster.networks.prune(caller(request), dry_run)
     return render.answer({"deleted": [doomed.get(n.value.id) or shown(cluster, n) for n in pruned], "dry_run": dry_run})
+
+
+def _changed(cluster: Cluster) -> Callable[[Versioned[Network]], render.Json]:
+    """A living network as it would be answered, with what it is used for now."""
+    return lambda network: render.network(network, cluster.networks.use(network.value.id))
 
 
 def reused(error: IdTaken) -> IdempotencyKeyReused:

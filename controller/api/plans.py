@@ -66,7 +66,7 @@ class PlanOut(Answer):
     warnings: list[WarningOut]
 
 
-PLANNED: dict[int | str, dict[str, Any]] = {
+PLANNED: dict[int, dict[str, Any]] = {
     200: {"description": "With `dry_run=plan`: what would come of it.", "model": PlanOut}
 }
 
