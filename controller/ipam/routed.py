@@ -179,7 +179,7 @@ class BlockSpace:
         return self.plain.choose(family, now, skip=skip)  # refuses, with what is to be said
 
     def claim(self, address: Address, now: float, *, pointer: str = "/address") -> Candidate:
-        """Take this address, whoever's block it is in: it is passed over there."""
+        """Take this address, whosever block it is in: it is passed over there."""
         cidr = self._require_inside(address, pointer)
         window = self._window(cidr)
         self._require_usable(window, cidr, address)
@@ -265,7 +265,6 @@ class BlockSpace:
             )
 
     def _taken(self, address: Address, block: Block) -> BlockTaken:
-        own = sorted(str(c) for c, b in self._blocks.items() if b.value.host != block.host and c.version == 4)
         return BlockTaken(
             f"{address} of network {self.network.name} is in block {block.cidr}, which host {block.host} has",
             fix=f"create the endpoint on {block.host}, or give no address and kvnet picks one of the host's own block",
@@ -274,7 +273,6 @@ class BlockSpace:
                 "block": str(block.cidr),
                 "host": block.host,
                 "network": self.network.id,
-                "blocks_of_others": own[:MAX_NAMED_HOSTS],
             },
         )
 
