@@ -33,6 +33,7 @@ from kvnet.wire import (
     NetworkBody,
     NetworkPatchBody,
     Page,
+    Plan,
     Pool,
     PoolBody,
     Reservation,
@@ -170,6 +171,39 @@ class Client:
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
         path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
         await self._request("DELETE", path, version=version)
+
+    # plans: the same requests, and nothing is changed
+
+    async def plan_network(self, body: NetworkBody) -> Plan:
+        return await self._plan("POST", "/v1/networks", body)
+
+    async def plan_update(self, network: str, patch: NetworkPatchBody, *, version: int | None = None) -> Plan:
+        return await self._plan("PATCH", f"/v1/networks/{_part(network)}", patch, version)
+
+    async def plan_network_deletion(self, network: str, *, version: int | None = None) -> Plan:
+        return await self._plan("DELETE", f"/v1/networks/{_part(network)}", version=version)
+
+    async def plan_peering(self, network: str, peer: str) -> Plan:
+        return await self._plan("POST", f"/v1/networks/{_part(network)}/peers/{_part(peer)}")
+
+    async def plan_unpeering(self, network: str, peer: str) -> Plan:
+        return await self._plan("DELETE", f"/v1/networks/{_part(network)}/peers/{_part(peer)}")
+
+    async def plan_endpoint(self, network: str, body: EndpointBody) -> Plan:
+        return await self._plan("POST", f"/v1/networks/{_part(network)}/endpoints", body)
+
+    async def plan_endpoint_deletion(self, network: str, endpoint: str, *, version: int | None = None) -> Plan:
+        path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
+        return await self._plan("DELETE", path, version=version)
+
+    async def _plan(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, version: int | None = None
+    ) -> Plan:
+        asked = None if body is None else dict(body)
+        told = await self._request(
+            method, path, query={"dry_run": "plan"}, body=asked, version=version, repeatable=True
+        )
+        return cast(Plan, told)
 
     # hosts
 

@@ -164,6 +164,37 @@ class Network(TypedDict):
     conditions: list[Condition]
 
 
+class PlannedOperation(TypedDict):
+    action: str
+    kind: str
+    target: str
+    text: str
+
+
+class HostPlan(TypedDict):
+    host: str
+    alive: bool
+    operations: list[PlannedOperation]
+
+
+class PlanWarning(TypedDict):
+    code: str
+    detail: str
+    host: str | None
+
+
+class Plan(TypedDict):
+    """What would come of a change. `result`: as it would be answered; None for a deletion."""
+
+    dry_run: str
+    result: dict[str, Any] | None
+    hosts: list[HostPlan]
+    more_hosts: int
+    operations: int
+    on_first_endpoint: HostPlan | None
+    warnings: list[PlanWarning]
+
+
 class Applied(TypedDict):
     converged: bool
     waiting_for: list[str]
