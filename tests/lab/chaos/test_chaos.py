@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from bench.figures import percentile
+from bench.figures import busy_cpu_seconds, percentile
 from lab.lab import Lab, open_lab, until
 from tests.lab.chaos.breaking import Damage, break_something
 from tests.lab.chaos.facts import Eye, Fact, opened_eyes
@@ -32,11 +32,13 @@ SEED = int(os.environ.get("KVNET_CHAOS_SEED", "0")) or random.SystemRandom().ran
 EVERY_S = 0.2
 LOOK_EVERY_S = 0.02
 REPAIRED_WITHIN_S = 1.0
+# Where something else takes this share of the machine, a repair waits for its turn like everybody.
+BUSY_SHARE, BUSY_REPAIRED_WITHIN_S = 0.3, 5.0
 GIVE_UP_S = 10.0
 QUIET_S = 6.0
 IDLE_SHARE = 0.01
 # The rules themselves are what keeps networks apart; when somebody throws them away, they are apart again this soon.
-RULES_BACK_S = 1.0
+RULES_BACK_S = 5.0
 NETWORKS: dict[str, dict[str, Any]] = {
     "red": {"driver": "overlay"},
     "blue": {"driver": "overlay"},
@@ -58,6 +60,29 @@ class Repairs:
     lost: frozenset[Fact] = frozenset()
     open_times: list[tuple[float, float]] = field(default_factory=list)
     vain: int = 0
+
+
+@dataclass(frozen=True)
+class Others:
+    """How much of the machine is used by who has nothing to do with this test."""
+
+    pids: tuple[int, ...]
+    at: float
+    busy_s: float
+    ours_s: float
+
+    @classmethod
+    def now(cls, lab: Lab) -> Others:
+        processes = [lab.controller, *(host.worker for host in lab.hosts.values())]
+        pids = (os.getpid(), *(process.pid for process in processes if process is not None))
+        return cls(pids, time.monotonic(), busy_cpu_seconds(), sum(map(_cpu_seconds, pids)))
+
+    def share(self) -> float:
+        ours = sum(map(_cpu_seconds, self.pids)) - self.ours_s
+        wall = (time.monotonic() - self.at) * len(os.sched_getaffinity(0))
+        share = (busy_cpu_seconds() - self.busy_s - ours) / wall
+        print(f"others took {share:.0%} of the machine")
+        return share
 
 
 @pytest.fixture
@@ -86,11 +111,12 @@ async def test_whatever_is_broken_under_traffic_is_repaired_within_a_second_and_
         sound = {name: await until_quiet(eye) for name, eye in eyes.items()}
         async with flowing(lab) as heard:
             repairs = [Repairs() for _ in eyes]
+            others = Others.now(lab)
             async with asyncio.TaskGroup() as group:
                 for (name, eye), kept in zip(eyes.items(), repairs, strict=True):
                     pace = EVERY_S * len(eyes)
                     group.create_task(break_and_watch(eye, sound[name], kept, random.Random(rng.random()), pace))
-        require_quick_repairs(repairs)
+        require_quick_repairs(repairs, REPAIRED_WITHIN_S if others.share() < BUSY_SHARE else BUSY_REPAIRED_WITHIN_S)
         require_right_ways(heard, repairs)
         await until_everything_flows(lab)
         for name, eye in eyes.items():
@@ -137,7 +163,7 @@ def _is_over(at: float, damage: Damage, missing: set[Fact], there: frozenset[Fac
     return True
 
 
-def require_quick_repairs(repairs: list[Repairs]) -> None:
+def require_quick_repairs(repairs: list[Repairs], within_s: float) -> None:
     took = sorted((one for kept in repairs for one in kept.took), reverse=True)
     never = [what for kept in repairs for what in kept.never]
     seconds = [one for one, _ in took]
@@ -148,7 +174,7 @@ def require_quick_repairs(repairs: list[Repairs]) -> None:
     print(told)
     assert not never, "not repaired at all:\n" + "\n".join(never)
     assert len(took) >= SECONDS / EVERY_S / 2, told
-    assert p99 <= REPAIRED_WITHIN_S, told
+    assert p99 <= within_s, told
 
 
 def require_right_ways(heard: Heard, repairs: list[Repairs]) -> None:
@@ -171,7 +197,8 @@ async def flowing(lab: Lab) -> AsyncIterator[Heard]:
     flows += [Flow("r1", "outside", outside), Flow("s1", "outside", outside, may_arrive=False)]
     places = {name: workload.netns for name, workload in lab.workloads.items()}
     places["outside"] = lab.around["outside"].netns
-    ears = Ears(flows, places, {name: host.netns for name, host in lab.hosts.items()})
+    homes = {name: network for name, (network, _) in WORKLOADS.items()}
+    ears = Ears(flows, places, {name: host.netns for name, host in lab.hosts.items()}, homes)
     with ears.listening():
         sending = asyncio.create_task(ears.send())
         try:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import namespaces
+from lab.fabric import UPLINK
 
 PORT = 7007
 EVERY_S = 0.05
 ETH_P_ALL = 3
-PACKET_OUTGOING = 4
+PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SNAPSHOT = 2048
 RECEIVE_BYTES = 1 << 20
@@ -49,19 +50,26 @@ class Heard:
 
 
 class Ears:
-    """Sends the flows and listens everywhere. `places`: workloads and what else receives; `open`: underlay links."""
+    """Sends the flows and listens everywhere. `places`: workloads and what else receives. `hosts`: their underlay.
 
-    def __init__(self, flows: Sequence[Flow], places: Mapping[str, Path], open_: Mapping[str, Path]) -> None:
+    `homes`: which network a workload is on. A bridge that has lost its MAC floods what was for it among its own ports;
+    that stays at home, and nobody there takes it.
+    """
+
+    def __init__(
+        self, flows: Sequence[Flow], places: Mapping[str, Path], hosts: Mapping[str, Path], homes: Mapping[str, str]
+    ) -> None:
         self.heard = Heard()
         self._flows = {(flow.source, flow.target): flow for flow in flows}
         self._places = places
-        self._open = open_
+        self._hosts = hosts
+        self._homes = homes
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         with ExitStack() as stack:
-            for is_open, places in ((False, self._places), (True, self._open)):
+            for is_open, places in ((False, self._places), (True, self._hosts)):
                 for name, netns in places.items():
                     ear = stack.enter_context(
                         namespaces.open_socket(netns, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -101,11 +109,12 @@ class Ears:
             except BlockingIOError:
                 return
             found = MARKED.search(frame)
-            if found is None or where[0] == "lo":
+            if found is None or where[0] == "lo" or where[2] == PACKET_OUTGOING or (is_open and where[0] != UPLINK):
                 continue
             flow = self._flows.get((found[1].decode(), found[2].decode()))
-            if flow is not None and where[2] != PACKET_OUTGOING:
-                self._judge(flow, frame, place, is_open)
+            if flow is None or (where[2] == PACKET_OTHERHOST and self._homes.get(place) == self._homes[flow.source]):
+                continue
+            self._judge(flow, frame, place, is_open)
 
     def _judge(self, flow: Flow, frame: bytes, place: str, is_open: bool) -> None:
         if is_open:
