@@ -330,3 +330,19 @@ async def test_the_physical_subnet_of_a_transparent_network_is_no_overlap(cluste
     await cluster.networks.create(asked("lan", "10.9.0.0/24"), ME)
     with pytest.raises(SubnetTaken, match="lan"):
         await cluster.networks.create(asked("lan2", "10.9.0.0/24"), ME)
+
+
+@pytest.mark.parametrize(("small", "large"), [("10.7.0.64/27", "10.7.0.0/24"), ("10.7.1.0/24", "10.7.0.0/23")])
+async def test_a_routed_network_grows_around_the_blocks_of_its_hosts(
+    cluster: Cluster, store: MemoryStore, small: str, large: str
+) -> None:
+    for host in ("h1", "h2"):
+        await add_host(store, host)
+    await cluster.networks.create(NetworkRequest("r", driver="routed", subnets=(SubnetRequest(small),)), ME)
+    old = await cluster.endpoints.create("r", endpoint("a"), ME)
+
+    await cluster.updates.update("r", subnets(large), ME)
+    new = await cluster.endpoints.create("r", replace(endpoint("b"), host="h2"), ME)
+
+    assert old.value.address != new.value.address
+    assert (await cluster.ipam.check()).findings == ()
