@@ -27,25 +27,33 @@ SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SNAPSHOT = 2048
 RECEIVE_BYTES = 1 << 20
 VXLAN_PORT = 4789
-MARKED = re.compile(rb"<kvnet ([a-z0-9]+)>([a-z0-9]+) ([0-9]+)>")
+MARKED = re.compile(rb"<kvnet ([a-z0-9]+)>([a-z0-9]+) over ([46])>")
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`vni`: of the tunnel that it may take; 0: none. `may_arrive`: nowhere else than where it is to go anyway."""
+    """`vni`: of the tunnel that it may take; 0: none. `may_arrive`: nowhere else than where it is to go anyway.
+
+    `is_bare`: between hosts it goes as it is, from its own address.
+    """
 
     source: str
     target: str
     address: str
     vni: int = 0
     may_arrive: bool = True
+    is_bare: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.source, self.target, 6 if ":" in self.address else 4
 
 
 @dataclass(slots=True)
 class Heard:
     """`arrived`: how many of a flow came to where they were to go. `wrong`: when, and what happened."""
 
-    arrived: dict[tuple[str, str], int] = field(default_factory=dict)
+    arrived: dict[tuple[str, str, int], int] = field(default_factory=dict)
     wrong: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -60,7 +68,7 @@ class Ears:
         self, flows: Sequence[Flow], places: Mapping[str, Path], hosts: Mapping[str, Path], homes: Mapping[str, str]
     ) -> None:
         self.heard = Heard()
-        self._flows = {(flow.source, flow.target): flow for flow in flows}
+        self._flows = {flow.key: flow for flow in flows}
         self._places = places
         self._hosts = hosts
         self._homes = homes
@@ -84,9 +92,7 @@ class Ears:
         """Until cancelled: one datagram of each flow, again and again."""
         with ExitStack() as stack:
             mouths: dict[tuple[str, int], socket.socket] = {}
-            number = 0
             while True:
-                number += 1
                 for flow in self._flows.values():
                     family = socket.AF_INET6 if ":" in flow.address else socket.AF_INET
                     mouth = mouths.get((flow.source, family))
@@ -97,7 +103,9 @@ class Ears:
                         mouth.setblocking(False)
                         mouths[flow.source, family] = mouth
                     try:
-                        mouth.sendto(f"<kvnet {flow.source}>{flow.target} {number}>".encode(), (flow.address, PORT))
+                        mouth.sendto(
+                            f"<kvnet {flow.source}>{flow.target} over {flow.key[2]}>".encode(), (flow.address, PORT)
+                        )
                     except OSError:
                         continue  # no route while something is broken: nothing left
                 await asyncio.sleep(EVERY_S)
@@ -111,7 +119,7 @@ class Ears:
             found = MARKED.search(frame)
             if found is None or where[0] == "lo" or where[2] == PACKET_OUTGOING or (is_open and where[0] != UPLINK):
                 continue
-            flow = self._flows.get((found[1].decode(), found[2].decode()))
+            flow = self._flows.get((found[1].decode(), found[2].decode(), int(found[3])))
             if flow is None or (where[2] == PACKET_OTHERHOST and self._homes.get(place) == self._homes[flow.source]):
                 continue
             self._judge(flow, frame, place, is_open)
@@ -122,15 +130,16 @@ class Ears:
             if flow.vni:
                 is_right = vni == flow.vni
             else:
-                is_right = vni is None and flow.may_arrive and not _bears_inner_source(frame)
+                is_right = vni is None and flow.may_arrive and (flow.is_bare or not _bears_inner_source(frame))
         else:
             is_right = place == flow.target and flow.may_arrive
         if is_right:
-            key = (flow.source, flow.target)
-            self.heard.arrived[key] = self.heard.arrived.get(key, 0) + (not is_open)
+            self.heard.arrived[flow.key] = self.heard.arrived.get(flow.key, 0) + (not is_open)
         elif place != flow.source:
             carried = f" in a tunnel {vni_of(frame)}" if is_open else ""
-            self.heard.wrong.append((time.monotonic(), f"{flow.source} -> {flow.target} was heard at {place}{carried}"))
+            self.heard.wrong.append(
+                (time.monotonic(), f"{flow.source} -> {flow.address} was heard at {place}{carried}")
+            )
 
 
 def vni_of(frame: bytes) -> int | None:
@@ -148,7 +157,7 @@ def vni_of(frame: bytes) -> int | None:
 
 
 def _bears_inner_source(frame: bytes) -> bool:
-    """It left with a workload's own address; the lab's own are 198.18.0.0/15 and 203.0.113.0/24."""
-    if struct.unpack_from(">H", frame, 12)[0] != 0x0800:
-        return False
-    return frame[26] == 10
+    """It left with a workload's own address: the lab's own are 198.18.0.0/15 and 203.0.113.0/24, fd00::/16."""
+    if struct.unpack_from(">H", frame, 12)[0] == 0x0800:
+        return frame[26] == 10
+    return frame[22:24] != b"\xfd\x00"
