@@ -23,11 +23,15 @@ NOWHERE = Scope("0" * 12)
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """`scopes` by network: of those that were looked at, and of others that are known."""
+    """`scopes` by network: of those that were looked at, and of others that are known.
+
+    `seen`: those whose specification was known when it was looked; of others it is not known what was overlooked.
+    """
 
     actual: HostState
     scopes: Mapping[str, Scope]
     uplinks: Mapping[str, Uplink]
+    seen: frozenset[str]
 
 
 class Observer:
@@ -48,7 +52,7 @@ class Observer:
         actual = await self._kernel.read(scope)
         await self._source.inspect(actual, None)
         scopes = {**going, **{id_: scope_of(outline, id_) for id_ in outline.networks}}
-        return Sight(actual, scopes, actual.uplinks)
+        return Sight(actual, scopes, actual.uplinks, frozenset(outline.networks))
 
     async def part(
         self,
@@ -77,7 +81,8 @@ class Observer:
                 uplinks.update(part.uplinks)
             parts.append(part)
         whole = await self._host(host, must_read=must_read_host)
-        return Sight(replace(merge([*parts, whole]), walls=whole.walls), scopes, uplinks)
+        actual = replace(merge([*parts, whole]), walls=whole.walls)
+        return Sight(actual, scopes, uplinks, frozenset(outline.networks))
 
     async def _host(self, host: HostPart, *, must_read: bool) -> HostState:
         if host.actual is not None and not must_read:

@@ -298,7 +298,12 @@ class Reconciler:
         blocked = set() if networks is None else self._blocked() - set(networks)
         view = replace(self._source.view(networks), uplinks=sight.uplinks)
         outline = replace(self._source.outline(blocked), uplinks=sight.uplinks)
-        chosen = view.networks.keys() - held if networks is None else networks
+        # Told of while the kernel was read: nobody looked for what they stand on, so they are for the next pass.
+        late = view.networks.keys() - sight.seen
+        held = held | late if networks is None else held
+        chosen = view.networks.keys() - held if networks is None else set(networks) - late
+        if late and memo is not None:
+            self.touch(late, read=True)
         versions = {id_: self._source.version(id_) for id_ in chosen}
 
         def compute() -> Draft:

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 async def seen_on(lab: Lab, workload: str) -> str:
     """The name of the network whose interface a packet to the world leaves by."""
     command = ["nsenter", f"--net={lab.netns_of(workload)}", "ip", "-o", "route", "get", "203.0.113.10"]
-    said = subprocess.run(command, check=True, capture_output=True, timeout=10, text=True).stdout
+    said = subprocess.run(command, check=True, capture_output=True, timeout=10, text=True).stdout  # noqa: ASYNC221
     source = said.split(" src ")[1].split()[0]
     endpoints = lab.workloads[workload].endpoints
     return next(name for name, endpoint in endpoints.items() if endpoint["address"] == source)
