@@ -22,8 +22,8 @@ from datapath.objects import HostState
 from datapath.plan import plan
 from datapath.scopes import whole_scope
 from datapath.view import Attachment, HostView
-from kvnet.model import MAX_PORTS as PORTS_EACH
 from kvnet.model import Driver, Endpoint, Host, Network, PublishedPort, Subnet
+from kvnet.rules import MAX_PORTS as PORTS_EACH
 from lab import fabric, namespaces
 from worker.kernel.linux import LinuxKernel
 
