@@ -10,7 +10,7 @@ import click
 
 from cli.logs import LEVELS, to_stderr
 from cli.values import DURATION
-from kvnet.model import require_name
+from kvnet.rules import require_name
 
 STORES = (
     "sqlite:///PATH, memory://, etcd[s]://HOST:PORT,.../ROOT, consul[s]://HOST:PORT/ROOT, zk[s]://HOST:PORT,.../ROOT"

@@ -24,7 +24,8 @@ from controller.parsing import (
 )
 from controller.requests import SubnetRequest
 from kvnet.errors import FieldError, Immutable, Invalid
-from kvnet.model import Cidr, Driver, Network, Subnet, pointer_part
+from kvnet.model import Cidr, Driver, Network, Subnet
+from kvnet.rules import pointer_part
 
 CHANGEABLE = ("mtu", "flood", "icc", "masquerade", "interface_prefix", "host_binding")
 IMMUTABLE: Mapping[str, str] = {

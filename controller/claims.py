@@ -26,17 +26,8 @@ from controller.publishing import wishes_of
 from controller.requests import Caller, EndpointRequest
 from kvnet import codec, keys
 from kvnet.errors import Invalid
-from kvnet.model import (
-    Address,
-    AddressClaim,
-    ClaimKind,
-    Endpoint,
-    Host,
-    Network,
-    PublishedPort,
-    Versioned,
-    require_name,
-)
+from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Host, Network, PublishedPort, Versioned
+from kvnet.rules import require_name
 
 ID_SPACE = 1 << 64
 

@@ -15,7 +15,6 @@ from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids
 from controller.ipam.segments import require_near
 from controller.networks import require_active
 from controller.outcomes import told
-from controller.parsing import shown
 from controller.placing import Placing
 from controller.ports import PortBook
 from controller.requests import Caller, EndpointRequest
@@ -24,6 +23,7 @@ from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
 from kvnet.errors import AddressTaken, HostsApart, IdTaken, Invalid, KvnetError, NotFound, TooMuchContention
 from kvnet.model import CrossSegment, Driver, Endpoint, Host, HostState, Network, Versioned
+from kvnet.rules import shown
 
 GIVE_NONE = "give none and kvnet makes one, or choose another"
 Outcome = Versioned[Endpoint] | KvnetError

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.parsing import MAX_SUBNETS, parse_address, shown
+from controller.parsing import MAX_SUBNETS, parse_address
 from kvnet.errors import FieldError, Invalid, NotSupported
-from kvnet.model import MTU_MAX, Driver, UplinkMode, pointer_part
+from kvnet.model import Driver, UplinkMode
+from kvnet.rules import MTU_MAX, pointer_part, shown
 
 PREFIX = "com.docker.network."
 # As Go's strconv.ParseBool, which is what Docker reads them with.

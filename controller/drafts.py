@@ -13,10 +13,11 @@ from typing import Any
 from controller.docker_options import fields_of, option_of, option_pointer
 from controller.fitting import require_fitting
 from controller.ipam.grid import DEFAULT_LENGTH
-from controller.parsing import MAX_SUBNETS, WITHOUT_GATEWAY, parse_address, parse_driver, parse_subnet, shown
+from controller.parsing import MAX_SUBNETS, WITHOUT_GATEWAY, parse_address, parse_driver, parse_subnet
 from controller.requests import Features, NetworkRequest
 from kvnet.errors import Invalid
-from kvnet.model import NETWORK_ID, Cidr, CrossSegment, Driver, Network, Subnet, UplinkMode, require_name
+from kvnet.model import Cidr, CrossSegment, Driver, Network, Subnet, UplinkMode
+from kvnet.rules import NETWORK_ID, require_name, shown
 
 DEFAULT_POOLS = {4: "default", 6: "default6"}
 ROUTED_PREFIX_LENGTH = 20  # of an automatic subnet that is cut into blocks: 64 of /26, for as many hosts

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from controller.creation import Creation, Outcome
 from controller.networks import Networks, require_active
 from controller.outcomes import store_errors_told
-from controller.parsing import parse_address, shown
+from controller.parsing import parse_address
 from controller.ports import PortBook
 from controller.release import Release
 from controller.requests import Caller, EndpointRequest
@@ -21,7 +21,8 @@ from controller.views import Convergence
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import AmbiguousName, KvnetError, NotFound, PreconditionFailed
-from kvnet.model import IDENTIFIER, Endpoint, Network, Versioned
+from kvnet.model import Endpoint, Network, Versioned
+from kvnet.rules import IDENTIFIER, shown
 
 
 class Endpoints:

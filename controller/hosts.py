@@ -13,7 +13,6 @@ from dataclasses import replace
 from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
-from controller.parsing import shown
 from controller.release import Release
 from controller.requests import Caller
 from controller.state import State
@@ -21,7 +20,8 @@ from controller.views import HostStatus
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import HostInUse, NotFound
-from kvnet.model import NAME, Block, Endpoint, Host, HostState, Versioned
+from kvnet.model import Block, Endpoint, Host, HostState, Versioned
+from kvnet.rules import NAME, shown
 
 MAX_NAMED = 20
 GIVEN_BACK_PER_COMMIT = 20

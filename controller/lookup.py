@@ -9,7 +9,6 @@ from controller.consistency import Consistency
 from controller.ipam.holders import HolderKind
 from controller.ipam.routed import BlockSpace
 from controller.networks import Networks
-from controller.parsing import shown
 from controller.pools import Pools
 from controller.requests import Caller
 from controller.state import State
@@ -17,6 +16,7 @@ from controller.views import AddressHolder, BlockUse, CheckReport, HeldPort, Sub
 from kvnet import keys
 from kvnet.errors import NotFound
 from kvnet.model import Address, Cidr, ClaimKind, Driver, Network, PortHold, Subnet, Versioned
+from kvnet.rules import shown
 
 
 class Ipam:

@@ -18,7 +18,7 @@ from controller.guards import Guard
 from controller.ipam.vnis import choose_vni
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
-from controller.parsing import first_usable, shown
+from controller.parsing import first_usable
 from controller.removal import Removal, bridge_claims
 from controller.requests import Caller, NetworkRequest
 from controller.state import State
@@ -36,17 +36,8 @@ from kvnet.errors import (
     SubnetsExhausted,
     SubnetTaken,
 )
-from kvnet.model import (
-    NAME,
-    Cidr,
-    Driver,
-    Network,
-    NetworkState,
-    Pool,
-    Subnet,
-    SubnetClaim,
-    Versioned,
-)
+from kvnet.model import Cidr, Driver, Network, NetworkState, Pool, Subnet, SubnetClaim, Versioned
+from kvnet.rules import NAME, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from ipaddress import ip_address, ip_interface
 
 from controller.requests import SubnetRequest
 from kvnet.errors import FieldError, Invalid
-from kvnet.model import Address, Cidr, Driver, Subnet, pointer_part
+from kvnet.model import Address, Cidr, Driver, Subnet
+from kvnet.rules import pointer_part, shown
 
 MAX_TEXT = 64
 MAX_SUBNETS = 8
@@ -115,7 +116,3 @@ def first_usable(cidr: Cidr, reserved: Mapping[str, Address]) -> Address:
         if cidr[offset] not in taken:
             return cidr[offset]
     raise Invalid.field("/reserved", f"no address of {cidr} is left for the gateway", "choose a larger subnet")
-
-
-def shown(text: str) -> str:
-    return repr(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "...")

@@ -10,14 +10,15 @@ from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Uncha
 from controller.guards import Guard
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
-from controller.parsing import parse_cidr, shown
+from controller.parsing import parse_cidr
 from controller.requests import Caller, PoolRequest
 from controller.state import State
 from controller.views import PoolStatus
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import Invalid, NameTaken, NotFound, PoolInUse, PreconditionFailed, SubnetTaken
-from kvnet.model import Pool, Versioned, require_unicast
+from kvnet.model import Pool, Versioned
+from kvnet.rules import require_unicast, shown
 
 MAX_RESERVED = 256
 MAX_NAMED = 20

@@ -11,7 +11,8 @@ from controller.ipam.ports import Wish
 from controller.parsing import parse_address, under
 from controller.requests import PortRequest
 from kvnet.errors import FieldError, Invalid, NotSupported
-from kvnet.model import MAX_PORTS, Address, Driver, Network
+from kvnet.model import Address, Driver, Network
+from kvnet.rules import MAX_PORTS
 
 
 def wishes_of(requests: Sequence[PortRequest]) -> tuple[Wish, ...]:

@@ -12,14 +12,15 @@ from controller.ipam.addresses import Candidate
 from controller.journal import Changed
 from controller.networks import Networks, no_network, require_active
 from controller.outcomes import store_errors_told
-from controller.parsing import parse_address, require_no_address, shown
+from controller.parsing import parse_address, require_no_address
 from controller.requests import Caller, ReservationRequest
 from controller.state import State
 from controller.views import Reservation
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import Conflicting, NameTaken, NotFound
-from kvnet.model import Address, AddressClaim, ClaimKind, Network, Versioned, require_name
+from kvnet.model import Address, AddressClaim, ClaimKind, Network, Versioned
+from kvnet.rules import require_name, shown
 
 
 class Reservations:

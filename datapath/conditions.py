@@ -17,7 +17,8 @@ from datapath.drivers.routed import fitting_mtu, ways_to
 from datapath.drivers.sides import own_blocks
 from datapath.presence import is_built, local_endpoints
 from datapath.view import HostView, NetworkView
-from kvnet.model import MTU_MIN, MTU_MIN_IPV6, Block, Driver, Endpoint, Host, Network, UplinkMode
+from kvnet.model import Block, Driver, Endpoint, Host, Network, UplinkMode
+from kvnet.rules import MTU_MIN, MTU_MIN_IPV6
 
 Told = Iterator[tuple[str, str]]  # code, detail
 

@@ -8,7 +8,6 @@ raises `Invalid` with a JSON pointer; nothing here does I/O, reads a clock or dr
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,47 +15,28 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Generic, TypeVar
 
 from kvnet.errors import Invalid
+from kvnet.rules import (
+    GATEWAY_PRIORITY,
+    IDENTIFIER,
+    INTERFACE_PREFIX,
+    MAX_ALIASES,
+    MAX_PORTS,
+    MTU_MAX,
+    MTU_MIN,
+    NETWORK_ID,
+    VNI_MAX,
+    require_device,
+    require_labels,
+    require_mac,
+    require_mtu,
+    require_name,
+    require_unicast,
+    shown,
+)
 
 Address = IPv4Address | IPv6Address
 Cidr = IPv4Network | IPv6Network
 T_co = TypeVar("T_co", covariant=True)
-
-# Names go into DNS labels, file names, nft comments and shells: nothing that any of those could read as syntax.
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
-IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?\Z")
-NETWORK_ID = re.compile(r"[0-9a-f]{12}\Z")
-# As Linux has it, without what nft and shells read as syntax; and not a name of kvnet's own.
-DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}\Z")
-INTERFACE_PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,11}\Z")
-MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
-
-MAX_LABELS = 64
-MAX_LABEL_KEY = 128
-MAX_LABEL_VALUE = 1024
-MAX_ALIASES = 32
-MAX_PORTS = 256  # single ports that one endpoint publishes
-GATEWAY_PRIORITY = 500  # from -this to this
-MTU_MIN = 576
-MTU_MIN_IPV6 = 1280  # RFC 8200 section 5
-MTU_MAX = 65535
-VNI_MAX = (1 << 24) - 1  # RFC 7348 section 5
-
-# No kernel routes these between interfaces, or they mean something else than an interface.
-UNUSABLE: Mapping[int, tuple[tuple[Cidr, str], ...]] = {
-    4: (
-        (IPv4Network("0.0.0.0/8"), "this network"),
-        (IPv4Network("127.0.0.0/8"), "loopback"),
-        (IPv4Network("169.254.0.0/16"), "link-local"),
-        (IPv4Network("224.0.0.0/4"), "multicast"),
-        (IPv4Network("255.255.255.255/32"), "broadcast"),
-    ),
-    6: (
-        (IPv6Network("::/96"), "loopback, unspecified and IPv4-compatible"),
-        (IPv6Network("::ffff:0:0/96"), "IPv4-mapped"),
-        (IPv6Network("fe80::/10"), "link-local"),
-        (IPv6Network("ff00::/8"), "multicast"),
-    ),
-}
 
 
 class Driver(StrEnum):
@@ -239,7 +219,7 @@ class Network:
             require_device(self.uplink, "/uplink")
         if self.interface_prefix and not INTERFACE_PREFIX.match(self.interface_prefix):
             fix = "a lower-case letter, then letters, digits, '_' or '-'; at most 12"
-            raise Invalid.field("/interface_prefix", f"{_shown(self.interface_prefix)} is not an interface prefix", fix)
+            raise Invalid.field("/interface_prefix", f"{shown(self.interface_prefix)} is not an interface prefix", fix)
 
     @property
     def gateway_mac(self) -> str:
@@ -296,7 +276,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.match(self.id):
-            raise Invalid.field("/id", f"{_shown(self.id)} is not an id", "letters, digits, '.', '_', '-'; at most 64")
+            raise Invalid.field("/id", f"{shown(self.id)} is not an id", "letters, digits, '.', '_', '-'; at most 64")
         require_name(self.host, "/host")
         require_name(self.name, "/name")
         if self.hostname:
@@ -551,67 +531,3 @@ class JournalEntry:
     request_id: str
     source: str
     changes: tuple[JournalChange, ...]
-
-
-def require_name(value: str, pointer: str) -> None:
-    if not NAME.match(value):
-        raise Invalid.field(
-            pointer,
-            f"{_shown(value)} is not a name",
-            "1 to 63 letters, digits, '.', '_' or '-', first and last a letter or digit",
-        )
-
-
-def require_device(value: str, pointer: str) -> None:
-    """A name of a link of the host's that kvnet may put into rules: not one of kvnet's own."""
-    if not DEVICE.match(value) or value.startswith("kv") or value in ("lo", "all", "default"):
-        raise Invalid.field(
-            pointer,
-            f"{_shown(value)} cannot be the name of a link here",
-            "1 to 15 letters, digits, '.', '_' or '-', first a letter; not beginning with 'kv'",
-        )
-
-
-def require_unicast(cidr: Cidr, pointer: str) -> None:
-    """No part of it may be something else than addresses of interfaces."""
-    for special, what in UNUSABLE[cidr.version]:
-        if cidr.overlaps(special):
-            inside = "is" if cidr.subnet_of(special) else "contains"  # type: ignore[arg-type]
-            raise Invalid.field(pointer, f"{cidr} {inside} {what} ({special})", "choose a unicast range")
-
-
-def require_mac(value: str) -> None:
-    if not MAC.match(value):
-        raise Invalid.field("/mac", f"{_shown(value)} is not a MAC address", "like 02:42:ac:11:00:02")
-    if int(value[:2], 16) & 1 or value == "00:00:00:00:00:00":
-        raise Invalid.field("/mac", f"{value} is a group or null MAC address", "the first byte must be even")
-
-
-def require_mtu(mtu: int | None, *, has_ipv6: bool) -> None:
-    low = MTU_MIN_IPV6 if has_ipv6 else MTU_MIN
-    if mtu is not None and not low <= mtu <= MTU_MAX:
-        raise Invalid.field("/mtu", f"{mtu} is not an MTU for this network", f"{low} to {MTU_MAX}")
-
-
-def require_labels(labels: Mapping[str, str], pointer: str) -> None:
-    if len(labels) > MAX_LABELS:
-        raise Invalid.field(pointer, f"{len(labels)} entries; at most {MAX_LABELS}")
-    for key, value in labels.items():
-        if not key or len(key) > MAX_LABEL_KEY or not key.isprintable():
-            raise Invalid.field(pointer, f"{_shown(key)} is not a key", f"1 to {MAX_LABEL_KEY} printable characters")
-        if len(value) > MAX_LABEL_VALUE or not value.isprintable():
-            raise Invalid.field(
-                f"{pointer}/{pointer_part(key)}",
-                f"the value of {_shown(key)} is too long or unprintable",
-                f"at most {MAX_LABEL_VALUE} printable characters",
-            )
-
-
-def pointer_part(key: str) -> str:
-    """A key as a part of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def _shown(value: str) -> str:
-    """The value for a message: never long, never with control characters."""
-    return repr(value if len(value) <= 80 else value[:77] + "...")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 
+from kvnet import rules
 from kvnet.errors import Invalid
 from kvnet.wire import PortBody
 
@@ -70,5 +71,4 @@ def _address(text: str, address: str) -> str:
 
 
 def _invalid(text: str, why: str) -> Invalid:
-    shown_text = repr(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "...")
-    return Invalid.field("/ports", f"{shown_text} does not publish a port: {why}", SPELLING)
+    return Invalid.field("/ports", f"{rules.shown(text)} does not publish a port: {why}", SPELLING)

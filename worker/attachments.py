@@ -17,7 +17,7 @@ from datapath.names import macvlan_name, veth_name
 from datapath.view import Attachment
 from kvnet import codec
 from kvnet.errors import StoreBroken
-from kvnet.model import IDENTIFIER
+from kvnet.rules import IDENTIFIER
 from worker.disk import StateDir
 from worker.log import Log
 

@@ -12,15 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 
 from kvnet.errors import Invalid
-from kvnet.model import (
-    GATEWAY_PRIORITY,
-    IDENTIFIER,
-    MAX_ALIASES,
-    MAX_PORTS,
-    require_labels,
-    require_mac,
-    require_name,
-)
+from kvnet.rules import GATEWAY_PRIORITY, IDENTIFIER, MAX_ALIASES, MAX_PORTS, require_labels, require_mac, require_name
 from kvnet.wire import EndpointBody, PortBody
 from worker.runtimes.netns import require_interface_name
 

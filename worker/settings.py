@@ -12,7 +12,7 @@ from pathlib import Path
 from backends.store import MIN_TTL_S
 from kvnet.errors import Invalid
 from kvnet.local import DEFAULT_SOCKET
-from kvnet.model import DEVICE, require_name
+from kvnet.rules import DEVICE, require_name
 from worker.underlay import Underlay
 
 # A path of a unix socket is at most this long (unix(7)).

@@ -16,7 +16,8 @@ from typing import Any
 from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
 from kvnet import codec, keys, sentinel
-from kvnet.model import NETWORK_ID, Accepted, Cluster, Endpoint, Host, Network, Versioned
+from kvnet.model import Accepted, Cluster, Endpoint, Host, Network, Versioned
+from kvnet.rules import NETWORK_ID
 from kvnet.sentinel import Meta
 from worker.lastknown import Written
 from worker.networktables import NetworkTables

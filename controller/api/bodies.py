@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.api.errors import MalformedRequest, UnsupportedMediaType
 from controller.api.problems import from_validation
-from controller.parsing import shown
+from kvnet.rules import shown
 
 T = TypeVar("T")
 

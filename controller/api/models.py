@@ -21,7 +21,7 @@ from controller.requests import (
     ReservationRequest,
     SubnetRequest,
 )
-from kvnet.model import (
+from kvnet.rules import (
     GATEWAY_PRIORITY,
     IDENTIFIER,
     MAX_ALIASES,

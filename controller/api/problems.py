@@ -27,8 +27,8 @@ from controller.api.errors import (
 from controller.api.models import RULES
 from kvnet import errors as known
 from kvnet.errors import FieldError, Invalid, KvnetError
-from kvnet.model import pointer_part
 from kvnet.problems import to_problem
+from kvnet.rules import pointer_part
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1

@@ -19,9 +19,9 @@ from controller.api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from controller.api.problems import MAX_FIELD_ERRORS, pointer
 from controller.api.render import answer
 from controller.api.service import Service
-from controller.parsing import shown
 from controller.requests import Caller
 from kvnet.errors import FieldError, Invalid
+from kvnet.rules import shown
 
 PROBLEM_SCHEMA = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 DESCRIPTIONS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from kvnet.errors import VniTaken
-from kvnet.model import VNI_MAX
+from kvnet.rules import VNI_MAX
 
 FIRST_VNI = 1 << 20
 VNI_COUNT = VNI_MAX - FIRST_VNI + 1

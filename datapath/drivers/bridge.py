@@ -8,7 +8,7 @@ from __future__ import annotations
 from datapath.drivers.parts import local_parts
 from datapath.objects import HostState
 from datapath.view import NetworkView
-from kvnet.model import MTU_MIN_IPV6
+from kvnet.rules import MTU_MIN_IPV6
 
 ETHERNET_MTU = 1500
 

@@ -21,7 +21,8 @@ from datapath.objects import (
 )
 from datapath.packing import FLOOD_MAC
 from datapath.view import NetworkView
-from kvnet.model import MTU_MIN_IPV6, Host
+from kvnet.model import Host
+from kvnet.rules import MTU_MIN_IPV6
 
 
 def overlay(view: NetworkView) -> HostState:

@@ -19,7 +19,8 @@ from datapath.objects import HostState, InterfaceAddress, Ip, Neighbour, Route, 
 from datapath.packing import link_local
 from datapath.sysctls import device_sysctls
 from datapath.view import NetworkView
-from kvnet.model import MTU_MIN_IPV6, Block, CrossSegment, Host
+from kvnet.model import Block, CrossSegment, Host
+from kvnet.rules import MTU_MIN_IPV6
 
 
 class Ways(NamedTuple):

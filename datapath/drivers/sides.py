@@ -10,7 +10,8 @@ from typing import NamedTuple
 from datapath.objects import ContainerSide, Ip
 from datapath.packing import packed_mac
 from datapath.view import Attachment, NetworkView
-from kvnet.model import GATEWAY_PRIORITY, Address, Block, Driver, Endpoint, Network, Subnet
+from kvnet.model import Address, Block, Driver, Endpoint, Network, Subnet
+from kvnet.rules import GATEWAY_PRIORITY
 
 _ORDERS = 64  # interfaces of one workload that their order tells apart
 

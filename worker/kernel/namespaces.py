@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvnet.errors import MissingCapability, NamespaceNotFound
-from kvnet.model import NAME
+from kvnet.rules import NAME
 
 CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.claims import fresh_ids
-from kvnet.model import IDENTIFIER
+from kvnet.rules import IDENTIFIER
 
 MAX_BULK = 500
 

@@ -10,7 +10,7 @@ from controller.ipam import vnis
 from controller.ipam.macs import RANDOM_BYTES, mac_from
 from controller.ipam.vnis import FIRST_VNI, choose_vni
 from kvnet.errors import VniTaken
-from kvnet.model import VNI_MAX, require_mac
+from kvnet.rules import VNI_MAX, require_mac
 
 
 @given(st.sets(st.integers(FIRST_VNI, FIRST_VNI + 50)), st.integers(0, 2**32))
