@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from datapath.fake_tables import Interface, Tables
 from datapath.objects import Ip, Mac, Macvlan, Shim
-from datapath.packing import link_local
+from datapath.packing import IPV6_LENGTH, link_local
 
 if TYPE_CHECKING:
     from datapath.fabric import FakeFabric, Joined
@@ -93,11 +93,17 @@ def _on_uplink(lan: str, host: Joined, name: str) -> Iterator[Station]:
         yield _workload(lan, host, name, interface)
     for link in tables.links.values():
         if isinstance(link, Shim) and link.uplink == name and link.up:
-            yield Station(lan, host, name, link.name, link.mac, own, is_macvlan=True)
+            yield Station(lan, host, name, link.name, link.mac, _of_shim(tables, link.name), is_macvlan=True)
         elif isinstance(link, Macvlan) and link.uplink == name:
             found = tables.interface_of(link.name)
             if found is not None:
                 yield _workload(lan, host, name, found[1], is_macvlan=True)
+
+
+def _of_shim(tables: Tables, shim: str) -> frozenset[Ip]:
+    """ARP answers for every address of the host, NDP for those that the device has."""
+    theirs = {address.address for address in tables.addresses if address.device == shim}
+    return frozenset(theirs | {address for address in tables.local_addresses() if len(address) != IPV6_LENGTH})
 
 
 def _workload(lan: str, host: Joined, uplink: str, interface: Interface, *, is_macvlan: bool = False) -> Station:

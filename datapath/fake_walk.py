@@ -17,7 +17,7 @@ from datapath import fake_lans, fake_rules
 from datapath.fake_rules import LOOPBACK4, Lost, Packet
 from datapath.fake_tables import Interface, Tables
 from datapath.objects import Bridge, Ip, Mac, Macvlan, Shim, Veth, Vxlan
-from datapath.packing import FLOOD_MAC, contains, link_local
+from datapath.packing import FLOOD_MAC, IPV6_LENGTH, contains, link_local
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Walk:
         if self.packet.destination in tables.local_addresses() | {LOOPBACK4}:
             return host.name
         way = _host_route(tables, self.packet.destination)
-        own = _own_address(tables, way)
+        own = _own_address(tables, way, len(self.packet.destination))
         self.packet.source = wanted if self.packet.translated else own
         if wanted == LOOPBACK4 and tables.sysctls.get(f"net/ipv4/conf/{way.device}/route_localnet") != "1":
             raise Lost(f"{way.device} takes nothing from 127.0.0.1: route_localnet is off")
@@ -150,7 +150,7 @@ class Walk:
             raise Lost("a bridge does not send a frame back where it came from")
         if not link.up or link.bridge != switch.name:
             raise Lost(f"{link.name} is down or not a port of {switch.name}")
-        if link.isolated and isinstance(origin, Vxlan | Veth) and origin.isolated and link.name != source:
+        if link.isolated and isinstance(origin, Vxlan | Veth) and origin.isolated:  # not even back to itself
             raise Lost("both ports are isolated")
 
     def _tunnel(self, host: Joined, switch: Switch, tunnel: Vxlan, mac: Mac) -> str:
@@ -215,7 +215,8 @@ class Walk:
         packet.is_own = False
         way = _host_route(tables, packet.destination)
         fake_rules.judge(tables, packet, entrance, way.device)
-        fake_rules.masquerade(tables, packet, entrance, way.device, _own_address(tables, way))
+        own = _own_address(tables, way, len(packet.destination))
+        fake_rules.masquerade(tables, packet, entrance, way.device, own)
         # With br_netfilter a frame that is translated to its own bridge stays a bridged one, from its port to another.
         is_bridged = tables.bridge_calls_iptables and packet.translated and way.device == entrance
         return self._out(host, way, port if is_bridged else "")
@@ -328,11 +329,12 @@ def _host_route(tables: Tables, destination: Ip) -> Way:
     return max(found, key=lambda way: way[0])[1] if found else Way(UNDERLAY, b"")
 
 
-def _own_address(tables: Tables, way: Way) -> Ip:
-    """The host's address towards there."""
+def _own_address(tables: Tables, way: Way, length: int) -> Ip:
+    """The host's address towards there; b"" where the kernel takes any that it has (IPv6 on a shim without one)."""
     if way.source:
         return way.source
-    length = len(way.next_hop) or 4
+    if isinstance(tables.links.get(way.device), Shim) and length == IPV6_LENGTH:
+        return b""
     return next((address for address in tables.underlay if len(address) == length), b"")
 
 

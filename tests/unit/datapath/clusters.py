@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from datapath.desired import Attachment, HostView, desired, veth_name
 from datapath.fake import FakeFabric, FakeKernel
 from datapath.names import macvlan_name
-from datapath.objects import AddAddress, HostState, Operation, RemoveAddress, RemoveNeighbour, Scope, Uplink
+from datapath.objects import AddAddress, HostState, Ip, Operation, RemoveAddress, RemoveNeighbour, Scope, Uplink
 from datapath.plan import expected, plan
 from datapath.scopes import scope_of, whole_scope
 from kvnet.model import Address, Block, Cidr, CrossSegment, Driver, Endpoint, Host, Network, Subnet, UplinkMode
@@ -72,10 +72,11 @@ class World:
     kernels: dict[str, FakeKernel] = field(default_factory=dict)
     fabric: FakeFabric = field(default_factory=FakeFabric)
 
-    def add_host(self, record: Host) -> None:
+    def add_host(self, record: Host, *, also: Sequence[Ip] = ()) -> None:
+        """`also`: more addresses on the underlay."""
         self.hosts[record.name] = record
         segment = str(record.segment or "")
-        kernel = self.kernels[record.name] = FakeKernel(record.name, [record.underlay.packed], segment=segment)
+        kernel = self.kernels[record.name] = FakeKernel(record.name, [record.underlay.packed, *also], segment=segment)
         self.attachments[record.name] = {}
         self.fabric.join(kernel)
         number = int(record.name[1:])
