@@ -174,7 +174,9 @@ def _pools(request: NetworkRequest, subnets: tuple[Subnet, ...]) -> dict[int, st
     given = {s.cidr.version for s in subnets}
     if request.ipv6 is False and 6 in given:
         raise Invalid.field("/ipv6", "false, but an IPv6 subnet is given", "leave one of them out")
-    wanted = {4, 6} if not given and request.ipv6 is not False else given or {4}
+    # Plain routes over an IPv4 underlay carry no IPv6: whoever wants that in a routed network asks for it.
+    is_dual = not given and request.ipv6 is not False and request.driver != Driver.ROUTED
+    wanted = {4, 6} if is_dual else given or {4}
     if request.ipv6 is True:
         wanted = wanted | {6}
     named = {4: request.pool, 6: request.pool6}

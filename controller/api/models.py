@@ -89,7 +89,9 @@ class NetworkIn(Body):
     pool6: Name | None = Field(None, description="Where the IPv6 subnet is cut from; default: `default6`.")
     prefix_length: int | None = Field(None, ge=1, le=126, description="Of an automatic IPv4 subnet.")
     internal: bool = Field(False, description="No way out of the network.")
-    ipv6: bool | None = Field(None, description="null: yes for automatic subnets, as given for explicit ones.")
+    ipv6: bool | None = Field(
+        None, description="null: yes for automatic subnets (not of `routed`), as given for explicit ones."
+    )
     mtu: int | None = Field(None, ge=MTU_MIN, le=MTU_MAX)
     flood: bool = Field(False, description="Flood broadcast and unknown frames to all hosts of the network.")
     icc: bool | None = Field(None, description="false: endpoints cannot reach each other. Default: true.")

@@ -62,6 +62,8 @@ table inet {TABLE} {{
     ct state invalid drop
     ct status dnat goto admit
     oifname @bridges drop
+    ip daddr @blocks4 drop
+    ip6 daddr @blocks6 drop
     goto admit
   }}
   chain to_ours {{
