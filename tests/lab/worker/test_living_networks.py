@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from socket import if_nameindex
 
 import pytest
 
@@ -16,6 +18,9 @@ from lab.lab import Lab, until
 from tests.lab.worker.bench import QUICK_S, attached, until_answers, until_silent, workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+PACE_S = 0.01
+SIOCGIFMTU = 0x8921
 
 
 @asynccontextmanager
@@ -31,6 +36,8 @@ async def unnoticed(lab: Lab, where: str, address: str) -> AsyncIterator[None]:
             answer = await lab.ping(where, address)
             sent += 1
             lost.extend([] if answer.ok else [answer.reason])
+            with suppress(TimeoutError):  # a reply may be there at once: without a pause nobody else would have a turn
+                await asyncio.wait_for(ended.wait(), PACE_S)
         return sent
 
     async with asyncio.TaskGroup() as group:
@@ -45,12 +52,14 @@ async def unnoticed(lab: Lab, where: str, address: str) -> AsyncIterator[None]:
 
 
 def interfaces(lab: Lab, workload: str) -> list[tuple[int, str]]:
-    return namespaces.call(lab.netns_of(workload), if_nameindex)
+    return namespaces.call(lab.netns_of(workload), socket.if_nameindex)
 
 
 def mtu_of(lab: Lab, workload: str, interface: str = "eth0") -> int:
     def read() -> int:
-        return int(Path(f"/sys/class/net/{interface}/mtu").read_text())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            asked = struct.pack("16si12x", interface.encode(), 0)
+            return int(struct.unpack("16si12x", fcntl.ioctl(any_socket, SIOCGIFMTU, asked))[1])
 
     return namespaces.call(lab.netns_of(workload), read)
 
