@@ -13,7 +13,6 @@ from typing import Any
 
 from controller.docker_options import fields_of, known_options, option_of, option_pointer, option_text
 from controller.fitting import require_fitting
-from controller.ipam.grid import block_length
 from controller.parsing import (
     MAX_SUBNETS,
     WITHOUT_GATEWAY,
@@ -88,7 +87,6 @@ def changed(network: Network, patch: NetworkPatch) -> Network:
     fresh = {**{n: v for n, v in touched.items() if n in CHANGEABLE}, **wanted}
     subnets, of_subnets = _subnets(network, patch.subnets)
     refused += of_subnets
-    refused += _regridded(network, subnets)
     if refused:
         raise _immutable_error(refused)
     after = replace(
@@ -223,7 +221,7 @@ def _cidr(one: SubnetPatch, i: int) -> Cidr:
 
 def _predecessor(network: Network, cidr: Cidr, asked: Sequence[Cidr], i: int) -> Subnet | None:
     """The subnet that this one is, or was before it grew."""
-    inside = [s for s in network.subnets if _is_inside(s.cidr, cidr)]
+    inside = [s for s in network.subnets if s.cidr.version == cidr.version and s.cidr.subnet_of(cidr)]  # type: ignore[arg-type]
     same = next((s for s in inside if s.cidr == cidr), None)
     grown = [s for s in inside if s.cidr not in asked]
     if same is None and len(grown) > 1:
@@ -265,30 +263,19 @@ def _altered(old: Subnet, cidr: Cidr, one: SubnetPatch, i: int) -> Subnet:
         return Subnet(cidr, old.gateway, span, reserved)
 
 
-def _regridded(network: Network, subnets: Sequence[Subnet]) -> Iterator[FieldError]:
-    """A routed subnet that is smaller than a block is one block: grown, it would be cut across the one a host has."""
-    if network.driver is not Driver.ROUTED:
-        return
-    for i, after in enumerate(subnets):
-        for before in network.subnets:
-            if _is_inside(before.cidr, after.cidr):
-                was, wanted = block_length(network, before), block_length(network, after)
-                if was != wanted:
-                    detail = f"{before.cidr} cannot grow to {after.cidr}: hosts have blocks of /{was}, not of /{wanted}"
-                    yield FieldError(f"/subnets/{i}/cidr", detail)
-
-
-def _is_inside(inner: Cidr, outer: Cidr) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
-
-
 # -- what a change means for others
 
 
 def grown_subnets(before: Network, after: Network) -> dict[Cidr, Cidr]:
     """New block: the one it was."""
     had = {s.cidr for s in before.subnets}
-    return {s.cidr: old for s in after.subnets if s.cidr not in had for old in had if _is_inside(old, s.cidr)}
+    return {
+        s.cidr: old
+        for s in after.subnets
+        if s.cidr not in had
+        for old in had
+        if old.version == s.cidr.version and old.subnet_of(s.cidr)  # type: ignore[arg-type]
+    }
 
 
 def added_subnets(before: Network, after: Network) -> list[Cidr]:

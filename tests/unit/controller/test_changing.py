@@ -128,20 +128,6 @@ def test_growing_keeps_every_address_inside_and_usable(before: Network, wanted: 
     ) | set(added_subnets(before, after))
 
 
-@pytest.mark.parametrize("length", [23, 24, 25, 26, 27])
-def test_blocks_that_hosts_have_stay_what_they_are(length: int) -> None:
-    """A subnet smaller than a block (/26) is one block; grown it would be cut into others, across it."""
-    subnet = Subnet(ip_network(f"10.1.0.0/{length}"))
-    before = network(Driver.ROUTED, subnet, block_prefix_length=26 if length > 24 else 28)
-    patch = NetworkPatch({}, (SubnetPatch(str(subnet.cidr.supernet())),))
-    if length > 26:
-        with pytest.raises(Immutable, match="hosts have blocks of /27, not of /26"):
-            changed(before, patch)
-    else:
-        [after] = changed(before, patch).subnets
-        assert after.cidr == subnet.cidr.supernet()
-
-
 @pytest.mark.parametrize(
     ("text", "value"),
     [(text, True) for text in ["1", "t", "T", "true", "TRUE", "True"]]
