@@ -49,7 +49,8 @@ class Features:
 class NetworkRequest:
     """No subnets: kvnet chooses from `pool` and `pool6` (default: the pools `default` and `default6`).
 
-    `ipv6`: None = dual stack when subnets are chosen (not for `routed`), as given when they are explicit; True and False force it.
+    `ipv6`: None = dual stack when subnets are chosen (but not for `routed`), as given when they are explicit; True and
+    False force it.
     `force` accepts explicit subnets that overlap what a host uses; the overlap is recorded as the reason.
     `id`: the same id with the same content again is the same network, not a second one.
     """

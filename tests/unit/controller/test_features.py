@@ -61,7 +61,8 @@ async def test_a_repeated_request_with_features_is_the_same_network(cluster: Clu
 
 
 async def test_a_routed_network_has_its_block_sizes_and_no_gateway_of_its_own(cluster: Cluster) -> None:
-    net = await made(cluster, NetworkRequest("n", "routed"))
+    assert len((await made(cluster, NetworkRequest("v4", "routed"))).subnets) == 1
+    net = await made(cluster, NetworkRequest("n", "routed", ipv6=True))
     assert net.vni is None
     assert [s.gateway for s in net.subnets] == [None, None]
     assert (net.block_prefix_length, net.block_prefix_length6) == (26, 122)
