@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output, suggest
+from cli import output, planned, suggest
 from cli.failures import Failures
 from cli.regroup import Regrouping, regrouped
 from cli.safe import safe
@@ -73,6 +73,7 @@ class MtuType(click.ParamType[int | str]):
 @click.option(
     "--output", type=click.Choice(["name", "json", "yaml"]), default="name", help="Print the name, or the network."
 )
+@planned.dry_run_option
 @connected
 async def update(client: Client, /, name: str, **given: Any) -> None:
     """Change the living network NAME; its endpoints keep running, with their addresses.
@@ -90,6 +91,11 @@ async def update(client: Client, /, name: str, **given: Any) -> None:
         raise click.UsageError("nothing is to change: name what is to be different, like --mtu 1400 or --label a=b")
     if given["force"]:
         patch["force"] = True
+    if given["dry_run"]:
+        if regrouping:
+            patch = {**patch, "subnets": regrouped(await client.get_network(name), regrouping)}
+        planned.show([await client.plan_update(name, patch, version=given["version"])])
+        return
     made = await _changed(client, name, patch, regrouping, given["version"])
     if output.as_data(current()):
         output.show_data(made, given["output"])
@@ -138,12 +144,16 @@ async def _changed(
 @click.command()
 @click.argument("network", shell_complete=suggest.networks)
 @click.argument("peers", nargs=-1, required=True, metavar="PEER...", shell_complete=suggest.networks)
+@planned.dry_run_option
 @connected
-async def peer(client: Client, /, network: str, peers: Sequence[str]) -> None:
+async def peer(client: Client, /, network: str, peers: Sequence[str], *, dry_run: bool) -> None:
     """Let NETWORK and each PEER talk to each other, in both directions."""
     failures = Failures(current())
     for other in peers:
         try:
+            if dry_run:
+                planned.show([await client.plan_peering(network, other)])
+                continue
             await client.peer_networks(network, other)
         except KvnetError as error:
             failures.add(error)
@@ -155,12 +165,16 @@ async def peer(client: Client, /, network: str, peers: Sequence[str]) -> None:
 @click.command()
 @click.argument("network", shell_complete=suggest.networks)
 @click.argument("peers", nargs=-1, required=True, metavar="PEER...", shell_complete=suggest.networks)
+@planned.dry_run_option
 @connected
-async def unpeer(client: Client, /, network: str, peers: Sequence[str]) -> None:
+async def unpeer(client: Client, /, network: str, peers: Sequence[str], *, dry_run: bool) -> None:
     """Keep NETWORK and each PEER apart again; no error if they are."""
     failures = Failures(current())
     for other in peers:
         try:
+            if dry_run:
+                planned.show([await client.plan_unpeering(network, other)])
+                continue
             await client.unpeer_networks(network, other)
         except KvnetError as error:
             failures.add(error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output, suggest
+from cli import output, planned, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
@@ -97,6 +97,7 @@ def endpoint() -> None:
 @click.option(
     "--output", type=click.Choice(["id", "json", "yaml"]), default="id", help="Print the id, or the whole endpoint."
 )
+@planned.dry_run_option
 @connected
 async def create(client: Client, /, network: str, **given: Any) -> None:
     """Create an endpoint of NETWORK on a host and print its id.
@@ -108,6 +109,9 @@ async def create(client: Client, /, network: str, **given: Any) -> None:
     kvnet endpoint create my-net --host h1 --name db --address 10.1.0.7 --alias mysql
     """
     current().output = given["output"]
+    if given["dry_run"]:
+        planned.show([await client.plan_endpoint(network, body_of(given))])
+        return
     made = await client.create_endpoint(network, body_of(given), wait_s=given["wait_s"])
     if output.as_data(current()):
         output.show_data(made, given["output"])
@@ -165,12 +169,16 @@ async def inspect(client: Client, network: str, names: Sequence[str]) -> None:
 @click.argument("network", shell_complete=suggest.networks)
 @click.argument("names", nargs=-1, required=True, metavar="ENDPOINT...")
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
+@planned.dry_run_option
 @connected
-async def rm(client: Client, network: str, names: Sequence[str], *, version: int | None) -> None:
+async def rm(client: Client, network: str, names: Sequence[str], *, version: int | None, dry_run: bool) -> None:
     """Remove endpoints from NETWORK, by name or id: their addresses are released, their hosts remove the interfaces."""
     failures = Failures(current())
     for name in names:
         try:
+            if dry_run:
+                planned.show([await client.plan_endpoint_deletion(network, name, version=version)])
+                continue
             await client.delete_endpoint(network, name, version=version)
         except KvnetError as error:
             failures.add(error)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output, suggest
+from cli import output, planned, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
@@ -130,6 +130,7 @@ def network() -> None:
 @click.option(
     "--output", type=click.Choice(["id", "json", "yaml"]), default="id", help="Print the id, or the whole network."
 )
+@planned.dry_run_option
 @connected
 async def create(client: Client, /, name: str, **given: Any) -> None:
     """Create the network NAME and print its id.
@@ -141,6 +142,9 @@ async def create(client: Client, /, name: str, **given: Any) -> None:
     kvnet network create -d transparent --uplink eth1 --subnet 192.168.7.0/24 --gateway 192.168.7.1 lan
     """
     current().output = given["output"]
+    if given["dry_run"]:
+        planned.show([await client.plan_network(body_of(name, given))])
+        return
     made = await client.create_network(body_of(name, given))
     if output.as_data(current()):
         output.show_data(made, given["output"])
@@ -213,12 +217,16 @@ def _attached(endpoint: Endpoint) -> dict[str, object]:
 @click.argument("names", nargs=-1, required=True, metavar="NETWORK...", shell_complete=suggest.networks)
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @click.option("-f", "--force", is_flag=True, help="No error for a network that is not there.")
+@planned.dry_run_option
 @connected
-async def rm(client: Client, names: Sequence[str], *, version: int | None, force: bool) -> None:
+async def rm(client: Client, names: Sequence[str], *, version: int | None, force: bool, dry_run: bool) -> None:
     """Remove networks, by name or id. One with endpoints is not removed: the error names them."""
     failures = Failures(current())
     for name in names:
         try:
+            if dry_run:
+                planned.show([await client.plan_network_deletion(name, version=version)])
+                continue
             await client.delete_network(name, version=version)
         except KvnetError as error:
             if not (force and error.status == 404):

@@ -11,6 +11,8 @@ from cli.safe import safe
 from cli.session import current
 from kvnet.wire import HostPlan, Plan
 
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only tell what every host would do; change nothing.")
+
 
 def show(plans: Sequence[Plan]) -> None:
     """One plan as it was answered, or as lines; several one after the other."""
