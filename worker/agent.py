@@ -243,7 +243,7 @@ class Worker:
         tables = self.view.tables(network_id)
         network = tables.network if tables is not None else None
         crosses = network is not None and network.driver in (Driver.OVERLAY, Driver.ROUTED)
-        return [problem] if problem is not None and crosses else []
+        return [*([problem] if problem is not None and crosses else []), *self.registration.crowding.conditions]
 
     def _start_over(self) -> None:
         """The store was accepted as it is: whatever was numbered before means nothing."""

@@ -15,6 +15,7 @@ from backends.store import Put, Store, StoreError
 from kvnet import __version__, codec, keys
 from kvnet.errors import KvnetError, NotFound
 from kvnet.model import Condition, Host, Inventory
+from worker.crowding import Crowding
 from worker.kernel.inventory import HostAddress, Surroundings
 from worker.log import Log
 from worker.ports import HostKernel, Time
@@ -30,7 +31,7 @@ LOOK_SHARE = 10.0  # and many of them in a row cost at most a tenth of the time
 
 
 class Registration:
-    """`view.own` is kept up to date here; `on_change` is called when it, or `problem`, became another."""
+    """`view.own` is kept up to date here; `on_change` is called when it, `problem` or `crowding` became another."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Registration:
     ) -> None:
         self.is_done = False
         self.problem: Condition | None = None
+        self.crowding = Crowding()
         self.kernel_release = ""
         self.boot_id = ""
         self._store = store
@@ -79,6 +81,10 @@ class Registration:
         """
         found = await self._kernel.surroundings()
         self._follow(found)
+        if self.crowding.note(found.refused_neighbours, self._time.monotonic(), self._time.now()):
+            for condition in self.crowding.conditions:
+                self._log.warning(condition.code, detail=condition.detail)
+            self._on_change()
         self.kernel_release, self.boot_id = found.kernel, found.boot_id
         used = tuple(sorted(found.used, key=lambda item: (item.cidr.version, item.cidr, item.source)))
         return Inventory(self._view.host, used, found.kernel, __version__, found.boot_id)

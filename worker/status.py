@@ -29,6 +29,7 @@ def status(
     doubt = source.doubt()
     conditions = [{"code": doubt.code, "detail": doubt.detail}] if doubt else []
     conditions += [_condition(problem) for problem in (lifeline.problem, registration.problem) if problem]
+    conditions += [_condition(problem) for problem in registration.crowding.conditions]
     own = view.own
     statistics = reconciler.statistics
     is_live = source.mode() is Mode.LIVE
