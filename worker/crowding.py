@@ -1,4 +1,4 @@
-"""Whether the machine's neighbour table overflows: a condition of every network, for hosts and workloads lose each other.
+"""Whether this machine's neighbour table overflows: a condition of every network, as hosts and workloads get lost.
 
 The kernel only counts how often it had no room, so a count that grew since the last look is the sign, and the condition
 stands until it has not grown for a while. The first look says nothing: what was counted before may be long over.
