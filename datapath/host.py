@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Sequence
 
+from datapath.drivers.routed import ways_to
+from datapath.memo import NetworkMemo
 from datapath.names import bridge_name, bridge_of, vxlan_name
 from datapath.objects import Firewall, HostState, Ip, Publication
 from datapath.packing import packed_mac
 from datapath.presence import built, is_carried, local_endpoints, peers_of
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
-from datapath.view import HostView
+from datapath.view import HostView, NetworkView
 from kvnet.model import Address, Block, Driver, Endpoint, Network, UplinkMode
 
 _PROTOCOLS = {"tcp": 6, "udp": 17}  # IANA's numbers
@@ -90,6 +92,8 @@ def _within(view: HostView, network: Network, here: Container[str]) -> Iterator[
 
     Its own workloads if it is routed (without ICC not those), the hosts that carry them, and peers of which one or the
     other is routed: the answers may take another way than the questions, so that connection tracking sees only half.
+    Of a routed network only the blocks that a route of ours leads to: what is for any other address of its range would
+    follow the host's default route, bare.
     """
     is_routed, bridge = network.driver is Driver.ROUTED, bridge_of(network)
     peers = [peer for peer in peers_of(view, network) if peer.id in here]
@@ -97,10 +101,25 @@ def _within(view: HostView, network: Network, here: Container[str]) -> Iterator[
     if is_routed and network.icc:
         friends.append(network)
     for version in (4, 6):
-        for block in _subnets(friends, version):
+        for block in _subnets([friend for friend in friends if friend.driver is not Driver.ROUTED], version):
             yield bridge, block
+    for friend in friends:
+        if friend.driver is Driver.ROUTED:
+            yield from ((bridge, destination) for destination in _reached(view, friend))
     for address in _addresses_of_hosts(view, network) if is_routed and not network.internal else ():
         yield bridge, (address.packed, address.max_prefixlen)
+
+
+def _reached(view: HostView, network: Network) -> Iterator[tuple[Ip, int]]:
+    """The blocks of other hosts that this one has a way to."""
+    host = view.hosts.get(view.host)
+    if host is None:
+        return
+    blocks = view.blocks.get(network.id, ())
+    memo = NetworkMemo(bridge_of(network), network.has_ipv6)
+    ways = ways_to(NetworkView(network, host, view.hosts, (), {}, memo, blocks))
+    for block, _ in (*ways.direct, *ways.tunnelled):
+        yield block.cidr.network_address.packed, block.cidr.prefixlen
 
 
 def _addresses_of_hosts(view: HostView, network: Network) -> Iterator[Address]:

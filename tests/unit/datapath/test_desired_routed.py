@@ -200,8 +200,19 @@ def test_the_firewall_knows_who_is_behind_other_hosts() -> None:
 
     assert firewall is not None
     assert firewall.bridges == {BRIDGE}
-    assert firewall.within == {(BRIDGE, range_of("10.1.0.0/24")), (BRIDGE, single(THERE.underlay))}
+    assert firewall.within == {(BRIDGE, range_of("10.1.0.64/26")), (BRIDGE, single(THERE.underlay))}
     assert firewall.blocks == firewall.subnets4 == {range_of("10.1.0.0/24")}
+
+
+def test_what_no_route_of_ours_leads_to_is_not_let_out_by_another() -> None:
+    refused = desired(far_view(NET)).firewall
+    tunnelled = desired(far_view()).firewall
+
+    assert refused is not None
+    assert tunnelled is not None
+    assert refused.within == {(BRIDGE, single(FAR.underlay))}
+    assert tunnelled.within == {(BRIDGE, range_of("10.1.0.64/26")), (BRIDGE, single(FAR.underlay))}
+    assert refused.blocks == {range_of("10.1.0.0/24")}
 
 
 def test_without_icc_only_the_other_hosts_themselves_may_come() -> None:
@@ -224,7 +235,7 @@ def test_a_routed_network_that_is_here_for_its_peers_only_consists_of_routes() -
     )
     assert state.firewall is not None
     assert not state.firewall.pairs
-    assert state.firewall.within == {(bridge_of(overlay), range_of("10.1.0.0/24"))}
+    assert state.firewall.within == {(bridge_of(overlay), range_of("10.1.0.64/26"))}
 
 
 def test_a_workload_of_a_routed_network_meets_its_peers_behind_other_hosts() -> None:
