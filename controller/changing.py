@@ -105,8 +105,13 @@ def changed(network: Network, patch: NetworkPatch) -> Network:
 
 def _immutable(network: Network, given: Mapping[str, Any]) -> Iterator[FieldError]:
     for name in given:
-        if name in IMMUTABLE and given[name] != _as_shown(network, name):
+        if name in IMMUTABLE and not _stays(network, name, given[name]):
             yield _refusal(f"/{name}", name)
+
+
+def _stays(network: Network, name: str, wanted: Any) -> bool:
+    """Whether that is what the network has; null is the default."""
+    return wanted == _as_shown(network, name) or (wanted is None and getattr(network, name) == _DEFAULTS[name])
 
 
 def _as_shown(network: Network, name: str) -> Any:

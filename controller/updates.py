@@ -33,7 +33,6 @@ from kvnet.model import Address, AddressClaim, Cidr, ClaimKind, Network, SubnetC
 
 MAX_NAMED_HOLDERS = 20
 MAX_NEW_RESERVATIONS = 20  # each is a check of the one commit
-MAX_NEW_SUBNETS = 8
 REMOVALS_PER_COMMIT = 50
 
 Claims = dict[Address, Versioned[AddressClaim]]

@@ -149,3 +149,11 @@ def test_the_parent_of_a_macvlan_is_an_uplink_only_where_there_are_uplinks() -> 
     assert fields_of({"parent": "eth1"}, Driver.TRANSPARENT) == {"uplink": "eth1"}
     assert fields_of({"parent": "eth1"}, Driver.BRIDGE) == {}
     assert "macvlan_mode" in known_options(Driver.TRANSPARENT)
+
+
+def test_null_for_what_is_at_its_default_anyway_is_no_change() -> None:
+    before = network()
+
+    assert changed(before, NetworkPatch({"shim": None, "internal": None, "peers": None, "uplink_mode": None})) is before
+    with pytest.raises(Immutable):
+        changed(network(internal=True), NetworkPatch({"internal": None}))
