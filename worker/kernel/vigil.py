@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from datapath.objects import Hint
+from datapath.objects import VETH_PREFIX, VXLAN_PREFIX, Hint
 from worker.kernel import messages as m
 from worker.kernel.dump import CONF_VALUES
 from worker.kernel.legacy import has_legacy_filter, is_open_in_legacy
@@ -78,7 +78,7 @@ class Vigil:
 
 def _with_ipv4_settings(names: Iterable[str]) -> Iterable[str]:
     """All but ports: a bridge may have any name."""
-    return (name for name in names if not name.startswith(("kve", "kvx")))
+    return (name for name in names if not name.startswith((VETH_PREFIX, VXLAN_PREFIX)))
 
 
 def _head_of_settings(body: bytes) -> bytes:
