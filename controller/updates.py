@@ -29,7 +29,7 @@ from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import AddressTaken, Invalid, NetworkInUse, NotFound, PreconditionFailed
-from kvnet.model import Address, AddressClaim, Cidr, ClaimKind, Network, SubnetClaim, Versioned
+from kvnet.model import Address, AddressClaim, Cidr, ClaimKind, Network, Subnet, SubnetClaim, Versioned
 
 MAX_NAMED_HOLDERS = 20
 MAX_NEW_RESERVATIONS = 20  # each is a check of the one commit
@@ -193,13 +193,7 @@ class Updates:
         try:
             self._refuse_used(before, gone, claims)
         except NetworkInUse:
-            back = (s for s in before.subnets if s.cidr in gone)
-            after = replace(
-                made.value, subnets=tuple(sorted((*made.value.subnets, *back), key=lambda s: s.cidr.version))
-            )
-            key, data = keys.network(after.id), codec.encode(after)
-            change = Changed("network.updated", key, codec.encode(made.value), data)
-            await self._writer.commit([Unchanged(key, made.version)], [Put(key, data)], caller, change)
+            await self._put_back(made, [s for s in before.subnets if s.cidr in gone], caller)
             raise
         idle = [keys.address(made.value.id, a) for a in claims if _in_any(a, gone)]
         stored = await self._writer.store.list(keys.blocks(made.value.id))
@@ -208,6 +202,23 @@ class Updates:
         for start in range(0, len(doomed), REMOVALS_PER_COMMIT):
             made = await self._let_go(made, gone, doomed[start : start + REMOVALS_PER_COMMIT], caller)
         return made
+
+    async def _put_back(self, made: Versioned[Network], back: list[Subnet], caller: Caller) -> None:
+        """Whatever else changes meanwhile: their claims stand, and an endpoint has an address of them."""
+        turns = self._writer.turns(f"{', '.join(str(s.cidr) for s in back)} could not be put back")
+        found: Versioned[Network] | None = made
+        while found is not None and (missing := [s for s in back if s not in found.value.subnets]):
+            await turns.next()
+            subnets = sorted((*found.value.subnets, *missing), key=lambda s: s.cidr.version)
+            after = replace(found.value, subnets=tuple(subnets))
+            key, data = keys.network(after.id), codec.encode(after)
+            change = Changed("network.updated", key, codec.encode(found.value), data)
+            try:
+                await self._writer.commit([Unchanged(key, found.version)], [Put(key, data)], caller, change)
+                return
+            except (Conflict, Unknown) as error:
+                turns.failed(error)
+                found = await self._networks.find(made.value.id)
 
     async def _let_go(
         self, made: Versioned[Network], gone: list[Cidr], part: list[Write], caller: Caller

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from backends.memory import MemoryStore
+from backends.store import Put, Snapshot
 from controller.changing import NetworkPatch, SubnetPatch
 from controller.cluster import Cluster
 from controller.requests import NetworkRequest, SubnetRequest
-from kvnet import keys
+from kvnet import codec, keys
 from kvnet.errors import (
     AddressTaken,
     BridgeTaken,
@@ -24,7 +25,7 @@ from kvnet.errors import (
     PreconditionFailed,
     SubnetTaken,
 )
-from kvnet.model import Network
+from kvnet.model import AddressClaim, ClaimKind, Network
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network, opened
 
 pytestmark = pytest.mark.anyio
@@ -221,6 +222,39 @@ async def test_endpoints_that_race_with_the_removal_of_their_subnet_never_stand_
         await asyncio.gather(removal, *creations, return_exceptions=True)
 
         assert (await one.ipam.check()).findings == ()
+
+
+class Crowded(MemoryStore):
+    """An endpoint is there when the removed subnet is looked through, and the network changes before it is put back."""
+
+    looks = 0
+
+    async def list(self, prefix: str) -> Snapshot:
+        if prefix.startswith(keys.ADDRESSES) and prefix != keys.ADDRESSES:
+            self.looks += 1
+            if self.looks == 2:
+                network_id = prefix.removeprefix(keys.ADDRESSES).rstrip("/")
+                claim = AddressClaim(ClaimKind.ENDPOINT, "e", 0.0, None, "h1")
+                entry = await self.get(keys.network(network_id))
+                assert entry is not None
+                labelled = replace(codec.decode(Network, entry.value), labels={"by": "another"})
+                there = Put(keys.address(network_id, ip_address("10.2.0.9")), codec.encode(claim))
+                await self.commit([], [there, Put(entry.key, codec.encode(labelled))])
+        return await super().list(prefix)
+
+
+async def test_a_subnet_that_is_used_after_all_is_put_back_whatever_else_changes_meanwhile(time: FakeTime) -> None:
+    store = Crowded()
+    async with opened(store, time) as one:
+        made = await one.networks.create(network("n", "10.1.0.0/24", "10.2.0.0/24"), ME)
+
+        with pytest.raises(NetworkInUse):
+            await one.updates.update("n", subnets("10.1.0.0/24"), ME)
+
+        found = await one.networks.find(made.value.id)
+        assert found is not None
+        assert [str(s.cidr) for s in found.value.subnets] == ["10.1.0.0/24", "10.2.0.0/24"]
+        assert found.value.labels == {"by": "another"}
 
 
 async def test_of_two_networks_with_one_bridge_name_one_wins(store: MemoryStore, time: FakeTime) -> None:
