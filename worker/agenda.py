@@ -38,12 +38,22 @@ class Agenda:
     def add_host(self, at: float) -> None:
         self._host = at if self._host is None else min(at, self._host)
 
+    def put_off(self, networks: Collection[str], at: float) -> None:
+        """What is due for them without a read is not due before then."""
+        for network in networks:
+            if network in self._due:
+                self._due[network] = max(at, self._due[network])
+
     def next_due(self) -> float | None:
         single = [at for at in (self._everything, self._host) if at is not None]
         return min([*self._due.values(), *self._read.values(), *single], default=None)
 
     def take(self, now: float) -> Work | None:
-        """All that is due, off the agenda. A look at everything takes the rest along."""
+        """All that is due, off the agenda: the host first and alone, for nothing holds without its rules, and that is
+        quickly done. A look at everything takes the rest along."""
+        if self._host is not None and self._host <= now:
+            self._host = None
+            return Work(host=True)
         if self._everything is not None and self._everything <= now:
             networks = frozenset(self._due.keys() | self._read.keys())
             self._due.clear()
@@ -52,13 +62,10 @@ class Agenda:
             return Work(networks=networks, read=networks, everything=True, host=True)
         read = frozenset(network for network, at in self._read.items() if at <= now)
         plain = frozenset(network for network, at in self._due.items() if at <= now)
-        host = self._host is not None and self._host <= now
-        if not (read or plain or host):
+        if not (read or plain):
             return None
         for network in read:
             del self._read[network]
         for network in read | plain:
             self._due.pop(network, None)
-        if host:
-            self._host = None
-        return Work(networks=read | plain, read=read, host=host)
+        return Work(networks=read | plain, read=read)

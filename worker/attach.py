@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, cast
@@ -37,6 +37,7 @@ from worker.requests import AttachRequest, DetachRequest
 from worker.session import Lifeline
 from worker.settings import Settings
 from worker.source import Mode, Source
+from worker.together import all_of
 from worker.view import View
 
 # Refusals with one of these codes promise that nothing was written.
@@ -131,17 +132,25 @@ class Attacher:
     async def detach(self, request: DetachRequest) -> dict[str, Any]:
         """Take away whatever fits; nothing that fits is no error."""
         path = await self._path_of(request.netns) if request.netns else ""
-        done: list[str] = []
-        queued: list[str] = []
-        for found in self._attachments:
-            if not _fits(found, request, path):
-                continue
-            async with self._alone_with(found.endpoint):
-                record = self._attachments.get(found.endpoint)
-                if record is not None:
-                    is_done = await self._releaser.release(record, "asked for")
-                    (done if is_done else queued).append(record.endpoint)
-        return {"detached": done, "queued": queued}
+        found = [record.endpoint for record in self._candidates(request) if _fits(record, request, path)]
+        outcomes = dict(zip(found, await all_of(map(self._release, found)), strict=True))
+        return {
+            "detached": [endpoint for endpoint, is_done in outcomes.items() if is_done is True],
+            "queued": [endpoint for endpoint, is_done in outcomes.items() if is_done is False],
+        }
+
+    def _candidates(self, request: DetachRequest) -> Iterable[Record]:
+        """With an id there is at most one, whatever this host carries."""
+        if not request.id:
+            return self._attachments
+        record = self._attachments.get(request.id)
+        return [] if record is None else [record]
+
+    async def _release(self, endpoint: str) -> bool | None:
+        """None: it is gone already."""
+        async with self._alone_with(endpoint):
+            record = self._attachments.get(endpoint)
+            return None if record is None else await self._releaser.release(record, "asked for")
 
     # the steps
 
@@ -280,7 +289,7 @@ class Attacher:
             if record.kind == UNKNOWN:
                 record = await self._place(record, request)
                 after = self._reconciler.number
-                self._reconciler.touch([record.network_id])
+                self._reconciler.touch([record.network_id], at_once=True)
                 await self._reconciler.until(record.network_id, endpoint["version"], after=after)
             tables = self._view.tables(record.network_id)
             if tables is None or record.endpoint not in tables.endpoints.items:

@@ -21,14 +21,14 @@ from kvnet.errors import KvnetError, StoreUnavailable
 from kvnet.model import Condition
 from worker.agenda import Agenda, Work
 from worker.drafts import Draft, draft_of, in_the_way, problems_of, refused, words
-from worker.known import LONG_AGO, HostPart, Known, Statistics
+from worker.known import HostPart, Known, Statistics
 from worker.log import Log
 from worker.observing import Observer, Sight
 from worker.passes import additions_only, by_network, changes_something, host_left, split_failures, walled
 from worker.ports import Backoff, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
-from worker.triggers import gap_s, named, networks_of
+from worker.triggers import gap_s, named, networks_of, rest_s
 from worker.waiting import Waiting
 
 # Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
@@ -72,14 +72,20 @@ class Reconciler:
         self._full_passes = 0
         self._general: tuple[Condition, ...] = ()
         self._memo = Memo()
-        self._applied_at = LONG_AGO
         self._backoff = self._new_backoff()
         self._host = HostPart(self._new_backoff())
 
     # triggers
 
-    def touch(self, networks: Collection[str], *, read: bool = False, after_s: float = 0.0) -> None:
-        self._agenda.add(networks, self._time.monotonic() + after_s, read=read)
+    def touch(
+        self, networks: Collection[str], *, read: bool = False, after_s: float = 0.0, at_once: bool = False
+    ) -> None:
+        """`at_once`: do not gather what else may come."""
+        at = self._time.monotonic() + after_s
+        for network_id in networks:
+            known = self._networks.get(network_id)
+            rests = known is not None and not read and not at_once
+            self._agenda.add([network_id], max(at, known.rests_until) if rests and known else at, read=read)
         self._wake.set()
 
     def touch_everything(self, after_s: float = 0.0) -> None:
@@ -102,10 +108,10 @@ class Reconciler:
         now = self._time.monotonic()
         for network_id in self._hinted(hint):
             known = self._networks.get(network_id)
-            at = max(now, known.read_at + self._gap_s(known)) if known else now
+            at = max(now, known.read_at + gap_s(known.repairs, known.look_s)) if known else now
             self._agenda.add([network_id], at, read=True)
         if hint.firewall or hint.host:
-            self._agenda.add_host(max(now, self._host.read_at + self._gap_s(self._host)))
+            self._agenda.add_host(max(now, self._host.read_at + gap_s(self._host.repairs, self._host.look_s)))
         self._wake.set()
 
     def _hinted(self, hint: Hint) -> set[str]:
@@ -118,10 +124,6 @@ class Reconciler:
             else:
                 unknown.add(device)
         return found | named(unknown, self._networks)
-
-    def _gap_s(self, part: Known | HostPart) -> float:
-        since_applied_s = self._time.monotonic() - self._applied_at
-        return gap_s(part.repairs, self.statistics.last_pass_ms, since_applied_s)
 
     @property
     def number(self) -> int:
@@ -229,9 +231,19 @@ class Reconciler:
             return
         self._backoff.reset()
         self.statistics.passes += 1
-        self.statistics.last_pass_ms = (self._time.monotonic() - began) * 1000
+        took_s = self._time.monotonic() - began
+        self.statistics.last_pass_ms = took_s * 1000
+        self._rest(work.networks, rest_s(took_s))
         if work.everything:
             self.statistics.last_full_pass_ms = self.statistics.last_pass_ms
+
+    def _rest(self, networks: Collection[str], pause_s: float) -> None:
+        until = self._time.monotonic() + pause_s
+        for network_id in networks:
+            known = self._networks.get(network_id)
+            if known is not None:
+                known.rests_until = until
+        self._agenda.put_off(networks, until)
 
     async def _look_at_everything(self, mode: Mode) -> None:
         self._agenda.add_everything(self._time.monotonic() + self._time.jittered(self._timing.full_pass_s))
@@ -258,8 +270,10 @@ class Reconciler:
             self._fail_doubted(work.networks)
             chosen &= self._networks.keys()
         if chosen or work.host:
+            began = self._time.monotonic()
             sight = await self._sight(chosen, work.read, must_read_host=work.host)
             draft = await self._drafted(chosen, sight, mode, memo=self._memo)
+            self._note_look(work, self._time.monotonic() - began)
             failed = await self._carry_out(draft, mode, is_last_try=False)
             self._count_repairs(work, draft)
             if failed:
@@ -267,6 +281,15 @@ class Reconciler:
                 draft = await self._drafted(chosen, sight, mode, memo=self._memo)
                 await self._carry_out(draft, mode, is_last_try=True)
         self._on_report()
+
+    def _note_look(self, work: Work, took_s: float) -> None:
+        """By the share of each; where not all was read, it was quicker than a look is."""
+        if work.host:
+            self._host.look_s = took_s
+        for network_id in work.read if work.read == work.networks else ():
+            known = self._networks.get(network_id)
+            if known is not None:
+                known.look_s = took_s / len(work.read)
 
     def _count_repairs(self, work: Work, draft: Draft) -> None:
         """What looks for hints found to mend; a look that finds nothing ends the row."""
@@ -327,8 +350,6 @@ class Reconciler:
         failures = await self._kernel.apply(operations) if operations else []
         self.statistics.operations += sum(map(changes_something, operations))
         self.statistics.failures += len(failures)
-        if operations:
-            self._applied_at = self._time.monotonic()
         hard, soft = split_failures(failures)
         failed = by_network(hard, draft.owners) if hard else {}
         self._note_host(draft, operations, soft, is_broken="" in failed)

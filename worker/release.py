@@ -21,11 +21,13 @@ from worker.log import Log
 from worker.ports import Backoff, Controller, Namespaces, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
+from worker.together import Together, all_of
 from worker.trust import Trust
 from worker.view import View
 
 LOOK_AGAIN_S = 1.0
 BUSY_S = 300.0  # an attempt sets its own next time when it ends
+DELETIONS_AT_ONCE = 16  # asked of the controller
 
 
 class Releaser:
@@ -50,6 +52,8 @@ class Releaser:
         self._store = store
         self._controller = controller
         self._kernel = kernel
+        self._together = Together(kernel)
+        self._slots = asyncio.Semaphore(DELETIONS_AT_ONCE)
         self._namespaces = namespaces
         self._attachments = attachments
         self._view = view
@@ -127,9 +131,9 @@ class Releaser:
         leaving = self._attachments.of_phase(Phase.DETACHING)
         names = {record.endpoint for record in leaving}  # one may have been attached again meanwhile
         self._due = {endpoint: at for endpoint, at in self._due.items() if endpoint in names}
-        for record in leaving:
-            if self._due.get(record.endpoint, 0.0) <= self._time.monotonic():
-                await self._try(record)
+        now = self._time.monotonic()
+        # At once, so that their interfaces go together.
+        await all_of(self._try(record) for record in leaving if self._due.get(record.endpoint, 0.0) <= now)
 
     async def _until_due(self) -> None:
         due = min([*self._due.values(), *self._missing.values()], default=None)
@@ -168,7 +172,7 @@ class Releaser:
 
     async def _remove_interface(self, record: Record) -> None:
         """Directly: nothing has to be known of the network for that."""
-        failures = await self._kernel.apply(await self._removals(record))
+        failures = await self._together.apply(await self._removals(record))
         # What stands under the name is somebody else's and never was our interface.
         failures = [failure for failure in failures if not failure.is_foreign]
         if record.network_id:
@@ -199,8 +203,9 @@ class Releaser:
         return has_waited and self._view.is_ready and self._view.local.mirror.stale_since is None
 
     async def _delete(self, network_id: str, endpoint: str) -> None:
-        with contextlib.suppress(NotFound):
-            await self._controller.delete_endpoint(network_id, endpoint)
+        async with self._slots:
+            with contextlib.suppress(NotFound):
+                await self._controller.delete_endpoint(network_id, endpoint)
 
     # what went without being asked
 
@@ -216,9 +221,9 @@ class Releaser:
         ]
         if not removed or await self._trust.confirm(self._store) is not None:
             return
+        # No pass would find those without a half on the host once their records are gone.
+        await all_of(self._remove_interface(record) for record in removed if record.is_inside)
         for record in removed:
-            if record.is_inside:  # no pass would find it once its record is gone
-                await self._remove_interface(record)
             self._log.info("endpoint-removed", endpoint=record.endpoint, network=record.network)
             self._attachments.forget(record.endpoint)
         self._touch([record.network_id for record in removed])

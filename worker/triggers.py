@@ -12,13 +12,14 @@ from datapath.objects import Hint
 from worker.known import Known, Repairs
 from worker.owners import is_in
 
-# A network is read again for a hint this much later than the last time, in multiples of what a pass took; twice as much
-# each time that somebody undoes the same repair, after a few: several kinds of damage in a row are not a fight.
+# A network is read again for a hint this much later than the last time, in multiples of what a look at it costs; twice
+# as much each time that somebody undoes the same repair, after a few: several kinds of damage in a row are not a fight.
+# The echo of a change of our own is looked after like any other hint: that it is one cannot be known.
 HINT_GAP_FACTOR = 10.0
 HINT_GAP_S = (0.05, 5.0)
-# A hint so soon after a change of our own is most likely its echo: it is looked after, but does not delay the next one.
-ECHO_S = 0.25
-ECHO_GAP_S = 0.4
+# What changes in the store while a pass runs, or so soon after it as that pass took, is gathered into one next pass:
+# a burst costs half of the time at most, and whoever comes after a quiet moment waits for nobody.
+LONGEST_REST_S = 0.5
 
 
 def networks_of(hint: Hint, networks: Mapping[str, Known]) -> set[str]:
@@ -42,10 +43,12 @@ def named(devices: Iterable[str], networks: Mapping[str, Known]) -> set[str]:
     return {id_ for id_, known in networks.items() if not wanted.isdisjoint(known.desired.links)} if wanted else set()
 
 
-def gap_s(repairs: Repairs, last_pass_ms: float, since_applied_s: float) -> float:
+def gap_s(repairs: Repairs, look_s: float) -> float:
     """How long to leave it alone before the next look: longer for what is large, and for what keeps changing."""
     shortest, longest = HINT_GAP_S
-    if since_applied_s < ECHO_S:
-        shortest = ECHO_GAP_S
-    gap = max(shortest, HINT_GAP_FACTOR * last_pass_ms / 1000)
-    return min(longest, gap * float(2**repairs.doublings))
+    return min(longest, max(shortest, HINT_GAP_FACTOR * look_s) * float(2**repairs.doublings))
+
+
+def rest_s(pass_s: float) -> float:
+    """How long after a pass the next one over the same may begin."""
+    return min(LONGEST_REST_S, pass_s)
