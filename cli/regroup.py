@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from kvnet.addresses import lies_in
 from kvnet.errors import Invalid
 from kvnet.wire import Network, Subnet, SubnetPatchBody
 
@@ -112,7 +113,7 @@ def _body_of(part: str, bodies: Sequence[SubnetPatchBody], name: str, option: st
 
 def _contains(block: Block, text: str) -> bool:
     other = _block(text)
-    return other is not None and other.version == block.version and other.subnet_of(block)  # type: ignore[arg-type]
+    return other is not None and lies_in(other, block)
 
 
 def _is_same(one: str, other: str) -> bool:

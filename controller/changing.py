@@ -23,6 +23,7 @@ from controller.parsing import (
     under,
 )
 from controller.requests import SubnetRequest
+from kvnet.addresses import lies_in
 from kvnet.errors import FieldError, Immutable, Invalid
 from kvnet.model import Cidr, Driver, Network, Subnet
 from kvnet.rules import pointer_part
@@ -226,7 +227,7 @@ def _cidr(one: SubnetPatch, i: int) -> Cidr:
 
 def _predecessor(network: Network, cidr: Cidr, asked: Sequence[Cidr], i: int) -> Subnet | None:
     """The subnet that this one is, or was before it grew."""
-    inside = [s for s in network.subnets if s.cidr.version == cidr.version and s.cidr.subnet_of(cidr)]  # type: ignore[arg-type]
+    inside = [s for s in network.subnets if lies_in(s.cidr, cidr)]
     same = next((s for s in inside if s.cidr == cidr), None)
     grown = [s for s in inside if s.cidr not in asked]
     if same is None and len(grown) > 1:
@@ -274,13 +275,7 @@ def _altered(old: Subnet, cidr: Cidr, one: SubnetPatch, i: int) -> Subnet:
 def grown_subnets(before: Network, after: Network) -> dict[Cidr, Cidr]:
     """New block: the one it was."""
     had = {s.cidr for s in before.subnets}
-    return {
-        s.cidr: old
-        for s in after.subnets
-        if s.cidr not in had
-        for old in had
-        if old.version == s.cidr.version and old.subnet_of(s.cidr)  # type: ignore[arg-type]
-    }
+    return {s.cidr: old for s in after.subnets if s.cidr not in had for old in had if lies_in(old, s.cidr)}
 
 
 def added_subnets(before: Network, after: Network) -> list[Cidr]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Generic, TypeVar
 
+from kvnet.addresses import lies_in
 from kvnet.errors import Invalid
 from kvnet.rules import (
     GATEWAY_PRIORITY,
@@ -118,9 +119,7 @@ class Subnet:
         require_unicast(self.cidr, "/cidr")
         if self.gateway is not None:
             self._require_usable(self.gateway, "/gateway", "gateway")
-        if self.range is not None and (
-            self.range.version != self.cidr.version or not self.range.subnet_of(self.cidr)  # type: ignore[arg-type]
-        ):
+        if self.range is not None and not lies_in(self.range, self.cidr):
             raise Invalid.field("/range", f"range {self.range} is not inside {self.cidr}")
         if self.range is not None and not self._has_room(self.range):
             raise Invalid.field(
@@ -382,7 +381,7 @@ class Pool:
                 f"{self.cidr.prefixlen} to {self.cidr.max_prefixlen - 2}",
             )
         for i, part in enumerate(self.reserved):
-            if part.version != self.cidr.version or not part.subnet_of(self.cidr):  # type: ignore[arg-type]
+            if not lies_in(part, self.cidr):
                 raise Invalid.field(f"/reserved/{i}", f"{part} is not inside {self.cidr}")
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
+from kvnet.addresses import lies_in
 from kvnet.errors import Invalid
 
 # Names go into DNS labels, file names, nft comments and shells: nothing that any of those could read as syntax.
@@ -75,7 +76,7 @@ def require_unicast(cidr: IPv4Network | IPv6Network, pointer: str) -> None:
     """No part of it may be something else than addresses of interfaces."""
     for special, what in UNUSABLE[cidr.version]:
         if cidr.overlaps(special):
-            inside = "is" if cidr.subnet_of(special) else "contains"  # type: ignore[arg-type]
+            inside = "is" if lies_in(cidr, special) else "contains"
             raise Invalid.field(pointer, f"{cidr} {inside} {what} ({special})", "choose a unicast range")
 
 

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from datapath.objects import Firewall
 from kvnet.errors import Unfit
+from worker.kernel import programs
 from worker.kernel.elements import difference
 from worker.kernel.nftables import NftablesReader, Tables
 from worker.kernel.rules import replacement, sealing, unsealing
 
 NFT_TIMEOUT_S = 15.0
-LONGEST_REASON = 300
 
 
 def find_nft(environment: Mapping[str, str] = os.environ) -> str:
@@ -37,10 +33,7 @@ def find_nft(environment: Mapping[str, str] = os.environ) -> str:
         if os.access(told, os.X_OK):
             return told
         raise Unfit(f"KVNET_NFT is {told}, which cannot be run", fix="point it to the 'nft' program, or unset it")
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which("nft", path=environment.get("PATH", "")) or shutil.which(
-        "nft", path=f"{beside}:/usr/sbin:/sbin"
-    )
+    found = programs.find("nft", environment)
     if found is None:
         raise Unfit(
             "the program 'nft' is missing",
@@ -107,12 +100,6 @@ class FirewallTables:
         return tables.firewall
 
     def _run(self, text: str) -> None:
-        try:
-            done = subprocess.run(
-                [self._nft, "-f", "-"], input=text.encode(), capture_output=True, timeout=NFT_TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise OSError(errno.ETIMEDOUT, f"nft did not finish within {NFT_TIMEOUT_S:g} s") from error
-        if done.returncode:
-            words = " ".join(done.stderr.decode("utf-8", "replace").split())
-            raise OSError(errno.EINVAL, f"nft refused the rules: {words[:LONGEST_REASON]}")
+        words = programs.run([self._nft, "-f", "-"], "nft", NFT_TIMEOUT_S, text=text)
+        if words is not None:
+            raise OSError(errno.EINVAL, f"nft refused the rules: {words}")

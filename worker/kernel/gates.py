@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from datapath.objects import CloseGate, Failure, Gate, OpenGate
+from worker.kernel import programs
 from worker.kernel.foreign_chains import ForwardChains
 from worker.kernel.legacy import has_legacy_filter, is_open_in_legacy
 from worker.kernel.rules import MARK
@@ -32,7 +29,6 @@ RULE = ("-m", "mark", "--mark", f"{MARK:#x}/{MARK:#x}", "-m", "comment", "--comm
 LOCK_SECONDS = "5"  # xtables.lock: how long iptables waits for another one
 TIMEOUT_S = 10.0
 MOST_COPIES = 8  # of our rule that are removed at once
-LONGEST_REASON = 300
 CODE = "forward-blocked"
 
 
@@ -76,19 +72,12 @@ class Gates:
     def _run(self, gate: Gate, verb: str) -> None:
         program = self._find(PROGRAMS[gate])
         arguments = [program, "-w", LOCK_SECONDS, verb, "FORWARD", *RULE]
-        try:
-            done = subprocess.run(arguments, capture_output=True, timeout=TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise OSError(errno.ETIMEDOUT, f"{PROGRAMS[gate]} did not finish within {TIMEOUT_S:g} s") from error
-        if done.returncode:
-            words = " ".join(done.stderr.decode("utf-8", "replace").split())
-            raise OSError(errno.EIO, f"{PROGRAMS[gate]} refused our rule: {words[:LONGEST_REASON]}")
+        words = programs.run(arguments, PROGRAMS[gate], TIMEOUT_S)
+        if words is not None:
+            raise OSError(errno.EIO, f"{PROGRAMS[gate]} refused our rule: {words}")
 
     def _find(self, name: str) -> str:
-        beside = str(Path(sys.executable).parent)
-        found = shutil.which(name, path=self._environment.get("PATH", "")) or shutil.which(
-            name, path=f"{beside}:/usr/sbin:/sbin"
-        )
+        found = programs.find(name, self._environment)
         if found is None:
             raise OSError(
                 errno.ENOENT,
