@@ -142,7 +142,12 @@ def refusal(
             fix="give each published port a host port of its own, or none and kvnet chooses",
             context={"host": host, "protocol": wish.protocol, "host_port": wish.low},
         )
-    network, holder = network_of(hold.network), endpoint_of(hold.network, hold.endpoint)
+    return _held(host, what, wish, hold, network_of(hold.network), endpoint_of(hold.network, hold.endpoint))
+
+
+def _held(
+    host: str, what: str, wish: Wish, hold: PortHold, network: Network | None, holder: Endpoint | None
+) -> PortTaken:
     name, network_name = (holder.name if holder else hold.endpoint), (network.name if network else hold.network)
     where = "" if hold.address is None else f" on {hold.address}"
     return PortTaken(

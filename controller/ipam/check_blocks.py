@@ -84,6 +84,13 @@ def _its_owner(
             Repair((Unchanged(key, block.version), Absent(network_key)), (Delete(key),)),
         )
         return
+    yield from _of_its_host(dump, place, block, inhabitants)
+
+
+def _of_its_host(
+    dump: Dump, place: keys.BlockKey, block: Versioned[Block], inhabitants: list[Endpoint]
+) -> Iterator[Finding]:
+    key, one = keys.block(*place), block.value
     host_key = keys.host(one.host)
     if one.host not in dump.hosts and host_key not in dump.unreadable:
         own = [e for e in inhabitants if e.host == one.host]

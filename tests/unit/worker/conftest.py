@@ -1,3 +1,5 @@
+"""A worker in virtual time, over fake ports."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
