@@ -53,6 +53,8 @@ NFTABLES_GROUP = 1 << 6  # NFNLGRP_NFTABLES = 7
 # The default buffer holds 256 forwarding events; this one held all of 30,000.
 EVENT_BUFFER = 16 << 20
 DEBOUNCE_S = 0.03
+# A transaction's rules come in one go, and until they are mended nothing is kept apart.
+FIREWALL_DEBOUNCE_S = 0.003
 UNDERLAY_S = 0.3  # between two hints about the host's own addresses and routes: others may change theirs all the time
 DATAGRAMS_A_TURN = 200  # about half a millisecond: the loop has others to serve
 NETFILTER_SUBSYSTEM_MASK = 0xFF00
@@ -127,6 +129,10 @@ class Noticed:
     def is_urgent(self) -> bool:
         """Something other than the underlay, which may wait for a moment."""
         return self._everything or self._firewall or self._host or bool(self._devices or self._routes)
+
+    @property
+    def is_firewall(self) -> bool:
+        return self._firewall
 
     @property
     def is_underlay(self) -> bool:
@@ -293,7 +299,7 @@ class HintCollector:
         try:
             while True:
                 await self._something.wait()
-                await asyncio.sleep(self._debounce_s)
+                await self._debounce()
                 await self._until_urgent(next_underlay)
                 self._something.clear()
                 if not self._noticed.is_any:
@@ -308,6 +314,17 @@ class HintCollector:
         finally:
             for made in self._sockets:
                 loop.remove_reader(made.fileno())
+
+    async def _debounce(self) -> None:
+        """Rules cut it short, also those that change meanwhile."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._debounce_s
+        while not self._noticed.is_firewall and (left := deadline - loop.time()) > 0:
+            self._something.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._something.wait(), left)
+        if self._noticed.is_firewall:
+            await asyncio.sleep(FIREWALL_DEBOUNCE_S)
 
     async def _until_urgent(self, deadline: float) -> None:
         """The time has come, or something other than the underlay was noticed."""

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
-from datapath.objects import CreateLink, DeleteLink, Foreign, RemoveVtep, ReplaceNeighbour, Veth, VtepEntry
+from datapath.objects import (
+    CreateLink,
+    DeleteLink,
+    Failure,
+    Foreign,
+    Operation,
+    RemoveVtep,
+    ReplaceNeighbour,
+    Veth,
+    VtepEntry,
+)
 from kvnet.errors import ForeignObject
 from tests.unit.worker.kit import NET, NET2, World, overlay, until
 
@@ -64,6 +76,45 @@ async def test_an_entry_deleted_by_hand_is_back_within_a_second(world: World) ->
     h1.host.meddle(RemoveVtep(VtepEntry(*entry)))
     assert h1.host.state() != before
     await until(lambda: h1.host.state() == before, seconds=1.0)
+
+
+async def test_damage_right_after_a_repair_is_mended_at_once_too(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1")
+    await asyncio.sleep(5)
+    before = h1.host.state()
+    for _ in range(5):
+        for name in (f"kvx{NET}", f"kvb{NET}"):
+            h1.host.meddle(DeleteLink(h1.host.tables.links[name]))
+            await until(lambda: h1.host.state() == before, seconds=0.3)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_burst_of_store_changes_is_gathered_into_few_passes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.register("h2")
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1")
+    await asyncio.sleep(5)
+    began: list[float] = []
+    apply = h1.host.apply
+
+    async def slow(operations: Sequence[Operation]) -> list[Failure]:
+        began.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.1)
+        return await apply(operations)
+
+    monkeypatch.setattr(h1.host, "apply", slow)
+    before = asyncio.get_running_loop().time()
+    for number in range(50):
+        await world.create_endpoint(f"peer{number}", "h2")
+        await asyncio.sleep(0.02)
+    await until(lambda: len(h1.host.state().vteps) == 50, seconds=2.0)
+    assert began[0] - before < 0.02, "the first does not wait"
+    assert all(later - earlier > 0.14 for earlier, later in pairwise(began)), "each is left alone for a moment"
 
 
 async def test_lost_events_lead_to_a_look_at_everything(world: World) -> None:
