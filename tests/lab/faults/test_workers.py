@@ -78,7 +78,7 @@ async def hosts(lab: Lab) -> set[str]:
 REFUSALS: dict[str, tuple[dict[str, str], int, str]] = {
     "an underlay address of another host": ({"underlay": "192.0.2.99"}, 3, "there are: 198.18.0.3"),
     "an underlay that is loopback": ({"underlay": "127.0.0.1"}, 2, "cannot be reached by peers"),
-    "an underlay that is none": ({"underlay": "x; reboot"}, 2, "is not an IP address"),
+    "an underlay that is none": ({"underlay": "x; reboot"}, 2, "is neither an IP address nor the name of a device"),
     "a host name with syntax": ({"host": "a;b"}, 2, "is not a name"),
     "a host name that is a path": ({"host": "../h3"}, 2, "is not a name"),
     "a host name with a newline": ({"host": "h3\n"}, 2, "is not a name"),
