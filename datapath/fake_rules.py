@@ -25,7 +25,7 @@ class Packet:
     """One packet. `source`: what the receiver sees; b"" where nobody knows.
 
     translated: a published port led it elsewhere. masqueraded: it bears a host's address instead of its sender's.
-    marked: our rules admitted it. is_own: a host's, not a workload's.
+    marked: our rules admitted it. is_own: a host's, not a workload's. is_routed: its frame bears a gateway's MAC.
     """
 
     destination: Ip
@@ -36,6 +36,7 @@ class Packet:
     masqueraded: bool = False
     marked: bool = False
     is_own: bool = False
+    is_routed: bool = False
 
 
 def translate(tables: Tables, packet: Packet) -> None:
@@ -63,9 +64,23 @@ def require_input(tables: Tables, packet: Packet, entrance: str) -> None:
         raise Lost("the firewall keeps workloads from the host's loopback addresses")
 
 
+def guard(tables: Tables, packet: Packet, entrance: str, exit_: str) -> None:
+    """A frame between two ports of a bridge: of a network without ICC only what was routed comes over its tunnel."""
+    apart = tables.firewall.apart if tables.firewall is not None else frozenset()
+    if exit_ in apart or (entrance in apart and not packet.is_routed):
+        raise Lost("the firewall keeps the workloads of a network without ICC apart")
+    packet.marked = entrance in apart
+
+
 def judge(tables: Tables, packet: Packet, entrance: str, exit_: str) -> None:
-    """The forward hook: our chain first, then the gates, which let pass what bears our mark if they are open."""
-    packet.marked = tables.firewall is not None and _is_admitted(tables.firewall, packet, entrance, exit_)
+    """The forward hook: our chain first, then the gates, which let pass what bears our mark if they are open.
+
+    What is marked already on its way through one bridge was admitted by that bridge's guard.
+    """
+    is_passed_on = packet.marked and entrance == exit_
+    packet.marked = is_passed_on or (
+        tables.firewall is not None and _is_admitted(tables.firewall, packet, entrance, exit_)
+    )
     family = 6 if len(packet.destination) == IPV6_LENGTH else 4
     for gate, is_open in tables.gates.items():
         if gate.family == family and not (is_open and packet.marked):

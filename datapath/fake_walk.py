@@ -115,7 +115,10 @@ class Walk:
         raise Lost(f"nobody answers for {ip_address(wanted)}")
 
     def _flood_question(self, host: Joined, switch: Switch, wanted: Ip) -> Iterator[Mac]:
-        for tunnel in [t for t in host.tables.links.values() if isinstance(t, Vxlan) and t.bridge == switch.name]:
+        firewall = host.tables.firewall
+        apart = firewall.apart if firewall is not None else frozenset()
+        tunnels = [t for t in host.tables.links.values() if isinstance(t, Vxlan) and t.bridge == switch.name]
+        for tunnel in [t for t in tunnels if t.name not in apart]:
             for remote in host.tables.vteps.get((tunnel.name, FLOOD_MAC), ()):
                 self.flooded = True
                 other, entrance = self._across(host, tunnel, remote)
@@ -130,6 +133,8 @@ class Walk:
         port = tables.ports.get((switch.name, mac))
         if port is None:  # unknown: to every port, and the one it is for takes it
             port = next((i.link for i in tables.interfaces_on(switch.name) if i.side.mac == mac), None)
+        if source and port:
+            fake_rules.guard(tables, self.packet, source, port)
         if source and tables.bridge_calls_iptables:
             fake_rules.judge(tables, self.packet, switch.name, switch.name)
         link = tables.links.get(port or "")
@@ -212,7 +217,7 @@ class Walk:
             return host.name
         if tables.sysctls[FORWARD_IPV4 if len(packet.destination) == 4 else FORWARD_IPV6] != "1":
             raise Lost("the host does not forward")
-        packet.is_own = False
+        packet.is_own = packet.marked = False
         way = _host_route(tables, packet.destination)
         fake_rules.judge(tables, packet, entrance, way.device)
         own = _own_address(tables, way, len(packet.destination))
@@ -222,10 +227,11 @@ class Walk:
         return self._out(host, way, port if is_bridged else "")
 
     def _out(self, host: Joined, way: Way, port: str) -> str:
-        tables = host.tables
+        tables, packet = host.tables, self.packet
         link = tables.links.get(way.device)
         if isinstance(link, Bridge):
             switch = _switch_named(tables, way.device)
+            packet.is_routed = True
             mac = tables.neighbours.get((way.device, way.next_hop))
             return self._switch(host, switch, mac or self._resolve(host, switch, way.next_hop, ""), port)
         if isinstance(link, Vxlan):
@@ -287,8 +293,15 @@ class Walk:
             self.hops.append(f"{station.lan}/{station.link}")
             return self.hops[-1] if self.packet.destination in station.addresses else "outside"
         if station.is_workload:
+            self._pass_bridge(station.host.tables, station.link)
             return self._into_namespace(station.host, station.link, station.mac)
         return self._into_host(station.host, station.link)
+
+    def _pass_bridge(self, tables: Tables, port: str) -> None:
+        """From a physical network to a bridge's port."""
+        link = tables.links.get(port)
+        if isinstance(link, Veth) and tables.bridge_calls_iptables:
+            fake_rules.judge(tables, self.packet, link.bridge, link.bridge)
 
 
 def addresses_of(interface: Interface) -> set[Ip]:

@@ -57,6 +57,7 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
         subnets6=_subnets(outgoing, 6),
         publications=frozenset(p for network in networks for p in _publications(view, network)),
         vxlans=frozenset(vxlan_name(network.id) for network in tunnels),
+        apart=frozenset(vxlan_name(network.id) for network in tunnels if not network.icc),
         gateway_macs=frozenset(packed_mac(network.gateway_mac) for network in tunnels),
     )
 

@@ -32,7 +32,7 @@ class Bridge:
     """A network's bridge on this host. `mac` is the anycast gateway's, the same on every host.
 
     `name` is `kvb` and the network's id, unless the network asks for another: then `network` tells whose it is, in a
-    desired state.
+    desired state. `altered`: something of it that has no field here is not as kvnet makes it; changing it sets it right.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Bridge:
     mtu: int
     ipv6: bool
     up: bool = True
+    altered: bool = False
     network: str = field(default="", compare=False)
 
 
@@ -48,6 +49,7 @@ class Vxlan:
     """A network's tunnel device: nolearning, neighbour suppression on. `bridge` is its master ("" if it has none).
 
     Without a bridge it carries routed traffic, and `mac` is this host's own on it; b"" leaves the choice to the kernel.
+    `altered`: as of a `Bridge`.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Vxlan:
     isolated: bool = False
     up: bool = True
     mac: Mac = b""
+    altered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Veth:
     """The host's half of an endpoint's interface, a port of the network's bridge.
 
     `hairpin`: the bridge may send a frame back where it came from; only who publishes ports needs it.
-    `network`: whose it is, in a desired state.
+    `network`: whose it is, in a desired state. `altered`: as of a `Bridge`.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Veth:
     isolated: bool = False
     up: bool = True
     hairpin: bool = False
+    altered: bool = False
     network: str = field(default="", compare=False)
 
 
@@ -230,6 +234,7 @@ class Firewall:
     blocks: every (network address, prefix length) of ours; inside one of them nothing is masqueraded but hairpins.
     subnets4/6: those of them whose traffic out is masqueraded.
     publications: published ports of workloads on this host.
+    apart: tunnels of networks without ICC: between them and the local workloads only what was routed passes.
     vxlans, gateway_macs: the bridge-family guard (rogue router advertisements, the anycast MAC on the wire).
     """
 
@@ -244,6 +249,7 @@ class Firewall:
     within: frozenset[tuple[str, tuple[Ip, int]]] = frozenset()
     blocks: frozenset[tuple[Ip, int]] = frozenset()
     publications: frozenset[Publication] = frozenset()
+    apart: frozenset[str] = frozenset()
 
 
 NO_FIREWALL = Firewall()

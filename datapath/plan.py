@@ -147,6 +147,7 @@ def _without(firewall: Firewall | None, devices: frozenset[str]) -> Firewall | N
         bridges=firewall.bridges - devices,
         internal=firewall.internal - devices,
         vxlans=firewall.vxlans - devices,
+        apart=firewall.apart - devices,
         isolated=firewall.isolated - devices,
         pairs=frozenset(pair for pair in firewall.pairs if devices.isdisjoint(pair)),
         within=frozenset(entry for entry in firewall.within if entry[0] not in devices),

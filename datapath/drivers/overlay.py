@@ -38,7 +38,9 @@ def overlay(view: NetworkView) -> HostState:
         view.host.underlay.packed,
         mtu,
         bridge_of(network),
-        isolated=not network.icc,  # else the workloads of other hosts would reach those of this one
+        # Else the workloads of other hosts would reach those of this one. What peers send crosses the tunnel too, so
+        # where there are any it is the firewall's matter (`apart`) which frame may pass.
+        isolated=not network.icc and not network.peers,
     )
     parts.add_link(tunnel)
     vteps = {name: peer.underlay.packed for name, peer in peers.items()}

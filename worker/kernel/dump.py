@@ -1,6 +1,7 @@
 """Reads the kernel's answers: raw bodies in, the datapath's objects out.
 
-Keeps only what is marked ours: links by group, name and kind (a bridge that an operator named: by its MAC or alias),
+Keeps only what is marked ours: links by name and kind (a bridge that an operator named: by its MAC or alias), and group
+or alias;
 routes and neighbours by protocol, forwarding entries by their device. The numerous kinds are cut at fixed places,
 checked by the attributes' types, and fall back to a walk.
 Pure: no I/O; a body that is not understood is left out, never guessed.
@@ -37,6 +38,7 @@ from datapath.objects import (
     Vxlan,
 )
 from worker.kernel import messages as m
+from worker.kernel import steady
 from worker.kernel.netlink import attributes
 
 PREFIX_OF_KIND = {"bridge": BRIDGE_PREFIX, "vxlan": VXLAN_PREFIX, "veth": VETH_PREFIX, "macvlan": SHIM_PREFIX}
@@ -115,7 +117,7 @@ def device(body: bytes) -> Device:
         mac=fields.get(m.IFLA_ADDRESS, b""),
         peer=_u32(fields.get(m.IFLA_LINK)),
         vni=vni,
-        is_ours=is_ours_group(group) and _is_named_ours(name, kind, fields),
+        is_ours=_is_named_ours(name, kind, fields) and (is_ours_group(group) or _bears_our_alias(fields)),
         is_default_port=is_default_port,
         fields=fields,
     )
@@ -123,6 +125,11 @@ def device(body: bytes) -> Device:
 
 def is_ours_group(group: int) -> bool:
     return group == LINK_GROUP or group in THROW_AWAY_GROUPS
+
+
+def _bears_our_alias(fields: Mapping[int, bytes]) -> bool:
+    """It stays ours when somebody takes it out of our group."""
+    return fields.get(m.IFLA_IFALIAS, b"").startswith(ALIAS.encode())
 
 
 def _is_named_ours(name: str, kind: str, fields: Mapping[int, bytes]) -> bool:
@@ -143,12 +150,12 @@ def foreign(found: Device) -> Foreign:
 
 def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
     """Our link in the datapath's words. `names` tells the bridge's, or the uplink's."""
-    up = bool(m.LINK.unpack_from(body)[3] & m.IFF_UP)
-    mtu = found.mtu
+    flags, mtu = m.LINK.unpack_from(body)[3], found.mtu
+    up = bool(flags & m.IFF_UP)
+    altered = not is_ours_group(found.group) or steady.is_altered(found.kind, found.fields, flags)
     if found.kind == "bridge":
-        return Bridge(
-            found.name, found.mac, mtu, ipv6=setting(found, "disable_ipv6") == 0, up=up, network=found.network
-        )
+        ipv6 = setting(found, "disable_ipv6") == 0
+        return Bridge(found.name, found.mac, mtu, ipv6=ipv6, up=up, altered=altered, network=found.network)
     if found.kind == "macvlan":
         return Shim(found.name, name_of(names, found.peer), found.mac, mtu, up=up)
     bridge = name_of(names, found.master)
@@ -157,7 +164,7 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
     isolated = port.get(m.IFLA_BRPORT_ISOLATED) == m.ON
     if found.kind == "veth":
         hairpin = port.get(m.IFLA_BRPORT_MODE) == m.ON
-        return Veth(found.name, mtu, bridge, isolated=isolated, up=up, hairpin=hairpin, network=found.network)
+        return Veth(found.name, mtu, bridge, isolated, up, hairpin, altered, network=found.network)
     data = attributes(info.get(m.IFLA_INFO_DATA, b""), 0)
     return Vxlan(
         name=found.name,
@@ -172,6 +179,7 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
         isolated=isolated,
         up=up,
         mac=b"" if bridge or found.mac.startswith(m.PORT_MAC_PREFIX) else found.mac,  # only the wanted one matters
+        altered=altered,
     )
 
 

@@ -55,6 +55,7 @@ def contents(firewall: Firewall) -> Contents:
         ("inet", "subnets6"): firewall.subnets6,
         **_published(firewall.publications),
         ("bridge", "vxlans"): firewall.vxlans,
+        ("bridge", "apart"): firewall.apart,
         ("bridge", "gateway_macs"): firewall.gateway_macs,
     }
 
@@ -169,5 +170,6 @@ KINDS: Mapping[Place, Kind] = {
     ("inet", "at6"): Kind(_publication, _port),
     ("inet", "any6"): Kind(_publication, _port),
     ("bridge", "vxlans"): _same(_device),
+    ("bridge", "apart"): _same(_device),
     ("bridge", "gateway_macs"): _same(_mac),
 }

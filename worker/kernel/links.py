@@ -28,7 +28,7 @@ from datapath.objects import (
     Veth,
     Vxlan,
 )
-from worker.kernel import containers, macvlans
+from worker.kernel import containers, macvlans, steady
 from worker.kernel import messages as m
 from worker.kernel.devices import Devices, Unusable, describe_foreign
 from worker.kernel.dump import ALIAS, THROW_AWAY_GROUPS, Device
@@ -219,9 +219,12 @@ class Links:
         wanted_mac = b"" if isinstance(link, Veth) or (isinstance(link, Vxlan) and link.bridge) else link.mac
         # Given again, even the same one costs a device all its neighbours.
         mac = wanted_mac if wanted_mac and wanted_mac != found.mac else None
-        if isinstance(link, (Bridge, Shim)):
+        if isinstance(link, Shim):
             return [m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
-        messages = [m.set_link(found.index, mtu=link.mtu, mac=mac, master=self._bridge(link))]
+        restoring = steady.restoring(found.index, found.kind, found.fields)
+        if isinstance(link, Bridge):
+            return [*restoring, m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
+        messages = [*restoring, m.set_link(found.index, mtu=link.mtu, mac=mac, master=self._bridge(link))]
         if link.bridge and isinstance(link, Vxlan):
             flags = m.set_port(found.index, learning=link.learning, suppress=link.suppress, isolated=link.isolated)
             messages.append(flags)

@@ -38,7 +38,7 @@ IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 4, 7
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 15, 17
 VETH_INFO_PEER = 1
 IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE = 1, 4
-IFF_UP = 1
+IFF_UP, IFF_NOARP = 1, 0x80
 IF_OPER_UNKNOWN, IF_OPER_UP = 0, 6  # linux/if.h
 WORKING_STATES = (bytes([IF_OPER_UP]), bytes([IF_OPER_UNKNOWN]))
 RTEXT_FILTER_SKIP_STATS = 1 << 3
@@ -159,6 +159,7 @@ def set_link(
     index: int,
     *,
     up: bool | None = None,
+    arp: bool | None = None,
     mtu: int | None = None,
     mac: Mac | None = None,
     master: int | None = None,
@@ -175,8 +176,14 @@ def set_link(
         details += _u32(IFLA_GROUP, group)
     if alias is not None:
         details += _text(IFLA_IFALIAS, alias)
-    head = LINK.pack(0, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)
+    flags = (IFF_UP if up else 0) | (0 if arp is None or arp else IFF_NOARP)
+    changed = (0 if up is None else IFF_UP) | (0 if arp is None else IFF_NOARP)
+    head = LINK.pack(0, 0, index, flags, changed)
     return Message(RTM_NEWLINK, 0, head + details)
+
+
+def set_bridge(index: int, *options: bytes) -> Message:
+    return Message(RTM_NEWLINK, 0, LINK.pack(0, 0, index, 0, 0) + _kind("bridge", *options))
 
 
 def set_port(index: int, *, learning: bool, suppress: bool, isolated: bool, hairpin: bool = False) -> Message:

@@ -124,6 +124,7 @@ class NftablesReader:
                 subnets6=self._blocks("subnets6", 16),
                 publications=frozenset(self._publications()),
                 vxlans=frozenset(map(_device, self._keys("bridge", "vxlans"))),
+                apart=frozenset(map(_device, self._keys("bridge", "apart"))),
                 gateway_macs=frozenset(key[:6] for key in self._keys("bridge", "gateway_macs")),
             )
             squares = self._squares("same4", 4) | self._squares("same6", 16)

@@ -27,6 +27,9 @@ SEAL = "sealed_"  # + fingerprint: an empty chain that says the rules are as we 
 # forward: peered networks come first, because the replies of a peer may take another way than the requests, and are
 # `invalid` to a host that sees only half of the conversation. `within` is who is behind another host: it is believed
 # only of what does not come from a bridge of ours.
+# The very first rule is for frames that a bridge passes on with br_netfilter: those that the bridge table admitted.
+# apart: over the tunnel of a network without ICC comes what a peer's host routed, from the gateway's MAC, and nothing
+# else. No workload can send from that MAC, nor set a mark that outlives its namespace.
 # published: 127.0.0.1 is led on in the output hook only. From a workload it would be a way around a port's address.
 # postrouting: a publication that leads back into the network it came from is masqueraded, else the answer would go
 # straight to the caller, who asked another address. By interfaces what is routed, by addresses what is only bridged.
@@ -77,6 +80,7 @@ table inet {TABLE} {{
   }}
   chain forward {{
     type filter hook forward priority -10; policy accept;
+    meta mark & {MARK:#010x} == {MARK:#010x} iifname . oifname @loops accept
     iifname . oifname @same goto admit
     iifname . oifname @pairs goto admit
     iifname @bridges goto from_ours
@@ -122,6 +126,7 @@ table inet {TABLE} {{
 }}
 table bridge {TABLE} {{
   set vxlans {{ type ifname; }}
+  set apart {{ type ifname; }}
   set gateway_macs {{ type ether_addr; }}
   chain prerouting {{
     type filter hook prerouting priority -300; policy accept;
@@ -135,6 +140,9 @@ table bridge {TABLE} {{
   }}
   chain forward {{
     type filter hook forward priority -200; policy accept;
+    oifname @apart drop
+    iifname @apart ether saddr != @gateway_macs drop
+    iifname @apart meta mark set meta mark | {MARK:#010x}
     iifname "{VETH_PREFIX}*" icmpv6 type nd-router-advert drop
     iifname "{VETH_PREFIX}*" icmpv6 type nd-redirect drop
     iifname "{VXLAN_PREFIX}*" icmpv6 type nd-router-advert drop

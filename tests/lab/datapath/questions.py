@@ -5,12 +5,12 @@ Only what the surroundings of both can tell: of the world behind a physical netw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from datapath.fabric import OUTSIDE, UDP, Path
-from kvnet.model import Driver, Endpoint
+from kvnet.model import Driver, Endpoint, Network
 from tests.lab.datapath.asking import Answer, Question
 from tests.lab.datapath.twin import ANYWHERE, AT_ADDRESS, HOSTS, OF_ISOLATED, OF_ROUTED, ON_LOOPBACK, PORT, Twin
 
@@ -87,22 +87,18 @@ def _of_others(twin: Twin) -> Iterator[Question]:
             yield Question("router", str(address), PORT, mark)
 
 
-def is_answerable(twin: Twin, question: Question) -> bool:
-    """Whether the one who is asked knows a way back, in our surroundings."""
-    if question.start == "router":
+def is_answerable(twin: Twin, question: Question, seen: Seen) -> bool:
+    """Whether the one who was reached knows a way back, in our surroundings."""
+    if not seen.at or question.start == "router":
         return False
-    senders = [record for record in _endpoints(twin) if record.id == question.start]
-    targets = [record for record in _endpoints(twin) if ip_address(question.to) in record.addresses]
-    net = twin.world.networks[senders[0].network] if senders else None
-    target = twin.world.networks[targets[0].network] if targets else None
-    is_within = net is not None and net is target
-    if target is not None and target.shim and not is_within and question.start in (*HOSTS, *(e.id for e in senders)):
+    net, target = _network_of(twin, question.start), _network_of(twin, seen.at.rpartition("/")[2])
+    if question.start.startswith("wire-") or (net is not None and net is target):
+        return True
+    if target is not None and target.shim:
         # The shim has the underlay's family, and the wire knows no network of ours.
         return question.version == 4 and (net is None or net.masquerade)
-    if net is not None and not net.masquerade and not is_within:
-        host = senders[0].host
-        return in_memory(twin, question).at.partition("/")[0] == host
-    return True
+    # Another host knows the way to a network that is not masqueraded as little.
+    return net is None or net.masquerade or seen.at.partition("/")[0] == _host_of(twin, question.start)
 
 
 def in_memory(twin: Twin, question: Question) -> Seen:
@@ -116,8 +112,7 @@ def in_memory(twin: Twin, question: Question) -> Seen:
         via = HOSTS[question.mark - LED_ASTRAY] if question.mark else ""
         outcome = fabric.from_outside(to, port=question.port, protocol=UDP, via=via)
     else:
-        host, netns = _home(twin, start)
-        outcome = fabric.reaches(host, netns, to, port=question.port, protocol=UDP)
+        outcome = fabric.reaches(*twin.homes[start], to, port=question.port, protocol=UDP)
     if not isinstance(outcome, Path) or (outcome.at == "outside" and question.to not in OUTSIDES.values()):
         return Seen()
     # Whom nobody in memory knows: a physical network's machine, the router.
@@ -138,29 +133,12 @@ def on_linux(twin: Twin, question: Question, answer: Answer, like: Seen) -> Seen
     return Seen(_as_in_memory(twin, at), source if like.source else "", port, crossed)
 
 
-def differences(
-    twin: Twin, questions: Sequence[Question], answers: Sequence[Answer]
-) -> dict[Question, tuple[Seen, Seen]]:
-    """By question: what the real kernel does, and what the one in memory does."""
-    found = {}
-    for question, answer in zip(questions, answers, strict=True):
-        fake = in_memory(twin, question)
-        real = on_linux(twin, question, answer, fake)
-        if real != fake:
-            found[question] = (real, fake)
-    return found
-
-
-def _home(twin: Twin, endpoint_id: str) -> tuple[str, str]:
-    found = next(record for record in _endpoints(twin) if record.id == endpoint_id)
-    return found.host, twin.world.attachments[found.host][endpoint_id].netns
+def _network_of(twin: Twin, endpoint_id: str) -> Network | None:
+    return next((twin.world.networks[n] for n, records in twin.world.endpoints.items() if endpoint_id in records), None)
 
 
 def _host_of(twin: Twin, start: str) -> str:
-    if start in HOSTS or start not in twin.places:
-        return start
-    records = {record.id: record.host for record in _endpoints(twin)}
-    return records.get(start, "")
+    return start if start in HOSTS else twin.homes.get(start, ("", ""))[0]
 
 
 def _as_in_memory(twin: Twin, place: str) -> str:
@@ -168,8 +146,7 @@ def _as_in_memory(twin: Twin, place: str) -> str:
         return place
     if place.startswith("wire-"):
         return f"{place}/machine"
-    host, netns = _home(twin, place)
-    return f"{host}/{netns}"
+    return "/".join(twin.homes[place])
 
 
 def _version(address: bytes) -> int:

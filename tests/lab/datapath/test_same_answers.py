@@ -18,7 +18,7 @@ from datapath.objects import Gate
 from kvnet.model import Driver
 from tests.lab.coexistence.programs import FLAVOURS, run
 from tests.lab.datapath.asking import Asker, Question
-from tests.lab.datapath.questions import differences, every_question, in_memory, is_answerable
+from tests.lab.datapath.questions import Seen, every_question, in_memory, is_answerable, on_linux
 from tests.lab.datapath.twin import HOSTS, Twin, open_twin
 from worker.kernel.gates import PROGRAMS
 
@@ -42,8 +42,8 @@ async def test_both_kernels_take_every_packet_to_the_same_place(twin: Twin) -> N
     with listening(twin) as asker:
         for on in (True, False):
             twin.filter_bridged(on)
-            await assert_same_answers(twin, asker, questions, f"bridged frames filtered: {on}")
-            await assert_conversations(twin, asker, questions)
+            told = await assert_same_answers(twin, asker, questions, f"bridged frames filtered: {on}")
+            await assert_conversations(twin, asker, told)
 
 
 async def test_both_are_alike_behind_chains_that_drop_what_they_do_not_know(twin: Twin, wrappers: Path) -> None:
@@ -61,23 +61,28 @@ async def test_both_are_alike_behind_chains_that_drop_what_they_do_not_know(twin
             set_gates(twin, wrappers, flavour, "ACCEPT")
 
 
-async def assert_same_answers(twin: Twin, asker: Asker, questions: list[Question], words: str) -> None:
-    found = differences(twin, questions, await asyncio.to_thread(asker.ask, questions))
-    for _ in range(2):  # on a busy machine a packet may come late
-        if found:
-            again = list(found)
-            found = differences(twin, again, await asyncio.to_thread(asker.ask, again))
-    lines = [f"{question}: real {real}, fake {fake}" for question, (real, fake) in list(found.items())[:SHOWN]]
-    assert not found, f"{words}: {len(found)} answers differ\n" + "\n".join(lines)
+async def assert_same_answers(twin: Twin, asker: Asker, questions: list[Question], words: str) -> dict[Question, Seen]:
+    """What both say."""
+    told = {question: in_memory(twin, question) for question in questions}
+    found, again = {}, questions
+    for _ in range(3):  # on a busy machine a packet may come late
+        answers = await asyncio.to_thread(asker.ask, again)
+        heard = {q: on_linux(twin, q, answer, told[q]) for q, answer in zip(again, answers, strict=True)}
+        found = {question: real for question, real in heard.items() if real != told[question]}
+        again = list(found)
+        if not found:
+            return told
+    lines = [f"{question}: real {real}, fake {told[question]}" for question, real in list(found.items())[:SHOWN]]
+    raise AssertionError(f"{words}: {len(found)} answers differ\n" + "\n".join(lines))
 
 
-async def assert_conversations(twin: Twin, asker: Asker, questions: list[Question]) -> None:
+async def assert_conversations(twin: Twin, asker: Asker, told: dict[Question, Seen]) -> None:
     """What arrives is answered, and the answer is believed."""
-    arriving = [question for question in questions if is_answerable(twin, question) and in_memory(twin, question).at]
+    waiting = [question for question, seen in told.items() if is_answerable(twin, question, seen)]
     for _ in range(3):
-        answered = await asyncio.to_thread(asker.converse, arriving)
-        arriving = [question for question, is_so in zip(arriving, answered, strict=True) if not is_so]
-    assert not arriving, f"{len(arriving)} got no answer: {arriving[:SHOWN]}"
+        answered = await asyncio.to_thread(asker.converse, waiting)
+        waiting = [question for question, is_so in zip(waiting, answered, strict=True) if not is_so]
+    assert not waiting, f"{len(waiting)} got no answer: {waiting[:SHOWN]}"
 
 
 @contextmanager

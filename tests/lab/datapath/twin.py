@@ -86,6 +86,7 @@ class Twin:
     real: dict[str, LinuxKernel] = field(default_factory=dict)
     places: dict[str, Path] = field(default_factory=dict)
     cables: dict[str, str] = field(default_factory=dict)  # host -> its cable's name in "fabric"
+    homes: dict[str, tuple[str, str]] = field(default_factory=dict)  # endpoint -> host, its namespace there
 
     async def settle(self) -> None:
         """Each host's pass, on both; the second finds nothing to do."""
@@ -160,6 +161,7 @@ def _add_network(stack: AsyncExitStack, twin: Twin, net: Network) -> None:
         world.add(record, attached=False)
         world.kernels[host].add_namespace(str(path))
         world.attachments[host][record.id] = Attachment(record.id, str(path), "eth0")
+        twin.homes[record.id] = host, str(path)
 
 
 def _published(number: int) -> Iterator[PublishedPort]:

@@ -28,6 +28,7 @@ SOME = Firewall(
     subnets4=frozenset({(bytes([10, 1, 0, 0]), 24), (bytes([10, 1, 1, 0]), 24), (bytes([255, 255, 255, 0]), 24)}),
     subnets6=frozenset({(bytes([0xFD, *bytes(15)]), 64), (bytes([0xFD, *bytes(6), 1, *bytes(8)]), 64)}),
     vxlans=frozenset({"kvx0000000000aa"}),
+    apart=frozenset({"kvx0000000000ab"}),
     gateway_macs=frozenset({bytes.fromhex("026b00000001")}),
     isolated=frozenset({"kvb0000000000bb"}),
     pairs=frozenset({("kvb0000000000aa", "br-lan.7"), ("br-lan.7", "kvb0000000000aa"), ("br-x", "br-x")}),

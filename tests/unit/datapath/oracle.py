@@ -23,7 +23,7 @@ def may_reach(world: World, source: Endpoint, target: Endpoint) -> bool | None:
         return None  # the physical network's own business
     if other.id not in one.peers:
         return False
-    if same_host or (one.driver in CROSSING and other.driver in CROSSING and one.icc and other.icc):
+    if same_host or (one.driver in CROSSING and other.driver in CROSSING):
         return True
     return None
 

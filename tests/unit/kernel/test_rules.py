@@ -53,6 +53,7 @@ FIREWALLS = st.builds(
     blocks=st.builds(frozenset.union, BLOCKS4, BLOCKS6),
     publications=st.frozensets(publications(), max_size=6).map(one_for_each_port),
     vxlans=st.frozensets(HEX.map("kvx".__add__), max_size=3),
+    apart=st.frozensets(HEX.map("kvx".__add__), max_size=3),
     gateway_macs=st.frozensets(st.binary(min_size=6, max_size=6), max_size=3),
 )
 LINE = re.compile(r"(add|delete) element (\w+) kvnet (\w+) \{ (.*) \}")
