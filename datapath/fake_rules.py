@@ -59,9 +59,13 @@ def translate(tables: Tables, packet: Packet) -> None:
 
 
 def require_input(tables: Tables, packet: Packet, entrance: str) -> None:
-    """A workload that makes up a route does not get at what listens on the host's 127.0.0.1."""
-    if tables.firewall is not None and entrance in tables.firewall.bridges and packet.destination == LOOPBACK4:
+    """A workload that makes up a route does not get at the host's 127.0.0.1, one of an internal network at nothing."""
+    if tables.firewall is None or entrance not in tables.firewall.bridges:
+        return
+    if packet.destination == LOOPBACK4:
         raise Lost("the firewall keeps workloads from the host's loopback addresses")
+    if entrance in tables.firewall.internal:
+        raise Lost("the firewall keeps workloads of an internal network from the host")
 
 
 def guard(tables: Tables, packet: Packet, entrance: str, exit_: str) -> None:

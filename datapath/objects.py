@@ -32,7 +32,7 @@ class Bridge:
     """A network's bridge on this host. `mac` is the anycast gateway's, the same on every host.
 
     `name` is `kvb` and the network's id, unless the network asks for another: then `network` tells whose it is, in a
-    desired state. `altered`: something of it that has no field here is not as kvnet makes it; changing it sets it right.
+    desired state. `altered`: something of it that has no field here is not as kvnet makes it; a change sets it right.
     """
 
     name: str

@@ -30,6 +30,7 @@ SEAL = "sealed_"  # + fingerprint: an empty chain that says the rules are as we 
 # The very first rule is for frames that a bridge passes on with br_netfilter: those that the bridge table admitted.
 # apart: over the tunnel of a network without ICC comes what a peer's host routed, from the gateway's MAC, and nothing
 # else. No workload can send from that MAC, nor set a mark that outlives its namespace.
+# input: the workloads of an internal network find their gateway, where they have one, and reach nothing of the host.
 # published: 127.0.0.1 is led on in the output hook only. From a workload it would be a way around a port's address.
 # postrouting: a publication that leads back into the network it came from is masqueraded, else the answer would go
 # straight to the caller, who asked another address. By interfaces what is routed, by addresses what is only bridged.
@@ -91,6 +92,8 @@ table inet {TABLE} {{
     iifname @bridges ct state established,related accept
     iifname @bridges ip daddr 127.0.0.0/8 drop
     iifname @bridges ip6 daddr ::1 drop
+    iifname @internal icmpv6 type 133-137 accept
+    iifname @internal drop
   }}
   chain published {{
     dnat ip to ip daddr . meta l4proto . th dport map @at4
