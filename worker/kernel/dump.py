@@ -1,9 +1,8 @@
 """Reads the kernel's answers: raw bodies in, the datapath's objects out.
 
-Keeps only what is marked ours: links by name and kind (a bridge that an operator named: by its MAC or alias), and group
-or alias;
-routes and neighbours by protocol, forwarding entries by their device. The numerous kinds are cut at fixed places,
-checked by the attributes' types, and fall back to a walk.
+Keeps only what is marked ours: links by name and kind (a bridge that an operator named: by its MAC or alias), and by
+group or alias; routes and neighbours by protocol, forwarding entries by their device. The numerous kinds are cut at
+fixed places, checked by the attributes' types, and fall back to a walk.
 Pure: no I/O; a body that is not understood is left out, never guessed.
 """
 
@@ -152,7 +151,8 @@ def link(found: Device, body: bytes, names: Mapping[int, str]) -> Link:
     """Our link in the datapath's words. `names` tells the bridge's, or the uplink's."""
     flags, mtu = m.LINK.unpack_from(body)[3], found.mtu
     up = bool(flags & m.IFF_UP)
-    altered = not is_ours_group(found.group) or steady.is_altered(found.kind, found.fields, flags)
+    is_marked = is_ours_group(found.group) and _bears_our_alias(found.fields)
+    altered = not is_marked or steady.is_altered(found.kind, found.fields, flags)
     if found.kind == "bridge":
         ipv6 = setting(found, "disable_ipv6") == 0
         return Bridge(found.name, found.mac, mtu, ipv6=ipv6, up=up, altered=altered, network=found.network)

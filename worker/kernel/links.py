@@ -221,7 +221,7 @@ class Links:
         mac = wanted_mac if wanted_mac and wanted_mac != found.mac else None
         if isinstance(link, Shim):
             return [m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
-        restoring = steady.restoring(found.index, found.kind, found.fields)
+        restoring = steady.restoring(found.index, found.kind, found.fields, _alias(link))
         if isinstance(link, Bridge):
             return [*restoring, m.set_link(found.index, mtu=link.mtu, mac=mac, up=link.up)]
         messages = [*restoring, m.set_link(found.index, mtu=link.mtu, mac=mac, master=self._bridge(link))]

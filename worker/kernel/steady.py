@@ -41,9 +41,9 @@ def is_altered(kind: str, fields: Mapping[int, bytes], flags: int) -> bool:
     return bool(flags & m.IFF_NOARP or _of_port(kind, fields) or _of_bridge(kind, fields))
 
 
-def restoring(index: int, kind: str, fields: Mapping[int, bytes]) -> list[Message]:
+def restoring(index: int, kind: str, fields: Mapping[int, bytes], alias: str) -> list[Message]:
     """For a link of ours that was found with these fields."""
-    found = [m.set_link(index, arp=True, group=LINK_GROUP)]
+    found = [m.set_link(index, arp=True, group=LINK_GROUP, alias=alias)]
     if wrong := _of_bridge(kind, fields):
         found.append(m.set_bridge(index, *(attribute(number, value) for number, value in wrong.items())))
     if wrong := _of_port(kind, fields):
