@@ -25,7 +25,7 @@ from datapath.objects import (
     SetSysctl,
     UpdateLink,
 )
-from worker.kernel import enslaving, entries
+from worker.kernel import enslaving, entries, routes
 from worker.kernel.announce import Announcer
 from worker.kernel.conntrack import Flows
 from worker.kernel.devices import Devices
@@ -55,6 +55,7 @@ class Applier:
         self._flows = flows
         self._gates = gates
         self._rng = rng
+        self._routes: set[routes.Destination] = set()
 
     def apply(self, operations: Sequence[Operation]) -> list[Failure]:
         failures: list[Failure] = []
@@ -63,7 +64,7 @@ class Applier:
         for kind, group in groupby(operations, key=_kind):
             run = list(group)
             if kind is Operation:
-                failures += entries.execute(self._rtnetlink, devices, run)
+                failures += entries.execute(self._rtnetlink, devices, run, self._routes)
             elif isinstance(kind, tuple):
                 links.create([op for op in run if isinstance(op, CreateLink)])
             elif kind is UpdateLink:

@@ -105,8 +105,10 @@ SAYINGS: dict[type[Operation], Saying] = {
 }
 
 
-def execute(rtnetlink: Netlink, devices: Devices, operations: Sequence[Operation]) -> list[Failure]:
-    """In order, in as few sends as possible."""
+def execute(
+    rtnetlink: Netlink, devices: Devices, operations: Sequence[Operation], made: set[routes.Destination]
+) -> list[Failure]:
+    """In order, in as few sends as possible. `made`: where routes of ours lead, kept for the next time."""
     failures: list[Failure] = []
     indexes: dict[str, int | Unusable] = {"": ANY_DEVICE}
     messages: list[Message] = []
@@ -131,12 +133,21 @@ def execute(rtnetlink: Netlink, devices: Devices, operations: Sequence[Operation
             taken.append((operation, index))
         elif refusal.errno not in SAYINGS[type(operation)].already:
             failures.append(failure(operation, told(operation, refusal.errno, refusal.text)))
-    for operation, refusal in routes.replace(rtnetlink, taken):
+    for operation, refusal in routes.replace(rtnetlink, taken, made):
         failures.append(failure(operation, told(operation, refusal.errno, refusal.text)))
     refused = {id(failed.operation) for failed in failures}
+    _note_routes(made, [operation for operation, _ in sent if id(operation) not in refused])
     added = [op.address.address for op, _ in sent if isinstance(op, AddAddress) and id(op) not in refused]
     until_local(rtnetlink, added)
     return failures
+
+
+def _note_routes(made: set[routes.Destination], done: Sequence[Operation]) -> None:
+    for operation in done:
+        if isinstance(operation, ReplaceRoute):
+            made.add(routes.destination(operation.route))
+        elif isinstance(operation, RemoveRoute):
+            made.discard(routes.destination(operation.route))
 
 
 def _index(devices: Devices, name: str, entry: Entry) -> int | Unusable:

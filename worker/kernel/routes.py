@@ -1,8 +1,9 @@
 """Our routes: read back in the words they were wanted in, and replaced only where they are ours.
 
 A route via a peer names no device: the kernel takes the one that leads there when the route is made, and keeps it. So
-a route is told without one only as long as that device still is the way; else it differs and is made again. Runs in
-the kernel thread only.
+a route is told without one only as long as that device still is the way; else it differs and is made again. A foreign
+route to one of our destinations stays; but one that came where ours was (`ip route replace`) is a change of ours, and
+is replaced in turn. Runs in the kernel thread only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from datapath.objects import Ip, ReplaceRoute, Route
 from worker.kernel import dump
 from worker.kernel import messages as m
 from worker.kernel.netlink import Netlink, Refusal
+
+Destination = tuple[Ip, int]
 
 IN_THE_WAY = Refusal(0, errno.EEXIST, "a route to that destination exists and is not kvnet's; left alone")
 
@@ -63,19 +66,28 @@ def is_within(route: Route, blocks: Collection[tuple[Ip, int]]) -> bool:
     )
 
 
-def replace(rtnetlink: Netlink, taken: Sequence[tuple[ReplaceRoute, int]]) -> list[tuple[ReplaceRoute, Refusal]]:
-    """To their destinations (beside each: its device's index) there are routes: replace those that are all ours."""
+def destination(route: Route) -> Destination:
+    return route.destination, route.prefix_length
+
+
+def replace(
+    rtnetlink: Netlink, taken: Sequence[tuple[ReplaceRoute, int]], made: Collection[Destination]
+) -> list[tuple[ReplaceRoute, Refusal]]:
+    """To their destinations (beside each: its device's index) there are routes: replace those that are all ours.
+
+    `made`: destinations that a route of ours led to before, so whatever is there now took its place.
+    """
     if not taken:
         return []
-    holders: dict[tuple[Ip, int], bool] = {}
+    holders: dict[Destination, bool] = {}
     for body in rtnetlink.dump(m.dump_routes()):
-        destination = dump.destination(body)
-        holders[destination] = holders.get(destination, True) and dump.is_our_route(body)
+        there = dump.destination(body)
+        holders[there] = holders.get(there, True) and dump.is_our_route(body)
     refused = []
     replaceable: list[tuple[ReplaceRoute, int]] = []
     for operation, index in taken:
-        route = operation.route
-        if holders.get((route.destination, route.prefix_length), True):
+        wanted = destination(operation.route)
+        if wanted in made or holders.get(wanted, True):
             replaceable.append((operation, index))
         else:
             refused.append((operation, IN_THE_WAY))
