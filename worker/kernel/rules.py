@@ -31,6 +31,7 @@ SEAL = "sealed_"  # + fingerprint: an empty chain that says the rules are as we 
 # apart: over the tunnel of a network without ICC comes what a peer's host routed, from the gateway's MAC, and nothing
 # else. No workload can send from that MAC, nor set a mark that outlives its namespace.
 # input: the workloads of an internal network find their gateway, where they have one, and reach nothing of the host.
+# The bridge table sees every frame, so each of its chains first lets go what it cannot mean.
 # published: 127.0.0.1 is led on in the output hook only. From a workload it would be a way around a port's address.
 # postrouting: a publication that leads back into the network it came from is masqueraded, else the answer would go
 # straight to the caller, who asked another address. By interfaces what is routed, by addresses what is only bridged.
@@ -133,6 +134,7 @@ table bridge {TABLE} {{
   set gateway_macs {{ type ether_addr; }}
   chain prerouting {{
     type filter hook prerouting priority -300; policy accept;
+    ether saddr != @gateway_macs accept
     iifname "{VETH_PREFIX}*" ether saddr @gateway_macs drop
     iifname @vxlans ether saddr @gateway_macs ether type arp drop
     iifname @vxlans ether saddr @gateway_macs icmpv6 type 133-137 drop
@@ -146,6 +148,7 @@ table bridge {TABLE} {{
     oifname @apart drop
     iifname @apart ether saddr != @gateway_macs drop
     iifname @apart meta mark set meta mark | {MARK:#010x}
+    ether type != ip6 accept
     iifname "{VETH_PREFIX}*" icmpv6 type nd-router-advert drop
     iifname "{VETH_PREFIX}*" icmpv6 type nd-redirect drop
     iifname "{VXLAN_PREFIX}*" icmpv6 type nd-router-advert drop
