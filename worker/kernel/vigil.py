@@ -19,7 +19,7 @@ from worker.kernel.netlink import ATTRIBUTE, Message, Netlink, attributes
 from worker.kernel.rules import MARK, TABLE
 from worker.kernel.sysctls import host_settings, read_sysctl
 
-PERIOD_S, LONGER_PERIOD_S = 0.4, 0.7
+PERIOD_S, LONGER_PERIOD_S = 0.6, 0.7
 SHARE, LARGEST_SHARE = 1 / 200, 1 / 100  # of a processor; the larger one only to be in time
 INET6_CONF = 2  # IFLA_INET6_CONF, in IFLA_PROTINFO
 INTEGER_BYTES = 4

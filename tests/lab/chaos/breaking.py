@@ -45,7 +45,9 @@ class Damage:
 def break_something(
     eye: Eye, sound: frozenset[Fact], outstanding: frozenset[Fact], rng: random.Random
 ) -> Damage | None:
-    """Break one object on a device that is whole. None if nothing came of it: something was in the way.
+    """Break one object on a device that is whole. None if it could not be done: something was in the way.
+
+    Nothing may be missing by now: it may be whole again already.
 
     In the host's thread.
     """
@@ -63,7 +65,7 @@ def break_something(
     except (NetlinkError, OSError, IndexError):
         return None
     missing = frozenset(f for f in sound if f[0] in way.touches) - eye.look(way.touches) - outstanding
-    return Damage(f"{way.name}: {fact}", way, missing) if missing else None
+    return Damage(f"{way.name}: {fact}", way, missing)
 
 
 def _index(eye: Eye, fact: Fact) -> int:

@@ -15,8 +15,8 @@ def test_looks_never_cost_more_than_one_per_cent(cost: float) -> None:
 
 @given(st.floats(0, 0.007))
 def test_a_change_is_seen_in_time_for_a_repair_within_a_second(cost: float) -> None:
-    assert 0.4 <= period_for(cost) <= 0.71
+    assert 0.6 <= period_for(cost) <= 0.71
 
 
 def test_a_cheap_look_costs_next_to_nothing() -> None:
-    assert period_for(0.001) == 0.4
+    assert period_for(0.001) == 0.6
