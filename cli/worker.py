@@ -44,6 +44,46 @@ HTTP_PORT = 80
     help=f"Where the last known state is kept. [{DEFAULT_STATE_DIR}]",
 )
 @click.option("--ttl", type=DURATION, metavar="TIME", help="How soon others know that this worker is gone. [15s]")
+@click.option(
+    "--docker",
+    type=click.Choice(["auto", "off"]),
+    envvar="KVNET_DOCKER",
+    default="auto",
+    help="Serve this host's Docker as its network and IPAM driver, and follow it where its API can be reached. [auto]",
+)
+@click.option(
+    "--docker-api",
+    type=click.Path(path_type=Path),
+    default="/run/docker.sock",
+    metavar="PATH",
+    help="Docker's own socket. [/run/docker.sock]",
+)
+@click.option(
+    "--docker-plugin",
+    type=click.Path(path_type=Path),
+    default="/run/docker/plugins/kvnet.sock",
+    metavar="PATH",
+    help="Where Docker finds us; not made if it was passed by systemd. [/run/docker/plugins/kvnet.sock]",
+)
+@click.option(
+    "--docker-networks",
+    type=click.Choice(["all", "own"]),
+    default="all",
+    help="Which networks this host's Docker shows: all of the cluster, or those made through it. [all]",
+)
+@click.option(
+    "--docker-removal",
+    type=click.Choice(["everywhere", "here"]),
+    default="everywhere",
+    help="Whether 'docker network rm' and 'prune' here remove an unused network from the cluster. [everywhere]",
+)
+@click.option(
+    "--dns",
+    envvar="KVNET_DNS",
+    default="169.254.53.53",
+    metavar="ADDRESS|off",
+    help="Where workloads ask for names. [KVNET_DNS; 169.254.53.53]",
+)
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
 @controller_option
 @socket_option
@@ -52,7 +92,16 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
     import asyncio
 
     from worker.agent import run_worker
-    from worker.settings import Settings, Timing, parse_underlay
+    from worker.settings import (
+        DockerMode,
+        DockerSettings,
+        Following,
+        Removal,
+        Settings,
+        Timing,
+        parse_dns,
+        parse_underlay,
+    )
 
     to_stderr("info")
     session = current()
@@ -67,6 +116,14 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         token=session.token,
         accept_store=given["accept_store"],
         timing=Timing() if ttl is None else Timing(ttl_s=ttl),
+        docker=DockerSettings(
+            mode=DockerMode(given["docker"]),
+            api=given["docker_api"],
+            plugin=given["docker_plugin"],
+            networks=Following(given["docker_networks"]),
+            removal=Removal(given["docker_removal"]),
+        ),
+        dns=parse_dns(given["dns"]),
     )
     asyncio.run(run_worker(settings))
 

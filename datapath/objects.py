@@ -148,6 +148,7 @@ class ContainerSide:
     gateways: tuple[Ip, ...]  # default routes, one per family; none on an internal network
     metric: int = 0  # of the default routes: of several networks the lowest is the way out; 0 = the kernel's own
     routes: tuple[tuple[Ip, int, Ip], ...] = ()  # (destination, prefix length, gateway; b"" = on the link)
+    is_handed_over: bool = False  # born in the host's own namespace; its runtime moves and configures it
 
 
 class InterfaceAddress(NamedTuple):

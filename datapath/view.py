@@ -21,6 +21,7 @@ class Attachment:
     netns: str
     interface: str
     order: int = 0  # the how manieth of ours in its namespace, from 0: of equal networks the first is the way out
+    is_handed_over: bool = False  # the inner half is left in the host's namespace for its runtime to move and configure
 
 
 @dataclass(frozen=True, slots=True)

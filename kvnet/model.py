@@ -69,6 +69,7 @@ class BlockState(StrEnum):
 
 
 class NetworkState(StrEnum):
+    NAMING = "naming"  # made through Docker, which tells its name only afterwards: takes no endpoints yet
     ACTIVE = "active"
     DELETING = "deleting"
 
@@ -151,6 +152,22 @@ class Subnet:
         return self.cidr.num_addresses - (2 if self.cidr.version == 4 else 1) - (self.gateway is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class DockerFields:
+    """What Docker keeps of a network that was made through it: every host's Docker shows the same, word for word.
+
+    Else compose would want to make the network anew. `options` are its `-o`, also where they mean a field of the
+    network; `egress` and `removal` are among them. `host`: where it was made.
+    """
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    attachable: bool = False
+    ipv6: bool = False
+    host: str = ""
+
+
 def gateway_mac(network_id: str) -> str:
     digest = hashlib.sha256(b"kvnet-gateway:" + network_id.encode()).digest()
     return ":".join(f"{b:02x}" for b in (0x02, 0x6B, *digest[:4]))
@@ -169,6 +186,7 @@ class Network:
         block_prefix_length, block_prefix_length6, cross_segment: of a routed network: the size of a host's blocks, and
             what is done about hosts behind a router (a tunnel to them needs a `vni`).
         peers: ids of the networks that it may talk to; they list it too.
+        docker: what only Docker knows of it; None where it was not made through Docker.
     """
 
     id: str
@@ -195,6 +213,7 @@ class Network:
     block_prefix_length6: int | None = None
     cross_segment: CrossSegment = CrossSegment.REFUSE
     peers: tuple[str, ...] = ()
+    docker: DockerFields | None = None
 
     def __post_init__(self) -> None:
         if not NETWORK_ID.match(self.id):

@@ -47,6 +47,39 @@ class NetworkBody(TypedDict, total=False):
     labels: Mapping[str, str]
     force: bool
     id: str
+    holds: Sequence[str]
+    naming: bool
+    docker: DockerBody
+
+
+class DockerBody(TypedDict, total=False):
+    """What only Docker knows of a network: `kvnet.model.DockerFields`."""
+
+    options: Mapping[str, str]
+    ipam_options: Mapping[str, str]
+    labels: Mapping[str, str]
+    attachable: bool
+    ipv6: bool
+    host: str
+
+
+class NameBody(TypedDict, total=False):
+    """The name of a network that was made without one, and what else Docker tells only then."""
+
+    name: str
+    labels: Mapping[str, str]
+    docker: DockerBody
+
+
+class HoldBody(TypedDict, total=False):
+    """A subnet to be kept for a network that is about to be made. Without `cidr` kvnet chooses."""
+
+    host: str
+    version: int
+    cidr: str
+    pool: str
+    prefix_length: int
+    force: bool
 
 
 class SubnetPatchBody(TypedDict, total=False):
@@ -100,6 +133,19 @@ class EndpointBody(TypedDict, total=False):
     ports: Sequence[PortBody]
     gateway_priority: int
     labels: Mapping[str, str]
+    reuse: bool
+
+
+class EndpointPatchBody(TypedDict, total=False):
+    """A JSON merge patch of an endpoint."""
+
+    name: str
+    hostname: str
+    aliases: Sequence[str]
+    ports: Sequence[PortBody]
+    gateway_priority: int
+    labels: Mapping[str, str | None] | None
+    address6: str
 
 
 class PoolBody(TypedDict, total=False):
@@ -130,6 +176,24 @@ class Peer(TypedDict):
     name: str
 
 
+class Docker(TypedDict):
+    options: dict[str, str]
+    ipam_options: dict[str, str]
+    labels: dict[str, str]
+    attachable: bool
+    ipv6: bool
+    host: str
+
+
+class Hold(TypedDict):
+    """A subnet that is kept until `until`; a network that names the hold gets it."""
+
+    id: str
+    cidr: str
+    host: str
+    until: str
+
+
 class Network(TypedDict):
     id: str
     name: str
@@ -152,6 +216,7 @@ class Network(TypedDict):
     block_prefix_length6: int | None
     cross_segment: str | None
     peers: list[Peer]
+    docker: Docker | None
     options: dict[str, str]
     labels: dict[str, str]
     state: str

@@ -27,6 +27,7 @@ VETH, MACVLAN, UNKNOWN = "veth", "macvlan", ""
 
 class Phase(StrEnum):
     ATTACHING = "attaching"
+    CLAIMED = "claimed"  # the endpoint is there; its runtime has not asked for the interface yet, or gave it back
     ATTACHED = "attached"
     DETACHING = "detaching"
 
@@ -45,6 +46,10 @@ class Record:
         interface: its name there; "" as long as it is not chosen, and until then nothing is made.
         order: the how manieth of its namespace it is, from 0.
         kind: of its interface; "" as long as that is not known.
+        runtime: who attached it: "netns", "docker", "cni", "netavark".
+        external: how that one calls it: Docker's endpoint id, a CNI attachment's key.
+        is_handed_over: the inner half was left in the host's namespace under the name `interface`, for its runtime to
+            move; once it is known what it is called in `netns`, that is `interface` and this is False.
     """
 
     endpoint: str
@@ -61,6 +66,9 @@ class Record:
     is_certain: bool = True
     order: int = 0
     kind: str = VETH
+    runtime: str = "netns"
+    external: str = ""
+    is_handed_over: bool = False
 
     @property
     def device(self) -> str:

@@ -15,7 +15,16 @@ from typing import Protocol
 
 from datapath.objects import Kernel
 from kvnet.model import Address, PublishedPort
-from kvnet.wire import Endpoint, EndpointBody
+from kvnet.wire import (
+    Endpoint,
+    EndpointBody,
+    EndpointPatchBody,
+    Hold,
+    HoldBody,
+    NameBody,
+    Network,
+    NetworkBody,
+)
 from worker.kernel.inventory import Surroundings
 
 
@@ -24,7 +33,21 @@ class Controller(Protocol):
 
     async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint: ...
 
+    async def update_endpoint(self, network: str, endpoint: str, body: EndpointPatchBody) -> Endpoint: ...
+
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None: ...
+
+    async def hold_subnet(self, body: HoldBody) -> Hold: ...
+
+    async def release_hold(self, hold: str) -> None: ...
+
+    async def create_network(self, body: NetworkBody) -> Network:
+        """`body` names its holds or its id, so that it may be repeated."""
+        ...
+
+    async def name_network(self, network: str, body: NameBody) -> Network: ...
+
+    async def delete_network(self, network: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

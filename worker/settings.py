@@ -6,7 +6,8 @@ Plain data, checked when constructed: a wrong one is refused before anything on 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from enum import StrEnum
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 from backends.store import MIN_TTL_S
@@ -51,11 +52,42 @@ class Timing:
     retry_max_s: float = 15.0
 
 
+class DockerMode(StrEnum):
+    AUTO = "auto"  # served, and followed as soon as its API can be reached
+    OFF = "off"
+
+
+class Following(StrEnum):
+    """Which of the cluster's networks the Docker of this host shows."""
+
+    ALL = "all"
+    OWN = "own"  # only those that were made through it
+
+
+class Removal(StrEnum):
+    """What `docker network rm` and `prune` on this host may remove."""
+
+    EVERYWHERE = "everywhere"  # a network that nobody uses goes from the whole cluster
+    HERE = "here"  # nothing: only `kvnet network rm` removes; Docker shows the network again
+
+
+@dataclass(frozen=True, slots=True)
+class DockerSettings:
+    """`api`: Docker's own socket. `plugin`: ours, where Docker looks for us."""
+
+    mode: DockerMode = DockerMode.AUTO
+    api: Path = Path("/run/docker.sock")
+    plugin: Path = Path("/run/docker/plugins/kvnet.sock")
+    networks: Following = Following.ALL
+    removal: Removal = Removal.EVERYWHERE
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`store`: empty = the gateway of `controller`. `accept_store`: forget which cluster and revision were seen.
 
-    `cluster`: the only one whose store is believed; empty = the one that is seen first.
+    `cluster`: the only one whose store is believed; empty = the one that is seen first. `dns`: where names are answered
+    for this host's workloads; None = nowhere.
     """
 
     controller: str
@@ -68,6 +100,8 @@ class Settings:
     cluster: str = ""
     accept_store: bool = False
     timing: Timing = field(default_factory=Timing)
+    docker: DockerSettings = field(default_factory=lambda: DockerSettings(DockerMode.OFF))
+    dns: IPv4Address | None = None
 
     def __post_init__(self) -> None:
         require_name(self.host, "/host")
@@ -92,6 +126,22 @@ class Settings:
     @property
     def uses_gateway(self) -> bool:
         return not self.store
+
+
+def parse_dns(text: str) -> IPv4Address | None:
+    """
+    Raises:
+        Invalid: not an address that is only this host's: one of 169.254.0.0/16, as no neighbour of it has.
+    """
+    if text == "off":
+        return None
+    try:
+        address = IPv4Address(text)
+    except ValueError as error:
+        raise Invalid.field("/dns", f"{text[:80]!r} is not an IPv4 address", "like 169.254.53.53, or 'off'") from error
+    if not address.is_link_local:
+        raise Invalid.field("/dns", f"{address} is not link-local", "one of 169.254.0.0/16, like 169.254.53.53")
+    return address
 
 
 def parse_underlay(text: str) -> Underlay:

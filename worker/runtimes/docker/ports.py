@@ -1,0 +1,142 @@
+"""What the Docker runtime needs from the rest of the worker and from Docker, as small contracts.
+
+Tests bring their own. Nothing here acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from kvnet.model import Network, Versioned
+from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody
+from worker.attachments import Record
+
+DRIVER = "kvnet"  # the name of the plugin's socket file is the driver's name
+ADDRESS_SPACE = "kvnet"
+
+
+class Workloads(Protocol):
+    """Endpoints whose interface another program moves into the workload: claimed, handed over, taken back, released.
+
+    Every method may be repeated. Raises the `KvnetError` of the problem; nothing is half done then.
+    """
+
+    async def claim(self, network: str, body: EndpointBody, *, runtime: str) -> Record:
+        """Make the endpoint (`network`: id; `body` without host and id). Noted on disk before the controller hears of it.
+
+        When it returns, the addresses are ours (`record.answer`). The interface is not there yet.
+        """
+        ...
+
+    async def call_it(self, endpoint: str, external: str) -> Record:
+        """Note on disk how its runtime calls it."""
+        ...
+
+    async def hand_over(self, endpoint: str, netns: str) -> Record:
+        """Make the interface, with its inner half (`record.interface`) in the host's namespace, configured but for
+        what its runtime does: move, rename, addresses, up. When it returns, this host's kernel knows every peer.
+
+        Raises:
+            KernelRefused: it cannot be built; the endpoint is claimed as before.
+        """
+        ...
+
+    async def settle(self, endpoint: str) -> Record:
+        """Learn what the interface is called in its namespace, so that it can be repaired there."""
+        ...
+
+    async def take_back(self, endpoint: str) -> None:
+        """Its workload has left: the interface goes, the endpoint stays claimed."""
+        ...
+
+    async def change(self, endpoint: str, body: EndpointPatchBody) -> Endpoint: ...
+
+    async def release(self, endpoint: str) -> bool:
+        """Take interface and endpoint away. False: noted, and done when the controller is back."""
+        ...
+
+    def records(self) -> Sequence[Record]:
+        """All of this host's, of every runtime and phase."""
+        ...
+
+    def record(self, endpoint: str) -> Record | None: ...
+
+
+class Catalogue(Protocol):
+    """All networks of the cluster, also those that this host takes no part in."""
+
+    @property
+    def is_in_step(self) -> bool:
+        """The first list is in, and the store is heard."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[str, Versioned[Network]]:
+        """By id."""
+        ...
+
+    def named(self, name: str) -> Network | None: ...
+
+    def of_subnet(self, cidr: str) -> Network | None:
+        """The one that has exactly this subnet, whatever its state."""
+        ...
+
+    async def changed(self, after: int) -> int:
+        """Wait until something changed since the number that it returned last (0 at first)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNetwork:
+    """A network as Docker tells of it. `endpoints`: container id (or "ep-" + endpoint id) by Docker's endpoint id."""
+
+    id: str
+    name: str
+    subnets: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    internal: bool = False
+    attachable: bool = False
+    ipv6: bool = False
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """`kind`: "network" or "container". `attributes` as Docker has them: "name", "container", "type" and so on."""
+
+    kind: str
+    action: str
+    id: str
+    attributes: Mapping[str, str]
+
+
+class Engine(Protocol):
+    """The local Docker's API. Raises `EngineAway` when it cannot be reached, `EngineRefused` with its words."""
+
+    async def version(self) -> tuple[int, int]:
+        """Of the API, as agreed upon."""
+        ...
+
+    async def networks(self) -> Sequence[EngineNetwork]:
+        """Those of our driver, without their endpoints."""
+        ...
+
+    async def network(self, id: str) -> EngineNetwork | None: ...
+
+    async def create_network(self, body: Mapping[str, Any]) -> str: ...
+
+    async def remove_network(self, id: str) -> None:
+        """One that is not there is no error."""
+        ...
+
+    async def containers(self) -> Sequence[Mapping[str, Any]]: ...
+
+    async def container(self, id: str) -> Mapping[str, Any] | None: ...
+
+    def events(self) -> AsyncIterator[EngineEvent | None]:
+        """None once, first: the stream is open, so nothing is missed from here on."""
+        ...
