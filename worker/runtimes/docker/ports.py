@@ -24,7 +24,7 @@ class Workloads(Protocol):
     """
 
     async def claim(self, network: str, body: EndpointBody, *, runtime: str) -> Record:
-        """Make the endpoint (`network`: id; `body` without host and id). Noted on disk before the controller hears of it.
+        """Make the endpoint; `network`: id, `body` without host and id. On disk before the controller hears of it.
 
         When it returns, the addresses are ours (`record.answer`). The interface is not there yet.
         """
