@@ -7,11 +7,21 @@ worker's attachments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from kvnet import codec
+from kvnet.errors import StoreBroken
 from worker.disk import StateDir
 from worker.log import Log
+
+BINDINGS = "docker-networks"
+WANTS = "docker-pools"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +68,116 @@ class Want:
 class Ledger:
     """Bindings by Docker's id, wants by CIDR."""
 
-    def __init__(self, state: StateDir, log: Log) -> None: ...
+    def __init__(self, state: StateDir, log: Log) -> None:
+        self._state = state
+        self._log = log
+        self._bindings: dict[str, Binding] = {}
+        self._wants: dict[str, Want] = {}
+        self._writing = asyncio.Lock()
 
     def load(self) -> None:
         """
         Raises:
             StateUnusable: the directory cannot be read. A damaged line is logged and left out.
         """
+        self._bindings = {found.docker: found for found in self._read(Binding, BINDINGS)}
+        self._wants = {found.cidr: found for found in self._read(Want, WANTS)}
 
-    def bindings(self) -> Iterator[Binding]: ...
+    def bindings(self) -> Iterator[Binding]:
+        return iter(list(self._bindings.values()))
 
-    def binding(self, docker: str) -> Binding | None: ...
+    def binding(self, docker: str) -> Binding | None:
+        return self._bindings.get(docker)
 
     def bindings_of(self, network: str) -> list[Binding]:
         """More than one only while one of them is replaced by another."""
-        ...
+        return [binding for binding in self._bindings.values() if binding.network == network]
+
+    def bound_to(self, cidr: str) -> Binding | None:
+        """The youngest that has this pool."""
+        found = [binding for binding in self._bindings.values() if cidr in binding.subnets]
+        return max(found, key=lambda binding: binding.since, default=None)
 
     async def bind(self, binding: Binding) -> None:
-        """Durably, before it returns."""
+        """Durably, before it returns.
 
-    async def unbind(self, docker: str) -> None: ...
+        Raises:
+            StateUnusable: not written; nothing has changed.
+        """
+        async with self._writing:
+            name = _file(BINDINGS, binding.docker)
+            await asyncio.to_thread(self._state.write, name, codec.encode(binding), durable=True)
+            self._bindings[binding.docker] = binding
 
-    def want(self, cidr: str) -> Want | None: ...
+    async def unbind(self, docker: str) -> None:
+        async with self._writing:
+            if self._bindings.pop(docker, None) is not None:
+                self._state.remove(_file(BINDINGS, docker))
 
-    def wants(self) -> Iterator[Want]: ...
+    def want(self, cidr: str) -> Want | None:
+        return self._wants.get(cidr)
+
+    def wants(self) -> Iterator[Want]:
+        return iter(list(self._wants.values()))
 
     async def keep(self, want: Want) -> None:
-        """Replaces the one of the same CIDR."""
+        """Replaces the one of the same CIDR. Safe from a crash of ours; a power failure ends Docker's command too.
 
-    async def drop(self, cidr: str) -> None: ...
+        Raises:
+            StateUnusable: not written; nothing has changed.
+        """
+        self._state.write(_file(WANTS, want.cidr), codec.encode(want), durable=False)
+        self._wants[want.cidr] = want
+
+    async def drop(self, cidr: str) -> None:
+        if self._wants.pop(cidr, None) is not None:
+            self._state.remove(_file(WANTS, cidr))
+
+    def _read(self, kind: type[T], folder: str) -> Iterator[T]:
+        for name in self._state.names(folder):
+            try:
+                yield codec.decode(kind, self._state.read(f"{folder}/{name}") or b"")
+            except (StoreBroken, TypeError, ValueError) as error:
+                self._log.warning("ledger-unreadable", file=f"{folder}/{name}", detail=str(error))
+
+
+class OwnCalls:
+    """Which of Docker's calls the follower is the cause of: it fills this, the plugin looks. Of this process only."""
+
+    def __init__(self) -> None:
+        self._posting: Counter[str] = Counter()
+        self._removing: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def posting(self, subnets: Sequence[str]) -> Iterator[None]:
+        """While a network with these subnets is being made in Docker."""
+        with _counted(self._posting, subnets):
+            yield
+
+    @contextlib.contextmanager
+    def removing(self, docker: str) -> Iterator[None]:
+        """While Docker's network of this id is being removed, which is not the user's wish."""
+        with _counted(self._removing, [docker]):
+            yield
+
+    def is_posting(self, subnet: str) -> bool:
+        return self._posting[subnet] > 0
+
+    def is_removing(self, docker: str) -> bool:
+        return self._removing[docker] > 0
+
+
+@contextlib.contextmanager
+def _counted(counts: Counter[str], keys: Sequence[str]) -> Iterator[None]:
+    counts.update(keys)
+    try:
+        yield
+    finally:
+        counts.subtract(keys)
+        for key in keys:
+            if counts[key] <= 0:
+                del counts[key]
+
+
+def _file(folder: str, key: str) -> str:
+    return f"{folder}/{key.replace('/', '_')}"
