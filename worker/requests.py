@@ -31,7 +31,11 @@ EXAMPLES = {IPv4Address: "10.1.0.7", IPv6Address: "fd00::7"}
 
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
-    """Empty means not given."""
+    """Empty means not given.
+
+    `runtime` and `external`: who attaches, and how that one calls it (`worker.attachments.Record`); never from outside.
+    `reuse`: the address may be one that an endpoint has just given back.
+    """
 
     network: str
     netns: str
@@ -47,6 +51,9 @@ class AttachRequest:
     wait: float = 0.0
     ports: tuple[PortBody, ...] = ()
     gateway_priority: int = 0
+    reuse: bool = False
+    runtime: str = "netns"
+    external: str = ""
 
     def __post_init__(self) -> None:
         require_name(self.network, "/network")
@@ -101,7 +108,12 @@ class AttachRequest:
             body["ports"] = list(self.ports)
         if self.gateway_priority:
             body["gateway_priority"] = self.gateway_priority
+        if self.reuse:
+            body["reuse"] = True
         return body
+
+
+ATTACH_FIELDS = tuple(name for name in AttachRequest.__slots__ if name not in ("runtime", "external"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +131,7 @@ class DetachRequest:
 
 
 def parse_attach(message: Mapping[str, Any]) -> AttachRequest:
-    plain = _known(message, AttachRequest.__slots__)
+    plain = _known(message, ATTACH_FIELDS)
     for name in ("network", "netns", "name"):
         if name not in plain:
             raise Invalid.field(f"/{name}", f"{name} is missing", "network, netns and name are needed")
@@ -131,6 +143,9 @@ def parse_attach(message: Mapping[str, Any]) -> AttachRequest:
     if isinstance(wait, bool) or not isinstance(wait, (int, float)):
         raise Invalid.field("/wait", "not a number of seconds")
     ports, priority = _ports(plain.pop("ports", [])), plain.pop("gateway_priority", 0)
+    reuse = plain.pop("reuse", False)
+    if not isinstance(reuse, bool):
+        raise Invalid.field("/reuse", "not true or false")
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise Invalid.field("/gateway_priority", "not a whole number")
     return AttachRequest(
@@ -140,6 +155,7 @@ def parse_attach(message: Mapping[str, Any]) -> AttachRequest:
         wait=float(wait),
         ports=ports,
         gateway_priority=priority,
+        reuse=reuse,
     )
 
 
