@@ -9,12 +9,65 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kvnet.errors import KvnetError
 from kvnet.model import Network, Versioned
 from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody
 from worker.attachments import Record
 
 DRIVER = "kvnet"  # the name of the plugin's socket file is the driver's name
 ADDRESS_SPACE = "kvnet"
+
+
+class EngineAway(KvnetError):
+    """Docker's API cannot be reached, or did not answer in time; what was asked may have been done."""
+
+    code = "docker-away"
+    status = 503
+    title = "Docker does not answer"
+
+
+class EngineRefused(KvnetError):
+    """Docker said no; the detail has its words, `http` its status."""
+
+    code = "docker-refused"
+    status = 409
+    title = "Docker refused"
+
+    def __init__(self, detail: str, http: int) -> None:
+        super().__init__(detail, context={"docker_status": http})
+        self.http = http
+
+
+@dataclass(slots=True)
+class Doings:
+    """What the follower has Docker do at this moment, so that the plugin can tell it from what a user does.
+
+    `posting`: subnets, as CIDRs, of the copies that it is making. `removing`: Docker's ids of what it removes: for
+    those DeleteNetwork only unbinds. An entry is there from before Docker is called until it has answered.
+    """
+
+    posting: set[str] = field(default_factory=set)
+    removing: set[str] = field(default_factory=set)
+
+
+class Plugin(Protocol):
+    """Docker's calls, answered. The follower needs of it what Docker would have told, had it been heard."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        ...
+
+    async def network_gone(self, docker: str) -> None:
+        """Docker has this network no more: as its DeleteNetwork, which came while nobody listened.
+
+        Raises:
+            KvnetError: the controller does not answer; the binding stays, so it may be repeated.
+        """
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """How many calls of which kind there were, how long they took, how many failed."""
+        ...
 
 
 class Workloads(Protocol):
@@ -118,7 +171,11 @@ class Engine(Protocol):
     """The local Docker's API. Raises `EngineAway` when it cannot be reached, `EngineRefused` with its words."""
 
     async def version(self) -> tuple[int, int]:
-        """Of the API, as agreed upon."""
+        """Of the API, as agreed upon anew."""
+        ...
+
+    async def identity(self) -> str:
+        """Of Docker's own memory of networks: another one once that was wiped or replaced."""
         ...
 
     async def networks(self) -> Sequence[EngineNetwork]:
@@ -133,9 +190,17 @@ class Engine(Protocol):
         """One that is not there is no error."""
         ...
 
-    async def containers(self) -> Sequence[Mapping[str, Any]]: ...
+    async def containers(self) -> Sequence[Mapping[str, Any]]:
+        """The running ones, as `GET /containers/json` has them."""
+        ...
 
-    async def container(self, id: str) -> Mapping[str, Any] | None: ...
+    async def containers_of(self, network: str) -> Sequence[str]:
+        """Ids of those, stopped ones too, that refer to the network."""
+        ...
+
+    async def container(self, id: str, timeout_s: float) -> Mapping[str, Any] | None:
+        """While the container is being started Docker does not answer: hence the bound."""
+        ...
 
     def events(self) -> AsyncIterator[EngineEvent | None]:
         """None once, first: the stream is open, so nothing is missed from here on."""
