@@ -11,6 +11,7 @@ import contextlib
 import gc
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
@@ -20,11 +21,12 @@ from backends.store import Store, StoreError
 from backends.url import shown
 from datapath.words import describe
 from kvnet import keys
-from kvnet.errors import StateUnusable
+from kvnet.errors import KvnetError, StateUnusable
 from kvnet.model import Condition, Driver, NetworkObserved
 from worker import lastknown
 from worker.attach import Attacher
 from worker.attachments import Attachments
+from worker.catalogue import NetworkCatalogue
 from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.log import Log
@@ -34,9 +36,11 @@ from worker.registration import Registration
 from worker.release import Releaser
 from worker.report import Reporter
 from worker.requests import parse_attach, parse_detach
+from worker.runtimes.docker.ports import Workloads
+from worker.runtimes.docker.runtime import DockerRuntime
 from worker.server import Operation, Server, listen
 from worker.session import NAME_TAKEN, Lifeline
-from worker.settings import Settings
+from worker.settings import DockerMode, Settings
 from worker.source import Mode, Source
 from worker.status import status
 from worker.trust import WENT_BACK, Trust
@@ -70,10 +74,13 @@ class Worker:
         timing = settings.timing
         self.settings = settings
         self._store = store
+        self._controller = controller
         self._state = state
         self._time = time
         self._log = log
         self._dirty = asyncio.Event()
+        self.docker: DockerRuntime | None = None
+        self.workloads: Workloads | None = None
         self.attachments = Attachments(state, log)
         self.view = View(
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
@@ -180,6 +187,26 @@ class Worker:
             log=log,
         )
 
+    def serve_docker(self, listening: socket.socket) -> None:
+        """Before `run`.
+
+        Raises:
+            StateUnusable: what Docker was told cannot be read.
+        """
+        if self.workloads is None:
+            return
+        self.docker = DockerRuntime(
+            listening,
+            self.settings,
+            self.workloads,
+            NetworkCatalogue(self._store, time=self._time),
+            self._controller,
+            self._state,
+            is_gone=self._is_gone,
+            time=self._time,
+            log=self._log,
+        )
+
     async def start(self) -> None:
         """What must hold before anything else is tried.
 
@@ -209,6 +236,8 @@ class Worker:
             group.create_task(self._remember())
             group.create_task(self._watch_mode())
             group.create_task(self._restore_if_alone())
+            if self.docker is not None:
+                group.create_task(self.docker.run())
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -251,6 +280,8 @@ class Worker:
         self.reconciler.start_over()
         self.registration.start_over()
         self.reporter.start_over()
+        if self.docker is not None:
+            self.docker.start_over()
 
     def _content(self) -> Mapping[str, NetworkObserved] | None:
         """None while there is nothing to say, or the store is not the one to say it to."""
@@ -261,6 +292,14 @@ class Worker:
         if doubt is not None and doubt.code == WENT_BACK and not observed:
             return None  # an older report that is there says more than none: controllers see that its store went back
         return {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
+
+    async def _is_gone(self, network_id: str) -> bool:
+        """Whether the store itself says that there is no such network, and may be believed."""
+        if self.source.mode() is not Mode.LIVE or await self.trust.confirm(self._store) is not None:
+            return False
+        with contextlib.suppress(StoreError):
+            return await self._store.get(keys.network(network_id)) is None
+        return False
 
     async def _watch_mode(self) -> None:
         """Whether the store can be believed changes without any of our keys changing."""
@@ -311,7 +350,7 @@ class Worker:
     # the socket's operations
 
     async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        return status(
+        known = status(
             self.settings,
             self.view,
             self.source,
@@ -321,6 +360,7 @@ class Worker:
             self.registration,
             self._time,
         )
+        return known if self.docker is None else {**known, "docker": self.docker.status()}
 
     async def _plan(self, _: Mapping[str, Any]) -> dict[str, Any]:
         plan = await self.reconciler.preview()
@@ -358,6 +398,24 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
         log.info("stopped", host=settings.host, detail="the networks stay as they are")
 
 
+async def _docker_socket(settings: Settings, log: Log) -> socket.socket | None:
+    """Open before the store answers, so that a Docker that starts meanwhile waits instead of giving up.
+
+    A host whose Docker cannot be served still has a worker.
+    """
+    if settings.docker.mode is DockerMode.OFF:
+        return None
+    try:
+        from worker.runtimes.docker.http import listen_for_docker
+
+        return await listen_for_docker(settings.docker.plugin)
+    except ImportError:
+        return None
+    except KvnetError as error:
+        log.warning("docker-not-served", detail=error.detail, fix=error.fix)
+        return None
+
+
 def _underlay(worker: Worker) -> str:
     return str(worker.view.own.underlay) if worker.view.own is not None else ""
 
@@ -387,6 +445,9 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         listening = await listen(settings.socket)
         stack.callback(settings.socket.unlink, missing_ok=True)
         stack.callback(listening.close)
+        docker = await _docker_socket(settings, log)
+        if docker is not None:
+            stack.callback(docker.close)
         kernel = await stack.enter_async_context(await LinuxKernel.open())
         # A worker boots without its store, from what it knows; whose sessions ended is for the controllers to see.
         store = await stack.enter_async_context(await open_store(settings.store_url, must_answer=False, sweeps=False))
@@ -395,4 +456,6 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
         worker = Worker(settings, store, controller, kernel, namespaces, HostListeners(), state, time=time, log=log)
         await worker.start()
+        if docker is not None:
+            worker.serve_docker(docker)
         yield worker, Server(listening, worker.operations(), log=log)

@@ -38,18 +38,6 @@ class EngineRefused(KvnetError):
         self.http = http
 
 
-@dataclass(slots=True)
-class Doings:
-    """What the follower has Docker do at this moment, so that the plugin can tell it from what a user does.
-
-    `posting`: subnets, as CIDRs, of the copies that it is making. `removing`: Docker's ids of what it removes: for
-    those DeleteNetwork only unbinds. An entry is there from before Docker is called until it has answered.
-    """
-
-    posting: set[str] = field(default_factory=set)
-    removing: set[str] = field(default_factory=set)
-
-
 class Plugin(Protocol):
     """Docker's calls, answered. The follower needs of it what Docker would have told, had it been heard."""
 
