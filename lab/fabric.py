@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
-from datapath.objects import BRIDGE_PREFIX, VETH_PREFIX, Bridge, ContainerSide, CreateLink, Kernel, Operation, Veth
+from datapath.objects import (
+    BRIDGE_PREFIX,
+    VETH_PREFIX,
+    Bridge,
+    ContainerSide,
+    CreateLink,
+    DeleteLink,
+    Kernel,
+    Operation,
+    Veth,
+)
 from kvnet.errors import KernelRefused
 from kvnet.model import Address
 
@@ -83,7 +93,20 @@ async def build(kernel: Kernel, ports: Sequence[Port]) -> None:
     """
     mtu = max((p.mtu for p in ports), default=1500)
     await make(kernel, [switch(bridge_of(segment), segment, mtu) for segment in sorted({p.segment for p in ports})])
-    await make(kernel, [CreateLink(Veth(p.cable, p.mtu, bridge_of(p.segment)), _host_side(p)) for p in ports])
+    await plug(kernel, ports)
+
+
+async def plug(kernel: Kernel, ports: Sequence[Port]) -> None:
+    await make(kernel, [CreateLink(_cable(port), _host_side(port)) for port in ports])
+
+
+async def unplug(kernel: Kernel, port: Port) -> None:
+    """Both halves go; no error if they are gone already."""
+    await kernel.apply([DeleteLink(_cable(port))])
+
+
+def _cable(port: Port) -> Veth:
+    return Veth(port.cable, port.mtu, bridge_of(port.segment))
 
 
 def switch(name: str, number: int, mtu: int = 1500) -> CreateLink:

@@ -38,12 +38,16 @@ WORKLOAD = Path(__file__).with_name("workload.py")
 
 @dataclass(slots=True)
 class Host:
-    """One host: a namespace with an address on the fabric, and the worker that runs in it (None: it does not)."""
+    """One host: a namespace with an address on the fabric, and the worker that runs in it (None: it does not).
+
+    `inside`: the process whose namespaces the worker shares, where the host has more to itself than its network.
+    """
 
     name: str
     port: fabric.Port
     state_dir: Path
     worker: Process | None = None
+    inside: Process | None = None
 
     @property
     def netns(self) -> Path:
@@ -75,7 +79,7 @@ class Lab:
 
     `places`: namespaces on the fabric without a worker, for what is neither host nor workload: a store's members, a
     controller that has to reach them. `around`: the "router" between segments, the "outside" world, the physical "lan",
-    as far as they were asked for.
+    as far as they were asked for. `kernel`: of the fabric's namespace.
     """
 
     directory: Path
@@ -83,6 +87,7 @@ class Lab:
     store_url: str
     hosts: dict[str, Host]
     client: Client
+    kernel: LinuxKernel
     places: dict[str, fabric.Port] = field(default_factory=dict)
     around: dict[str, Place] = field(default_factory=dict)
     others: list[Process] = field(default_factory=list)
@@ -112,13 +117,19 @@ class Lab:
             return False
         return True
 
-    async def start_worker(self, name: str, *options: str) -> Process:
+    async def start_worker(self, name: str, *options: str, environment: Mapping[str, str] | None = None) -> Process:
         """Start a host's worker; `until_host_alive` says when it is up."""
         host = self.hosts[name]
         command = [*KVNET, "worker", "--controller", self.controller_url, "--host", name]
         command += ["--underlay", str(host.port.underlay), "--state-dir", str(host.state_dir)]
-        command += ["--socket", str(host.socket), *options]
-        host.worker = await processes.start(f"worker-{name}", command, logs=self.directory, netns=host.netns)
+        command += ["--socket", str(host.socket)]
+        if host.inside is None:
+            command += ["--docker", "off"]  # what is at Docker's paths here is the machine's, or another host's
+        command += options
+        where: dict[str, Any] = {"netns": host.netns} if host.inside is None else {"inside": host.inside.pid}
+        host.worker = await processes.start(
+            f"worker-{name}", command, logs=self.directory, environment=environment, **where
+        )
         return host.worker
 
     async def until_ready(self, name: str) -> None:
@@ -260,6 +271,14 @@ class Lab:
         ]:
             namespaces.destroy(netns)
 
+    async def replug(self, name: str) -> None:
+        """As a reboot of the host: whatever was in its namespace is gone, and the cable is plugged into a new one."""
+        port = self.hosts[name].port
+        namespaces.destroy(port.netns)
+        await fabric.unplug(self.kernel, port)
+        namespaces.create(port.netns.name)
+        await fabric.plug(self.kernel, [port])
+
 
 @asynccontextmanager
 async def open_lab(
@@ -302,7 +321,7 @@ async def open_lab(
         url = controller_url or f"unix://{directory / 'c.sock'}"
         client = await stack.enter_async_context(Client(url, attempts=1))
         others = {name: ports[name] for name in places}
-        lab = Lab(directory, url, store_url or f"sqlite://{directory / 'kvnet.db'}", made, client, others)
+        lab = Lab(directory, url, store_url or f"sqlite://{directory / 'kvnet.db'}", made, client, kernel, others)
         stack.push_async_callback(lab.close)
         used = {port.segment for port in ports.values()}
         if is_routed:

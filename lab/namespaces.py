@@ -21,7 +21,7 @@ from worker.kernel.netlink import Netlink
 
 FOLDER = Path("/run/netns")
 LOOPBACK_INDEX = 1
-MS_BIND = 4096
+MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 0x100000
 MNT_DETACH = 2
 T = TypeVar("T")
 
@@ -47,6 +47,16 @@ def create(name: str) -> Path:
         path.unlink()
         raise Unfit(f"no network namespace can be made here: {error.strerror}", fix="use root") from error
     return path
+
+
+def share() -> None:
+    """Names that are made from now on are seen in mount namespaces made later, too."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if not os.path.ismount(FOLDER):
+        where = os.fsencode(FOLDER)
+        for flags in (MS_BIND | MS_REC, MS_SHARED):
+            if _libc.mount(where, where, None, flags, None):
+                raise Unfit(f"{FOLDER} cannot be shared: {os.strerror(ctypes.get_errno())}", fix="use root")
 
 
 def destroy(path: Path) -> None:

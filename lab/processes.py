@@ -1,6 +1,7 @@
 """Starts the lab's processes (controllers, workers, workloads), keeps their logs, and ends them for certain.
 
-A child dies with its parent (PR_SET_PDEATHSIG) whatever happens to us. Never leaves a process behind.
+A child dies with its parent (PR_SET_PDEATHSIG) whatever happens to us. Never leaves a process behind. What is started
+inside another process's namespaces (`inside`) has `nsenter` between us and it: signals go to the program itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from kvnet.errors import Unfit
 from lab.enter import PR_SET_PDEATHSIG
 
 STOP_SECONDS = 5.0
+POLL_SECONDS = 0.002
+SHARED = ("--mount", "--uts", "--net", "--pid")  # what `lab.holder` has to itself
 KVNET = (sys.executable, "-m", "cli.main")
 _LIBC = ctypes.CDLL(None)
 
@@ -41,15 +45,16 @@ def _mortal(command: Sequence[str]) -> tuple[list[str], Callable[[], None] | Non
 
 @dataclass(slots=True)
 class Process:
-    """A running child. `log` is the file that holds its stdout and stderr."""
+    """A running child. `log` is the file that holds its stdout and stderr; `inner`: the program, where it is not it."""
 
     name: str
     log: Path
     child: asyncio.subprocess.Process = field(repr=False)
+    inner: int | None = None
 
     @property
     def pid(self) -> int:
-        return self.child.pid
+        return self.child.pid if self.inner is None else self.inner
 
     @property
     def is_running(self) -> bool:
@@ -67,18 +72,20 @@ class Process:
         """SIGKILL, as a crash would."""
         await self._end(signal.SIGKILL)
 
-    async def stop(self) -> None:
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """SIGTERM, then SIGKILL after a bound."""
-        await self._end(signal.SIGTERM)
+        await self._end(signal.SIGTERM, seconds)
 
     def signal(self, number: int) -> None:
-        self.child.send_signal(number)
+        if self.is_running:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
-    async def _end(self, number: int) -> None:
-        if self.child.returncode is None:
-            self.child.send_signal(number)
+    async def _end(self, number: int, seconds: float = STOP_SECONDS) -> None:
+        if self.is_running:
+            self.signal(number)
             try:
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(seconds):
                     await self.child.wait()
             except TimeoutError:
                 self.child.kill()
@@ -91,14 +98,20 @@ async def start(
     *,
     logs: Path,
     netns: Path | None = None,
+    inside: int | None = None,
+    forks: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Process:
-    """Start `command`, inside the network namespace `netns` if one is given; its log is appended to."""
+    """Start `command`; its log is appended to.
+
+    Inside the network namespace `netns`, or in all namespaces of the process `inside`, if one is given. `forks`: the
+    program is the only child of what is started, as with `unshare --fork`.
+    """
+    if inside is not None:
+        # nsenter forks there, and its child must not outlive it.
+        command = [_nsenter(), f"--target={inside}", *SHARED, "--", *_mortal(command)[0]]
     if netns is not None:
-        nsenter = shutil.which("nsenter")
-        if nsenter is None:
-            raise Unfit("there is no 'nsenter' on this machine", fix="install util-linux")
-        command = [nsenter, f"--net={netns}", "--", *command]
+        command = [_nsenter(), f"--net={netns}", "--", *command]
     command, before = _mortal(command)
     path = logs / f"{name}.log"
     with path.open("ab") as log:
@@ -111,4 +124,28 @@ async def start(
             preexec_fn=before,
             start_new_session=True,  # Ctrl-C is for the one who started us all; it ends the others in order
         )
-    return Process(name, path, child)
+    return Process(name, path, child, await _only_child(child) if forks or inside is not None else None)
+
+
+def _nsenter() -> str:
+    nsenter = shutil.which("nsenter")
+    if nsenter is None:
+        raise Unfit("there is no 'nsenter' on this machine", fix="install util-linux")
+    return nsenter
+
+
+async def _only_child(parent: asyncio.subprocess.Process) -> int | None:
+    """The program that nsenter has started, as soon as it has; None if that ended before it was seen."""
+    async with asyncio.timeout(STOP_SECONDS):
+        while parent.returncode is None:
+            if children := _children(parent.pid):
+                return children[0]
+            await asyncio.sleep(POLL_SECONDS)
+    return None
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

@@ -11,14 +11,47 @@ import ctypes
 import os
 from pathlib import Path
 
+import pytest
+
+from lab.namespaces import LOOPBACK_INDEX
+from worker.kernel.messages import set_link
+from worker.kernel.netlink import Netlink
+
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_REFUSAL = pytest.StashKey[str]()
+
+
 class Refused(Exception):
     """The kernel does not allow it; says what, and what to do."""
+
+
+def prepare(session: pytest.Session, folder: Path) -> None:
+    """For `pytest_collection_finish` of a folder with kernel tests: before any test ran, so that the process still has
+    one thread, which a user namespace asks for. The first folder of a run does it for all.
+    """
+    has_kernel_tests = any(folder in item.path.parents for item in session.items)
+    if not has_kernel_tests or session.config.option.collectonly or _REFUSAL in session.config.stash:
+        return
+    session.config.stash[_REFUSAL] = ""
+    try:
+        enter()
+    except Refused as error:
+        session.config.stash[_REFUSAL] = str(error)
+        return
+    rtnetlink = Netlink()
+    rtnetlink.one(set_link(LOOPBACK_INDEX, up=True))
+    rtnetlink.close()
+
+
+def require(config: pytest.Config) -> None:
+    """Fail the test that asks, where there is no such world."""
+    if config.stash[_REFUSAL]:
+        pytest.fail(config.stash[_REFUSAL], pytrace=False)
 
 
 def enter() -> None:

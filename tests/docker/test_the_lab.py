@@ -1,0 +1,48 @@
+"""The lab of Docker hosts itself: hosts that are each their own, and nothing left when it is closed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lab.docker_hosts import CGROUPS, Programs, open_docker_lab
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+
+
+def traces(pids: set[str]) -> list[str]:
+    """Of Docker in this world and on this machine: processes that were not there before, mounts, cgroups."""
+    processes = [p for p in os.listdir("/proc") if p.isdigit() and p not in pids and "docker" in _command(p)]
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "docker" in line]
+    return processes + mounts + [str(path) for path in CGROUPS.glob(f"**/kvnet-lab-{os.getpid()}")]
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path("/proc", pid, "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+async def test_every_host_has_a_docker_of_its_own_and_nothing_is_left(
+    docker_programs: Programs, tmp_path: Path
+) -> None:
+    before = set(os.listdir("/proc"))
+    async with open_docker_lab(tmp_path, docker_programs, hosts=2) as lab:
+        for name, host in lab.hosts.items():
+            await host.start()
+            await host.docker("run", "-d", "--name", "one", "busybox")
+            assert await host.docker("info", "-f", "{{.Name}}") == name
+            assert await host.docker("exec", "one", "wget", "-qO-", "http://127.0.0.1:8080") != ""
+        boot = (lab.hosts["h1"].root / "proc/sys/kernel/random/boot_id").read_text()
+
+        host = await lab.reboot("h1")
+        await host.start()
+
+        assert "Exited (255)" in await host.docker("ps", "-a", "--format", "{{.Names}}: {{.Status}}")
+        assert (host.root / "proc/sys/kernel/random/boot_id").read_text() != boot
+        await host.docker("start", "one")
+        assert traces(before)
+    assert traces(before) == []
