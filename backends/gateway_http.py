@@ -8,10 +8,11 @@ Never follows redirects, never repeats a request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -172,11 +173,29 @@ class HttpClient:
         Raises:
             NotSent, Lost: also when nothing arrives for `silence_s`.
         """
+        async with contextlib.aclosing(self.stream("POST", path, body, silence_s, silence_s)) as told:
+            async for status, line in told:
+                if line is not None:
+                    yield status, line
+
+    async def stream(
+        self, method: str, path: str, body: bytes, answer_s: float, silence_s: float | None
+    ) -> AsyncGenerator[tuple[int, bytes | None], None]:
+        """The answer's status alone, as soon as it is there; then each line with it, until the answer ends.
+
+        `silence_s`: None where nothing may come for days; the other side's end is heard all the same.
+
+        Raises:
+            NotSent, Lost: also when the status does not come within `answer_s`, a part of the rest within `silence_s`.
+        """
         connection = await self._connection(fresh=True)
+        waited_s: float | None = answer_s
         try:
-            async with asyncio.timeout(silence_s):
-                await connection.send("POST", path, body, self._headers)
+            async with asyncio.timeout(answer_s):
+                await connection.send(method, path, body, self._headers)
                 status, headers = await connection.head()
+            yield status, None
+            waited_s = silence_s
             pieces = connection.pieces(headers)
             rest = b""
             while (piece := await _next_within(pieces, silence_s)) is not None:
@@ -186,7 +205,7 @@ class HttpClient:
             if rest:
                 yield status, rest
         except TimeoutError:
-            raise Lost(f"silent for {silence_s:g} s") from None
+            raise Lost(f"silent for {waited_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             raise Lost(_words(error)) from error
         finally:
@@ -234,7 +253,7 @@ class HttpClient:
             self._idle.append(connection)
 
 
-async def _next_within(pieces: AsyncIterator[bytes], timeout_s: float) -> bytes | None:
+async def _next_within(pieces: AsyncIterator[bytes], timeout_s: float | None) -> bytes | None:
     """None at the end."""
     async with asyncio.timeout(timeout_s):
         return await anext(pieces, None)
