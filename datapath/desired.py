@@ -53,13 +53,7 @@ def desired(view: HostView, network_id: str | None = None, memo: Memo | None = N
         return HostState() if network is None else _part(view, host, network, memo)
     parts = [_part(view, host, network, memo) for network in view.networks.values()]
     memo.keep({bridge_of(network) for network in view.networks.values()})
-    whole, around = merge(parts), host_state(view)
-    return replace(
-        whole,
-        sysctls={**whole.sysctls, **around.sysctls},
-        firewall=around.firewall,
-        is_forwarding=around.is_forwarding,
-    )
+    return merge([*parts, host_state(view)])
 
 
 def merge(states: Iterable[HostState]) -> HostState:
@@ -157,6 +151,7 @@ def network_view(
         memo or NetworkMemo(bridge_of(network), network.has_ipv6),
         blocks=view.blocks.get(network.id, ()),
         uplink=view.uplinks.get(network.uplink),
+        dns=view.dns,
     )
 
 

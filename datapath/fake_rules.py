@@ -13,7 +13,8 @@ from datapath.objects import Firewall, Ip
 from datapath.packing import IPV6_LENGTH, contains
 
 LOOPBACK4 = b"\x7f\x00\x00\x01"
-_TCP = 6
+_TCP, _UDP = 6, 17
+_DNS_PORT = 53
 
 
 class Lost(Exception):
@@ -43,6 +44,8 @@ def translate(tables: Tables, packet: Packet) -> None:
     """Published ports, before the way is chosen."""
     if tables.firewall is None or not packet.port:
         return
+    if packet.destination in tables.firewall.dns:
+        return
     is_loopback = packet.destination == LOOPBACK4 and packet.is_own  # from a workload it would be a way around
     if not is_loopback and packet.destination not in tables.local_addresses():
         return
@@ -59,12 +62,14 @@ def translate(tables: Tables, packet: Packet) -> None:
 
 
 def require_input(tables: Tables, packet: Packet, entrance: str) -> None:
-    """A workload that makes up a route does not get at the host's 127.0.0.1, one of an internal network at nothing."""
+    """A workload that makes up a route does not get at the host's 127.0.0.1, one of an internal network at nothing but
+    names."""
     if tables.firewall is None or entrance not in tables.firewall.bridges:
         return
     if packet.destination == LOOPBACK4:
         raise Lost("the firewall keeps workloads from the host's loopback addresses")
-    if entrance in tables.firewall.internal:
+    is_asking = packet.destination in tables.firewall.dns and packet.port == _DNS_PORT
+    if entrance in tables.firewall.internal and not (is_asking and packet.protocol in (_TCP, _UDP)):
         raise Lost("the firewall keeps workloads of an internal network from the host")
 
 

@@ -97,8 +97,8 @@ class Walk:
     def _resolve(self, host: Joined, switch: Switch, wanted: Ip, asking: str) -> Mac:
         """Who answers the question: the gateway, the bridge on behalf of a remote workload, or a local one."""
         tables = host.tables
-        if wanted in switch.addresses:
-            return switch.mac
+        if wanted in switch.addresses or (len(wanted) != IPV6_LENGTH and wanted in tables.local_addresses()):
+            return switch.mac  # ARP is answered for every address of the host, on any device
         mac = tables.neighbours.get((switch.name, wanted))
         port = tables.ports.get((switch.name, mac)) if mac is not None else None
         link = tables.links.get(port or "")

@@ -1,4 +1,5 @@
-"""What concerns the whole host and no single network: the firewall's content, and whether it forwards at all.
+"""What concerns the whole host and no single network: the firewall's content, whether it forwards at all, and the
+address at which it answers for names.
 
 Pure, and cheap: it looks at the local endpoints only, however large the networks are. Never at the kernel: that a
 device is not there yet, or cannot be made, is no reason to leave its rules out.
@@ -7,27 +8,30 @@ device is not there yet, or cannot be made, is no reason to leave its rules out.
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Sequence
+from dataclasses import replace
 
 from datapath.drivers.routed import ways_to
 from datapath.memo import NetworkMemo
-from datapath.names import bridge_name, bridge_of, vxlan_name
-from datapath.objects import Firewall, HostState, Ip, Publication
+from datapath.names import DNS_BRIDGE, DNS_MAC, bridge_name, bridge_of, vxlan_name
+from datapath.objects import Bridge, Firewall, HostState, InterfaceAddress, Ip, Publication
 from datapath.packing import packed_mac
 from datapath.presence import built, is_carried, local_endpoints, peers_of
-from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
+from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6, device_sysctls
 from datapath.view import HostView, NetworkView
 from kvnet.model import Address, Block, Driver, Endpoint, Network, UplinkMode
 
+DNS_MTU = 1500  # nothing ever goes through it
 _PROTOCOLS = {"tcp": 6, "udp": 17}  # IANA's numbers
 _JUDGED = (Driver.BRIDGE, Driver.OVERLAY, Driver.ROUTED)  # what a transparent network lets pass is not ours to say
 
 
 def host_state(view: HostView) -> HostState:
-    """The firewall and the settings of this host, without any device.
+    """The firewall and the settings of this host, and no device but the one that bears the address for names.
 
     Of the view it looks at: `networks` (all that are on this host; others are left out), `endpoints` (those on this
-    host, every one of them for its published ports), `blocks`, `hosts` (those that have blocks), `carried` and
-    `uplinks` (of bridged transparent networks). Endpoints on other hosts and attachments change nothing.
+    host, every one of them for its published ports), `blocks`, `hosts` (those that have blocks), `carried`, `uplinks`
+    (of bridged transparent networks), `dns` and `serves_docker`. Endpoints on other hosts and attachments change
+    nothing.
     """
     present = [network for network in built(view) if network.driver is not Driver.OVERLAY or network.vni is not None]
     judged = [network for network in present if network.driver in _JUDGED]
@@ -36,12 +40,25 @@ def host_state(view: HostView) -> HostState:
     if any(network.has_ipv6 for network in forwarding):
         settings[FORWARD_IPV6] = "1"
     bridged = [network for network in present if _has_own_bridge_on_an_uplink(view, network)]
-    firewall = _firewall(view, judged, bridged)
+    dns = view.dns if present or view.carried or view.serves_docker else b""
+    firewall = _firewall(view, judged, bridged, dns)
     # With br_netfilter on, the gates see bridged frames too: an internal network's, and those to and from an uplink.
-    return HostState(sysctls=settings, firewall=firewall, is_forwarding=bool(judged or bridged))
+    whole = HostState(sysctls=settings, firewall=firewall, is_forwarding=bool(judged or bridged))
+    return _answering(whole, dns) if dns else whole
 
 
-def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Network]) -> Firewall:
+def _answering(state: HostState, dns: Ip) -> HostState:
+    """With a bridge of the address's own: on a network's bridge it would come and go with that network."""
+    bridge = Bridge(DNS_BRIDGE, DNS_MAC, DNS_MTU, ipv6=False)
+    return replace(
+        state,
+        links={bridge.name: bridge},
+        addresses=frozenset({InterfaceAddress(bridge.name, dns, len(dns) * 8)}),
+        sysctls={**state.sysctls, **device_sysctls(bridge)},
+    )
+
+
+def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Network], dns: Ip) -> Firewall:
     here = {network.id for network in networks}
     with_bridge = [network for network in networks if _has_bridge(view, network)]
     outgoing = [network for network in networks if network.masquerade and not network.internal]
@@ -59,6 +76,7 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
         vxlans=frozenset(vxlan_name(network.id) for network in tunnels),
         apart=frozenset(vxlan_name(network.id) for network in tunnels if not network.icc),
         gateway_macs=frozenset(packed_mac(network.gateway_mac) for network in tunnels),
+        dns=frozenset({dns} if dns else ()),
     )
 
 

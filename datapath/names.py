@@ -12,6 +12,7 @@ from functools import lru_cache
 from datapath.objects import (
     BRIDGE_MAC_PREFIX,
     BRIDGE_PREFIX,
+    HANDED_PREFIX,
     MACVLAN_PREFIX,
     SHIM_PREFIX,
     VETH_PREFIX,
@@ -20,6 +21,8 @@ from datapath.objects import (
 )
 from kvnet.model import Network
 
+DNS_BRIDGE = "kvdns"  # port-less: it only bears the address at which names are answered
+DNS_MAC: Mac = BRIDGE_MAC_PREFIX + b"\x00\x00\x00\x35"
 _ID_LENGTH = 12
 _CACHED_NAMES = 4096  # one per endpoint that a host carries; a bridge has at most 1,023 ports
 
@@ -52,6 +55,12 @@ def veth_name(endpoint_id: str) -> str:
 def macvlan_name(endpoint_id: str) -> str:
     """What an endpoint's macvlan is called in a state; as `veth_name`."""
     return MACVLAN_PREFIX + veth_name(endpoint_id)[len(VETH_PREFIX) :]
+
+
+@lru_cache(maxsize=_CACHED_NAMES)
+def handed_name(endpoint_id: str) -> str:
+    """What an endpoint's interface is called on the host, before its runtime moves it into the workload and after."""
+    return HANDED_PREFIX + veth_name(endpoint_id)[len(VETH_PREFIX) :]
 
 
 @lru_cache(maxsize=_CACHED_NAMES)

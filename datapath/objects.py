@@ -16,6 +16,7 @@ VXLAN_PREFIX = "kvx"
 SHIM_PREFIX = "kvs"
 VETH_PREFIX = "kve"  # + 12 hex digits of a hash of the endpoint's id
 MACVLAN_PREFIX = "kvm"  # the same; no device on the host has that name: the interface is born in the workload
+HANDED_PREFIX = "kt"  # the same; of what waits on the host for its runtime to move it into the workload
 BRIDGE_MAC_PREFIX = b"\x02\x6b"  # of every bridge's MAC; with the group it marks a bridge that an operator named
 LINK_GROUP = 0x6B76  # "kv": IFLA_GROUP of every link of ours, set in the same message that creates it
 PROTOCOL = 222  # RTA_PROTOCOL / NDA_PROTOCOL of our routes and neighbours
@@ -237,6 +238,7 @@ class Firewall:
     publications: published ports of workloads on this host.
     apart: tunnels of networks without ICC: between them and the local workloads only what was routed passes.
     vxlans, gateway_macs: the bridge-family guard (rogue router advertisements, the anycast MAC on the wire).
+    dns: where this host answers for names: internal networks reach that too, and no workload can claim to be it.
     """
 
     bridges: frozenset[str] = frozenset()
@@ -251,6 +253,7 @@ class Firewall:
     blocks: frozenset[tuple[Ip, int]] = frozenset()
     publications: frozenset[Publication] = frozenset()
     apart: frozenset[str] = frozenset()
+    dns: frozenset[Ip] = frozenset()
 
 
 NO_FIREWALL = Firewall()

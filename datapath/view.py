@@ -9,19 +9,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from datapath.memo import NetworkMemo
-from datapath.objects import Uplink
+from datapath.objects import Ip, Uplink
 from kvnet.model import Block, Endpoint, Host, Network
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A workload that got an interface here. An empty `netns`: its veth was found, but not where its other half is."""
+    """A workload that got an interface here. An empty `netns`: its veth was found, but not where its other half is.
+
+    `routes`: what leads over its interface besides the network, on the link: (destination, prefix length).
+    """
 
     endpoint: str
     netns: str
     interface: str
     order: int = 0  # the how manieth of ours in its namespace, from 0: of equal networks the first is the way out
     is_handed_over: bool = False  # the inner half is left in the host's namespace for its runtime to move and configure
+    routes: tuple[tuple[Ip, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class HostView:
     `blocks`: by network id, all of a routed network's, of every host.
     `uplinks`: the host's links that its transparent networks stand on, as last read; one that is not in here is not
     there.
+    `dns`: where this host answers for names; b"" = nowhere. `serves_docker`: it does so also without any network, for
+    the containers of a Docker that is told to ask there.
     """
 
     host: str
@@ -44,13 +50,15 @@ class HostView:
     blocks: Mapping[str, Collection[Block]] = field(default_factory=dict)
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
     carried: Collection[str] = ()
+    dns: Ip = b""
+    serves_docker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
     """One network as its driver sees it. No two of `endpoints` share an address or a MAC.
 
-    `uplink`: None = not there.
+    `uplink`: None = not there. `dns`: as of a `HostView`.
     """
 
     network: Network
@@ -61,3 +69,4 @@ class NetworkView:
     memo: NetworkMemo
     blocks: Collection[Block] = ()
     uplink: Uplink | None = None
+    dns: Ip = b""

@@ -10,15 +10,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from datapath.desired import merge
+from datapath.names import DNS_BRIDGE
 from datapath.objects import HostState, Kernel, Scope, Uplink
 from datapath.scopes import scope_of, whole_scope
 from datapath.view import HostView
 from worker.known import HostPart, Known
-from worker.passes import host_settings
+from worker.passes import device_settings, host_settings
 from worker.ports import Time
 from worker.source import Source
 
-NOWHERE = Scope("0" * 12)
+# The host as a whole: no network, but the bridge that bears the address for names.
+HOST = Scope("0" * 12, bridge=DNS_BRIDGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,19 @@ class Observer:
                 uplinks.update(part.uplinks)
             parts.append(part)
         whole = await self._host(host, must_read=must_read_host)
-        actual = replace(merge([*parts, whole]), walls=whole.walls)
+        read_parts = merge(parts)
+        foreign = {name: found for name, found in read_parts.foreign.items() if name != DNS_BRIDGE}
+        actual = replace(merge([replace(read_parts, foreign=foreign), whole]), walls=whole.walls)
         return Sight(actual, scopes, uplinks, frozenset(outline.networks))
 
     async def _host(self, host: HostPart, *, must_read: bool) -> HostState:
         if host.actual is not None and not must_read:
             return host.actual
-        there = await self._kernel.read(NOWHERE, firewall=True)
-        settings = host_settings(there) or (host.actual.sysctls if host.actual is not None else {})
+        there = await self._kernel.read(HOST, firewall=True)
+        settings = host_settings(there) or (host_settings(host.actual) if host.actual is not None else {})
         host.read_at = self._time.monotonic()
-        return replace(there, links={}, sysctls=settings, foreign={})
+        in_the_way = {name: found for name, found in there.foreign.items() if name == DNS_BRIDGE}
+        return replace(there, sysctls={**device_settings(there, DNS_BRIDGE), **settings}, foreign=in_the_way)
 
 
 def _scope(outline: HostView, network_id: str, known: Known | None) -> Scope:

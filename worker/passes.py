@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 
+from datapath.names import DNS_BRIDGE
 from datapath.objects import (
+    AddAddress,
     Announce,
     CloseGate,
     CreateLink,
@@ -28,6 +30,7 @@ from datapath.objects import (
     RemoveVtep,
     SetFirewall,
     SetSysctl,
+    UpdateLink,
 )
 from datapath.sysctls import HOST_SYSCTLS, device_of_sysctl
 from worker.owners import Owners
@@ -104,8 +107,12 @@ def host_settings(state: HostState) -> dict[str, str]:
     return {path: value for path, value in state.sysctls.items() if path in HOST_SYSCTLS}
 
 
+def device_settings(state: HostState, device: str) -> dict[str, str]:
+    return {path: value for path, value in state.sysctls.items() if device_of_sysctl(path) == device}
+
+
 def host_left(operations: Collection[Operation], host: HostState, actual: HostState) -> HostState:
-    """The host's part as it is after the operations; `host` is what it should have."""
+    """The host's part as it is after the operations, none of which failed; `host` is what it should have."""
     firewall, gates = actual.firewall, actual.gates
     settings = host_settings(actual)
     for operation in operations:
@@ -116,7 +123,7 @@ def host_left(operations: Collection[Operation], host: HostState, actual: HostSt
                 gates = {**(gates or {}), gate: isinstance(operation, OpenGate)}
             case SetSysctl(path, value) if path in HOST_SYSCTLS:
                 settings[path] = value
-    return HostState(firewall=firewall, gates=gates, walls=actual.walls, sysctls={**host.sysctls, **settings})
+    return replace(host, firewall=firewall, gates=gates, walls=actual.walls, sysctls={**host.sysctls, **settings})
 
 
 def walled(host: HostState, actual: HostState) -> list[tuple[str, str]]:
@@ -129,9 +136,24 @@ def walled(host: HostState, actual: HostState) -> list[tuple[str, str]]:
 
 
 def split_failures(failures: Sequence[Failure]) -> tuple[list[Failure], list[Failure]]:
-    """(those that leave something unbuilt, the others)"""
-    soft = [failure for failure in failures if isinstance(failure.operation, SOFT)]
-    return [failure for failure in failures if not isinstance(failure.operation, SOFT)], soft
+    """(those that leave a network unbuilt, the others)"""
+    hard: list[Failure] = []
+    soft: list[Failure] = []
+    for failure in failures:
+        (soft if isinstance(failure.operation, SOFT) or is_about_names(failure.operation) else hard).append(failure)
+    return hard, soft
+
+
+def is_about_names(operation: Operation) -> bool:
+    """Without the address for names all networks work, only nobody answers there."""
+    match operation:
+        case CreateLink(link) | UpdateLink(link) | DeleteLink(link):
+            return link.name == DNS_BRIDGE
+        case AddAddress(address) | RemoveAddress(address):
+            return address.device == DNS_BRIDGE
+        case SetSysctl(path, _):
+            return device_of_sysctl(path) == DNS_BRIDGE
+    return False
 
 
 def by_network(failures: Sequence[Failure], owners: Owners) -> dict[str, list[Failure]]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from datapath.conditions import findings
 from datapath.desired import Memo, desired, host_state, network_of_device
+from datapath.names import DNS_BRIDGE
 from datapath.objects import Failure, Hint, HostState, Kernel, Macvlan, Operation, Veth
 from datapath.plan import Plan
 from kvnet.errors import KvnetError, StoreUnavailable
@@ -110,7 +111,7 @@ class Reconciler:
             known = self._networks.get(network_id)
             at = max(now, known.read_at + gap_s(known.repairs, known.look_s)) if known else now
             self._agenda.add([network_id], at, read=True)
-        if hint.firewall or hint.host:
+        if hint.firewall or hint.host or DNS_BRIDGE in hint.devices:
             self._agenda.add_host(max(now, self._host.read_at + gap_s(self._host.repairs, self._host.look_s)))
         self._wake.set()
 
@@ -363,12 +364,15 @@ class Reconciler:
         """What failed without leaving a network unbuilt is tried again by itself, with growing pauses."""
         host = self._host
         host.wanted = draft.host
-        host.actual = None if is_broken or soft else host_left(operations, draft.host, draft.actual)
-        host.problems = (*problems_of((), (), soft), *walled(draft.host, draft.actual))
+        blocked = [conflict for conflict in draft.plan.conflicts if conflict.device == DNS_BRIDGE]
+        is_done = not (is_broken or soft or blocked)
+        host.actual = host_left(operations, draft.host, draft.actual) if is_done else None
+        told = problems_of(blocked, (), soft)
+        host.problems = (*told, *walled(draft.host, draft.actual))
         if not soft:
             host.backoff.reset()
             return
-        for code, detail in problems_of((), (), soft):
+        for code, detail in told:
             self._log.warning(code, detail=detail)
         self._agenda.add_host(self._time.monotonic() + host.backoff.next(self._time))
 

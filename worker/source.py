@@ -11,7 +11,7 @@ from enum import Enum
 
 from backends.store import Store
 from datapath.desired import HostView
-from datapath.objects import HostState, Operation, Scope
+from datapath.objects import HostState, Ip, Operation, Scope
 from datapath.scopes import scope_of
 from worker.attachments import Attachments, Phase, Record
 from worker.lastknown import with_attachments
@@ -35,7 +35,8 @@ class Mode(Enum):
 class Source:
     """`on_missing` is told of attachments whose interface and namespace are both not there.
 
-    `is_settled`: the host's name is known to be ours; `is_disputed`: it is known to be another's.
+    `is_settled`: the host's name is known to be ours; `is_disputed`: it is known to be another's. `dns`,
+    `serves_docker`: as of a `HostView`.
     """
 
     def __init__(
@@ -48,6 +49,9 @@ class Source:
         on_missing: Callable[[Record], None],
         is_disputed: Callable[[], bool] = lambda: False,
         is_settled: Callable[[], bool] = lambda: True,
+        *,
+        dns: Ip = b"",
+        serves_docker: bool = False,
     ) -> None:
         self.restored: HostView | None = None
         self._store = store
@@ -58,6 +62,8 @@ class Source:
         self._on_missing = on_missing
         self._is_disputed = is_disputed
         self._is_settled = is_settled
+        self._dns = dns
+        self._serves_docker = serves_docker
         self._was_live = False
         self._confirmed_lists = 0
 
@@ -103,14 +109,18 @@ class Source:
     def view(self, networks: Collection[str] | None) -> HostView:
         interfaces = self._attachments.interfaces()
         if self.mode() is Mode.RESTORED and self.restored is not None:
-            return with_attachments(self.restored, interfaces)
-        return self._view.host_view(networks, interfaces)
+            return self._told(with_attachments(self.restored, interfaces))
+        return self._told(self._view.host_view(networks, interfaces))
 
     def outline(self, without: Collection[str]) -> HostView:
         interfaces = self._attachments.interfaces()
         if self.mode() is Mode.RESTORED and self.restored is not None:
-            return with_attachments(self.restored, interfaces)
-        return replace(self._view.outline(without), attachments=interfaces)
+            return self._told(with_attachments(self.restored, interfaces))
+        return self._told(replace(self._view.outline(without), attachments=interfaces))
+
+    def _told(self, view: HostView) -> HostView:
+        """What an operator said of this host, and no store knows."""
+        return replace(view, dns=self._dns, serves_docker=self._serves_docker)
 
     def network_of_interface(self, device: str) -> str:
         record = self._attachments.of_device(device)
@@ -121,7 +131,8 @@ class Source:
 
     def macvlans(self) -> dict[str, tuple[str, str]]:
         """Interfaces without a half on the host, wherever one was made."""
-        return {r.device: (r.netns, r.interface) for r in self._attachments if r.is_inside and r.interface}
+        found = (r for r in self._attachments if r.is_inside and r.interface and not r.is_handed_over)
+        return {r.device: (r.netns, r.interface) for r in found}
 
     async def inspect(self, actual: HostState, networks: Collection[str] | None) -> None:
         """Look after the interfaces that should be in what was read and are not.
@@ -132,11 +143,14 @@ class Source:
         for record in self._attachments.of_phase(Phase.ATTACHED):
             if networks is not None and record.network_id not in networks:
                 continue
-            if record.device in actual.links or await self._namespaces.identity(record.netns) == record.identity:
+            if record.device in actual.links or await self._is_namespace_there(record):
                 self._attachments.lost.discard(record.endpoint)
             else:
                 self._attachments.lost.add(record.endpoint)
                 self._on_missing(record)
+
+    async def _is_namespace_there(self, record: Record) -> bool:
+        return bool(record.identity) and await self._namespaces.identity(record.netns) == record.identity
 
     async def confirm(self, operations: Sequence[Operation]) -> Doubt | None:
         """Ask the store itself before anything goes that was not ordered on this host.
@@ -158,4 +172,4 @@ class Source:
 
     def _is_ordered(self, device: str) -> bool:
         record = self._attachments.of_device(device)
-        return record is not None and record.phase is Phase.DETACHING
+        return record is not None and record.phase in (Phase.DETACHING, Phase.CLAIMED)

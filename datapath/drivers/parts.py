@@ -73,11 +73,23 @@ def local_parts(view: NetworkView, mtu: int) -> Parts:
     """The network as far as it is the same for the drivers that have a subnet's gateway on its bridge."""
     network = view.network
     parts = bridge_parts(view, mtu, ports=PORTS_OF_A_BRIDGE - (network.driver is Driver.OVERLAY))
-    if not network.internal:
-        for subnet in network.subnets:
-            if subnet.gateway is not None:
-                parts.add_gateway(bridge_of(network), subnet.gateway, subnet.cidr)
+    if network.internal:
+        add_ways_back(parts, view)
+        return parts
+    for subnet in network.subnets:
+        if subnet.gateway is not None:
+            parts.add_gateway(bridge_of(network), subnet.gateway, subnet.cidr)
     return parts
+
+
+def add_ways_back(parts: Parts, view: NetworkView) -> None:
+    """The host has no address in an internal network, and its answers about names would leave by its default route.
+
+    Without a source, so that workloads know no way to answer what else the host might send them.
+    """
+    if view.dns:
+        blocks = [s.cidr for s in view.network.subnets if len(s.cidr.network_address.packed) == len(view.dns)]
+        parts.routes += [Route(b.network_address.packed, b.prefixlen, bridge_of(view.network)) for b in blocks]
 
 
 def bridge_parts(view: NetworkView, mtu: int, *, ports: int = PORTS_OF_A_BRIDGE) -> Parts:

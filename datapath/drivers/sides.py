@@ -5,6 +5,7 @@ Configured once at attach, so it holds nothing that may change while the workloa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from datapath.objects import ContainerSide, Ip
@@ -41,8 +42,29 @@ def container_side(view: NetworkView, endpoint: Endpoint, attachment: Attachment
         addresses=tuple((a.packed, known.prefix_length) for a, known in zip(endpoint.addresses, found, strict=True)),
         gateways=tuple(gateways),
         metric=(GATEWAY_PRIORITY - endpoint.gateway_priority) * _ORDERS + attachment.order + 1,
-        routes=tuple(route for known in found for route in known.routes),
+        routes=(
+            *(route for known in found for route in known.routes),
+            *((*way, b"") for way in attachment.routes),
+            *(_ways_to_names(view, endpoint, gateways) if not attachment.is_handed_over else ()),
+        ),
+        is_handed_over=attachment.is_handed_over,
     )
+
+
+def _ways_to_names(view: NetworkView, endpoint: Endpoint, gateways: Sequence[Ip]) -> list[tuple[Ip, int, Ip]]:
+    """Where the default route is not the host's: its address for names is on the link, for it answers ARP for all.
+
+    On a physical network only through a shim, or where the host itself has an address on the workloads' bridge.
+    """
+    length = len(view.dns)
+    if not length or all(len(address.packed) != length for address in endpoint.addresses):
+        return []
+    if view.network.driver is Driver.TRANSPARENT:
+        uplink = view.uplink
+        is_there = view.network.shim or (uplink is not None and uplink.is_bridge and uplink.has_addresses)
+    else:
+        is_there = all(len(gateway) != length for gateway in gateways)
+    return [(view.dns, length * 8, b"")] if is_there else []
 
 
 def own_blocks(view: NetworkView) -> list[Block]:

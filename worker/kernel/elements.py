@@ -53,7 +53,9 @@ def contents(firewall: Firewall) -> Contents:
         ("inet", "same6"): _of_length(sparse[1], IPV6),
         ("inet", "subnets4"): firewall.subnets4,
         ("inet", "subnets6"): firewall.subnets6,
+        ("inet", "dns"): firewall.dns,
         **_published(firewall.publications),
+        ("bridge", "dns"): firewall.dns,
         ("bridge", "vxlans"): firewall.vxlans,
         ("bridge", "apart"): firewall.apart,
         ("bridge", "gateway_macs"): firewall.gateway_macs,
@@ -121,6 +123,10 @@ def _block(block: Block) -> str:
     return str(ip_network(block))
 
 
+def _address(address: Ip) -> str:
+    return str(ip_address(address))
+
+
 def _within(item: tuple[str, Block]) -> str:
     return f"{_device(item[0])} . {_block(item[1])}"
 
@@ -165,10 +171,12 @@ KINDS: Mapping[Place, Kind] = {
     ("inet", "same6"): _same(_square),
     ("inet", "subnets4"): _same(_block),
     ("inet", "subnets6"): _same(_block),
+    ("inet", "dns"): _same(_address),
     ("inet", "at4"): Kind(_publication, _port),
     ("inet", "any4"): Kind(_publication, _port),
     ("inet", "at6"): Kind(_publication, _port),
     ("inet", "any6"): Kind(_publication, _port),
+    ("bridge", "dns"): _same(_address),
     ("bridge", "vxlans"): _same(_device),
     ("bridge", "apart"): _same(_device),
     ("bridge", "gateway_macs"): _same(_mac),

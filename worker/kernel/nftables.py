@@ -126,12 +126,14 @@ class NftablesReader:
                 vxlans=frozenset(map(_device, self._keys("bridge", "vxlans"))),
                 apart=frozenset(map(_device, self._keys("bridge", "apart"))),
                 gateway_macs=frozenset(key[:6] for key in self._keys("bridge", "gateway_macs")),
+                dns=frozenset(key[:4] for key in self._keys("inet", "dns")),
             )
             squares = self._squares("same4", 4) | self._squares("same6", 16)
+            is_told_alike = firewall.dns == {key[:4] for key in self._keys("bridge", "dns")}
         except ValueError:
             return None
         is_sound = loops == {(bridge, bridge) for bridge in bridges} and same <= loops and squares == firewall.blocks
-        return firewall if is_sound else None
+        return firewall if is_sound and is_told_alike else None
 
     def _keys(self, family: str, name: str) -> list[bytes]:
         return [_value(fields[ELEMENT_KEY]) for fields in self._elements((family, name))]

@@ -30,7 +30,12 @@ SEAL = "sealed_"  # + fingerprint: an empty chain that says the rules are as we 
 # The very first rule is for frames that a bridge passes on with br_netfilter: those that the bridge table admitted.
 # apart: over the tunnel of a network without ICC comes what a peer's host routed, from the gateway's MAC, and nothing
 # else. No workload can send from that MAC, nor set a mark that outlives its namespace.
-# input: the workloads of an internal network find their gateway, where they have one, and reach nothing of the host.
+# established: to another network an answer is not admitted for being one. Those of peers and of published ports pass
+# by their own rules; so what is established between two networks ends when they are no longer peers.
+# input: the workloads of an internal network find their gateway, where they have one, and reach nothing of the host but
+# its answers about names.
+# dns: a port 53 that somebody publishes is not led away from there; in a bridge nobody else is asked for that address,
+# nor believed to have it.
 # The bridge table sees every frame, so each of its chains first lets go what it cannot mean.
 # published: 127.0.0.1 is led on in the output hook only. From a workload it would be a way around a port's address.
 # postrouting: a publication that leads back into the network it came from is masqueraded, else the answer would go
@@ -50,6 +55,7 @@ table inet {TABLE} {{
   set same6 {{ type ipv6_addr . ipv6_addr; flags interval; }}
   set subnets4 {{ type ipv4_addr; flags interval; }}
   set subnets6 {{ type ipv6_addr; flags interval; }}
+  set dns {{ type ipv4_addr; }}
   map at4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
   map at6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
   map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
@@ -63,7 +69,7 @@ table inet {TABLE} {{
     oifname != @bridges iifname . ip6 daddr @within6 goto admit
     iifname @internal drop
     oifname @internal drop
-    ct state established,related goto admit
+    ct state related goto admit
     ct state invalid drop
     ct status dnat goto admit
     oifname @bridges drop
@@ -93,6 +99,8 @@ table inet {TABLE} {{
     iifname @bridges ct state established,related accept
     iifname @bridges ip daddr 127.0.0.0/8 drop
     iifname @bridges ip6 daddr ::1 drop
+    iifname @internal ip daddr @dns udp dport 53 accept
+    iifname @internal ip daddr @dns tcp dport 53 accept
     iifname @internal icmpv6 type 133-137 accept
     iifname @internal drop
   }}
@@ -105,11 +113,13 @@ table inet {TABLE} {{
   chain prerouting {{
     type nat hook prerouting priority -99; policy accept;
     ip daddr 127.0.0.0/8 accept
+    ip daddr @dns accept
     fib daddr type local goto published
   }}
   chain output {{
     type nat hook output priority -99; policy accept;
     ip6 daddr ::1 accept
+    ip daddr @dns accept
     fib daddr type local goto published
   }}
   chain back {{
@@ -129,6 +139,7 @@ table inet {TABLE} {{
   }}
 }}
 table bridge {TABLE} {{
+  set dns {{ type ipv4_addr; }}
   set vxlans {{ type ifname; }}
   set apart {{ type ifname; }}
   set gateway_macs {{ type ether_addr; }}
@@ -148,6 +159,9 @@ table bridge {TABLE} {{
     oifname @apart drop
     iifname @apart ether saddr != @gateway_macs drop
     iifname @apart meta mark set meta mark | {MARK:#010x}
+    ether type ip accept
+    iifname "{VETH_PREFIX}*" arp daddr ip @dns drop
+    iifname "{VETH_PREFIX}*" arp saddr ip @dns drop
     ether type != ip6 accept
     iifname "{VETH_PREFIX}*" icmpv6 type nd-router-advert drop
     iifname "{VETH_PREFIX}*" icmpv6 type nd-redirect drop
