@@ -7,7 +7,7 @@ together once and serve the key, the journal and the mirror.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
@@ -75,20 +75,33 @@ def claim_of(request: EndpointRequest, ids: Iterator[str], rng: random.Random) -
     Raises:
         Invalid: what the model cannot see: addresses, ports, duplicate aliases.
     """
-    if request.aliases and len(set(request.aliases)) != len(request.aliases):
-        twice = next(a for i, a in enumerate(request.aliases) if a in request.aliases[:i])
-        raise Invalid.field("/aliases", f"{twice[:64]!r} is there twice")
+    require_distinct(request.aliases)
     require_name(request.host, "/host")
     return Claim(
         request=request,
-        wanted={} if request.address is None and request.address6 is None else _wanted(request),
+        wanted={} if request.address is None and request.address6 is None else wanted_addresses(request),
         id=next(ids) if request.id is None else request.id,
         mac=mac_from(rng.randbytes(RANDOM_BYTES)) if request.mac is None else request.mac.lower(),
         wishes=wishes_of(request.ports) if request.ports else (),
     )
 
 
-def _wanted(request: EndpointRequest) -> dict[int, Address]:
+def require_distinct(aliases: Sequence[str]) -> None:
+    """
+    Raises:
+        Invalid
+    """
+    if aliases and len(set(aliases)) != len(aliases):
+        twice = next(a for i, a in enumerate(aliases) if a in aliases[:i])
+        raise Invalid.field("/aliases", f"{twice[:64]!r} is there twice")
+
+
+def wanted_addresses(request: EndpointRequest) -> dict[int, Address]:
+    """By family.
+
+    Raises:
+        Invalid: text that is no address, or one of the other family.
+    """
     wanted: dict[int, Address] = {}
     for pointer, text, kind in (
         ("/address", request.address, IPv4Address),
@@ -169,13 +182,13 @@ def transaction_of(claim: Claim, endpoint: Endpoint, fixed: tuple[Check, ...], c
     claim.endpoint, claim.address_claim, claim.written = endpoint, address_claim, tuple(writes)
     if not claim.uses and claim.swap is NOTHING:
         return Transaction(tuple(checks), claim.written, note)
-    blocks = _of_blocks(claim.uses)
+    blocks = of_blocks(claim.uses)
     return Transaction(
         (*checks, *blocks.checks, *claim.swap.checks), (*claim.written, *blocks.writes, *claim.swap.writes), note
     )
 
 
-def _of_blocks(uses: Iterable[BlockUse]) -> Swap:
+def of_blocks(uses: Iterable[BlockUse]) -> Swap:
     """A block that the host has must be as it was seen; another is claimed or taken back in this very commit."""
     checks: list[Check] = []
     writes: list[Put] = []

@@ -1,7 +1,7 @@
 """The use cases of endpoints: create one or many, find, delete, and tell whether every host knows them yet.
 
 An endpoint, its addresses and its place on the host are one commit, so there is never a part of one. What was chosen is
-kept from others while the commit is on its way; who still loses a race chooses again. Never moves an address.
+kept from others while the commit is on its way; who still loses a race chooses again. Never moves an endpoint.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import random
 from collections.abc import Iterator, Sequence
 
 from controller.creation import Creation, Outcome
+from controller.endpoint_changes import EndpointChanges
+from controller.endpoint_patching import EndpointPatch
 from controller.networks import Networks, require_active
 from controller.outcomes import store_errors_told
 from controller.parsing import parse_address
 from controller.ports import PortBook
-from controller.release import Release
+from controller.release import Release, require_version
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
 from controller.views import Convergence
 from controller.writer import Writer
 from kvnet import codec, keys
-from kvnet.errors import AmbiguousName, KvnetError, NotFound, PreconditionFailed
+from kvnet.errors import AmbiguousName, KvnetError, NotFound
 from kvnet.model import Endpoint, Network, Versioned
 from kvnet.rules import IDENTIFIER, shown
 
@@ -41,6 +43,7 @@ class Endpoints:
         self._networks = networks
         self._release = release
         self._rng = rng
+        self._changes = EndpointChanges(state, writer, ports, release, rng)
 
     async def create(self, network: str, request: EndpointRequest, caller: Caller) -> Versioned[Endpoint]:
         """Claim one address per family of the network. With a client's id, repeating it is harmless.
@@ -89,6 +92,23 @@ class Endpoints:
             raise _ambiguous(target, named)
         return named[0]
 
+    async def update(
+        self, network: str, id_or_name: str, patch: EndpointPatch, caller: Caller, if_version: int | None = None
+    ) -> Versioned[Endpoint]:
+        """Repeating it changes nothing: the same version is the answer.
+
+        Raises:
+            NotFound, AmbiguousName, PreconditionFailed
+            Immutable: names every field that cannot change, and why.
+            Invalid, NotSupported: what it would become is no endpoint, or not one of this network.
+            AddressTaken, BlockTaken, PortTaken, PortsExhausted: what others have.
+            TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
+        """
+        with store_errors_told():
+            found = await self._fresh(network, id_or_name)
+            target = await self._networks.fresh(found.value.network)
+            return await self._changes.change(target, found, patch, caller, if_version)
+
     async def delete(self, network: str, id_or_name: str, caller: Caller, if_version: int | None = None) -> None:
         """Release it; its addresses rest for the cool-down, so that no stale packet meets a new owner.
 
@@ -98,13 +118,8 @@ class Endpoints:
         """
         with store_errors_told():
             found = await self._fresh(network, id_or_name)
-            if if_version is not None and found.version != if_version:
-                raise PreconditionFailed(
-                    f"endpoint {found.value.name!r} has version {found.version}, not {if_version}",
-                    fix="look at it again and repeat with its version",
-                    context={"version": found.version},
-                )
-            (outcome,) = await self._release.release([found], caller)
+            require_version(found, if_version)
+            (outcome,) = await self._release.release([found], caller, only_as_seen=if_version is not None)
             if isinstance(outcome, Exception):
                 raise outcome
             await self._state.reached(outcome, self._state.endpoints, self._state.addresses)

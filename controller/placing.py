@@ -11,7 +11,8 @@ import random
 from collections.abc import Collection, Iterable
 
 from controller.claims import Claim
-from controller.ipam.ports import Crowded, Taken
+from controller.ipam.addresses import AddressSpace
+from controller.ipam.ports import Crowded, Taken, Wish, kept
 from controller.ipam.routed import BlockSpace, NoBlock, Placed
 from controller.ports import PortBook, refusal
 from controller.publishing import bound
@@ -46,37 +47,74 @@ class Placing:
         if claim.wishes and not self._choose_ports(claim):
             return False
         if isinstance(space, BlockSpace):
-            return self._choose_in_blocks(space, claim, now, skip)
-        for family, address in claim.wanted.items():
-            claim.chosen.append(space.claim(address, now, pointer=POINTERS[family]))
+            return self._choose_in_blocks(space, claim, space.families, now, skip)
+        self._choose_wanted(space, claim, now)
         for family in space.families:
             if family not in claim.wanted:
                 claim.chosen.append(space.choose(family, now, skip=skip))
         return True
 
+    def choose_instead(self, claim: Claim, before: Endpoint, now: float, *, has_ports: bool) -> bool:
+        """For an endpoint that is there: only what the claim asks for. False: as `choose`.
+
+        `has_ports`: its ports stay as they are.
+        """
+        self.let_go([claim])
+        self.end_turns([claim])
+        if not has_ports and not self._choose_ports_instead(claim, before):
+            return False
+        if isinstance(self.space, BlockSpace):
+            asked = [family for family in (4, 6) if family in claim.wanted]
+            return not asked or self._choose_in_blocks(self.space, claim, asked, now, 0)
+        self._choose_wanted(self.space, claim, now)
+        return True
+
+    @staticmethod
+    def _choose_wanted(space: AddressSpace, claim: Claim, now: float) -> None:
+        for family, address in claim.wanted.items():
+            reuse = claim.request.reuse
+            claim.chosen.append(space.claim(address, now, pointer=POINTERS[family], reuse=reuse))
+
     def _choose_ports(self, claim: Claim) -> bool:
         host, network = claim.request.host, self.network
         wishes = bound(claim.wishes, network, self.space.families)
+        if not self._chosen(claim, wishes, None):
+            return False
+        claim.swap = self._ports.claiming(host, network.id, claim.id, claim.ports)
+        return self._take(claim, claim.swap.after)
+
+    def _choose_ports_instead(self, claim: Claim, before: Endpoint) -> bool:
+        """All of its ports at once: those that it had and may keep, and others."""
+        families = [address.version for address in before.addresses]
+        wishes = bound(claim.wishes, self.network, {*families, *claim.wanted}) if claim.wishes else ()
+        if not self._chosen(claim, kept(wishes, before.ports), before):
+            return False
+        claim.swap = self._ports.replacing(before, claim.ports)
+        return self._take(claim, claim.swap.after)
+
+    def _chosen(self, claim: Claim, wishes: tuple[Wish, ...], before: Endpoint | None) -> bool:
+        host = claim.request.host
         try:
-            claim.ports = self._ports.choose(host, wishes, self._rng)
+            claim.ports = self._ports.choose(host, wishes, self._rng, before)
         except Crowded:
             return False
         except Taken as taken:
             raise refusal(taken, host, self._network_of, self._endpoint_of) from taken
-        claim.swap = self._ports.claiming(host, network.id, claim.id, claim.ports)
-        return self._take(claim, claim.swap.after)
+        return True
 
-    def _choose_in_blocks(self, space: BlockSpace, claim: Claim, now: float, skip: int) -> bool:
+    def _choose_in_blocks(
+        self, space: BlockSpace, claim: Claim, families: Iterable[int], now: float, skip: int
+    ) -> bool:
         """As many as need a block of this host's make one, the others wait for it."""
-        host = claim.request.host
+        host, reuse = claim.request.host, claim.request.reuse
         turn = f"{keys.blocks(space.network.id)}{host}"
         may_claim = turn not in self._busy
         placed: Placed
         try:
-            for family in space.families:
+            for family in families:
                 if family in claim.wanted:
                     address, pointer = claim.wanted[family], POINTERS[family]
-                    placed = space.claim_for(host, address, now, pointer=pointer, may_claim=may_claim)
+                    placed = space.claim_for(host, address, now, pointer=pointer, may_claim=may_claim, reuse=reuse)
                 else:
                     placed = space.choose_for(host, family, now, skip=skip, may_claim=may_claim)
                 claim.chosen.append(placed.candidate)

@@ -21,6 +21,8 @@ from kvnet.model import Endpoint, HeldPorts, Network, PortHold, PublishedPort, V
 
 # A transaction has room for so many keys of ports beside the rest of an endpoint.
 MAX_BUCKETS = 16
+# The keys that one change of an endpoint's ports may touch, those that it leaves included.
+MAX_CHANGED_BUCKETS = 20
 MAX_SHOWN_FREE = 3
 
 
@@ -68,8 +70,11 @@ class PortBook:
         for key in there.keys() | known:
             self._noted[key] = (snapshot.revision, there.get(key))
 
-    def choose(self, host: str, wishes: tuple[Wish, ...], rng: random.Random) -> tuple[PublishedPort, ...]:
-        """
+    def choose(
+        self, host: str, wishes: tuple[Wish, ...], rng: random.Random, instead_of: Endpoint | None = None
+    ) -> tuple[PublishedPort, ...]:
+        """What `instead_of` has counts as free.
+
         Raises:
             Taken, Crowded
         """
@@ -79,23 +84,31 @@ class PortBook:
             if key in self.busy:
                 return None
             found = self.held(key)
-            return found.value if found is not None else HeldPorts()
+            held = found.value if found is not None else HeldPorts()
+            return held if instead_of is None else without(held, instead_of.network, instead_of.id)
 
         return choose_ports(wishes, look, rng)
 
     def claiming(self, host: str, network: str, endpoint: str, ports: Iterable[PublishedPort]) -> Swap:
-        by_key: dict[str, list[PortHold]] = {}
-        for port in ports:
-            key = keys.ports(host, port.protocol, port.host_port or 0)
-            by_key.setdefault(key, []).append(hold_of(port, network, endpoint))
-        if len(by_key) > MAX_BUCKETS:
+        by_key = _by_bucket(host, network, endpoint, ports)
+        return self._swap(by_key, lambda key, held: with_holds(held, by_key[key]))
+
+    def replacing(self, before: Endpoint, ports: Iterable[PublishedPort]) -> Swap:
+        """All ports of an endpoint by others."""
+        by_key = _by_bucket(before.host, before.network, before.id, ports)
+        touched = by_key.keys() | buckets_of(before)
+        if len(touched) > MAX_CHANGED_BUCKETS:
             raise Invalid.field(
                 "/ports",
-                f"the host ports lie in {len(by_key)} different blocks of {keys.PORTS_PER_BUCKET}; "
-                f"at most {MAX_BUCKETS} for one endpoint",
-                "publish ranges instead of ports that lie far apart, or use a second endpoint",
+                f"the host ports that it has and those that it is to have lie in {len(touched)} different blocks of "
+                f"{keys.PORTS_PER_BUCKET}; at most {MAX_CHANGED_BUCKETS} can change at once",
+                "publish nothing first, and then the new ports",
             )
-        return self._swap(by_key, lambda key, held: with_holds(held, by_key[key]))
+
+        def changed(key: str, held: HeldPorts) -> HeldPorts:
+            return with_holds(without(held, before.network, before.id), by_key.get(key, ()))
+
+        return self._swap(sorted(touched), changed)
 
     def giving_back(self, endpoint: Endpoint) -> Swap:
         touched = buckets_of(endpoint)
@@ -108,12 +121,27 @@ class PortBook:
         for key in touched:
             found = self.held(key)
             value = changed(key, found.value if found is not None else HeldPorts())
-            if found is None and not value.held:
+            if value == (found.value if found is not None else HeldPorts()):
                 continue
             checks.append(Absent(key) if found is None else Unchanged(key, found.version))
             writes.append(Put(key, codec.encode(value)) if value.held else Delete(key))
             after[key] = value if value.held else None
         return Swap(tuple(checks), tuple(writes), after)
+
+
+def _by_bucket(host: str, network: str, endpoint: str, ports: Iterable[PublishedPort]) -> dict[str, list[PortHold]]:
+    by_key: dict[str, list[PortHold]] = {}
+    for port in ports:
+        key = keys.ports(host, port.protocol, port.host_port or 0)
+        by_key.setdefault(key, []).append(hold_of(port, network, endpoint))
+    if len(by_key) > MAX_BUCKETS:
+        raise Invalid.field(
+            "/ports",
+            f"the host ports lie in {len(by_key)} different blocks of {keys.PORTS_PER_BUCKET}; "
+            f"at most {MAX_BUCKETS} for one endpoint",
+            "publish ranges instead of ports that lie far apart, or use a second endpoint",
+        )
+    return by_key
 
 
 def buckets_of(endpoint: Endpoint) -> set[str]:

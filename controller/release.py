@@ -19,7 +19,7 @@ from controller.requests import Caller
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
-from kvnet.errors import HostInUse, KvnetError, NotFound, TooMuchContention
+from kvnet.errors import HostInUse, KvnetError, NotFound, PreconditionFailed, TooMuchContention
 from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Versioned
 
 Claims = Mapping[Address, Versioned[AddressClaim]]
@@ -29,6 +29,7 @@ Claims = Mapping[Address, Versioned[AddressClaim]]
 class _Going:
     endpoint: Versioned[Endpoint]
     claims: Claims
+    only_as_seen: bool
     lost_answers: int = 0
     result: int | KvnetError | None = None
 
@@ -46,15 +47,18 @@ class Release:
         caller: Caller,
         kind: str = "endpoint.deleted",
         evidence: Sequence[Check] = (),
+        *,
+        only_as_seen: bool = False,
     ) -> list[int | KvnetError]:
         """The revision of each release, or why it did not happen; in the order given.
 
         `evidence`: what must still hold when it is committed; an endpoint for which it does not is left alone.
+        `only_as_seen`: one that was changed meanwhile is left alone, too.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        going = [_Going(endpoint, await self._claims(endpoint.value)) for endpoint in endpoints]
+        going = [_Going(endpoint, await self.claims(endpoint.value), only_as_seen) for endpoint in endpoints]
         turns = self._writer.turns("the endpoint could not be deleted")
         while pending := [one for one in going if one.result is None]:
             try:
@@ -73,12 +77,15 @@ class Release:
         """Those that have to wait, because others of this process are changing the same host ports."""
         sent: list[tuple[_Going, Swap]] = []
         later: list[_Going] = []
+        taken: set[str] = set()
         busy = self._ports.busy
         try:
             for one in waiting:
-                if not busy.take(buckets_of(one.endpoint.value)):
+                buckets = buckets_of(one.endpoint.value)
+                if not busy.take(buckets):
                     later.append(one)
                     continue
+                taken |= buckets
                 sent.append((one, self._ports.giving_back(one.endpoint.value)))
             transactions = [self._transaction(one, swap, caller, kind, evidence) for one, swap in sent]
             for (one, swap), outcome in zip(sent, await self._writer.commit_many(transactions), strict=True):
@@ -88,8 +95,7 @@ class Release:
                     await self._ports.look_again(self._writer.store, one.endpoint.value.host)
                 one.result = await self._judged(one, outcome, {check.key for check in evidence})
         finally:
-            for one, _ in sent:
-                busy.give_back(buckets_of(one.endpoint.value))
+            busy.give_back(taken)
         if later and not sent:
             try:
                 await busy.until_given_back()
@@ -111,19 +117,26 @@ class Release:
         elif not evidence.isdisjoint(outcome.keys):
             return HostInUse(f"host {endpoint.host!r} came back: {endpoint.name!r} stays")
         entry = await self._writer.store.get(keys.endpoint(endpoint.network, endpoint.id))
-        if entry is None or entry.version != one.endpoint.version:  # an endpoint never changes: that is another one
+        stored = None if entry is None else Versioned(codec.decode(Endpoint, entry.value), entry.version)
+        if stored is None or not is_same(stored.value, endpoint):
             if one.lost_answers:
                 return one.endpoint.version
             return NotFound(f"endpoint {endpoint.name!r} was deleted meanwhile")
+        if one.only_as_seen:
+            try:
+                require_version(stored, one.endpoint.version)
+            except PreconditionFailed as error:
+                return error
         if one.lost_answers >= MAX_LOST_ANSWERS:
             return told(outcome)
-        one.claims = await self._stored_claims(endpoint)
+        one.endpoint = stored
+        one.claims = await self._stored_claims(stored.value)
         return None
 
-    async def _claims(self, endpoint: Endpoint) -> Claims:
-        """From memory, if the mirrors are at the same point; else from the store."""
+    async def claims(self, endpoint: Endpoint) -> Claims:
+        """Those of its addresses, and perhaps others: from memory, if the mirrors are at the same point; else stored."""
         known = self._state.claims_of(endpoint.network)
-        if all(_is_holder(endpoint, known.get(address)) for address in endpoint.addresses):
+        if all(is_holder(endpoint, known.get(address)) for address in endpoint.addresses):
             return known
         return await self._stored_claims(endpoint)
 
@@ -145,7 +158,7 @@ class Release:
         writes: list[Write] = [Delete(key), Delete(keys.local(one.host, one.id)), *swap.writes]
         for address in one.addresses:
             claim = going.claims.get(address)
-            if claim is not None and _is_holder(one, claim):
+            if claim is not None and is_holder(one, claim):
                 address_key = keys.address(one.network, address)
                 checks.append(Unchanged(address_key, claim.version))
                 writes.append(self.laid_to_rest(address_key, one.id, one.host, now))
@@ -158,5 +171,23 @@ class Release:
         return Put(key, codec.encode(tombstone))
 
 
-def _is_holder(endpoint: Endpoint, claim: Versioned[AddressClaim] | None) -> bool:
+def is_same(one: Endpoint, other: Endpoint) -> bool:
+    """Whether it is this very endpoint, however it was changed, and not another one that got its id."""
+    return (one.network, one.id, one.host, one.created_at) == (other.network, other.id, other.host, other.created_at)
+
+
+def require_version(found: Versioned[Endpoint], wanted: int | None) -> None:
+    """
+    Raises:
+        PreconditionFailed
+    """
+    if wanted is not None and found.version != wanted:
+        raise PreconditionFailed(
+            f"endpoint {found.value.name!r} has version {found.version}, not {wanted}",
+            fix="look at it again and repeat with its version",
+            context={"version": found.version},
+        )
+
+
+def is_holder(endpoint: Endpoint, claim: Versioned[AddressClaim] | None) -> bool:
     return claim is not None and claim.value.kind is ClaimKind.ENDPOINT and claim.value.holder == endpoint.id

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kvnet.model import DockerFields
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -53,6 +55,8 @@ class NetworkRequest:
     False force it.
     `force` accepts explicit subnets that overlap what a host uses; the overlap is recorded as the reason.
     `id`: the same id with the same content again is the same network, not a second one.
+    `holds`: whose subnets it gets; the first one's id is the network's. Without subnets they are all that it gets.
+    `naming`: the name is still to come, and `name` is empty.
     """
 
     name: str
@@ -70,6 +74,33 @@ class NetworkRequest:
     force: bool = False
     id: str | None = None
     features: Features = field(default_factory=Features)
+    holds: tuple[str, ...] = ()
+    naming: bool = False
+    docker: DockerFields | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NameRequest:
+    """`docker`: None = as the network has it. `labels` come to those that it has."""
+
+    name: str
+    docker: DockerFields | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Without `cidr` kvnet chooses, as it does for networks. `version`: of IP.
+
+    `force` accepts a subnet that overlaps what a host uses; for the hold, the network is judged by its own.
+    """
+
+    host: str
+    version: int = 4
+    cidr: str | None = None
+    pool: str | None = None
+    prefix_length: int | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +120,10 @@ class PortRequest:
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:
-    """`id`: the same id with the same content again is the same endpoint, not a second one."""
+    """`id`: the same id with the same content again is the same endpoint, not a second one.
+
+    `reuse`: an address that is asked for is taken even while it cools down.
+    """
 
     host: str
     name: str
@@ -102,6 +136,7 @@ class EndpointRequest:
     ports: tuple[PortRequest, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0
+    reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,13 @@ from kvnet.wire import (
     CheckReport,
     Endpoint,
     EndpointBody,
+    EndpointPatchBody,
     Event,
     HeldPort,
+    Hold,
+    HoldBody,
     Host,
+    NameBody,
     Network,
     NetworkBody,
     NetworkPatchBody,
@@ -103,8 +107,8 @@ class Client:
     # networks
 
     async def create_network(self, body: NetworkBody) -> Network:
-        """Without an id one is made up here, so that a repeat is the same network."""
-        filled = {"id": secrets.token_hex(6), **body}
+        """Without an id or a hold an id is made up here, so that a repeat is the same network."""
+        filled = {**body} if body.get("holds") else {"id": secrets.token_hex(6), **body}
         return cast(Network, await self._request("POST", "/v1/networks", body=filled, repeatable=True))
 
     async def get_network(self, network: str) -> Network:
@@ -127,6 +131,11 @@ class Client:
         made = await self._request("PATCH", path, body=dict(patch), version=version, repeatable=is_repeatable)
         return cast(Network, made)
 
+    async def name_network(self, network: str, body: NameBody) -> Network:
+        """The name of one that was made with `naming`; the same name again is no error."""
+        path = f"/v1/networks/{_part(network)}/name"
+        return cast(Network, await self._request("POST", path, body=dict(body), repeatable=True))
+
     async def peer_networks(self, network: str, peer: str) -> Network:
         path = f"/v1/networks/{_part(network)}/peers/{_part(peer)}"
         return cast(Network, await self._request("POST", path, repeatable=True))
@@ -140,6 +149,19 @@ class Client:
     async def prune_networks(self, *, dry_run: bool = False) -> dict[str, Any]:
         query = {"dry_run": "true"} if dry_run else {}
         return await self._request("POST", "/v1/networks/prune", query=query, repeatable=dry_run)
+
+    # holds
+
+    async def hold_subnet(self, body: HoldBody) -> Hold:
+        """Not repeated when its answer was lost, for that would be another hold; the first one runs out by itself."""
+        return cast(Hold, await self._request("POST", "/v1/holds", body=dict(body)))
+
+    def holds(self, *, host: str = "") -> AsyncIterator[Hold]:
+        return cast(AsyncIterator[Hold], self._all("/v1/holds", {"host": host}))
+
+    async def release_hold(self, hold: str) -> None:
+        """No error if it is over already."""
+        await self._request("DELETE", f"/v1/holds/{_part(hold)}", repeatable=True)
 
     # endpoints
 
@@ -168,6 +190,14 @@ class Client:
         query = {"network": network, "host": host, "address": address}
         return cast(AsyncIterator[Endpoint], self._all("/v1/endpoints", query))
 
+    async def update_endpoint(
+        self, network: str, endpoint: str, patch: EndpointPatchBody, *, version: int | None = None
+    ) -> Endpoint:
+        """A merge patch: only what it names. Without a version it may be repeated, and is."""
+        path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
+        changed = await self._request("PATCH", path, body=dict(patch), version=version, repeatable=version is None)
+        return cast(Endpoint, changed)
+
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
         path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
         await self._request("DELETE", path, version=version)
@@ -191,6 +221,12 @@ class Client:
 
     async def plan_endpoint(self, network: str, body: EndpointBody) -> Plan:
         return await self._plan("POST", f"/v1/networks/{_part(network)}/endpoints", body)
+
+    async def plan_endpoint_update(
+        self, network: str, endpoint: str, patch: EndpointPatchBody, *, version: int | None = None
+    ) -> Plan:
+        path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"
+        return await self._plan("PATCH", path, patch, version)
 
     async def plan_endpoint_deletion(self, network: str, endpoint: str, *, version: int | None = None) -> Plan:
         path = f"/v1/networks/{_part(network)}/endpoints/{_part(endpoint)}"

@@ -137,15 +137,17 @@ class EndpointBody(TypedDict, total=False):
 
 
 class EndpointPatchBody(TypedDict, total=False):
-    """A JSON merge patch of an endpoint."""
+    """A JSON merge patch of an endpoint. `ports`: all that it is to publish; `reuse`: addresses that cool down, too."""
 
     name: str
-    hostname: str
-    aliases: Sequence[str]
-    ports: Sequence[PortBody]
-    gateway_priority: int
+    hostname: str | None
+    aliases: Sequence[str] | None
+    ports: Sequence[PortBody] | None
+    gateway_priority: int | None
     labels: Mapping[str, str | None] | None
+    address: str
     address6: str
+    reuse: bool
 
 
 class PoolBody(TypedDict, total=False):

@@ -18,7 +18,18 @@ from starlette.responses import FileResponse
 
 from controller.api.answers import EventOut, Problem
 from controller.api.bodies import SCHEMAS
-from controller.api.models import AcceptIn, EndpointIn, EndpointsIn, NetworkIn, NetworkPatchIn, PoolIn, ReservationIn
+from controller.api.models import (
+    AcceptIn,
+    EndpointIn,
+    EndpointPatchIn,
+    EndpointsIn,
+    HoldIn,
+    NameIn,
+    NetworkIn,
+    NetworkPatchIn,
+    PoolIn,
+    ReservationIn,
+)
 from controller.api.routing import PROBLEM_SCHEMA, operations_router
 from kvnet.errors import NotFound
 
@@ -64,6 +75,7 @@ Errors are RFC 9457 problems: match on `code`, do what `fix` says. Objects carry
 `docs/api.md` explains idempotency, paging, waiting and the event stream."""
 TAGS = [
     {"name": "networks", "description": "What endpoints are on: subnets, a driver, a VNI."},
+    {"name": "holds", "description": "Subnets that are kept for networks about to be made."},
     {"name": "endpoints", "description": "Interfaces of workloads, one or hundreds at a time."},
     {"name": "hosts", "description": "Machines, as their workers report them."},
     {"name": "pools", "description": "Where automatic subnets are cut from."},
@@ -75,7 +87,10 @@ TAGS = [
 BODIES: tuple[type[BaseModel], ...] = (
     NetworkIn,
     NetworkPatchIn,
+    NameIn,
+    HoldIn,
     EndpointIn,
+    EndpointPatchIn,
     EndpointsIn,
     PoolIn,
     ReservationIn,

@@ -14,7 +14,7 @@ from fastapi import Query, Request, Response
 from controller.api import render
 from controller.api.answers import BulkOut, EndpointOut, Page
 from controller.api.bodies import JsonBody
-from controller.api.models import EndpointIn, EndpointsIn, OneOrMany
+from controller.api.models import EndpointIn, EndpointPatchIn, EndpointsIn, OneOrMany
 from controller.api.networks import reused
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
 from controller.api.plans import PLANNED, DryRun, PlanOut, nothing, planned
@@ -46,6 +46,9 @@ from kvnet.problems import to_problem
 
 router = resource_router("endpoints")
 BODY: JsonBody[EndpointIn | EndpointsIn] = JsonBody(OneOrMany, "EndpointOneOrMany", tags=frozenset({"one", "many"}))
+PATCH: JsonBody[EndpointPatchIn] = JsonBody(
+    EndpointPatchIn, "EndpointPatchIn", kinds=("application/merge-patch+json", "application/json")
+)
 ENDPOINT_ID_DIGITS = 16
 MAX_WAIT_S = 30.0
 
@@ -57,6 +60,12 @@ EXAMPLES = {
     "one": {"host": "h1", "name": "web"},
     "fixed_address": {"host": "h1", "name": "db", "address": "10.1.0.7", "aliases": ["mysql"]},
     "many": {"items": [{"host": "h1", "name": "web-1"}, {"host": "h2", "name": "web-2"}]},
+}
+PATCH_EXAMPLES = {
+    "names": {"name": "web", "aliases": ["www"], "labels": {"team": "red", "old": None}},
+    "ports": {"ports": [{"port": 80, "host_port": 8080}]},
+    "nothing_is_published_any_more": {"ports": []},
+    "another_address": {"address6": "fd00:1::7"},
 }
 
 
@@ -252,6 +261,36 @@ async def get_endpoint(request: Request, network: str, endpoint: str, if_none_ma
     cluster = service(request).cluster
     net = cluster.networks.get(network).value
     return entity(_shown(cluster, cluster.endpoints.get(net.id, endpoint), net), if_none_match)
+
+
+@router.patch(
+    "/networks/{network}/endpoints/{endpoint}",
+    response_model=EndpointOut | PlanOut,
+    responses=problems(404, 412, *WITH_BODY),
+    openapi_extra=PATCH.documented(**PATCH_EXAMPLES),
+    summary="Change a living endpoint",
+)
+async def update_endpoint(
+    request: Request, network: str, endpoint: str, if_match: IfMatch = None, dry_run: DryRun = None
+) -> Response:
+    """A JSON merge patch (RFC 7396); what cannot change is refused, each field with its reason.
+
+    Its host publishes what it is to publish, and no more, as soon as it hears of it. The same patch again changes
+    nothing.
+    """
+    cluster = service(request).cluster
+    asked = await PATCH.read(request)
+    patch, who, version = asked.patch(), caller(request), wanted_version(if_match)
+    if dry_run:
+
+        def show(made: Versioned[Endpoint]) -> render.Json:
+            return _shown(cluster, made, cluster.networks.get(made.value.network).value)
+
+        return await planned(
+            request, lambda changes: changes.endpoints.update(network, endpoint, patch, who, version), show
+        )
+    made = await cluster.endpoints.update(network, endpoint, patch, who, version)
+    return entity(_shown(cluster, made, (await cluster.networks.fresh(made.value.network)).value))
 
 
 @router.delete(

@@ -11,16 +11,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from controller.changing import NetworkPatch, SubnetPatch
+from controller.endpoint_patching import EndpointPatch
 from controller.parsing import MAX_RESERVED, MAX_SUBNETS
 from controller.requests import (
     EndpointRequest,
     Features,
+    HoldRequest,
+    NameRequest,
     NetworkRequest,
     PoolRequest,
     PortRequest,
     ReservationRequest,
     SubnetRequest,
 )
+from kvnet.errors import Invalid
+from kvnet.model import DockerFields
 from kvnet.rules import (
     GATEWAY_PRIORITY,
     IDENTIFIER,
@@ -29,6 +34,8 @@ from kvnet.rules import (
     MAX_LABEL_VALUE,
     MAX_LABELS,
     MAX_PORTS,
+    MAX_VERBATIM_BYTES,
+    MAX_VERBATIM_ENTRIES,
     MTU_MAX,
     MTU_MIN,
     NAME,
@@ -79,10 +86,31 @@ class SubnetIn(Body):
         return SubnetRequest(self.cidr, self.gateway, self.range, self.reserved)
 
 
+NetworkId = Annotated[str, Field(pattern=NETWORK_ID_PATTERN)]
+Verbatim = Annotated[dict[str, str], Field(max_length=MAX_VERBATIM_ENTRIES)]
+
+
+class DockerIn(Body):
+    """What only Docker knows of a network, word for word. Its labels also become labels, where they can be."""
+
+    options: Verbatim = Field(default_factory=dict, description="Its `-o`.")
+    ipam_options: Verbatim = Field(default_factory=dict, description="Its `--ipam-opt`.")
+    labels: Verbatim = Field(
+        default_factory=dict,
+        description=f"Options, IPAM options and labels have at most {MAX_VERBATIM_BYTES} bytes together.",
+    )
+    attachable: bool = False
+    ipv6: bool = False
+    host: Annotated[str, Field(max_length=63)] = Field("", description="Where it was made.")
+
+    def fields(self) -> DockerFields:
+        return DockerFields(**dict(self))
+
+
 class NetworkIn(Body):
     """A network. Only the name is needed: without subnets kvnet chooses free ones that no host uses."""
 
-    name: Name
+    name: Name | None = Field(None, description="Needed, but for `naming`.")
     driver: str = Field("overlay", max_length=32, description="`overlay`, `bridge`, `routed` or `transparent`.")
     subnets: tuple[SubnetIn, ...] = Field((), max_length=MAX_SUBNETS)
     pool: Name | None = Field(None, description="Where the IPv4 subnet is cut from; default: `default`.")
@@ -114,16 +142,54 @@ class NetworkIn(Body):
     options: Labels = Field(default_factory=dict, description="Docker's names mean the same as the fields here.")
     labels: Labels = Field(default_factory=dict)
     force: bool = Field(False, description="Accept explicit subnets that overlap what a host uses.")
-    id: Annotated[str, Field(pattern=NETWORK_ID_PATTERN)] | None = Field(
+    id: NetworkId | None = Field(
         None, description="Chosen by the client: the same id and content again is the same network."
     )
+    holds: tuple[NetworkId, ...] = Field(
+        (),
+        max_length=MAX_SUBNETS,
+        description="Holds of its subnets; without `subnets` they are all that it gets. Its id is that of the first.",
+    )
+    naming: bool = Field(False, description="The name is still to come, within a minute: POST .../name.")
+    docker: DockerIn | None = None
 
     def request(self, derived_id: str | None = None) -> NetworkRequest:
+        if self.name is None and not self.naming:
+            raise Invalid.field("/name", "missing")
         plain = dict(self)
+        plain["name"] = self.name or ""
         plain["subnets"] = tuple(subnet.request() for subnet in self.subnets)
-        plain["id"] = self.id or derived_id
+        plain["id"] = self.id or (self.holds[0] if self.holds else derived_id)
+        plain["docker"] = self.docker.fields() if self.docker is not None else None
         features = Features(**{name: plain.pop(name) for name in FEATURES})
         return NetworkRequest(**plain, features=features)
+
+
+class NameIn(Body):
+    """The name of a network that was made without one."""
+
+    name: Name
+    docker: DockerIn | None = Field(None, description="null: as the network has it.")
+    labels: Labels = Field(default_factory=dict, description="They come to those that it has.")
+
+    def request(self) -> NameRequest:
+        return NameRequest(self.name, self.docker.fields() if self.docker is not None else None, self.labels)
+
+
+class HoldIn(Body):
+    """A subnet to be kept for a network that a host is about to make. Without `cidr` kvnet chooses."""
+
+    host: Name
+    version: int = Field(4, description="Of IP: 4 or 6.")
+    cidr: CidrText | None = None
+    pool: Name | None = Field(None, description="Where it is cut from; default: `default` or `default6`.")
+    prefix_length: int | None = Field(None, ge=1, le=126)
+    force: bool = Field(
+        False, description="Hold it even if it overlaps what a host uses; the network is judged by its own `force`."
+    )
+
+    def request(self) -> HoldRequest:
+        return HoldRequest(**dict(self))
 
 
 class SubnetPatchIn(Body):
@@ -220,6 +286,7 @@ class EndpointIn(Body):
         le=GATEWAY_PRIORITY,
         description="Of a workload's networks the one with the highest is its way out.",
     )
+    reuse: bool = Field(False, description="Take `address` and `address6` even while they cool down.")
 
     def request(self, derived_id: str | None = None) -> EndpointRequest:
         return EndpointRequest(
@@ -234,7 +301,43 @@ class EndpointIn(Body):
             tuple([port.request() for port in self.ports]) if self.ports else (),
             self.labels,
             self.gateway_priority,
+            self.reuse,
         )
+
+
+class EndpointPatchIn(Body):
+    """A JSON merge patch: what is left out stays, null is the default again."""
+
+    name: Name | None = None
+    hostname: Annotated[str, Field(max_length=63)] | None = None
+    aliases: tuple[Name, ...] | None = Field(None, max_length=MAX_ALIASES, description="All that it is to have.")
+    labels: dict[LabelKey, LabelValue | None] | None = Field(None, description="A label that is null goes.")
+    gateway_priority: int | None = Field(
+        None,
+        ge=-GATEWAY_PRIORITY,
+        le=GATEWAY_PRIORITY,
+        description="Stored; a workload that runs gets it when it is attached again.",
+    )
+    ports: tuple[PortIn, ...] | None = Field(
+        None,
+        max_length=MAX_PORTS,
+        description="All that it is to publish. What is there already keeps its host port; what is left out ends.",
+    )
+    address: AddressText | None = Field(
+        None, description="Another one; the former rests. For an endpoint that has no interface yet."
+    )
+    address6: AddressText | None = Field(None, description="As `address`.")
+    reuse: bool = Field(False, description="Take `address` and `address6` even while they cool down.")
+    id: str | None = FIXED
+    network: str | None = FIXED
+    host: str | None = FIXED
+    mac: str | None = FIXED
+    created_at: str | None = FIXED
+
+    def patch(self) -> EndpointPatch:
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"ports", "reuse"}}
+        ports = None if "ports" not in self.model_fields_set else tuple(port.request() for port in self.ports or ())
+        return EndpointPatch(given, ports, self.reuse)
 
 
 class EndpointsIn(Body):

@@ -100,8 +100,10 @@ class AddressSpace:
             )
         raise self._exhausted(family, now)
 
-    def claim(self, address: Address, now: float, *, pointer: str = "/address") -> Candidate:
+    def claim(self, address: Address, now: float, *, pointer: str = "/address", reuse: bool = False) -> Candidate:
         """Take an address that somebody asked for. May lie outside `range`, but not outside the subnets.
+
+        `reuse`: even while it cools down.
 
         Raises:
             AddressTaken: names who has it, or until when it cools down.
@@ -115,7 +117,7 @@ class AddressSpace:
                 pointer, f"{address} is in no subnet of network {self.network.name}", f"choose one in {subnets}"
             )
         value = int(address)
-        self.require_free(window, value, now)
+        self.require_free(window, value, now, reuse=reuse)
         window.take(value)
         return Candidate(address, window.versions.get(value))
 
@@ -153,15 +155,16 @@ class AddressSpace:
     def _hosts(self, address: Address) -> str:
         return self._host_of(address) if self._host_of is not None else ""
 
-    def require_free(self, window: Window, value: int, now: float) -> None:
+    def require_free(self, window: Window, value: int, now: float, *, reuse: bool = False) -> None:
         """Raises: AddressTaken."""
-        holder = self._holder(window, value, now)
+        holder = self._holder(window, value, math.inf if reuse else now)
         if holder is None:
             return
         address = window.address_class(value)
         fix = "give no address and kvnet picks a free one, or choose another"
         if "until" in holder.facts:
-            fix = f"repeat in {max(1, math.ceil(float(holder.facts['until']) - now))} s, or choose another address"
+            seconds = max(1, math.ceil(float(holder.facts["until"]) - now))
+            fix = f"repeat in {seconds} s, take it with reuse if its last holder is gone for good, or choose another"
         raise AddressTaken(
             f"{address} of network {self.network.name} is {holder.text}",
             fix=f"{fix}; 'kvnet ipam show {address}' tells more",

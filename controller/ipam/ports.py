@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from kvnet.keys import PORTS_PER_BUCKET
@@ -136,6 +136,36 @@ class _Choice:
                 start = self._rng.randint(low, high)
             yield from _cut(start, high)
             yield from _cut(low, start - 1)
+
+
+def kept(wishes: Sequence[Wish], ports: Sequence[PublishedPort]) -> tuple[Wish, ...]:
+    """The wishes of an endpoint that has these ports: what one of them answers stays on its host port.
+
+    A port that a certain wish takes for itself answers no other.
+    """
+    certain = [wish for wish in wishes if wish.is_fixed]
+    left = [port for port in ports if not any(_takes(wish, port) for wish in certain)]
+    return tuple(wish if wish.is_fixed else _fixed_on(_answering(wish, left), wish) for wish in wishes)
+
+
+def _takes(wish: Wish, port: PublishedPort) -> bool:
+    there = (port.protocol, port.host_port) == (wish.protocol, wish.low)
+    return there and covers(wish.address, port.host_address)
+
+
+def _answering(wish: Wish, left: list[PublishedPort]) -> PublishedPort | None:
+    """Each answers once."""
+    for port in left:
+        if port.host_address == wish.address and wish.is_answered_by(port, None):
+            left.remove(port)
+            return port
+    return None
+
+
+def _fixed_on(port: PublishedPort | None, wish: Wish) -> Wish:
+    if port is None or port.host_port is None:
+        return wish
+    return replace(wish, low=port.host_port, high=port.host_port)
 
 
 def _cut(low: int, high: int) -> Iterator[range]:

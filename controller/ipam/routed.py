@@ -134,7 +134,9 @@ class BlockSpace:
                 return placed
         raise self._exhausted(family, host)
 
-    def claim_for(self, host: str, address: Address, now: float, *, pointer: str, may_claim: bool = True) -> Placed:
+    def claim_for(
+        self, host: str, address: Address, now: float, *, pointer: str, may_claim: bool = True, reuse: bool = False
+    ) -> Placed:
         """Take an address that somebody asked for, with its block.
 
         Raises:
@@ -152,7 +154,7 @@ class BlockSpace:
         use = BlockUse(Block(self.network.id, cidr, host, now), None, is_written=True) if known is None else _use(known)
         if use.is_written and (not may_claim or cidr in self._claiming):
             raise NoBlock
-        self.plain.require_free(window, int(address), now)
+        self.plain.require_free(window, int(address), now, reuse=reuse)
         window.take(int(address))
         if known is None:
             self._claiming.add(cidr)
