@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from backends.open import open_store
-from datapath.objects import EVERYTHING, Failure, Hint, HostState, Operation, Scope
+from datapath.objects import EVERYTHING, Failure, Hint, HostState, Ip, Mac, Operation, Scope
 from lab.lab import Host, Lab, until
 from worker.agent import Worker
 from worker.controller import HttpController
@@ -74,6 +74,12 @@ class CountingKernel:
 
     async def surroundings(self) -> Surroundings:
         return await self._kernel.surroundings()
+
+    async def name_inside(self, device: str, netns: str, mac: Mac) -> str:
+        return await self._kernel.name_inside(device, netns, mac)
+
+    async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
+        await self._kernel.lead_inside(netns, interface, destination, prefix_length)
 
     async def close(self) -> None:
         await self._kernel.close()

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -26,6 +27,7 @@ from lab.lab import Host, Lab, open_lab, until
 from lab.processes import Process
 
 HOLDER = Path(__file__).with_name("holder.py")
+PLUGIN = "run/docker/plugins/kvnet.sock"
 NAMES = "169.254.53.53"
 IMAGE = "busybox"
 # Ends at once on SIGTERM, which most shells as a first process do not; its page says who answered.
@@ -59,7 +61,9 @@ class Programs:
 
 @dataclass(slots=True)
 class DockerHost:
-    """`settings`: daemon.json beyond what the lab needs. `options`: of dockerd."""
+    """`settings`: daemon.json beyond what the lab needs. `options`: of dockerd. `unit`: the plugin's socket, where it
+    is there before the worker and while that is away, as a socket unit of systemd makes it.
+    """
 
     host: Host
     programs: Programs
@@ -69,6 +73,7 @@ class DockerHost:
     options: Sequence[str] = ()
     holder: Process | None = None
     daemon: Process | None = None
+    unit: socket.socket | None = None
 
     @property
     def name(self) -> str:
@@ -81,7 +86,7 @@ class DockerHost:
         return Path(f"/proc/{self.holder.pid}/root")
 
     @property
-    def socket(self) -> Path:
+    def api_socket(self) -> Path:
         return self.root / "run/docker.sock"
 
     async def boot(self) -> None:
@@ -102,6 +107,17 @@ class DockerHost:
 
         await until(is_ready, f"{self.name} is up", watched=self.holder)
         self.host.inside = self.holder
+
+    def listen(self) -> int:
+        """The plugin's socket, made if it is not there."""
+        if self.unit is None:
+            path = self.root / PLUGIN
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            self.unit = socket.socket(socket.AF_UNIX)
+            self.unit.bind(str(path))
+            self.unit.listen(128)
+        return self.unit.fileno()
 
     async def start(self, **settings: Any) -> None:
         """Start dockerd and wait until it answers; `settings` go into daemon.json for good."""
@@ -149,7 +165,9 @@ class DockerHost:
         """Every process of the host is gone at once, the worker's too."""
         if self.holder is not None:
             await self.holder.kill()
-        self.holder = self.daemon = self.host.inside = None
+        if self.unit is not None:
+            self.unit.close()
+        self.holder = self.daemon = self.host.inside = self.unit = None
         if self.host.worker is not None:
             await self.host.worker.kill()
 
@@ -178,7 +196,7 @@ class DockerHost:
 
     def client(self) -> HttpClient:
         """One that keeps its connections; to be closed."""
-        return HttpClient((Target.parse(f"unix://{self.socket}"),), {})
+        return HttpClient((Target.parse(f"unix://{self.api_socket}"),), {})
 
     async def docker(self, *words: str, seconds: float = COMMAND_SECONDS) -> str:
         """What the `docker` command prints, without the last line's end.
@@ -194,7 +212,11 @@ class DockerHost:
         Raises:
             DockerFailed: with its own words.
         """
-        own = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.folder), "DOCKER_API_VERSION": API[2:]}
+        own = {
+            "DOCKER_HOST": f"unix://{self.api_socket}",
+            "DOCKER_CONFIG": str(self.folder),
+            "DOCKER_API_VERSION": API[2:],
+        }
         child = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -226,10 +248,12 @@ class DockerLab:
     async def docker(self, host: str, *words: str, seconds: float = COMMAND_SECONDS) -> str:
         return await self.hosts[host].docker(*words, seconds=seconds)
 
-    async def start_worker(self, name: str, *options: str) -> Process:
-        """With the programs in reach that Docker has (iptables)."""
+    async def start_worker(self, name: str, *options: str, activated: bool = True) -> Process:
+        """With the programs in reach that Docker has (iptables); `activated`: as systemd starts it."""
         path = {"PATH": self.programs.environment["PATH"]}
-        return await self.lab.start_worker(name, *self.worker_options, *options, environment=path)
+        listening = self.hosts[name].listen() if activated else None
+        words = (*self.worker_options, *options)
+        return await self.lab.start_worker(name, *words, environment=path, listening=listening)
 
     async def reboot(self, name: str) -> DockerHost:
         """Power off and on; nothing is started on it. What is on disk is as it was."""

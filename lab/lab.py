@@ -117,8 +117,14 @@ class Lab:
             return False
         return True
 
-    async def start_worker(self, name: str, *options: str, environment: Mapping[str, str] | None = None) -> Process:
-        """Start a host's worker; `until_host_alive` says when it is up."""
+    async def start_worker(
+        self,
+        name: str,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        listening: int | None = None,
+    ) -> Process:
+        """Start a host's worker; `until_ready` says when it is up. `listening`: a socket that it finds open."""
         host = self.hosts[name]
         command = [*KVNET, "worker", "--controller", self.controller_url, "--host", name]
         command += ["--underlay", str(host.port.underlay), "--state-dir", str(host.state_dir)]
@@ -128,7 +134,7 @@ class Lab:
         command += options
         where: dict[str, Any] = {"netns": host.netns} if host.inside is None else {"inside": host.inside.pid}
         host.worker = await processes.start(
-            f"worker-{name}", command, logs=self.directory, environment=environment, **where
+            f"worker-{name}", command, logs=self.directory, environment=environment, listening=listening, **where
         )
         return host.worker
 

@@ -16,6 +16,7 @@ CONTAINERS = Path(__file__).parents[2] / ".tools" / "containers" / "root"
 BUSYBOX = CONTAINERS / "bin" / "busybox"
 COMPOSE = ("/usr/bin/python3", str(CONTAINERS / "usr/bin/docker-compose"))
 COMPOSE_PATH = f"{CONTAINERS}/usr/lib/python3/dist-packages:{CONTAINERS}/usr/lib/python3.11"
+LIBRARIES = f"{CONTAINERS}/usr/lib/x86_64-linux-gnu"
 FLAVOUR = "nft"
 LIST_SECONDS = 10.0
 

@@ -1,0 +1,14 @@
+"""Starts a program with a listening socket that is open already, as socket units do: `activated FD PROGRAM...`.
+
+Run with `python -I -S`, where the program is to run: its process id, which it is told, is the one that it has there.
+"""
+
+import os
+import sys
+
+FIRST = 3  # sd_listen_fds(3)
+
+if __name__ == "__main__":
+    os.dup2(int(sys.argv[1]), FIRST)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+    os.execvp(sys.argv[2], sys.argv[2:])

@@ -1,0 +1,83 @@
+"""The second tour: Docker's default bridge and user-defined bridges on one host, with kvnet's bridge beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.docker.site import Site
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+SITE = {"hosts": 1, "outside": True}
+
+
+async def test_the_default_bridge_is_as_it_always_was(site: Site) -> None:
+    names = (await site.docker("h1", 'network ls --format "{{.Name}}"')).split()
+    assert {"bridge", "host", "none"} <= set(names)
+    for name in ("alpine1", "alpine2"):
+        await site.run("h1", name, "bridge")
+    assert (await site.docker("h1", 'network inspect -f "{{len .Containers}}" bridge')) == "2"
+
+    assert await site.reaches("h1", "alpine1", await site.address("h1", "alpine2", "bridge"))
+    assert not await site.reaches("h1", "alpine1", "alpine2"), "no names on the default bridge, as in Docker"
+    assert await site.greeting("h1", "alpine1", str(site.lab.lab.around["outside"].address))
+    assert "pre-defined" in await site.refusal("h1", "network rm bridge")
+
+
+async def test_a_bridge_of_the_users(site: Site) -> None:
+    await site.create("h1", "alpine-net", "-o driver=bridge")
+    for name in ("alpine1", "alpine2"):
+        await site.run("h1", name, "alpine-net")
+    await site.run("h1", "alpine3", "bridge")
+    await site.run("h1", "alpine4", "alpine-net")
+    await site.docker("h1", "network connect bridge alpine4")
+
+    assert (await site.network("alpine-net"))["driver"] == "bridge"
+    assert (await site.docker("h1", 'network inspect -f "{{len .Containers}}" alpine-net')) == "3"
+    assert await site.reaches("h1", "alpine1", "alpine2"), "by name"
+    assert await site.reaches("h1", "alpine1", "alpine4")
+    assert not await site.reaches("h1", "alpine1", "alpine3"), "another network"
+    assert not await site.reaches("h1", "alpine1", await site.address("h1", "alpine3", "bridge"))
+    assert await site.reaches("h1", "alpine4", await site.address("h1", "alpine3", "bridge")), "it is on both"
+    outside = str(site.lab.lab.around["outside"].address)
+    for name in ("alpine1", "alpine2", "alpine3", "alpine4"):
+        assert await site.greeting("h1", name, outside), name
+
+
+async def test_a_running_container_is_connected_to_networks_and_disconnected(site: Site) -> None:
+    for network in ("front", "back", "side"):
+        await site.create("h1", network, "-o driver=bridge")
+    await site.run("h1", "web", "front")
+    await site.run("h1", "db", "back")
+    await site.run("h1", "log", "side")
+    assert not await site.reaches("h1", "web", "db")
+    assert not await site.reaches("h1", "web", await site.address("h1", "db", "back"))
+
+    await site.docker("h1", "network connect --alias www back web")
+    await site.docker("h1", "network connect side web")
+
+    interfaces = await site.inside("h1", "web", "ls /sys/class/net")
+    assert interfaces.split() == ["eth0", "eth1", "eth2", "lo"]
+    assert await site.reaches("h1", "web", "db")
+    assert await site.reaches("h1", "web", "log")
+    assert await site.reaches("h1", "db", "www")
+    assert await site.greeting("h1", "web", str(site.lab.lab.around["outside"].address))
+
+    await site.docker("h1", "network disconnect front web")  # the first one: names and the way out go on
+    assert await site.reaches("h1", "web", "db")
+    assert await site.greeting("h1", "web", str(site.lab.lab.around["outside"].address))
+    await site.docker("h1", "network disconnect back web")
+    assert not await site.reaches("h1", "web", "db")
+    assert len(await site.endpoints("back")) == 1
+    await site.docker("h1", "network connect front web")
+    assert len(await site.endpoints("front")) == 1
+
+
+async def test_many_connects_and_disconnects_leave_one_address_each(site: Site) -> None:
+    await site.create("h1", "busy", "-o driver=bridge")
+    await site.run("h1", "web", "none")
+    await site.docker("h1", "network disconnect none web")
+    for _ in range(5):
+        await site.docker("h1", "network connect busy web")
+        assert len(await site.endpoints("busy")) == 1
+        await site.docker("h1", "network disconnect busy web")
+    assert await site.endpoints("busy") == []
