@@ -22,6 +22,7 @@ from controller.api import (
     endpoints,
     events,
     health,
+    holds,
     hosts,
     ipam,
     measure,
@@ -46,6 +47,7 @@ ClusterFactory = Callable[[], AbstractAsyncContextManager[Cluster]]
 ROUTERS: tuple[APIRouter, ...] = (
     endpoints.router,
     networks.router,
+    holds.router,
     reservations.router,
     hosts.router,
     pools.router,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from controller.busy import Busy
 from controller.endpoints import Endpoints
 from controller.guards import Guard
+from controller.holds import Holds
+from controller.naming import Naming
 from controller.networks import Networks
 from controller.peering import Peering
 from controller.ports import PortBook
@@ -19,6 +21,7 @@ from controller.release import Release
 from controller.removal import Removal
 from controller.settings import Settings
 from controller.state import State
+from controller.subnet_claims import SubnetClaims
 from controller.updates import Updates
 from controller.writer import Writer
 from kvnet import keys
@@ -27,6 +30,8 @@ from kvnet import keys
 @dataclass(frozen=True, slots=True)
 class Cases:
     networks: Networks
+    holds: Holds
+    naming: Naming
     endpoints: Endpoints
     updates: Updates
     peering: Peering
@@ -40,11 +45,15 @@ def cases(state: State, writer: Writer, settings: Settings, rng: random.Random) 
     ports = PortBook(state.ports, Busy())
     release = Release(state, writer, ports, settings.cool_down_s)
     removal = Removal(state, writer)
-    networks = Networks(state, writer, guard, removal, rng)
+    claims = SubnetClaims(state, writer, guard)
+    holds = Holds(state, writer, guard, claims, rng)
+    networks = Networks(state, writer, guard, claims, holds, removal, rng)
     return Cases(
         networks=networks,
+        holds=holds,
+        naming=Naming(state, writer, networks),
         endpoints=Endpoints(state, writer, ports, networks, release, rng),
-        updates=Updates(state, writer, networks, guard),
+        updates=Updates(state, writer, networks, guard, claims),
         peering=Peering(state, writer, networks),
         removal=removal,
         release=release,

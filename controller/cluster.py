@@ -44,6 +44,7 @@ class Cluster:
     """
     Attributes:
         networks, endpoints, hosts, pools, reservations: the use cases.
+        holds, naming: networks that are made before their name is known, and the subnets kept for them.
         updates, peering: what a living network becomes, and whom it may talk to.
         ipam: questions about addresses and blocks, and the check of the invariants.
         events: what changed, as a stream.
@@ -64,6 +65,7 @@ class Cluster:
         reservation_guard = Guard(store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
         consistency = Consistency(writer, settings.cool_down_s)
         self.networks = changes.networks
+        self.holds, self.naming = changes.holds, changes.naming
         self.endpoints = changes.endpoints
         self.updates, self.peering = changes.updates, changes.peering
         self.hosts = Hosts(state, writer, changes.release)

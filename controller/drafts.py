@@ -16,18 +16,19 @@ from controller.ipam.grid import DEFAULT_LENGTH
 from controller.parsing import MAX_SUBNETS, WITHOUT_GATEWAY, parse_address, parse_driver, parse_subnet
 from controller.requests import Features, NetworkRequest
 from kvnet.errors import Invalid
-from kvnet.model import Cidr, CrossSegment, Driver, Network, Subnet, UplinkMode
-from kvnet.rules import NETWORK_ID, require_name, shown
+from kvnet.model import Cidr, CrossSegment, DockerFields, Driver, Network, NetworkState, Subnet, UplinkMode
+from kvnet.rules import MAX_LABELS, NETWORK_ID, fitting_labels, require_name, shown
 
 DEFAULT_POOLS = {4: "default", 6: "default6"}
 ROUTED_PREFIX_LENGTH = 20  # of an automatic subnet that is cut into blocks: 64 of /26, for as many hosts
+PLACEHOLDER = "docker-"  # and the id: the name of a network whose name is still to come
 POOL_FIELDS = {4: "pool", 6: "pool6"}
 _PLACEHOLDERS: Mapping[int, Cidr] = {4: ip_network("16.0.0.0/24"), 6: ip_network("fd00::/64")}
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """`pools`: the pool of every family (4, 6) that a subnet is to be chosen for."""
+    """`pools`: the pool of every family (4, 6) that a subnet is to be chosen for. `holds`: whose subnets it gets."""
 
     name: str
     driver: Driver
@@ -41,6 +42,9 @@ class Draft:
     force: bool
     id: str | None
     features: Mapping[str, Any]
+    holds: tuple[str, ...] = ()
+    state: NetworkState = NetworkState.ACTIVE
+    docker: DockerFields | None = None
 
     @property
     def has_vni(self) -> bool:
@@ -59,6 +63,8 @@ class Draft:
             flood=self.flood,
             options=self.options,
             labels=self.labels,
+            state=self.state,
+            docker=self.docker,
             **self.features,
         )
         return _with_block_lengths(made) if self.driver is Driver.ROUTED else made
@@ -66,15 +72,57 @@ class Draft:
     def is_answered_by(self, network: Network) -> bool:
         """Whether the network is what this draft asks for: what was left open may be anything."""
         return (
-            (network.name, network.driver, network.internal, network.flood)
-            == (self.name, self.driver, self.internal, self.flood)
+            (network.driver, network.internal, network.flood) == (self.driver, self.internal, self.flood)
+            and self._is_called(network)
             and all(getattr(network, name) == self.features.get(name, default) for name, default in _COMPARED.items())
             and all(getattr(network, name) == value for name, value in self.features.items())
             and dict(network.options) == dict(self.options)
-            and dict(network.labels) == dict(self.labels)
             and set(map(_shape, self.subnets)) <= set(map(_shape, network.subnets))
             and len(network.subnets) == len(self.subnets) + len(self.pools)
         )
+
+    def _is_called(self, network: Network) -> bool:
+        """What being named changes may have changed since."""
+        if self.state is NetworkState.NAMING and network.state is NetworkState.ACTIVE:
+            return True
+        asked = (self.name, self.state, dict(self.labels), self.docker)
+        return asked == (network.name, network.state, dict(network.labels), network.docker)
+
+
+def identified(request: NetworkRequest, fresh_id: str) -> NetworkRequest:
+    """The request with its id: the client's, its first hold's or the fresh one; and with what stands for a name.
+
+    Raises:
+        Invalid
+    """
+    if len(request.holds) > MAX_SUBNETS or len(set(request.holds)) < len(request.holds):
+        raise Invalid.field("/holds", "too many holds, or one twice", f"at most {MAX_SUBNETS}, each once")
+    for i, hold in enumerate(request.holds):
+        if not NETWORK_ID.match(hold):
+            raise Invalid.field(f"/holds/{i}", f"{shown(hold)} is not the id of a hold", "as POST /v1/holds gave it")
+    first = request.holds[0] if request.holds else None
+    if first is not None and request.id not in (None, first):
+        raise Invalid.field("/id", f"the network's id is that of its first hold, {first}", "leave it out")
+    network_id = request.id or first or fresh_id
+    if not request.naming:
+        return replace(request, id=network_id)
+    placeholder = PLACEHOLDER + network_id
+    if request.name not in ("", placeholder):
+        raise Invalid.field("/name", "the name of this network is still to come", "leave out the name, or 'naming'")
+    return replace(request, id=network_id, name=placeholder)
+
+
+def labels_beside(docker: DockerFields | None, labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels, and those of Docker's that may be labels here; its own are kept word for word elsewhere."""
+    others = {k: v for k, v in docker.labels.items() if k not in labels} if docker is not None else {}
+    return {**fitting_labels(others, MAX_LABELS - len(labels)), **labels}
+
+
+def require_network_name(name: str) -> None:
+    """Raises: Invalid."""
+    require_name(name, "/name")
+    if NETWORK_ID.match(name):
+        raise Invalid.field("/name", f"{name!r} could be mistaken for a network's id", "not 12 hexadecimal digits")
 
 
 def draft_of(request: NetworkRequest) -> Draft:
@@ -82,13 +130,7 @@ def draft_of(request: NetworkRequest) -> Draft:
     Raises:
         Invalid, NotSupported: at the first thing that is wrong with the request itself.
     """
-    require_name(request.name, "/name")
-    if NETWORK_ID.match(request.name):
-        raise Invalid.field(
-            "/name",
-            f"{request.name!r} could be mistaken for a network's id",
-            "not 12 hexadecimal digits",
-        )
+    require_network_name(request.name)
     if request.id is not None and not NETWORK_ID.match(request.id):
         raise Invalid.field("/id", "it is not a network id", "12 lower-case hexadecimal digits, or leave it out")
     if len(request.subnets) > MAX_SUBNETS:
@@ -111,10 +153,13 @@ def draft_of(request: NetworkRequest) -> Draft:
         internal=request.internal,
         flood=request.flood,
         options=dict(request.options),
-        labels=dict(request.labels),
+        labels=labels_beside(request.docker, request.labels),
         force=request.force,
         id=request.id,
         features=features_of(request, driver),
+        holds=request.holds,
+        state=NetworkState.NAMING if request.naming else NetworkState.ACTIVE,
+        docker=request.docker,
     )
     require_fitting(draft.network("0" * 12, _with_placeholders(draft), None, 0.0))  # the model judges the rest
     return draft

@@ -56,6 +56,10 @@ class Guard:
             await self._until(table, version)
         self._version, self._counter = version, counter
 
+    def forget(self) -> None:
+        """What is looked for may be newer than what is known: `ready` reads again."""
+        self._version = None
+
     @property
     def check(self) -> Check:
         return Unchanged(self.key, self._version) if self._version else Absent(self.key)

@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from backends.store import Absent, Conflict, Put, Revision, Unknown
-from controller.drafts import POOL_FIELDS, ROUTED_PREFIX_LENGTH, Draft, draft_of
+from backends.store import Absent, Check, Conflict, Put, Revision, Unchanged, Unknown
+from controller.drafts import POOL_FIELDS, ROUTED_PREFIX_LENGTH, Draft, draft_of, identified
 from controller.fitting import require_fitting
 from controller.guards import Guard
+from controller.holds import Held, Holds
 from controller.ipam.vnis import choose_vni
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
 from controller.parsing import first_usable
+from controller.pools import pool_named, require_length
 from controller.removal import Removal, bridge_claims
-from controller.requests import Caller, NetworkRequest
+from controller.requests import Caller, NetworkRequest, SubnetRequest
 from controller.state import State
+from controller.subnet_claims import SubnetClaims
 from controller.views import HostCondition, NetworkUse, SubnetUse
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import (
     BridgeTaken,
+    HoldGone,
+    HoldMismatch,
     IdTaken,
-    Invalid,
     NameTaken,
     NetworkDeleting,
     NetworkInUse,
+    NetworkNaming,
     NotFound,
     SubnetsExhausted,
     SubnetTaken,
@@ -42,14 +47,29 @@ from kvnet.rules import NAME, shown
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What one attempt to create a network is about to claim. `forced`: why an overlap with a host was accepted."""
+    """What one attempt to create a network is about to claim.
+
+    `forced`: why an overlap with a host was accepted. `held`: the claims that it takes over from its holds.
+    """
 
     network: Network
     forced: dict[Cidr, str]
+    held: Held
 
 
 class Networks:
-    def __init__(self, state: State, writer: Writer, guard: Guard, removal: Removal, rng: random.Random) -> None:
+    def __init__(
+        self,
+        state: State,
+        writer: Writer,
+        guard: Guard,
+        subnet_claims: SubnetClaims,
+        holds: Holds,
+        removal: Removal,
+        rng: random.Random,
+    ) -> None:
+        self._subnet_claims = subnet_claims
+        self._holds = holds
         self._state = state
         self._writer = writer
         self._guard = guard
@@ -79,20 +99,36 @@ class Networks:
         return found
 
     async def create(self, request: NetworkRequest, caller: Caller) -> Versioned[Network]:
-        """Claim a name, a VNI and subnets, all or nothing. With a client's id, repeating it is harmless.
+        """Claim a name, a VNI and subnets, all or nothing. With a client's id or holds, repeating it is harmless.
 
         Raises:
             Invalid, NotSupported: the request itself.
             NameTaken, IdTaken, SubnetTaken, SubnetsExhausted, VniTaken: the state of the world.
+            HoldGone, HoldMismatch: a hold that it names.
             NotFound: a pool.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
-        draft = draft_of(request)
-        network_id = draft.id or f"{self._rng.getrandbits(48):012x}"
+        request = identified(request, f"{self._rng.getrandbits(48):012x}")
+        network_id = str(request.id)
         with store_errors_told():
-            created = await self._create(draft, network_id, caller)
+            if request.holds and not request.subnets:
+                request = replace(request, subnets=await self._subnets_of(request.holds))
+            created = await self._create(draft_of(request), network_id, caller)
             await self._state.reached(created.version, self._state.networks, self._state.subnets)
         return created
+
+    async def _subnets_of(self, holds: tuple[str, ...]) -> tuple[SubnetRequest, ...]:
+        """What these holds have; or had, if their network is there already."""
+        try:
+            async with self._guard.held():
+                await self._guard.ready()
+                cidrs = list(await self._holds.claims(holds))
+        except HoldGone:
+            existing = await self.find(holds[0])
+            if existing is None:
+                raise
+            cidrs = [subnet.cidr for subnet in existing.value.subnets][: len(holds)]
+        return tuple(SubnetRequest(str(cidr)) for cidr in cidrs)
 
     async def _create(self, draft: Draft, network_id: str, caller: Caller) -> Versioned[Network]:
         turns = self._writer.turns(f"network {draft.name!r} could not be created")
@@ -107,7 +143,7 @@ class Networks:
                 created = await self.find(network_id)
                 if created is None:
                     turns.failed(error)
-            except (SubnetTaken, SubnetsExhausted):
+            except (SubnetTaken, SubnetsExhausted, HoldGone):
                 existing = await self.find(network_id)  # a repeated request may be in its own way
                 if existing is None:
                     raise
@@ -118,28 +154,19 @@ class Networks:
     async def _try_to_create(self, draft: Draft, network_id: str, caller: Caller) -> Versioned[Network]:
         await self._guard.ready()
         await self._refuse_taken(draft, network_id)
-        choice = self._choose(draft, network_id)
-        network = choice.network
-        for subnet in network.subnets:
-            self._state.blocks.hold(subnet.cidr, network_id)
-        revision = None
-        try:
-            with self._guard.deciding():
-                revision = await self._commit(choice, caller)
-        finally:
-            if revision is None:
-                for subnet in network.subnets:  # a claim that was made is let go when the mirror shows it
-                    self._state.blocks.let_go(subnet.cidr)
-        self._guard.won(revision)
-        return Versioned(network, revision)
+        held = await self._holds.claims(draft.holds)
+        _require_fit(draft, held)
+        choice = self._choose(draft, network_id, held)
+        return Versioned(choice.network, await self._commit(choice, caller))
 
     async def _refuse_taken(self, draft: Draft, network_id: str) -> None:
         """A good answer before the race is run; the commit's checks are what counts."""
         holder = self._state.network_named(draft.name)
         if holder is not None and holder.value.name == draft.name and holder.value.id != network_id:
-            await self._raise_if_taken(draft.name, network_id)
+            await self.raise_if_taken(draft.name, network_id)
 
-    async def _raise_if_taken(self, name: str, network_id: str) -> None:
+    async def raise_if_taken(self, name: str, network_id: str) -> None:
+        """Raises: NameTaken: another network has it, says the store."""
         entry = await self._writer.store.get(keys.name(name))
         holder = entry.value.decode() if entry else network_id
         if holder != network_id:
@@ -155,7 +182,7 @@ class Networks:
             if existing is not None:
                 return _answer(draft, existing)
         if keys.name(draft.name) in conflict.keys:
-            await self._raise_if_taken(draft.name, network_id)
+            await self.raise_if_taken(draft.name, network_id)
         for key in conflict.keys:
             if key.startswith(keys.BRIDGES):
                 await self._raise_if_bridge_taken(key, network_id)
@@ -172,15 +199,20 @@ class Networks:
                 context={"device": device, "network": holder},
             )
 
-    def _choose(self, draft: Draft, network_id: str) -> _Choice:
+    def _choose(self, draft: Draft, network_id: str, held: Held) -> _Choice:
         blocks = self._state.blocks
         uplink = draft.features.get("uplink", "")
-        forced = {s.cidr: blocks.refuse_overlap(s.cidr, force=draft.force, uplink=uplink) for s in draft.subnets}
+        forced = {
+            s.cidr: blocks.refuse_overlap(
+                s.cidr, force=draft.force, uplink=uplink, own=s.cidr if s.cidr in held else None
+            )
+            for s in draft.subnets
+        }
         subnets = list(draft.subnets)
         for family, pool_name in draft.pools.items():
-            pool = self._pool(pool_name, family)
+            pool = pool_named(self._state, pool_name, family, f"/{POOL_FIELDS[family]}")
             length = draft.prefix_length if family == 4 else None
-            _require_length(pool, length)
+            require_length(pool, length)
             if length is None and draft.driver is Driver.ROUTED:
                 length = _with_room_for_blocks(pool)
             cidr = blocks.choose([pool], length)
@@ -191,17 +223,7 @@ class Networks:
         subnets.sort(key=lambda s: s.cidr.version)
         network = draft.network(network_id, tuple(subnets), vni, self._writer.now())
         require_fitting(network)
-        return _Choice(network, forced)
-
-    def _pool(self, name: str, family: int) -> Pool:
-        found = self._state.pools.get(name)
-        if found is None:
-            raise NotFound(
-                f"there is no pool {name!r}", fix="'kvnet pool ls' shows the pools; or give subnets yourself"
-            )
-        if found.value.cidr.version != family:
-            raise Invalid.field(f"/{POOL_FIELDS[family]}", f"pool {name!r} has no IPv{family} addresses")
-        return found.value
+        return _Choice(network, forced, held)
 
     async def _commit(self, choice: _Choice, caller: Caller) -> Revision:
         network = choice.network
@@ -211,16 +233,19 @@ class Networks:
         if network.vni is not None:
             claims.append(Put(keys.vni(network.vni), owner))
         claims += [Put(key, owner) for key in bridge_claims(network)]
+        checks: list[Check] = [Absent(put.key) for put in claims]
         for subnet in network.subnets:
-            claim = SubnetClaim(network.id, choice.forced.get(subnet.cidr, ""))
-            claims.append(Put(keys.subnet(subnet.cidr), codec.encode(claim)))
+            put = Put(
+                keys.subnet(subnet.cidr),
+                codec.encode(SubnetClaim(network.id, choice.forced.get(subnet.cidr, ""))),
+            )
+            hold = choice.held.get(subnet.cidr)
+            checks.append(Absent(put.key) if hold is None else Unchanged(put.key, hold.version))
+            claims.append(put)
         self._state.networks.expect(key, data, network)
-        return await self._writer.commit(
-            [self._guard.check, *(Absent(put.key) for put in claims)],
-            [self._guard.write, *claims],
-            caller,
-            Changed("network.created", key, None, data),
-        )
+        cidrs = [subnet.cidr for subnet in network.subnets]
+        change = Changed("network.created", key, None, data)
+        return await self._subnet_claims.commit(cidrs, network.id, checks, claims, caller, change)
 
     async def find(self, network_id: str) -> Versioned[Network] | None:
         """What the store has now."""
@@ -268,8 +293,12 @@ class Networks:
             await self._state.reached(revision, self._state.networks, self._state.subnets, self._state.addresses)
 
     async def prune(self, caller: Caller, dry_run: bool = False) -> tuple[Versioned[Network], ...]:
-        """Remove every network without endpoints; the answer tells which. Networks that just got one stay."""
-        unused = [n for n in self.list() if not self._state.endpoints_of(n.value.id)]
+        """Remove every network without endpoints; the answer tells which.
+
+        Networks that just got one stay, and those that get their name just now.
+        """
+        settled = (n for n in self.list() if n.value.state is not NetworkState.NAMING)
+        unused = [n for n in settled if not self._state.endpoints_of(n.value.id)]
         if dry_run:
             return tuple(unused)
         removed = []
@@ -293,15 +322,26 @@ def _with_room_for_blocks(pool: Pool) -> int | None:
 
 
 def require_active(network: Network) -> None:
+    """Raises: NetworkDeleting, NetworkNaming."""
+    require_not_going(network)
+    if network.state is NetworkState.NAMING:
+        raise NetworkNaming(
+            f"network {network.name} is being made through Docker and has no name yet",
+            fix="repeat in a second; if it gets no name within a minute, it is removed",
+            context={"network": network.id},
+        )
+
+
+def require_not_going(network: Network) -> None:
     """Raises: NetworkDeleting."""
-    if network.state is not NetworkState.ACTIVE:
+    if network.state is NetworkState.DELETING:
         raise NetworkDeleting(
             f"network {network.name!r} is being deleted", fix="use another network, or create it again when it is gone"
         )
 
 
 def _answer(draft: Draft, existing: Versioned[Network]) -> Versioned[Network]:
-    require_active(existing.value)
+    require_not_going(existing.value)
     if draft.is_answered_by(existing.value):
         return existing
     raise IdTaken(
@@ -311,14 +351,20 @@ def _answer(draft: Draft, existing: Versioned[Network]) -> Versioned[Network]:
     )
 
 
-def _require_length(pool: Pool, length: int | None) -> None:
-    longest = pool.cidr.max_prefixlen - 2
-    if length is not None and not pool.cidr.prefixlen <= length <= longest:
-        raise Invalid.field(
-            "/prefix_length",
-            f"subnets of /{length} cannot be cut from pool {pool.name!r} ({pool.cidr})",
-            f"{pool.cidr.prefixlen} to {longest}",
-        )
+def _require_fit(draft: Draft, held: Held) -> None:
+    """Raises: HoldMismatch: a hold is not for a subnet of this network, or not for the host that makes it."""
+    wanted = {subnet.cidr for subnet in draft.subnets}
+    host = draft.docker.host if draft.docker is not None else ""
+    for cidr, claim in held.items():
+        hold = claim.value.hold
+        made_for = hold.host if hold is not None else ""
+        if cidr not in wanted or host not in ("", made_for):
+            asked = f"host {host} makes it" if cidr in wanted else f"it has {', '.join(map(str, wanted))}"
+            raise HoldMismatch(
+                f"hold {claim.value.network} is for {cidr} and host {made_for}, and this is another network: {asked}",
+                fix="name the holds of this network's own subnets, or none",
+                context={"hold": claim.value.network, "cidr": str(cidr), "host": made_for},
+            )
 
 
 def no_network(name_or_id: str) -> NotFound:

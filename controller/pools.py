@@ -160,6 +160,31 @@ class Pools:
         return tuple(self._status(pool) for _, pool in sorted(self._state.pools.items.items()))
 
 
+def pool_named(state: State, name: str, family: int, pointer: str) -> Pool:
+    """The pool that subnets of that family are cut from. `pointer`: where it was asked for.
+
+    Raises:
+        NotFound, Invalid
+    """
+    found = state.pools.get(name)
+    if found is None:
+        raise NotFound(f"there is no pool {name!r}", fix="'kvnet pool ls' shows the pools; or give subnets yourself")
+    if found.value.cidr.version != family:
+        raise Invalid.field(pointer, f"pool {name!r} has no IPv{family} addresses")
+    return found.value
+
+
+def require_length(pool: Pool, length: int | None) -> None:
+    """Raises: Invalid."""
+    longest = pool.cidr.max_prefixlen - 2
+    if length is not None and not pool.cidr.prefixlen <= length <= longest:
+        raise Invalid.field(
+            "/prefix_length",
+            f"subnets of /{length} cannot be cut from pool {pool.name!r} ({pool.cidr})",
+            f"{pool.cidr.prefixlen} to {longest}",
+        )
+
+
 def pool_of(request: PoolRequest) -> Pool:
     """
     Raises:

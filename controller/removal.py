@@ -138,7 +138,12 @@ class Removal:
         return NetworkInUse(
             f"network {network.name!r} has {len(blockers)} endpoint{'s' * (len(blockers) != 1)}: {named}{more}",
             fix="detach them; those of a host that is gone leave with 'kvnet endpoint rm' or 'kvnet host rm --force'",
-            context={"network": network.id, "endpoints": blockers[:MAX_BLOCKERS_AS_DATA], "total": len(blockers)},
+            context={
+                "network": network.id,
+                "name": network.name,
+                "endpoints": blockers[:MAX_BLOCKERS_AS_DATA],
+                "total": len(blockers),
+            },
         )
 
     def _described(self, endpoint: Endpoint) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A header, one line per key, and a trailer with the SHA-256 of every byte before it, so that nothing cut off or altered
 passes. Left out is what only means something in the store where it was written: sessions and what hangs on them, what
-hosts applied (revisions), an acceptance, suspicions. The journal is kept for the record. Pure: no store, no files.
+hosts applied (revisions), an acceptance, suspicions, held subnets. The journal is kept for the record. Pure: no store,
+no files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from controller.ipam.check import check
 from controller.ipam.findings import Finding
 from kvnet import __version__, codec, keys, sentinel
 from kvnet.errors import BackupUnusable, StoreBroken, StoreForeign, StoreTooNew
-from kvnet.model import Cluster
+from kvnet.model import Cluster, SubnetClaim
 
 FORMAT = 1
 LEFT_OUT = (
@@ -75,7 +76,7 @@ def pack(snapshot: Snapshot, store: str, now: float) -> Iterator[bytes]:
         StoreForeign: there is something in it that is not kvnet's.
         StoreTooNew
     """
-    kept = [entry for entry in snapshot.entries if not entry.key.startswith(LEFT_OUT)]
+    kept = [entry for entry in snapshot.entries if not (entry.key.startswith(LEFT_OUT) or _is_hold(entry))]
     cluster = _cluster_of(snapshot)
     unknown = [key for key in not_ours(kept) if not key.startswith((*keys.LASTING, *keys.PASSING))]
     if unknown:
@@ -133,6 +134,16 @@ def unpack(lines: Iterable[bytes]) -> Backup:
         raise _damaged("its content does not match its SHA-256")
     _require_whole(header, values)
     return Backup(header, values, told)
+
+
+def _is_hold(entry: Entry) -> bool:
+    """Over within a minute: no network would come for it where the backup is brought back."""
+    if not entry.key.startswith(keys.SUBNETS):
+        return False
+    try:
+        return codec.decode(SubnetClaim, entry.value).hold is not None
+    except StoreBroken:
+        return False
 
 
 def _cluster_of(snapshot: Snapshot) -> Cluster:

@@ -26,6 +26,7 @@ from controller.networks import Networks, no_network, require_active
 from controller.outcomes import store_errors_told
 from controller.requests import Caller
 from controller.state import State
+from controller.subnet_claims import SubnetClaims
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import AddressTaken, Invalid, NetworkInUse, NotFound, PreconditionFailed
@@ -48,7 +49,10 @@ class _Step:
 
 
 class Updates:
-    def __init__(self, state: State, writer: Writer, networks: Networks, guard: Guard) -> None:
+    def __init__(
+        self, state: State, writer: Writer, networks: Networks, guard: Guard, subnet_claims: SubnetClaims
+    ) -> None:
+        self._subnet_claims = subnet_claims
         self._state = state
         self._writer = writer
         self._networks = networks
@@ -139,19 +143,7 @@ class Updates:
         change = Changed("network.updated", key, codec.encode(before), data)
         if not step.forced:
             return await self._writer.commit(checks, writes, caller, change)
-        for cidr in step.forced:
-            self._state.blocks.hold(cidr, after.id)
-        revision = None
-        try:
-            with self._guard.deciding():
-                all_checks, all_writes = [self._guard.check, *checks], [self._guard.write, *writes]
-                revision = await self._writer.commit(all_checks, all_writes, caller, change)
-        finally:
-            if revision is None:
-                for cidr in step.forced:
-                    self._state.blocks.let_go(cidr)
-        self._guard.won(revision)
-        return revision
+        return await self._subnet_claims.commit(step.forced, after.id, checks, writes, caller, change)
 
     async def _free(self, before: Network, after: Network) -> list[Check]:
         """Checks that nobody has the addresses which are reserved now.

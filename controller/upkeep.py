@@ -18,6 +18,7 @@ from controller import journal
 from controller.block_upkeep import BlockUpkeep
 from controller.consistency import Consistency
 from controller.hosts import Hosts
+from controller.naming_upkeep import NamingUpkeep
 from controller.reclaim import Reclaims
 from controller.removal import Removal
 from controller.requests import Caller
@@ -69,6 +70,7 @@ class Upkeep:
         self._leaking: Suspicions[tuple[Check, ...]] = Suspicions()
         self._reclaims = Reclaims(state, writer, hosts, settings, ACTOR)
         self._blocks = BlockUpkeep(state, writer, settings, ACTOR)
+        self._naming = NamingUpkeep(state, writer, removal, settings, ACTOR)
         self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
         self.last = Sweep(refused="not swept yet")
@@ -91,6 +93,8 @@ class Upkeep:
         counts = {}
         for name, step in (
             ("tombstones", self._bury),
+            ("holds", self._naming.end_holds),
+            ("nameless", self._naming.remove_nameless),
             ("networks", self._finish_deletions),
             ("hosts", self._finish_removals),
             ("endpoints", self._reclaims.sweep),
@@ -106,7 +110,8 @@ class Upkeep:
         return self.last
 
     def _forget(self) -> None:
-        for suspicions in (self._stuck, self._leaving, self._leaking, self._ahead, self._reclaims, self._blocks):
+        own = (self._stuck, self._leaving, self._leaking, self._ahead)
+        for suspicions in (*own, self._reclaims, self._blocks, self._naming):
             suspicions.forget()
 
     def _reason_to_stay_away(self) -> str:

@@ -138,12 +138,25 @@ class AddressHolder:
 
 @dataclass(frozen=True, slots=True)
 class SubnetHolder:
-    """Something that overlaps an asked-for block. `kind`: network, pool, host, block (of a host, routed networks)."""
+    """Something that overlaps an asked-for block. `kind`: network, hold, pool, host, block (a host's, if routed)."""
 
     cidr: Cidr
     kind: str
     holder: str
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A subnet that is kept for a network of a host; `forced`: why an overlap with a host was accepted."""
+
+    id: str
+    cidr: Cidr
+    host: str
+    since: float
+    until: float
+    forced: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

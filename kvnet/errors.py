@@ -184,6 +184,34 @@ class NetworkDeleting(Conflicting):
     title = "The network is being deleted"
 
 
+class NetworkNaming(Conflicting):
+    """Docker is making the network and has not told its name yet; until then nothing can join or change it."""
+
+    code = "network-naming"
+    title = "The network has no name yet"
+
+
+class NetworkNamed(Conflicting):
+    """A network is named once; `context` has the name that it has."""
+
+    code = "network-named"
+    title = "The network has a name already"
+
+
+class HoldGone(Conflicting):
+    """A subnet is held for a minute. This one was released, ran out, or was never held."""
+
+    code = "hold-gone"
+    title = "The subnet is no longer held"
+
+
+class HoldMismatch(Conflicting):
+    """What was held is not what the network asks for: another subnet, or for another host."""
+
+    code = "hold-mismatch"
+    title = "The hold is for something else"
+
+
 class IdTaken(Conflicting):
     """An id the caller chose belongs to something else than what it asks for now."""
 

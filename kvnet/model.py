@@ -32,6 +32,7 @@ from kvnet.rules import (
     require_mtu,
     require_name,
     require_unicast,
+    require_verbatim,
     shown,
 )
 
@@ -157,7 +158,8 @@ class DockerFields:
     """What Docker keeps of a network that was made through it: every host's Docker shows the same, word for word.
 
     Else compose would want to make the network anew. `options` are its `-o`, also where they mean a field of the
-    network; `egress` and `removal` are among them. `host`: where it was made.
+    network; `egress` and `removal` are among them. `host`: where it was made. Their text is Docker's affair, only its
+    size is not.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
@@ -166,6 +168,11 @@ class DockerFields:
     attachable: bool = False
     ipv6: bool = False
     host: str = ""
+
+    def __post_init__(self) -> None:
+        require_verbatim({"options": self.options, "ipam_options": self.ipam_options, "labels": self.labels}, "/docker")
+        if self.host:
+            require_name(self.host, "/docker/host")
 
 
 def gateway_mac(network_id: str) -> str:
@@ -336,11 +343,24 @@ class AddressClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class SubnetHold:
+    """A subnet is kept for a network that `host` is about to make, until then (Unix seconds) at least."""
+
+    host: str
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class SubnetClaim:
-    """What stands under `subnets/<cidr>`. `forced` tells why an overlap with a host's route was accepted, if it was."""
+    """What stands under `subnets/<cidr>`. `forced` tells why an overlap with a host's route was accepted, if it was.
+
+    `network` is the network's id; while `hold` is there no network has the subnet, and it is the id of the hold.
+    """
 
     network: str
     forced: str = ""
+    hold: SubnetHold | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ depends on a second one (a gateway lies in its subnet) belongs to the noun, what
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -27,6 +28,8 @@ MAX_SHOWN = 80  # of a value that an error message quotes
 MAX_LABELS = 64
 MAX_LABEL_KEY = 128
 MAX_LABEL_VALUE = 1024
+MAX_VERBATIM_ENTRIES = 256
+MAX_VERBATIM_BYTES = 32_768  # as stored; the journal keeps it twice more, and a transaction has 300 KB
 MAX_ALIASES = 32
 MAX_PORTS = 256  # single ports that one endpoint publishes
 GATEWAY_PRIORITY = 500  # from -this to this
@@ -105,6 +108,31 @@ def require_labels(labels: Mapping[str, str], pointer: str) -> None:
                 f"the value of {shown(key)} is too long or unprintable",
                 f"at most {MAX_LABEL_VALUE} printable characters",
             )
+
+
+def fitting_labels(labels: Mapping[str, str], room: int) -> dict[str, str]:
+    """Those that may be labels of ours, at most `room`, in the order of their keys."""
+    fitting = ((key, labels[key]) for key in sorted(labels) if _is_label(key, labels[key]))
+    return {key: value for (key, value), _ in zip(fitting, range(room), strict=False)}
+
+
+def _is_label(key: str, value: str) -> bool:
+    is_short = 0 < len(key) <= MAX_LABEL_KEY and len(value) <= MAX_LABEL_VALUE
+    return is_short and key.isprintable() and value.isprintable()
+
+
+def require_verbatim(texts: Mapping[str, Mapping[str, str]], pointer: str) -> None:
+    """Somebody else's words, kept as they are: whatever is in them, but not any amount of them."""
+    for name, entries in texts.items():
+        if len(entries) > MAX_VERBATIM_ENTRIES:
+            raise Invalid.field(f"{pointer}/{name}", f"{len(entries)} entries; at most {MAX_VERBATIM_ENTRIES}")
+    try:
+        size = sum(len(json.dumps(dict(entries), ensure_ascii=False).encode()) for entries in texts.values())
+    except UnicodeEncodeError:
+        raise Invalid.field(pointer, "a text in it is not Unicode", "leave it out") from None
+    if size > MAX_VERBATIM_BYTES:
+        names = ", ".join(texts)
+        raise Invalid.field(pointer, f"{names} are {size} bytes together; at most {MAX_VERBATIM_BYTES}", "shorten them")
 
 
 def pointer_part(key: str) -> str:

@@ -65,6 +65,27 @@ class PeerOut(Answer):
     name: str
 
 
+class DockerOut(Answer):
+    """What only Docker knows of the network, word for word."""
+
+    options: dict[str, str]
+    ipam_options: dict[str, str]
+    labels: dict[str, str]
+    attachable: bool
+    ipv6: bool
+    host: str = Field(description="Where it was made.")
+
+
+class HoldOut(Answer):
+    id: str
+    cidr: str
+    host: str
+    since: str
+    until: str = Field(description="It is kept so long at least.")
+    forced: str = Field(description="Why an overlap with what a host uses was accepted; empty: there is none.")
+    version: int
+
+
 class NetworkOut(Answer):
     id: str
     name: str
@@ -87,9 +108,10 @@ class NetworkOut(Answer):
     block_prefix_length6: int | None
     cross_segment: str | None = Field(description="Only of routed networks.")
     peers: list[PeerOut] = Field(description="Networks that it may talk to.")
+    docker: DockerOut | None = Field(description="null: it was not made through Docker.")
     options: dict[str, str]
     labels: dict[str, str]
-    state: str
+    state: str = Field(description="active, naming (its name is still to come; it takes no endpoints), or deleting.")
     created_at: str
     version: int
     endpoints: int
@@ -262,7 +284,7 @@ class AddressOut(Answer):
 
 class SubnetHolderOut(Answer):
     cidr: str
-    kind: str = Field(description="network, pool, host, block")
+    kind: str = Field(description="network, hold, pool, host, block, reservation")
     holder: str
     detail: str
 

@@ -11,7 +11,7 @@ from controller.api import render
 from controller.api.answers import NetworkOut, Page, PruneOut
 from controller.api.bodies import JsonBody
 from controller.api.errors import IdempotencyKeyReused
-from controller.api.models import NetworkIn, NetworkPatchIn
+from controller.api.models import NameIn, NetworkIn, NetworkPatchIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
 from controller.api.plans import PLANNED, DryRun, PlanOut, nothing, planned, unused
 from controller.api.routing import (
@@ -41,6 +41,7 @@ BODY: JsonBody[NetworkIn] = JsonBody(NetworkIn, "NetworkIn")
 PATCH: JsonBody[NetworkPatchIn] = JsonBody(
     NetworkPatchIn, "NetworkPatchIn", kinds=("application/merge-patch+json", "application/json")
 )
+NAME: JsonBody[NameIn] = JsonBody(NameIn, "NameIn")
 NETWORK_ID_DIGITS = 12
 OR_PLAN = "{}; or, with `dry_run=plan`, what would come of it."
 
@@ -51,6 +52,11 @@ EXAMPLES = {
         "name": "my-net",
         "driver": "bridge",
         "options": {"com.docker.network.bridge.enable_icc": "false", "com.docker.network.bridge.name": "br-app"},
+    },
+    "of_docker_before_its_name_is_known": {
+        "holds": ["0a1b2c3d4e5f"],
+        "naming": True,
+        "docker": {"options": {"driver": "overlay"}, "host": "h1"},
     },
     "routed": {"name": "my-net", "driver": "routed", "block_prefix_length": 27, "cross_segment": "tunnel"},
     "on_the_physical_network": {
@@ -81,7 +87,10 @@ def shown(cluster: Cluster, network: Versioned[Network]) -> render.Json:
     summary="Create a network",
 )
 async def create_network(request: Request, idempotency_key: IdempotencyKey = None, dry_run: DryRun = None) -> Response:
-    """Without subnets kvnet chooses free ones, that no other network and no host uses."""
+    """Without subnets kvnet chooses free ones, that no other network and no host uses.
+
+    Whoever has to know the subnets before there is a network holds them first (POST /v1/holds).
+    """
     cluster = service(request).cluster
     asked = await BODY.read(request)
     derived = derived_id("network", "", idempotency_key, NETWORK_ID_DIGITS) if idempotency_key else None
@@ -153,6 +162,20 @@ async def update_network(request: Request, network: str, if_match: IfMatch = Non
         return await planned(request, lambda changes: changes.updates.update(network, patch, who, version), show)
     made = await cluster.updates.update(network, patch, who, version)
     return entity(shown(cluster, made))
+
+
+@router.post(
+    "/networks/{network}/name",
+    response_model=NetworkOut,
+    responses=problems(404, *WITH_BODY),
+    openapi_extra=NAME.documented(as_docker_called_it={"name": "my-net", "labels": {"com.example": "1"}}),
+    summary="Name a network that was made without a name",
+)
+async def name_network(request: Request, network: str) -> Response:
+    """It becomes active. The same name again changes nothing; of several networks with one name exactly one gets it."""
+    cluster = service(request).cluster
+    asked = await NAME.read(request)
+    return entity(shown(cluster, await cluster.naming.name(network, asked.request(), caller(request))))
 
 
 @router.post(

@@ -23,6 +23,7 @@ from controller.views import (
     Event,
     Finding,
     HeldPort,
+    Hold,
     HostStatus,
     NetworkUse,
     PoolStatus,
@@ -31,7 +32,7 @@ from controller.views import (
     Trouble,
 )
 from kvnet.addresses import text_of
-from kvnet.model import Accepted, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
+from kvnet.model import Accepted, DockerFields, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
 
 Json = dict[str, Any]
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
@@ -81,6 +82,7 @@ def network(one: Versioned[Network], use: NetworkUse) -> Json:
         "block_prefix_length6": net.block_prefix_length6,
         "cross_segment": net.cross_segment.value if net.driver is Driver.ROUTED else None,
         "peers": [{"id": id_, "name": name} for id_, name in use.peers],
+        "docker": None if net.docker is None else _docker(net.docker),
         "options": dict(net.options),
         "labels": dict(net.labels),
         "state": net.state.value,
@@ -93,6 +95,29 @@ def network(one: Versioned[Network], use: NetworkUse) -> Json:
         "conditions": [
             {"host": c.host, "code": c.code, "detail": c.detail, "since": instant(c.since)} for c in use.conditions
         ],
+    }
+
+
+def _docker(one: DockerFields) -> Json:
+    return {
+        "options": dict(one.options),
+        "ipam_options": dict(one.ipam_options),
+        "labels": dict(one.labels),
+        "attachable": one.attachable,
+        "ipv6": one.ipv6,
+        "host": one.host,
+    }
+
+
+def hold(one: Hold) -> Json:
+    return {
+        "id": one.id,
+        "cidr": str(one.cidr),
+        "host": one.host,
+        "since": instant(one.since),
+        "until": instant(one.until),
+        "forced": one.forced,
+        "version": one.version,
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from backends.store import Entry
 from controller.ipam.check_blocks import blocks
 from controller.ipam.check_endpoints import claims, endpoints, places, shared_addresses
-from controller.ipam.check_networks import indexes, overlaps
+from controller.ipam.check_networks import holds, indexes, overlaps
 from controller.ipam.check_peers import peers
 from controller.ipam.check_ports import ports
 from controller.ipam.check_survival import survival
@@ -33,6 +33,7 @@ def check(entries: Iterable[Entry], now: float, *, cool_down_s: float = DEFAULT_
         *overlaps(dump),
         *shared_addresses(dump),
         *indexes(dump),
+        *holds(dump, now),
         *endpoints(dump),
         *claims(dump, now, cool_down_s),
         *places(dump),

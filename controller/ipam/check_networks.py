@@ -13,6 +13,8 @@ from controller.ipam.findings import Finding, Invariant, Repair
 from kvnet import codec, keys
 from kvnet.model import Cidr, SubnetClaim
 
+OVERDUE_S = 120.0
+
 
 def overlaps(dump: Dump) -> Iterator[Finding]:
     blocks: dict[int, Blocks[tuple[str, Cidr]]] = {4: Blocks(32), 6: Blocks(128)}
@@ -27,6 +29,20 @@ def overlaps(dump: Dump) -> Iterator[Finding]:
                     "move the endpoints of one of them to a new network and delete it",
                 )
             blocks[subnet.cidr.version].add(subnet.cidr, (network_id, subnet.cidr))
+
+
+def holds(dump: Dump, now: float) -> Iterator[Finding]:
+    """A hold that is over goes within two minutes: upkeep waits its whole time again after a change of leader."""
+    for cidr, claim in dump.subnets.items():
+        hold, key = claim.value.hold, keys.subnet(cidr)
+        if hold is not None and hold.until + OVERDUE_S < now:
+            yield Finding(
+                Invariant.NOTHING_OUTLIVES_ITS_NETWORK,
+                f"{cidr} is held for a network of host {hold.host}, which was given up {int(now - hold.until)} s ago",
+                (key,),
+                "remove the hold",
+                Repair((Unchanged(key, claim.version),), (Delete(key),)),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +141,11 @@ def _subnets(dump: Dump) -> _Index:
     for network_id, network in dump.networks.items():
         for subnet in network.value.subnets:
             wanted[keys.subnet(subnet.cidr)].append(network_id)
-    there = {keys.subnet(cidr): (claim.value.network, claim.version) for cidr, claim in dump.subnets.items()}
+    there = {
+        keys.subnet(cidr): (claim.value.network, claim.version)
+        for cidr, claim in dump.subnets.items()
+        if claim.value.hold is None or keys.subnet(cidr) in wanted
+    }
     return _Index(
         "subnet", there, wanted, {key: codec.encode(SubnetClaim(owners[0])) for key, owners in wanted.items()}
     )

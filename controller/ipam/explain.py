@@ -14,6 +14,7 @@ from kvnet.model import Cidr, Pool
 MAX_EXAMPLES = 5
 PLURALS = {
     HolderKind.NETWORK: ("network", "networks"),
+    HolderKind.HOLD: ("held subnet", "held subnets"),
     HolderKind.IN_FLIGHT: ("network in creation", "networks in creation"),
     HolderKind.HOST: ("range that hosts use", "ranges that hosts use"),
     HolderKind.RESERVATION: ("reservation", "reservations"),

@@ -53,7 +53,8 @@ class SubnetSpace:
         self._name_of = name_of
         self._families = {4: _Family(32), 6: _Family(128)}
         self._claims: dict[Cidr, Holder] = {}
-        self._held: dict[Cidr, Holder] = {}
+        self._hold_of: dict[str, Cidr] = {}
+        self._in_flight: dict[Cidr, Holder] = {}
         self._hosts: dict[str, frozenset[Holder]] = {}
         self._pools: dict[str, Pool] = {}
         self._cursors: dict[str, tuple[Cidr, int]] = {}
@@ -64,19 +65,28 @@ class SubnetSpace:
 
     @property
     def claims(self) -> Mapping[Cidr, Holder]:
-        """The subnets of networks, as far as the mirror has told."""
+        """The subnets of networks and holds, as far as the mirror has told."""
         return self._claims
+
+    def held_by(self, hold: str) -> Cidr | None:
+        """The subnet of that hold."""
+        return self._hold_of.get(hold)
 
     # -- kept in step by the mirrors
 
     def put_claim(self, cidr: Cidr, claim: SubnetClaim) -> None:
         """From `subnets/`."""
         self.drop_claim(cidr)
-        self._claims[cidr] = self._add(Holder(HolderKind.NETWORK, cidr, claim.network))
+        if claim.hold is None:
+            self._keep(Holder(HolderKind.NETWORK, cidr, claim.network))
+        else:
+            self._keep(Holder(HolderKind.HOLD, cidr, claim.network, claim.hold.host))
 
     def drop_claim(self, cidr: Cidr) -> None:
         if holder := self._claims.pop(cidr, None):
             self._remove(holder)
+            if self._hold_of.get(holder.name) == cidr:
+                del self._hold_of[holder.name]
 
     def put_inventory(self, inventory: Inventory) -> None:
         """From `inventory/`."""
@@ -109,7 +119,7 @@ class SubnetSpace:
         """Another one of the same, from the same mirrors: what is chosen there is not kept from anybody here."""
         other = SubnetSpace(self._name_of)
         for holder in self._claims.values():
-            other.put_claim(holder.cidr, SubnetClaim(holder.name))
+            other._keep(holder)
         for inventory in inventories.values():
             other.put_inventory(inventory.value)
         for pool in pools.values():
@@ -119,14 +129,17 @@ class SubnetSpace:
 
     # -- claims in flight
 
-    def hold(self, cidr: Cidr, network_id: str) -> None:
-        """Keep others away while the claim is on its way. Always followed by `let_go`, whatever came of it."""
-        if cidr not in self._held:
-            self._held[cidr] = self._add(Holder(HolderKind.IN_FLIGHT, cidr, network_id))
+    def take(self, cidr: Cidr, owner: str) -> None:
+        """Keep others away while the claim is on its way. Always followed by `let_go`, whatever came of it.
+
+        `owner`: id of the network or hold.
+        """
+        if cidr not in self._in_flight:
+            self._in_flight[cidr] = self._add(Holder(HolderKind.IN_FLIGHT, cidr, owner))
 
     def let_go(self, cidr: Cidr) -> None:
         """The claim is in the mirror, or did not come about. Calling it twice is no error."""
-        if holder := self._held.pop(cidr, None):
+        if holder := self._in_flight.pop(cidr, None):
             self._remove(holder)
 
     # -- questions
@@ -155,7 +168,8 @@ class SubnetSpace:
         """Make sure that an explicit subnet overlaps nothing; "" if so.
 
         With `force`, overlaps with what hosts use are accepted: the returned text is the reason to record. `uplink`:
-        of a transparent network, whose subnet is the one that hosts have there. `own`: a subnet that is to grow.
+        of a transparent network, whose subnet is the one that hosts have there. `own`: a subnet that is to grow, or
+        is held for this.
 
         Raises:
             SubnetTaken: names the holder: a network, a reservation, or (without `force`) a host and its route.
@@ -186,6 +200,11 @@ class SubnetSpace:
         return holder.describe(self._name_of(holder.name))
 
     # -- inside
+
+    def _keep(self, holder: Holder) -> None:
+        self._claims[holder.cidr] = self._add(holder)
+        if holder.kind is HolderKind.HOLD:
+            self._hold_of[holder.name] = holder.cidr
 
     def _add(self, holder: Holder) -> Holder:
         self._families[holder.cidr.version].add(holder)
@@ -222,11 +241,25 @@ class SubnetSpace:
             fix=f"choose another subnet, or give none and kvnet picks a free one{force}; "
             f"'kvnet ipam show {wanted}' lists what is there",
             context={
+                **self._owner(named[0]),
                 "wanted": str(wanted),
                 "holders": [h.facts(self._name_of(h.name)) for h in all_of_them[:MAX_EXAMPLES]],
                 "can_be_forced": only_hosts,
             },
         )
+
+    def _owner(self, holder: Holder) -> dict[str, object]:
+        """Whose it is, so that a program can follow it: `network` is "" where none has it (yet)."""
+        is_held = holder.kind in (HolderKind.HOLD, HolderKind.IN_FLIGHT)
+        network = holder.name if holder.kind is HolderKind.NETWORK else ""
+        host = {HolderKind.HOST: holder.name, HolderKind.HOLD: holder.source}.get(holder.kind, "")
+        return {
+            "network": network,
+            "name": self._name_of(network) if network else "",
+            "hold": is_held,
+            "host": host,
+            "cidr": str(holder.cidr),
+        }
 
     def _exhausted(self, pools: Sequence[Pool], prefix_length: int | None) -> SubnetsExhausted:
         return subnets_exhausted([self._state(pool, prefix_length) for pool in pools], self._name_of)

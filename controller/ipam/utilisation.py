@@ -46,7 +46,9 @@ def of_network(space: AddressSpace, now: float) -> tuple[SubnetFigures, ...]:
 
 
 def of_pool(space: SubnetSpace, pool: Pool) -> PoolFigures:
-    inside = [h for h in space.holders_of(pool.cidr) if h.kind in (HolderKind.NETWORK, HolderKind.IN_FLIGHT)]
+    inside = [
+        h for h in space.holders_of(pool.cidr) if h.kind in (HolderKind.NETWORK, HolderKind.HOLD, HolderKind.IN_FLIGHT)
+    ]
     return PoolFigures(
         pool,
         subnets_used=len({h.cidr for h in inside}),

@@ -69,7 +69,7 @@ class SubnetSpaceMachine(RuleBasedStateMachine):
                 assert ip_network(example["cidr"]) in self.blocked()
         else:
             assert chosen in free
-            self.space.hold(chosen, "f" * 12)
+            self.space.take(chosen, "f" * 12)
             self.held.add(chosen)
 
     @precondition(lambda self: self.held)
