@@ -13,14 +13,16 @@ from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
 from cli.safe import safe
 from cli.session import connected, current, output_option
-from cli.values import LABEL, mapping
+from cli.values import CHANGE, LABEL, mapping
 from cli.words import few, natural, pairs
 from kvnet.errors import KvnetError
 from kvnet.publish import parse_publish, shown
-from kvnet.wire import Endpoint, EndpointBody
+from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody
 
 if TYPE_CHECKING:
     from kvnet.client import Client
+
+NONE = "none"
 
 ENDPOINTS: Listing[Endpoint] = Listing(
     columns=(
@@ -55,13 +57,14 @@ ENDPOINTS: Listing[Endpoint] = Listing(
     cls=LazyGroup,
     table={
         "create": ("cli.endpoint:create", "Claim addresses and ports for a workload on a host, without an interface."),
+        "update": ("cli.endpoint:update", "Change what a living endpoint is called, or what it publishes."),
         "ls": ("cli.endpoint:ls", "List endpoints, of one network or of all."),
         "inspect": ("cli.endpoint:inspect", "Everything about endpoints, as JSON."),
         "rm": ("cli.endpoint:rm", "Remove endpoints, and with them their interfaces."),
     },
 )
 def endpoint() -> None:
-    """Create, list, inspect and remove endpoints: the interfaces of workloads on networks."""
+    """Create, change, list, inspect and remove endpoints: the interfaces of workloads on networks."""
 
 
 @click.command()
@@ -86,6 +89,7 @@ def endpoint() -> None:
     "--gateway-priority", type=int, default=0, metavar="N", help="Of a workload's networks the highest is its way out."
 )
 @click.option("--id", "id_", default="", metavar="ID", help="The same id and content again is the same endpoint.")
+@click.option("--reuse", is_flag=True, help="Take the address that is asked for even while it cools down.")
 @click.option(
     "--wait",
     "wait_s",
@@ -131,7 +135,84 @@ def body_of(given: Mapping[str, Any]) -> EndpointBody:
         body["labels"] = mapping(given["labels"], "--label")
     if given["published"]:
         body["ports"] = [parse_publish(text) for text in given["published"]]
+    if given["reuse"]:
+        body["reuse"] = True
     return body
+
+
+@click.command()
+@click.argument("network", shell_complete=suggest.networks)
+@click.argument("endpoint", metavar="ENDPOINT")
+@click.option("--name", metavar="NAME", help="Its name on this network.")
+@click.option("--hostname", metavar="NAME|none", help="The workload's host name.")
+@click.option("--alias", "aliases", multiple=True, metavar="NAME|none", help="Another name; all that it is to have.")
+@click.option("--label", "labels", multiple=True, type=CHANGE, help="Set a label, or take it away: --label old-")
+@click.option(
+    "--publish",
+    "-p",
+    "published",
+    multiple=True,
+    metavar="[[ADDR:]HOST[-END]:]PORT[-END][/udp]|none",
+    help="A port of the host that leads to one of the workload's; all that it is to publish.",
+)
+@click.option("--ip", "--address", "address", metavar="ADDRESS", help="Another IPv4 address.")
+@click.option("--ip6", "--address6", "address6", metavar="ADDRESS", help="Another IPv6 address.")
+@click.option("--reuse", is_flag=True, help="Take the address that is asked for even while it cools down.")
+@click.option("--gateway-priority", type=int, metavar="N", help="Of its networks; when it is attached again.")
+@click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
+@click.option(
+    "--output", type=click.Choice(["id", "json", "yaml"]), default="id", help="Print the id, or the whole endpoint."
+)
+@planned.dry_run_option
+@connected
+async def update(client: Client, /, network: str, endpoint: str, **given: Any) -> None:
+    """Change ENDPOINT of NETWORK, by name or id, while it lives; what is not named stays as it is.
+
+    Its host publishes what it is to publish, and no more, at once. Its addresses are for an endpoint that has no
+    interface yet: that of a workload which runs keeps what it got.
+
+    \b
+    kvnet endpoint update my-net web --name www --alias web --label team=red
+    kvnet endpoint update my-net web --publish 8080:80
+    kvnet endpoint update my-net web --publish none
+    """
+    current().output = given["output"]
+    patch = patch_of(given)
+    if not patch:
+        raise click.UsageError("nothing is to change: name what is to be different, like --name web or --publish 80")
+    if given["reuse"]:
+        patch["reuse"] = True
+    if given["dry_run"]:
+        planned.show([await client.plan_endpoint_update(network, endpoint, patch, version=given["version"])])
+        return
+    made = await client.update_endpoint(network, endpoint, patch, version=given["version"])
+    if output.as_data(current()):
+        output.show_data(made, given["output"])
+    else:
+        click.echo(safe(made["id"]))
+
+
+def patch_of(given: Mapping[str, Any]) -> EndpointPatchBody:
+    """What was given on the command line; `none` empties a list or a name."""
+    plain = {member: given[member] for member in ("name", "address", "address6", "gateway_priority")}
+    patch = cast(EndpointPatchBody, {member: value for member, value in plain.items() if value is not None})
+    if given["hostname"] is not None:
+        patch["hostname"] = None if given["hostname"] == NONE else given["hostname"]
+    if given["aliases"]:
+        patch["aliases"] = _list_of(given["aliases"], "--alias")
+    if given["labels"]:
+        patch["labels"] = mapping(given["labels"], "--label")
+    if given["published"]:
+        patch["ports"] = [parse_publish(text) for text in _list_of(given["published"], "--publish")]
+    return patch
+
+
+def _list_of(given: Sequence[str], option: str) -> list[str]:
+    if NONE not in given:
+        return list(given)
+    if len(given) > 1:
+        raise click.UsageError(f"{option} none says that there are none: give nothing else with it")
+    return []
 
 
 @click.command()

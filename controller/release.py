@@ -134,7 +134,7 @@ class Release:
         return None
 
     async def claims(self, endpoint: Endpoint) -> Claims:
-        """Those of its addresses, and perhaps others: from memory, if the mirrors are at the same point; else stored."""
+        """Those of its addresses, and perhaps others: from memory if the mirrors are at the same point, else stored."""
         known = self._state.claims_of(endpoint.network)
         if all(is_holder(endpoint, known.get(address)) for address in endpoint.addresses):
             return known
