@@ -157,8 +157,8 @@ def _is_adopted(tables: Tables, operation: Operation, link: Link, container: Con
     if isinstance(held, Vxlan) and isinstance(link, Vxlan) and segment(held) != segment(link):
         return False
     if isinstance(link, Veth | Macvlan) and container is not None:
-        interface = tables.namespaces.get(container.netns, {}).get(container.interface)
-        if interface is None or interface.link != link.name:
+        interface = tables.namespaces.get(tables.place_of(container), {}).get(container.interface)
+        if interface is None or interface.link != link.name or container.is_handed_over:
             delete(tables, operation, link.name)
             return False
     update(tables, link)
@@ -169,11 +169,12 @@ def _is_adopted(tables: Tables, operation: Operation, link: Link, container: Con
 def _create_inside(tables: Tables, link: Veth | Macvlan, container: ContainerSide | None) -> None:
     if container is None:
         raise OSError(errno.EINVAL, f"{link.name}: no namespace given for its other half")
-    namespace = tables.namespaces.get(container.netns)
+    place = tables.place_of(container)
+    namespace = tables.namespaces.get(place)
     if namespace is None:
-        raise OSError(errno.ENOENT, f"{container.netns}: No such network namespace")
+        raise OSError(errno.ENOENT, f"{place}: No such network namespace")
     if container.interface in namespace:
-        raise OSError(errno.EEXIST, f"{container.interface} in {container.netns}: File exists")
+        raise OSError(errno.EEXIST, f"{container.interface} in {place}: File exists")
     tables.add_interface(container, link.name)
 
 

@@ -61,7 +61,10 @@ from datapath.sysctls import HOST_SYSCTLS, device_of_sysctl, sysctls_of
 K = TypeVar("K")
 V = TypeVar("V")
 
-__all__ = ["Flow", "Interface", "Tables"]
+__all__ = ["OWN_NAMESPACE", "Flow", "Interface", "Tables"]
+
+
+OWN_NAMESPACE = ""  # the host's, for interfaces that wait there to be moved
 
 
 @dataclass(slots=True)
@@ -290,7 +293,14 @@ class Tables:
                     yield interface
 
     def add_interface(self, side: ContainerSide, link: str) -> None:
-        self.namespaces[side.netns][side.interface] = Interface(side, link)
+        self.namespaces[self.place_of(side)][side.interface] = Interface(side, link)
+
+    def place_of(self, side: ContainerSide) -> str:
+        """The namespace where an interface is born."""
+        if not side.is_handed_over:
+            return side.netns
+        self.namespaces.setdefault(OWN_NAMESPACE, {})
+        return OWN_NAMESPACE
 
     def interface_of(self, link: str) -> tuple[str, Interface] | None:
         """The namespace and the interface that belong to a veth or macvlan."""

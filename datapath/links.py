@@ -112,8 +112,9 @@ def _is_another(name: str, desired: HostState, actual: HostState) -> bool:
     if isinstance(want, Macvlan | Shim) and isinstance(have, Macvlan | Shim) and want.uplink != have.uplink:
         return True
     side, other = desired.containers.get(name), actual.containers.get(name)
-    if side is not None and other is not None and (side.netns, side.interface) != (other.netns, other.interface):
-        return True
+    # Where a runtime took what it was handed over is not seen from here.
+    if side is not None and other is not None and not other.is_handed_over:
+        return (side.netns, side.interface) != (other.netns, other.interface) or type(want) is not type(have)
     return type(want) is not type(have)
 
 

@@ -24,19 +24,23 @@ from kvnet import keys
 from kvnet.errors import KvnetError, StateUnusable
 from kvnet.model import Condition, Driver, NetworkObserved
 from worker import lastknown
+from worker.alone import Turns
 from worker.attach import Attacher
 from worker.attachments import Attachments
+from worker.building import Building
 from worker.catalogue import NetworkCatalogue
 from worker.controller import HttpController
 from worker.disk import StateDir
+from worker.handover import Handover
 from worker.log import Log
+from worker.making import Maker
 from worker.ports import Controller, HostKernel, Listeners, Namespaces, Time
+from worker.readiness import Readiness
 from worker.reconcile import Reconciler
 from worker.registration import Registration
 from worker.release import Releaser
 from worker.report import Reporter
 from worker.requests import parse_attach, parse_detach
-from worker.runtimes.docker.ports import Workloads
 from worker.runtimes.docker.runtime import DockerRuntime
 from worker.server import Operation, Server, listen
 from worker.session import NAME_TAKEN, Lifeline
@@ -80,7 +84,6 @@ class Worker:
         self._log = log
         self._dirty = asyncio.Event()
         self.docker: DockerRuntime | None = None
-        self.workloads: Workloads | None = None
         self.attachments = Attachments(state, log)
         self.view = View(
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
@@ -170,17 +173,39 @@ class Worker:
             timing=timing,
             log=log,
         )
+        readiness = Readiness(settings, self.lifeline, self.source, self.view, time)
+        maker = Maker(settings, controller, listeners, self.attachments, self.releaser, log)
+        building = Building(self.view, self.attachments, self.reconciler)
+        turns = Turns()
         self.attacher = Attacher(
             settings,
+            namespaces,
+            self.attachments,
+            self.view,
+            self.releaser,
+            readiness,
+            maker,
+            building,
+            turns,
+            new_id=lambda: secrets.token_hex(8),
+            boot_id=lambda: self.registration.boot_id,
+            time=time,
+            log=log,
+        )
+        self.workloads = Handover(
+            settings,
             controller,
+            kernel,
             namespaces,
             listeners,
             self.attachments,
             self.view,
-            self.source,
             self.reconciler,
             self.releaser,
-            self.lifeline,
+            readiness,
+            maker,
+            building,
+            turns,
             new_id=lambda: secrets.token_hex(8),
             boot_id=lambda: self.registration.boot_id,
             time=time,
@@ -193,8 +218,6 @@ class Worker:
         Raises:
             StateUnusable: what Docker was told cannot be read.
         """
-        if self.workloads is None:
-            return
         self.docker = DockerRuntime(
             listening,
             self.settings,
@@ -233,6 +256,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for part in (self.view, self.reconciler, self.lifeline, self.registration, self.reporter, self.releaser):
                 group.create_task(part.run())
+            group.create_task(self.workloads.run())
             group.create_task(self._remember())
             group.create_task(self._watch_mode())
             group.create_task(self._restore_if_alone())

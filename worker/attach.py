@@ -7,45 +7,25 @@ nothing of it is left, or what is left is queued to go.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
-from typing import Any, cast
+from typing import Any
 
-from kvnet.errors import (
-    AlreadyAttached,
-    ControllerUnreachable,
-    IdTaken,
-    KernelRefused,
-    KvnetError,
-    NotFound,
-    OutcomeUnknown,
-    PortTaken,
-    StoreUnavailable,
-)
-from kvnet.model import Driver, Network, PublishedPort, UplinkMode
-from kvnet.wire import Endpoint
-from worker.attachments import MACVLAN, UNKNOWN, VETH, Attachments, Phase, Record
+from kvnet.errors import AlreadyAttached, IdTaken, NotFound
+from kvnet.model import Network
+from worker.alone import Turns
+from worker.attachments import UNKNOWN, Attachments, Phase, Record
+from worker.building import Building, kind_of
 from worker.log import Log
+from worker.making import Maker, Making
 from worker.placing import interface_for, order_for
-from worker.ports import Controller, Listeners, Namespace, Namespaces, Time
-from worker.reconcile import Reconciler
+from worker.ports import Namespace, Namespaces, Time
+from worker.readiness import Readiness
 from worker.release import Releaser
 from worker.requests import AttachRequest, DetachRequest
-from worker.session import Lifeline
 from worker.settings import Settings
-from worker.source import Mode, Source
 from worker.together import all_of
 from worker.view import View
-
-# Refusals with one of these codes promise that nothing was written.
-NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
-# Mirrors reconnect within this; those that do not would only make an attach wait for nothing.
-STALE_S = 3.0
-# So often another port is asked for where a program on this host has the one that the controller chose.
-PORT_ATTEMPTS = 5
 
 
 @dataclass(slots=True)
@@ -77,15 +57,14 @@ class Attacher:
     def __init__(
         self,
         settings: Settings,
-        controller: Controller,
         namespaces: Namespaces,
-        listeners: Listeners,
         attachments: Attachments,
         view: View,
-        source: Source,
-        reconciler: Reconciler,
         releaser: Releaser,
-        lifeline: Lifeline,
+        readiness: Readiness,
+        maker: Maker,
+        building: Building,
+        turns: Turns,
         *,
         new_id: Callable[[], str],
         boot_id: Callable[[], str],
@@ -93,20 +72,18 @@ class Attacher:
         log: Log,
     ) -> None:
         self._settings = settings
-        self._controller = controller
         self._namespaces = namespaces
-        self._listeners = listeners
         self._attachments = attachments
         self._view = view
-        self._source = source
-        self._reconciler = reconciler
         self._releaser = releaser
-        self._lifeline = lifeline
+        self._readiness = readiness
+        self._maker = maker
+        self._building = building
+        self._turns = turns
         self._new_id = new_id
         self._boot_id = boot_id
         self._time = time
         self._log = log
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def attach(self, request: AttachRequest) -> dict[str, Any]:
         """
@@ -116,12 +93,12 @@ class Attacher:
             KvnetError: what the controller, the kernel or the namespace said; nothing is left.
         """
         endpoint_id = request.id or self._new_id()
-        async with self._alone_with(endpoint_id):
+        async with self._turns.alone_with(endpoint_id):
             stopwatch = Stopwatch.start(self._time)
             former = self._attachments.get(endpoint_id)
             if former is not None and not self._is_unfinished(former, request):
                 return await self._again(former, request, stopwatch)
-            self._require_ready()
+            self._readiness.require()
             namespace = await self._namespaces.look(request.netns)
             stopwatch.lap("namespace")
             record = self._intent(endpoint_id, request, namespace)
@@ -148,35 +125,11 @@ class Attacher:
 
     async def _release(self, endpoint: str) -> bool | None:
         """None: it is gone already."""
-        async with self._alone_with(endpoint):
+        async with self._turns.alone_with(endpoint):
             record = self._attachments.get(endpoint)
             return None if record is None else await self._releaser.release(record, "asked for")
 
     # the steps
-
-    def _require_ready(self) -> None:
-        if self._lifeline.is_disputed:
-            self._lifeline.require_open()
-        if self._source.mode() is not Mode.LIVE:
-            doubt = self._source.doubt()
-            if doubt is not None:
-                raise doubt.error()
-            raise self._store_away("since it started")
-        self._lifeline.require_open()
-        stale_since = self._view.stale_since
-        if stale_since is not None and self._time.monotonic() - stale_since > STALE_S:
-            raise self._store_away(f"for {self._time.monotonic() - stale_since:.0f} s")
-
-    def _store_away(self, how_long: str) -> KvnetError:
-        if self._settings.uses_gateway:
-            return ControllerUnreachable(
-                f"this worker has not heard from the controller at {self._settings.controller} {how_long}",
-                fix="start the controller, or the worker with the right --controller",
-            )
-        return StoreUnavailable(
-            f"this worker has not heard from the store {how_long}",
-            fix="bring the store back, or start the worker with the right --store",
-        )
 
     def _intent(self, endpoint_id: str, request: AttachRequest, namespace: Namespace) -> Record:
         """No await between the look at the other records and this one's place among them."""
@@ -201,6 +154,8 @@ class Attacher:
             boot_id=self._boot_id(),
             order=order_for(namespace.identity, list(self._attachments)),
             kind=UNKNOWN,
+            runtime=request.runtime,
+            external=request.external,
         )
         network = self._view.network_named(request.network)
         if network is not None or request.interface:
@@ -213,7 +168,7 @@ class Attacher:
         interface = record.interface or interface_for(
             record, request.interface, prefix, namespace, list(self._attachments)
         )
-        return replace(record, interface=interface, kind=record.kind if network is None else _kind(network))
+        return replace(record, interface=interface, kind=record.kind if network is None else kind_of(network))
 
     def _is_on(self, record: Record, request: AttachRequest) -> bool:
         return request.network in (record.network, record.network_id, record.answer.get("network_name"))
@@ -226,98 +181,36 @@ class Attacher:
     async def _create(
         self, record: Record, request: AttachRequest, stopwatch: Stopwatch, *, is_repeated: bool
     ) -> dict[str, Any]:
-        created = False
-        try:
-            async with asyncio.timeout(self._settings.timing.attach_s + request.wait):
-                body = request.body(record.endpoint, self._settings.host)
-                for attempt in range(1, PORT_ATTEMPTS + 1):
-                    endpoint = await self._controller.create_endpoint(request.network, body, wait_s=request.wait)
-                    created = True
-                    record = replace(record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint))
-                    self._attachments.keep(record)
-                    is_last = request.chooses_ports or attempt == PORT_ATTEMPTS
-                    if await self._has_its_ports(record, endpoint, is_last=is_last):
-                        break
-                stopwatch.lap("controller")
-                record = await self._until_built(record, request, endpoint)
-                stopwatch.lap("kernel")
-            record = replace(record, phase=Phase.ATTACHED, since=self._time.now())
+        body = request.body(record.endpoint, self._settings.host)
+        async with self._maker.undone_unless_done(record, is_repeated=is_repeated, wait_s=request.wait) as making:
+            await self._maker.create(
+                making, request.network, body, chooses_ports=request.chooses_ports, wait_s=request.wait
+            )
+            stopwatch.lap("controller")
+            await self._until_built(making, request)
+            stopwatch.lap("kernel")
+            record = replace(making.record, phase=Phase.ATTACHED, since=self._time.now())
             self._attachments.keep(record)
-        except TimeoutError as error:
-            await self._undo(record, is_certain=created)
-            raise _too_slow(record, self._settings.timing.attach_s, created=created) from error
-        except KvnetError as error:
-            if created or is_repeated or _may_have_been_written(error):
-                await self._undo(record, is_certain=created)
-            else:
-                self._attachments.forget(record.endpoint)
-            raise
-        except asyncio.CancelledError:
-            self._releaser.order(replace(record, is_certain=created), "interrupted")
-            raise
         self._log.info("attached", endpoint=record.endpoint, network=record.network, interface=record.interface)
         return _answer(record, stopwatch)
 
-    async def _has_its_ports(self, record: Record, endpoint: Endpoint, *, is_last: bool) -> bool:
-        """Whether no program has them; else, but for the last time, the endpoint is gone and another may be asked for.
-
-        Raises:
-            PortTaken: the last time.
-        """
-        ports = published(endpoint)
-        if not ports:
-            return True
-        versions = sorted({ip_address(text).version for text in endpoint["addresses"]})
-        there = await self._listeners.first(ports, versions)
-        if there is None:
-            return True
-        if is_last:
-            raise PortTaken(
-                f"{there}, so it cannot be published for {record.name}",
-                fix="stop that program, or publish another port or on another address",
-                context={"host": self._settings.host, "pid": there.pid, "program": there.program},
-            )
-        self._log.info("port-taken", endpoint=record.endpoint, detail=str(there))
-        with contextlib.suppress(NotFound):
-            await self._controller.delete_endpoint(record.network_id, record.endpoint)
-        return False
-
-    async def _until_built(self, record: Record, request: AttachRequest, endpoint: Endpoint) -> Record:
-        """The record with its interface's name and kind."""
-        with self._view.pinned(record.network_id):
-            await self._reconciler.until(record.network_id, endpoint["version"])
-            if record.kind == UNKNOWN:
-                record = await self._place(record, request)
-                after = self._reconciler.number
-                self._reconciler.touch([record.network_id], at_once=True)
-                await self._reconciler.until(record.network_id, endpoint["version"], after=after)
-            tables = self._view.tables(record.network_id)
-            if tables is None or record.endpoint not in tables.endpoints.items:
-                raise NotFound(f"endpoint {record.endpoint} was removed while it was attached", fix="attach it again")
-            if record.endpoint in self._attachments.lost:
-                raise NotFound(f"the namespace {record.netns} went away while it was attached")
-            if not self._reconciler.has_link(record.network_id, record.device):
-                why = "; ".join(self._reconciler.problems(record.network_id)) or "it is not in the plan"
-                raise KernelRefused(f"the interface of {record.name} cannot be built: {why}", fix="see 'kvnet status'")
-        return record
+    async def _until_built(self, making: Making, request: AttachRequest) -> None:
+        """The record gets its interface's name and kind, if it has none yet."""
+        with self._view.pinned(making.record.network_id):
+            await self._building.until_built(making.record)
+            if making.record.kind == UNKNOWN:
+                making.record = await self._place(making.record, request)
+                await self._building.until_built_anew(making.record)
+            self._building.require(making.record)
 
     async def _place(self, record: Record, request: AttachRequest) -> Record:
         """The first of its network on this host: only now the network is known, and so what interfaces are called."""
         namespace = await self._namespaces.look(record.netns)
         if namespace.identity != record.identity:
             raise NotFound(f"the namespace {record.netns} went away while it was attached")
-        tables = self._view.tables(record.network_id)
-        network = tables.network if tables is not None else None
-        if network is None:
-            raise NotFound(f"network {record.network} was removed while {record.name} was attached to it")
-        record = self._placed(record, request, network, namespace)
+        record = self._placed(record, request, await self._building.until_known(record), namespace)
         self._attachments.keep(record)
         return record
-
-    async def _undo(self, record: Record, *, is_certain: bool) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.timing.attach_s):
-                await self._releaser.release(replace(record, is_certain=is_certain), "the attach failed")
 
     async def _again(self, record: Record, request: AttachRequest, stopwatch: Stopwatch) -> dict[str, Any]:
         """The same request again gets the same answer."""
@@ -344,37 +237,6 @@ class Attacher:
         except NotFound:
             return netns
 
-    @contextlib.asynccontextmanager
-    async def _alone_with(self, endpoint_id: str) -> AsyncIterator[None]:
-        lock, users = self._locks.get(endpoint_id, (asyncio.Lock(), 0))
-        self._locks[endpoint_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[endpoint_id]
-            if users == 1:
-                del self._locks[endpoint_id]
-            else:
-                self._locks[endpoint_id] = (lock, users - 1)
-
-
-def published(endpoint: Endpoint) -> list[PublishedPort]:
-    """The host ports that the controller gave it."""
-    found = []
-    for port in endpoint.get("ports") or ():
-        at = port.get("host_address")
-        address = ip_address(at) if at else None
-        if address is not None and address.is_unspecified:
-            address = None
-        found.append(PublishedPort(port["port"], port.get("protocol", "tcp"), port.get("host_port"), address))
-    return found
-
-
-def _kind(network: Network) -> str:
-    is_inside = network.driver is Driver.TRANSPARENT and network.uplink_mode is UplinkMode.MACVLAN
-    return MACVLAN if is_inside else VETH
-
 
 def _fits(record: Record, request: DetachRequest, path: str) -> bool:
     if request.id and record.endpoint != request.id:
@@ -385,24 +247,6 @@ def _fits(record: Record, request: DetachRequest, path: str) -> bool:
         return False
     networks = (record.network, record.network_id, record.answer.get("network_name"))
     return not request.network or request.network in networks
-
-
-def _may_have_been_written(error: KvnetError) -> bool:
-    if isinstance(error, (ControllerUnreachable, OutcomeUnknown)):
-        return True
-    return error.status >= 500 and error.code not in NOT_WRITTEN
-
-
-def _too_slow(record: Record, timeout_s: float, *, created: bool) -> KvnetError:
-    if created:
-        return KernelRefused(
-            f"the interface of {record.name} was not ready within {timeout_s:g} s, so the attach was undone",
-            fix="'kvnet status' on this host shows what it waits for",
-        )
-    return ControllerUnreachable(
-        f"the controller did not answer within {timeout_s:g} s, so the attach was undone",
-        fix="see the controller's log",
-    )
 
 
 def _answer(record: Record, stopwatch: Stopwatch) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Which workloads got an interface here: remembered on disk, because neither store nor kernel knows their namespaces.
 
-A record goes through its phases in one direction: the intent before the controller is asked, attached when the
-interface is there, detaching until both interface and endpoint are gone. What a crash leaves half done is on its way
-out when the worker comes back. Decides nothing about the kernel and never talks to the controller.
+A record goes through its phases in one direction: the intent before the controller is asked, claimed where the runtime
+asks for the interface later (and may give it back), attached when that is there, detaching until both interface and
+endpoint are gone. What a crash leaves half done is on its way out when the worker comes back. Decides nothing about
+the kernel and never talks to the controller.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from ipaddress import ip_network
 from typing import Any
 
 from datapath.names import macvlan_name, veth_name
+from datapath.objects import Ip
 from datapath.view import Attachment
 from kvnet import codec
 from kvnet.errors import StoreBroken
@@ -30,6 +33,9 @@ class Phase(StrEnum):
     CLAIMED = "claimed"  # the endpoint is there; its runtime has not asked for the interface yet, or gave it back
     ATTACHED = "attached"
     DETACHING = "detaching"
+
+
+HAVING = frozenset({Phase.ATTACHING, Phase.ATTACHED})  # an interface, or soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ class Record:
         external: how that one calls it: Docker's endpoint id, a CNI attachment's key.
         is_handed_over: the inner half was left in the host's namespace under the name `interface`, for its runtime to
             move; once it is known what it is called in `netns`, that is `interface` and this is False.
+        routes: what leads over its interface besides the network, on the link, as CIDRs.
+
+    A claimed one has an interface only while that is on its way: handed over, or (not so) to be taken away.
     """
 
     endpoint: str
@@ -69,6 +78,7 @@ class Record:
     runtime: str = "netns"
     external: str = ""
     is_handed_over: bool = False
+    routes: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:
@@ -102,6 +112,8 @@ class Attachments:
                 continue
             if record.phase is Phase.ATTACHING:
                 record = replace(record, phase=Phase.DETACHING, since=now, is_certain=False)
+            elif record.phase is Phase.CLAIMED:
+                record = replace(record, is_handed_over=False)
             self._keep(record)
         if is_new_store:
             self.start_over()
@@ -131,12 +143,14 @@ class Attachments:
         return {
             record.endpoint: Attachment(
                 record.endpoint,
-                "" if record.endpoint in self.lost else record.netns,
+                "" if record.endpoint in self.lost or _is_elsewhere(record) else record.netns,
                 record.interface,
                 record.order,
+                record.is_handed_over,
+                tuple(map(_packed, record.routes)),
             )
             for record in self._records.values()
-            if record.phase is not Phase.DETACHING and record.interface
+            if record.interface and _has_one(record)
         }
 
     def keep(self, record: Record) -> None:
@@ -188,6 +202,20 @@ class Attachments:
             self._log.warning("attachment-unreadable", endpoint=endpoint, detail=str(error))
             return Record(endpoint, "", "", "", "", Phase.DETACHING, now, is_certain=False)
         return record
+
+
+def _has_one(record: Record) -> bool:
+    return record.phase in HAVING or (record.phase is Phase.CLAIMED and record.is_handed_over)
+
+
+def _is_elsewhere(record: Record) -> bool:
+    """Its runtime has it, and nobody knows yet under which name: it must not be made a second time."""
+    return record.is_handed_over and record.phase is Phase.ATTACHED
+
+
+def _packed(cidr: str) -> tuple[Ip, int]:
+    network = ip_network(cidr)
+    return network.network_address.packed, network.prefixlen
 
 
 def _file(endpoint: str) -> str:

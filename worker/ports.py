@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from datapath.objects import Kernel
+from datapath.objects import Ip, Kernel, Mac
 from kvnet.model import Address, PublishedPort
 from kvnet.wire import (
     Endpoint,
@@ -105,6 +105,24 @@ class HostKernel(Kernel, Protocol):
     """The kernel of this host: what kvnet has there, and what else there is."""
 
     async def surroundings(self) -> Surroundings: ...
+
+    async def name_inside(self, device: str, netns: str, mac: Mac) -> str:
+        """What the other half of `device` (or a macvlan that a state calls so) is called in a namespace.
+
+        "" where it is not there.
+
+        Raises:
+            KernelRefused: the namespace is gone, or cannot be looked into.
+        """
+        ...
+
+    async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
+        """A route on the link, in a workload's namespace; one that is there already is no error.
+
+        Raises:
+            KernelRefused: the interface is gone, or the kernel does not take it.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 What cannot be finished, because the controller is away, stays on disk and is tried again with growing pauses. An
 attachment whose fate at the controller is unknown is judged by the store alone: only there it can be seen whether the
-endpoint was made, and that it is ours.
+endpoint was made, and that it is ours. Where a runtime knows its workloads better than their namespaces tell, nothing
+goes without its word.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backends.store import Store
-from datapath.names import macvlan_name, veth_name
+from datapath.names import handed_name, macvlan_name, veth_name
 from datapath.objects import ContainerSide, DeleteLink, Kernel, Macvlan, Operation, Veth
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
 from worker.attachments import VETH, Attachments, Phase, Record
@@ -28,6 +29,7 @@ from worker.view import View
 LOOK_AGAIN_S = 1.0
 BUSY_S = 300.0  # an attempt sets its own next time when it ends
 DELETIONS_AT_ONCE = 16  # asked of the controller
+ASKED_FIRST = frozenset({"docker"})  # runtimes that say whether a workload without a namespace is gone
 
 
 class Releaser:
@@ -102,7 +104,7 @@ class Releaser:
 
     def suspect(self, record: Record) -> None:
         """Its interface and its namespace are both not there: look once more before believing it."""
-        if record.endpoint not in self._missing:
+        if record.endpoint not in self._missing and record.runtime not in ASKED_FIRST:
             self._missing[record.endpoint] = self._time.monotonic() + self._timing.confirm_s
             self._wake.set()
 
@@ -149,8 +151,7 @@ class Releaser:
         self._busy.add(record.endpoint)
         self._due[record.endpoint] = self._time.monotonic() + BUSY_S
         try:
-            await self._remove_interface(record)
-            is_over = await self._remove_endpoint(record)
+            is_over = await self._remove(record)
             if is_over:
                 self._attachments.forget(record.endpoint)
         except KvnetError as error:
@@ -170,8 +171,25 @@ class Releaser:
             self._wake.set()
         return is_over
 
-    async def _remove_interface(self, record: Record) -> None:
-        """Directly: nothing has to be known of the network for that."""
+    async def _remove(self, record: Record) -> bool:
+        """True: both are gone. Where a runtime's own clean-up waits for it, at the same time: an address rests for a
+        while before another one gets it."""
+        if record.runtime in ASKED_FIRST:
+            _, is_over = await all_of((self._interface_gone(record), self._remove_endpoint(record)))
+            return is_over
+        await self.remove_interface(record)
+        return await self._remove_endpoint(record)
+
+    async def _interface_gone(self, record: Record) -> bool:
+        await self.remove_interface(record)
+        return True
+
+    async def remove_interface(self, record: Record) -> None:
+        """Directly: nothing has to be known of the network for that.
+
+        Raises:
+            KernelRefused: it is still there.
+        """
         failures = await self._together.apply(await self._removals(record))
         # What stands under the name is somebody else's and never was our interface.
         failures = [failure for failure in failures if not failure.is_foreign]
@@ -186,10 +204,18 @@ class Releaser:
         if not record.is_inside:
             operations.append(DeleteLink(Veth(veth_name(record.endpoint), 0, "")))
         may_be_inside = record.kind != VETH and bool(record.interface)
-        if may_be_inside and await self._namespaces.identity(record.netns) == record.identity:
-            side = ContainerSide(record.netns, record.interface, b"", 0, (), ())
-            operations.append(DeleteLink(Macvlan(macvlan_name(record.endpoint), "", 0), side))
+        if not may_be_inside:
+            return operations
+        macvlan = Macvlan(macvlan_name(record.endpoint), "", 0)
+        if record.runtime in ASKED_FIRST:
+            waiting = ContainerSide("", handed_name(record.endpoint), b"", 0, (), (), is_handed_over=True)
+            operations.append(DeleteLink(macvlan, waiting))
+        if await self._is_namespace_there(record):
+            operations.append(DeleteLink(macvlan, ContainerSide(record.netns, record.interface, b"", 0, (), ())))
         return operations
+
+    async def _is_namespace_there(self, record: Record) -> bool:
+        return bool(record.identity) and await self._namespaces.identity(record.netns) == record.identity
 
     async def _remove_endpoint(self, record: Record) -> bool:
         if record.is_certain:
@@ -216,13 +242,13 @@ class Releaser:
         local = self._view.local
         removed = [
             record
-            for record in self._attachments.of_phase(Phase.ATTACHED)
+            for record in (*self._attachments.of_phase(Phase.ATTACHED), *self._attachments.of_phase(Phase.CLAIMED))
             if record.endpoint not in local.items and local.mirror.revision >= int(record.answer.get("version", 0))
         ]
         if not removed or await self._trust.confirm(self._store) is not None:
             return
         # No pass would find those without a half on the host once their records are gone.
-        await all_of(self._remove_interface(record) for record in removed if record.is_inside)
+        await all_of(self.remove_interface(record) for record in removed if record.is_inside)
         for record in removed:
             self._log.info("endpoint-removed", endpoint=record.endpoint, network=record.network)
             self._attachments.forget(record.endpoint)

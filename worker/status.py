@@ -75,6 +75,8 @@ def _attachment(record: Record) -> dict[str, Any]:
         "interface": record.interface,
         "ports": record.answer.get("ports", []),
         "phase": record.phase.value,
+        "runtime": record.runtime,
+        "external": record.external,
         "addresses": record.answer.get("addresses", []),
     }
 

@@ -64,6 +64,24 @@ def inside(namespace: int) -> Iterator[Netlink]:
         rtnetlink.close()
 
 
+@contextlib.contextmanager
+def where_it_is(side: ContainerSide) -> Iterator[Netlink]:
+    """A socket that works where the interface is: in the workload's namespace, or in ours as long as it waits there.
+
+    Raises:
+        Told: as of `opened`.
+    """
+    if not side.is_handed_over:
+        with opened(side.netns) as namespace, inside(namespace) as within:
+            yield within
+        return
+    rtnetlink = Netlink(small=True)
+    try:
+        yield rtnetlink
+    finally:
+        rtnetlink.close()
+
+
 def configure(side: ContainerSide, namespace: int) -> None:
     """Bring the interface up with its addresses and ways out.
 

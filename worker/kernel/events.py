@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from datapath.objects import Hint, Ip
+from datapath.objects import HANDED_PREFIX, Hint, Ip
 from worker.kernel import dump
 from worker.kernel import messages as m
 from worker.kernel.netlink import (
@@ -222,7 +222,7 @@ class Noticed:
             devices[index] = device.name
             others.pop(index, None)
         self._notice(index)
-        if index not in devices:
+        if index not in devices and not device.name.startswith(HANDED_PREFIX):
             self._uplink(others.get(index))  # its name until now, in case it was renamed
             self._uplink(device.name)
             others[index] = device.name

@@ -7,6 +7,7 @@ one it costs 18 ms each, during which nobody on the host can change anything.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -165,7 +166,8 @@ class Links:
         if not isinstance(link, Veth) or side is None:
             raise Unusable(errno.EINVAL, f"{link.name} cannot be made without its workload's namespace")
         bridge = self._bridge(link)
-        with containers.opened(side.netns) as namespace:
+        with contextlib.ExitStack() as stack:
+            namespace = None if side.is_handed_over else stack.enter_context(containers.opened(side.netns))
             if not self._adopt(link, side, namespace):
                 refusal = self._rtnetlink.one(m.create_veth(link, bridge, side, namespace))
                 self._devices.forget(link.name)
@@ -181,29 +183,33 @@ class Links:
         if refusal is not None:
             raise self._refused_to_make(operation, refusal)
 
-    def _set_up_veth(self, operation: CreateLink, link: Veth, side: ContainerSide, namespace: int) -> None:
-        """All of it, or the interface goes again."""
+    def _set_up_veth(self, operation: CreateLink, link: Veth, side: ContainerSide, namespace: int | None) -> None:
+        """All of it, or the interface goes again. One that is handed over works when its runtime brings it up."""
         index = self._devices.ours(link.name).index
         try:
             messages = [*self._changes(link), m.set_link(index, alias=_alias(link))]
             for refusal in self._rtnetlink.request(messages):
                 raise told(operation, refusal.errno, refusal.text, refusal.text or f"{link.name} cannot be set up")
-            containers.configure(side, namespace)
-            for name in (link.name, link.bridge) if link.up and link.bridge else ():
-                until_it_works(self._rtnetlink, name)
+            if namespace is not None:
+                containers.configure(side, namespace)
+                for name in (link.name, link.bridge) if link.up and link.bridge else ():
+                    until_it_works(self._rtnetlink, name)
         except OSError:
             self._rtnetlink.one(m.delete_link(index))
             raise
         finally:
             self._devices.forget(link.name)
 
-    def _adopt(self, link: Veth, side: ContainerSide, namespace: int) -> bool:
-        """Whether our interface is there already with its other half where it belongs; one that is not has to go."""
+    def _adopt(self, link: Veth, side: ContainerSide, namespace: int | None) -> bool:
+        """Whether our interface is there already with its other half where it belongs; one that is not has to go.
+
+        So has one that was left over from an earlier hand-over: nobody knows what was done to it.
+        """
         found = self._devices.get(link.name)
         if found is None:
             return False
         ours = self._devices.ours(link.name)
-        if containers.is_peer_of(side, namespace, ours):
+        if namespace is not None and containers.is_peer_of(side, namespace, ours):
             return True
         self._rtnetlink.one(m.delete_link(ours.index))
         self._devices.forget(link.name)

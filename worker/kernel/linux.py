@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
-from datapath.objects import EVERYTHING, PROTOCOL, Failure, Hint, HostState, Operation, Scope
+from datapath.objects import EVERYTHING, PROTOCOL, Failure, Hint, HostState, Ip, Mac, Operation, Scope
 from kvnet.errors import KernelRefused
 from worker.kernel import namespaces
 from worker.kernel.announce import Announcer
@@ -30,6 +30,7 @@ from worker.kernel.events import Events, HintCollector, Interest
 from worker.kernel.firewall import FirewallTables, find_nft
 from worker.kernel.foreign_chains import ForwardChains
 from worker.kernel.gates import Gates
+from worker.kernel.handed import lead, name_inside
 from worker.kernel.inventory import Surroundings, look_around
 from worker.kernel.messages import IFLA_MTU, dump_links, dump_routes
 from worker.kernel.netlink import NETLINK_NETFILTER, Netlink
@@ -136,6 +137,18 @@ class LinuxKernel:
     async def surroundings(self) -> Surroundings:
         """What this host uses besides kvnet: ranges, underlay addresses, kernel."""
         return await _run(self._executor, lambda: look_around(self._parts.rtnetlink))
+
+    async def name_inside(self, device: str, netns: str, mac: Mac) -> str:
+        try:
+            return await _run(self._executor, lambda: name_inside(self._parts.rtnetlink, device, netns, mac))
+        except OSError as error:
+            raise KernelRefused(f"{netns} cannot be looked into: {error.strerror or error}") from error
+
+    async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
+        try:
+            await _run(self._executor, lambda: lead(netns, interface, destination, prefix_length))
+        except OSError as error:
+            raise KernelRefused(f"{error.strerror or error}") from error
 
     async def close(self) -> None:
         """Repeating is no error. Nothing in the kernel changes."""

@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from datapath.objects import ContainerSide, Macvlan
+from datapath.objects import ContainerSide, Mac, Macvlan
 from worker.kernel import containers, dump
 from worker.kernel import messages as m
 from worker.kernel.containers import GONE
@@ -29,6 +29,8 @@ def create(rtnetlink: Netlink, uplink: Device, side: ContainerSide) -> Refusal |
     Raises:
         OSError: the namespace or a step of the configuration; says which.
     """
+    if side.is_handed_over:
+        return _leave_here(rtnetlink, uplink, side)
     with containers.opened(side.netns) as namespace, containers.inside(namespace) as within:
         found = _ours(within, side.interface)
         if found is not None and not (found.mac == side.mac and found.peer == uplink.index):
@@ -48,9 +50,23 @@ def create(rtnetlink: Netlink, uplink: Device, side: ContainerSide) -> Refusal |
     return None
 
 
+def _leave_here(rtnetlink: Netlink, uplink: Device, side: ContainerSide) -> Refusal | None:
+    """For its runtime to move and configure; one that was left over goes, for nobody knows what was done to it."""
+    found = _ours(rtnetlink, side.interface)
+    if found is not None:
+        rtnetlink.one(m.delete_link(found.index))
+    return rtnetlink.one(m.create_macvlan(side, uplink.index, None))
+
+
+def find(within: Netlink, mac: Mac) -> str:
+    """The name of ours that has this MAC, in the namespace that is looked into; "" for none."""
+    devices = map(dump.device, within.dump(m.dump_links(kind="macvlan")))
+    return next((found.name for found in devices if found.mac == mac and dump.is_ours_group(found.group)), "")
+
+
 def resize(side: ContainerSide) -> Refusal | None:
     """Its MTU becomes that of `side`. Raises: OSError where the interface is not there."""
-    with containers.opened(side.netns) as namespace, containers.inside(namespace) as within:
+    with containers.where_it_is(side) as within:
         found = _ours(within, side.interface)
         if found is None:
             raise OSError(errno.ENODEV, f"the interface {side.interface} vanished from {side.netns}")
@@ -79,7 +95,7 @@ def _tried(side: ContainerSide) -> OSError | None:
 
 
 def _delete(side: ContainerSide) -> None:
-    with containers.opened(side.netns) as namespace, containers.inside(namespace) as within:
+    with containers.where_it_is(side) as within:
         found = _ours(within, side.interface)
         if found is None or (any(side.mac) and found.mac != side.mac):
             return

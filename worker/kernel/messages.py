@@ -101,6 +101,10 @@ def _kind(kind: str, *data: bytes) -> bytes:
     return nested(IFLA_LINKINFO, _text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, *data))
 
 
+def _born_in(namespace: int | None) -> bytes:
+    return b"" if namespace is None else _u32(IFLA_NET_NS_FD, namespace)
+
+
 def create_bridge(bridge: Bridge) -> Message:
     """Without its MTU: only a later message fixes that, else the bridge follows its ports' (br_mtu_auto_adjust)."""
     details = _kind("bridge", attribute(IFLA_BR_MCAST_SNOOPING, OFF), _u32(IFLA_BR_STP_STATE, 0))
@@ -121,14 +125,14 @@ def create_vxlan(vxlan: Vxlan, bridge: int) -> Message:
     return _link(CREATE, vxlan.name, mac, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, vxlan.mtu), master, details)
 
 
-def create_veth(veth: Veth, bridge: int, container: ContainerSide, namespace: int) -> Message:
-    """The workload's half is born in its namespace (a descriptor), under its name, with its MAC."""
+def create_veth(veth: Veth, bridge: int, container: ContainerSide, namespace: int | None) -> Message:
+    """The workload's half is born in its namespace (a descriptor; None: ours), under its name, with its MAC."""
     peer = (
         LINK.pack(0, 0, 0, 0, 0)
         + _text(IFLA_IFNAME, container.interface)
         + attribute(IFLA_ADDRESS, container.mac)
         + _u32(IFLA_MTU, container.mtu)
-        + _u32(IFLA_NET_NS_FD, namespace)
+        + _born_in(namespace)
     )
     details = _kind("veth", attribute(VETH_INFO_PEER, peer))
     mac = _port_mac(veth.name, container.mac)
@@ -136,8 +140,8 @@ def create_veth(veth: Veth, bridge: int, container: ContainerSide, namespace: in
     return _link(CREATE, veth.name, mac, _u32(IFLA_GROUP, LINK_GROUP), _u32(IFLA_MTU, veth.mtu), master, details)
 
 
-def create_macvlan(container: ContainerSide, uplink: int, namespace: int) -> Message:
-    """Born in the workload's namespace (a descriptor), on an uplink of ours; marked as ours where nobody sees it."""
+def create_macvlan(container: ContainerSide, uplink: int, namespace: int | None) -> Message:
+    """Born in the workload's namespace (as of a veth), on an uplink of ours; marked as ours where nobody sees it."""
     return _link(
         CREATE,
         container.interface,
@@ -145,7 +149,7 @@ def create_macvlan(container: ContainerSide, uplink: int, namespace: int) -> Mes
         _u32(IFLA_GROUP, LINK_GROUP),
         _u32(IFLA_MTU, container.mtu),
         _u32(IFLA_LINK, uplink),
-        _u32(IFLA_NET_NS_FD, namespace),
+        _born_in(namespace),
         _MACVLAN,
     )
 

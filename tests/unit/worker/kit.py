@@ -28,16 +28,27 @@ from backends.store import (
     Write,
 )
 from datapath.fake import FakeFabric, FakeKernel
+from datapath.fake_tables import OWN_NAMESPACE, Interface
 from datapath.names import veth_name
-from datapath.objects import EVERYTHING, Failure, HostState, Operation, Scope
+from datapath.objects import EVERYTHING, ContainerSide, Failure, HostState, Ip, Mac, Operation, Scope
 from kvnet import codec, keys
-from kvnet.errors import ControllerUnreachable, IdTaken, NamespaceNotFound, NotFound, OutcomeUnknown, StateUnusable
+from kvnet.errors import (
+    ControllerUnreachable,
+    IdTaken,
+    KernelRefused,
+    NamespaceNotFound,
+    NotFound,
+    OutcomeUnknown,
+    StateUnusable,
+)
 from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, PublishedPort, Subnet
 from kvnet.wire import Endpoint as EndpointJson
-from kvnet.wire import EndpointBody, PortBody
+from kvnet.wire import EndpointBody, EndpointPatchBody, Hold, HoldBody, NameBody, NetworkBody, PortBody
+from kvnet.wire import Network as NetworkJson
 from worker.agent import Worker
 from worker.attach import Attacher
 from worker.disk import StateDir
+from worker.handover import Handover
 from worker.kernel.inventory import HostAddress, Surroundings
 from worker.log import Log
 from worker.ports import Listener, Namespace, Time
@@ -159,6 +170,28 @@ class FakeHost(FakeKernel):
         self._serial += 1
         self.serials[path] = self._serial
 
+    def waiting(self) -> set[str]:
+        """Interfaces that wait on the host for their runtime."""
+        return set(self.tables.namespaces.get(OWN_NAMESPACE, {}))
+
+    def move(self, interface: str, path: str, name: str) -> None:
+        """A runtime takes what waits on the host into a workload's namespace, under another name, and configures it."""
+        found = self.tables.namespaces[OWN_NAMESPACE].pop(interface)
+        side = replace(found.side, netns=path, interface=name, is_handed_over=False)
+        self.tables.namespaces[path][name] = Interface(side, found.link)
+        self._touch_device(found.link)
+
+    def move_back(self, path: str, name: str, interface: str) -> None:
+        """The same, when the workload leaves. One that is gone is no error for a runtime."""
+        found = self.tables.namespaces[path].pop(name, None)
+        if found is not None:
+            side = replace(found.side, interface=interface, is_handed_over=True)
+            self.tables.namespaces[OWN_NAMESPACE][interface] = Interface(side, found.link)
+            self._touch_device(found.link)
+
+    def side_of(self, path: str, name: str) -> ContainerSide:
+        return self.tables.namespaces[path][name].side
+
     def state(self, network_id: str | None = None, *, firewall: bool = True) -> HostState:
         """As the real kernel's reader: one network's part tells the firewall too, if that is asked for."""
         found = super().state(network_id, firewall=firewall)
@@ -204,6 +237,21 @@ class MortalKernel:
         places = tuple(HostAddress(address, 24, "eth0", self.host.mtu) for address in self.host.addresses)
         mtus = dict.fromkeys(self.host.addresses, self.host.mtu)
         return Surroundings((), mtus, "6.1", self.host.boot_id, places)
+
+    async def name_inside(self, device: str, netns: str, mac: Mac) -> str:
+        self._life.step()
+        inside = self.host.tables.namespaces.get(netns)
+        if inside is None:
+            raise KernelRefused(f"{netns} is gone")
+        return next((name for name, found in inside.items() if found.link == device and found.side.mac == mac), "")
+
+    async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
+        self._life.step()
+        found = self.host.tables.namespaces.get(netns, {}).get(interface)
+        if found is None:
+            raise KernelRefused(f"{interface} is gone")
+        found.side = replace(found.side, routes=(*found.side.routes, (destination, prefix_length, b"")))
+        self._life.step()
 
     async def close(self) -> None:
         return None
@@ -263,6 +311,52 @@ class FakeController:
             made = await self._create(await self._network(network), body)
         self._leave()
         return made
+
+    async def update_endpoint(self, network: str, endpoint: str, body: EndpointPatchBody) -> EndpointJson:
+        self._enter(f"update {endpoint}")
+        async with self._lock:
+            found = await self._network(network)
+            there = await self._store.get(keys.endpoint(found.id, endpoint))
+            if there is None:
+                raise NotFound(f"no endpoint {endpoint}")
+            before = codec.decode(Endpoint, there.value)
+            after = self._patched(before, body)
+            version = there.version
+            if after != before:
+                put = Put(keys.endpoint(found.id, endpoint), codec.encode(after))
+                version = await self._store.commit([Present(keys.endpoint(found.id, endpoint))], [put])
+        self._leave()
+        return shown(after, found, version)
+
+    def _patched(self, before: Endpoint, body: EndpointPatchBody) -> Endpoint:
+        labels = {**before.labels, **(body.get("labels") or {})} if "labels" in body else before.labels
+        return replace(
+            before,
+            name=body.get("name", before.name),
+            hostname=body.get("hostname", before.hostname),
+            aliases=tuple(body.get("aliases") or ()) if "aliases" in body else before.aliases,
+            labels={name: value for name, value in labels.items() if value is not None},
+            ports=tuple(self._port(port) for port in body.get("ports") or ()) if "ports" in body else before.ports,
+            gateway_priority=body.get("gateway_priority", before.gateway_priority),
+        )
+
+    async def hold_subnet(self, body: HoldBody) -> Hold:
+        self._enter("hold")
+        raise NotImplementedError("no test of the worker's hands asks for one")
+
+    async def release_hold(self, hold: str) -> None:
+        self._enter(f"release hold {hold}")
+
+    async def create_network(self, body: NetworkBody) -> NetworkJson:
+        self._enter("create network")
+        raise NotImplementedError("no test of the worker's hands asks for one")
+
+    async def name_network(self, network: str, body: NameBody) -> NetworkJson:
+        self._enter(f"name {network}")
+        raise NotImplementedError("no test of the worker's hands asks for it")
+
+    async def delete_network(self, network: str) -> None:
+        self._enter(f"delete network {network}")
 
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
         self._enter(f"delete {endpoint}")
@@ -376,6 +470,10 @@ class Running:
     state: MortalStateDir
     log: io.StringIO
     task: asyncio.Task[None]
+
+    @property
+    def workloads(self) -> Handover:
+        return self.worker.workloads
 
     @property
     def attacher(self) -> Attacher:

@@ -75,24 +75,45 @@ class Workloads(Protocol):
         """Note on disk how its runtime calls it."""
         ...
 
-    async def hand_over(self, endpoint: str, netns: str) -> Record:
+    async def hand_over(self, endpoint: str, netns: str, routes: Sequence[str] = ()) -> Record:
         """Make the interface, with its inner half (`record.interface`) in the host's namespace, configured but for
-        what its runtime does: move, rename, addresses, up. When it returns, this host's kernel knows every peer.
+        what its runtime does: move, rename, addresses, routes, up. When it returns, this host's kernel knows every
+        peer. `routes`: what its runtime will set besides, on the link, as CIDRs: a repair sets them too.
 
         Raises:
+            NotFound: there is no such endpoint.
             KernelRefused: it cannot be built; the endpoint is claimed as before.
         """
         ...
 
     async def settle(self, endpoint: str) -> Record:
-        """Learn what the interface is called in its namespace, so that it can be repaired there."""
+        """Learn what the interface is called in its namespace, so that it can be repaired there.
+
+        Raises:
+            NotFound: it is not there, or not yet.
+        """
+        ...
+
+    async def add_route(self, endpoint: str, destination: str) -> Record:
+        """Lead a destination (a CIDR) on the link over the interface in its namespace; a repair does so too.
+
+        Raises:
+            NotFound: as of `settle`.
+            KernelRefused: it cannot be set.
+        """
         ...
 
     async def take_back(self, endpoint: str) -> None:
         """Its workload has left: the interface goes, the endpoint stays claimed."""
         ...
 
-    async def change(self, endpoint: str, body: EndpointPatchBody) -> Endpoint: ...
+    async def change(self, endpoint: str, body: EndpointPatchBody) -> Endpoint:
+        """As the controller does it; with `ports` it returns when they lead there.
+
+        Raises:
+            PortTaken: a program of this host has one of the ports; the endpoint publishes what it did before.
+        """
+        ...
 
     async def release(self, endpoint: str) -> bool:
         """Take interface and endpoint away. False: noted, and done when the controller is back."""
@@ -103,6 +124,10 @@ class Workloads(Protocol):
         ...
 
     def record(self, endpoint: str) -> Record | None: ...
+
+    def lost(self) -> Sequence[Record]:
+        """Those whose interface and namespace are both gone. They stay until their runtime says that they may go."""
+        ...
 
 
 class Catalogue(Protocol):
