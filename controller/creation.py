@@ -7,7 +7,7 @@ A lost race is run again with another choice; a lost answer is looked up first. 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from backends.committer import Transaction
 from backends.store import Conflict, StoreError, Unknown
@@ -77,11 +77,23 @@ class Creation:
             self._placing.let_go(
                 claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned)
             )
-        latest = max((r.version for r in self._results.values() if isinstance(r, Versioned)), default=0)
-        await self._state.reached(latest, self._state.endpoints, self._state.addresses)
-        if self._network.value.driver is Driver.ROUTED or any(claim.wishes for claim in pending.values()):
-            await self._state.reached(latest, self._state.host_blocks, self._state.ports)
+        await self._until_shown(pending)
         return [self._results[i] for i in range(len(requests))]
+
+    async def _until_shown(self, claims: Mapping[int, Claim]) -> None:
+        """Each table up to the last commit that wrote to it: of others it hears later."""
+        latest = with_ports = with_blocks = 0
+        for i, result in self._results.items():
+            if isinstance(result, Versioned):
+                latest = max(latest, result.version)
+                claim = claims.get(i)
+                if claim is not None and claim.wishes:
+                    with_ports = max(with_ports, result.version)
+                if claim is not None and any(use.is_written for use in claim.uses):
+                    with_blocks = max(with_blocks, result.version)
+        await self._state.reached(latest, self._state.endpoints, self._state.addresses)
+        await self._state.reached(with_ports, self._state.ports)
+        await self._state.reached(with_blocks, self._state.host_blocks)
 
     def _require_free_mac(self, claim: Claim) -> None:
         """Of a MAC that was asked for. Two who ask at the same moment may both get it; the datapath copes with that.

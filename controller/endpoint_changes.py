@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from backends.store import Absent, Check, Conflict, Delete, Put, Unchanged, Unknown, Write
 from controller.claims import Claim, of_blocks
@@ -21,6 +22,7 @@ from controller.ports import PortBook
 from controller.release import Release, is_holder, is_same, require_version
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
+from controller.tables import Table
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import NotFound
@@ -168,10 +170,14 @@ class _Change:
             self._caller,
             Changed("endpoint.changed", key, codec.encode(found.value), data),
         )
-        await self._state.reached(revision, self._state.endpoints)
-        if writes:
-            await self._state.reached(revision, self._state.addresses, self._state.ports, self._state.host_blocks)
+        await self._state.reached(revision, *self._tables([key, *(write.key for write in writes)]))
         return Versioned(after, revision)
+
+    def _tables(self, written: Sequence[str]) -> list[Table[Any]]:
+        """Those that show what was written. Another one would only hear of the revision later."""
+        state = self._state
+        tables: tuple[Table[Any], ...] = (state.endpoints, state.addresses, state.ports, state.host_blocks)
+        return [table for table in tables if any(key.startswith(table.prefix) for key in written)]
 
     # -- others were faster
 
