@@ -1,0 +1,204 @@
+"""Workers, daemons and whole hosts die and come back: nothing leaks, and who runs does not lose a packet by it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from lab.docker_hosts import DockerFailed
+from tests.docker.site import Site
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
+SITE = {"hosts": 2}
+COUNTED = re.compile(r"(\d+) packets transmitted, (\d+) packets received")
+
+
+@asynccontextmanager
+async def no_packet_lost(site: Site, host: str, container: str, target: str) -> AsyncIterator[None]:
+    """Between its beginning and its end, and a moment longer."""
+    await site.until_reaches(host, container, target)
+    await site.inside(host, container, f"ping -q -i 0.05 {target} >/tmp/pings 2>&1 & echo $! >/tmp/pid")
+    yield
+    await site.until_reaches(host, container, target)
+    await site.inside(
+        host, container, "kill -INT $(cat /tmp/pid); while kill -0 $(cat /tmp/pid); do :; done 2>/dev/null"
+    )
+    told = COUNTED.search(await site.inside(host, container, "cat /tmp/pings"))
+    assert told is not None
+    sent, answered = int(told[1]), int(told[2])
+    assert sent > 10
+    assert answered >= sent - 1, f"of {sent} only {answered}"  # the last one may be on its way
+
+
+async def pair(site: Site, options: str = "", network_options: str = "") -> tuple[str, str]:
+    """`a` on h1 and `b` on h2; their addresses."""
+    await site.create("h1", "net", network_options)
+    await site.until_listed("net")
+    await site.run("h1", "a", "net", options)
+    await site.run("h2", "b", "net", options)
+    return await site.address("h1", "a", "net"), await site.address("h2", "b", "net")
+
+
+async def test_the_worker_dies_and_comes_back_under_running_containers(site: Site) -> None:
+    _, b = await pair(site)
+    async with no_packet_lost(site, "h1", "a", b):
+        for host in ("h1", "h2"):
+            await site.kill_worker(host)
+            await site.start_worker(host)
+    await site.until_named("h1", "a", "b", [b])
+
+
+async def test_the_worker_dies_while_containers_start(site: Site) -> None:
+    await site.create("h1", "net")
+    await site.until_listed("net")
+
+    async def run(number: int) -> bool:
+        try:
+            await site.run("h1", f"c{number}", "net")
+        except DockerFailed:
+            return False
+        return True
+
+    starting = [asyncio.ensure_future(run(number)) for number in range(8)]
+    for _ in range(2):
+        await asyncio.sleep(0.3)  # in the middle of them
+        await site.kill_worker("h1")
+        await site.start_worker("h1")
+    started = await asyncio.gather(*starting)
+
+    assert await run(99), "and now all is well"
+    running = [f"c{number}" for number, is_up in enumerate(started) if is_up]
+    for name in running:
+        await site.until_reaches("h1", "c99", name)
+    await site.until(lambda: _has(site, "net", len(running) + 1), f"{len(running) + 1} endpoints", seconds=15)
+
+
+async def _has(site: Site, network: str, count: int) -> bool:
+    return len(await site.endpoints(network)) == count
+
+
+async def test_the_worker_dies_while_containers_stop(site: Site) -> None:
+    await site.create("h1", "net")
+    for number in range(6):
+        await site.run("h1", f"c{number}", "net")
+
+    removing = [asyncio.ensure_future(site.docker("h1", f"rm -f c{number}")) for number in range(6)]
+    await asyncio.sleep(0.1)  # in the middle of them
+    await site.kill_worker("h1")
+    await site.start_worker("h1")
+    await asyncio.gather(*removing)
+
+    await site.until(lambda: _has(site, "net", 0), "no endpoint is left", seconds=15)
+    await site.until_kernel_empty("h1")
+
+
+async def test_containers_that_went_while_nobody_listened(site: Site) -> None:
+    """Without a socket unit Docker forgets an endpoint whose driver is away, and never tells."""
+    await site.kill_worker("h1")
+    await site.lab.start_worker("h1", activated=False)
+    await site.lab.lab.until_ready("h1")
+    await site.create("h1", "net")
+    await site.until_listed("net")
+    await site.run("h1", "gone", "net")
+    await site.kill_worker("h1")
+
+    await site.docker("h1", "rm -f gone", seconds=90.0)
+    assert len(await site.endpoints("net")) == 1
+
+    await site.start_worker("h1")
+    await site.until(lambda: _has(site, "net", 0), "its endpoint is gone", seconds=20)
+    await site.until_kernel_empty("h1")
+
+
+async def test_dockerd_dies_and_its_containers_live_on(site: Site) -> None:
+    for host in site.hosts.values():
+        await host.stop()
+        await host.start(**{"live-restore": True})
+    try:
+        a, b = await pair(site)
+        async with no_packet_lost(site, "h1", "a", b):
+            await site.hosts["h2"].kill()
+            await site.hosts["h2"].start()
+            await site.hosts["h1"].stop()
+            await site.hosts["h1"].start()
+        await site.until_named("h1", "a", "b", [b])
+        assert await site.address("h2", "b", "net") == b
+        await site.run("h2", "c", "net")
+        await site.until_reaches("h2", "c", a)
+    finally:
+        for host in site.hosts.values():
+            await host.stop()
+            await host.start(**{"live-restore": False})
+
+
+async def test_dockerd_dies_with_its_containers(site: Site) -> None:
+    await pair(site, "--restart=always")
+    await site.run("h2", "once", "net")
+
+    await site.hosts["h2"].kill()
+    await site.hosts["h2"].start()
+
+    async def is_back() -> bool:
+        return "Up" in await site.docker("h2", "ps --filter name=^b$ --format {{.Status}}")
+
+    await site.until(is_back, "what is to be restarted runs again", seconds=15)
+    await site.until_reaches("h1", "a", "b")
+    await site.until(lambda: _has(site, "net", 2), "a and b have an endpoint, once has none", seconds=15)
+    await site.docker("h2", "start once")
+    await site.until_reaches("h1", "a", "once")
+
+
+async def test_dockerd_restarts_in_order(site: Site) -> None:
+    await pair(site, "--restart=always")
+    await site.hosts["h2"].stop()
+    await site.hosts["h2"].start()
+    await site.until_reaches("h1", "a", "b")
+    await site.until(lambda: _has(site, "net", 2), "two endpoints")
+
+
+@pytest.mark.parametrize("order", ["worker first", "dockerd first", "controller last"])
+async def test_a_host_reboots(site: Site, order: str) -> None:
+    await pair(site, "--restart=always --network-alias twin")
+    lab = site.lab.lab
+    if order == "controller last":
+        assert lab.controller is not None
+        await lab.controller.kill()
+    host = await site.lab.reboot("h2")
+    if order == "dockerd first":
+        host.listen()  # what the socket unit does before either is started
+        starting = asyncio.ensure_future(host.start())
+        await asyncio.sleep(1.0)  # it waits for the plugin
+        await site.lab.start_worker("h2")
+        await starting
+    else:
+        await site.lab.start_worker("h2")
+        await host.start()
+    if order == "controller last":
+        await lab.start_controller()
+        await site.docker("h2", "start b")  # Docker tries once at its start
+    await lab.until_ready("h2")
+
+    await site.until_reaches("h1", "a", "b")
+    await site.until_reaches("h2", "b", "a")
+    await site.until(lambda: _has(site, "net", 2), "two endpoints", seconds=15)
+
+
+async def test_dockerd_boots_at_once_without_controller_and_store(site: Site) -> None:
+    await pair(site)
+    lab = site.lab.lab
+    assert lab.controller is not None
+    await site.docker("h2", "rm -f b")
+    await site.hosts["h2"].stop()
+    await lab.controller.kill()
+    try:
+        async with asyncio.timeout(5.0):
+            await site.hosts["h2"].start()
+        assert "net" in await site.listed("h2")
+    finally:
+        await lab.start_controller()
+    await site.run("h2", "c", "net")
+    await site.until_reaches("h1", "a", "c")
