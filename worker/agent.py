@@ -226,6 +226,7 @@ class Worker:
             self._controller,
             self._state,
             is_gone=self._is_gone,
+            is_believed=lambda: self.source.mode() is Mode.LIVE,
             time=self._time,
             log=self._log,
         )

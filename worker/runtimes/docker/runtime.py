@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from kvnet.errors import KvnetError, StateUnusable
+from kvnet.model import Condition
 from worker.catalogue import NetworkCatalogue
 from worker.disk import StateDir
 from worker.log import Log
 from worker.ports import Backoff, Controller, Time
+from worker.runtimes.docker.engine import DockerEngine
+from worker.runtimes.docker.events import Events
+from worker.runtimes.docker.follower import Follower
 from worker.runtimes.docker.ledger import Ledger, OwnCalls
-from worker.runtimes.docker.ports import Plugin, Workloads
+from worker.runtimes.docker.names import Namer
+from worker.runtimes.docker.ports import Engine, EngineEvent, Plugin, Workloads
+from worker.runtimes.docker.sweep import Sweeper
 from worker.settings import Settings
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+IDENTITY = "docker-identity"
 
 
 class DockerRuntime:
@@ -36,33 +44,107 @@ class DockerRuntime:
         state: StateDir,
         *,
         is_gone: Callable[[str], Awaitable[bool]],
+        is_believed: Callable[[], bool],
         time: Time,
         log: Log,
     ) -> None:
         from worker.runtimes.docker.plugin import DockerPlugin
 
+        self._state = state
         self._time = time
         self._log = log
         self._catalogue = catalogue
         self.ledger = Ledger(state, log)
         self.ledger.load()
-        self._own = OwnCalls()
+        own = OwnCalls()
         self.plugin: Plugin = DockerPlugin(
-            listening, settings, workloads, catalogue, controller, self.ledger, self._own, time=time, log=log
+            listening, settings, workloads, catalogue, controller, self.ledger, own, time=time, log=log
+        )
+        self._engine = DockerEngine(settings.docker.api)
+        self.follower = Follower(
+            self._engine,
+            catalogue,
+            self.ledger,
+            own,
+            controller,
+            self.plugin,
+            workloads,
+            settings,
+            is_gone=is_gone,
+            is_believed=is_believed,
+            time=time,
+            log=log,
+        )
+        self.namer = Namer(self._engine, workloads, time=time, log=log)
+        self.sweeper = Sweeper(self._engine, self.follower, workloads, self.ledger, controller, time=time, log=log)
+        self.events = Events(
+            self._engine,
+            on_open=self._opened,
+            on_close=self.follower.lose_sight,
+            on_event=self._event,
+            time=time,
+            log=log,
         )
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._catalogue.run())
-            group.create_task(self._again("plugin", self.plugin.run))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._catalogue.run())
+                group.create_task(self._again("plugin", self.plugin.run))
+                group.create_task(self._again("networks", self.follower.run))
+                group.create_task(self._again("names", self.namer.run))
+                group.create_task(self._again("sweep", self.sweeper.run))
+                group.create_task(self._again("events", self.events.run))
+        finally:
+            await self._engine.close()
 
     def start_over(self) -> None:
         """The store was accepted as it is, so all of it is read anew."""
         self._catalogue.start_over()
 
+    def conditions(self) -> Sequence[Condition]:
+        return [*self.follower.conditions(), *self.sweeper.conditions()]
+
     def status(self) -> Mapping[str, Any]:
-        return {"plugin": self.plugin.status(), "networks": len(list(self.ledger.bindings()))}
+        """`problem`: why Docker is not followed, "" if it is."""
+        major, minor = self.events.version
+        return {
+            "reachable": self.events.is_open,
+            "problem": self.events.problem,
+            "api": f"{major}.{minor}" if major else "",
+            "networks": len(list(self.ledger.bindings())),
+            "conditions": [{"code": c.code, "detail": c.detail, "since": c.since} for c in self.conditions()],
+            "plugin": dict(self.plugin.status()),
+        }
+
+    async def _opened(self) -> None:
+        await self._recognise(self._engine)
+        await self.follower.read_anew(self.events.version)
+        await self.namer.read_anew()
+        self.sweeper.kick()
+
+    async def _recognise(self, engine: Engine) -> None:
+        """What was bound to a Docker whose memory was wiped since is not what its users have removed."""
+        identity = await engine.identity()
+        known = (self._state.read(IDENTITY) or b"").decode(errors="replace")
+        if identity == known or not identity:
+            return
+        if known:
+            self._log.warning("docker-replaced", detail="this host's Docker has forgotten all of its networks")
+            for binding in self.ledger.bindings():
+                await self.ledger.unbind(binding.docker)
+        try:
+            self._state.write(IDENTITY, identity.encode(), durable=False)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", detail=error.detail)
+
+    def _event(self, event: EngineEvent) -> None:
+        if event.kind == "network" and event.action in ("create", "destroy"):
+            self.follower.on_event(event)
+        elif event.kind == "network" and event.action == "disconnect":
+            self.follower.kick()
+        self.namer.on_event(event)
 
     async def _again(self, part: str, run: Callable[[], Awaitable[None]]) -> None:
         """A part that ended with an error begins anew, after a pause."""
@@ -72,7 +154,14 @@ class DockerRuntime:
             try:
                 await run()
             except Exception as error:  # noqa: BLE001 - a fault in one part must not end the others
-                self._log.error("docker-part-failed", part=part, detail=f"{type(error).__name__}: {error}")
+                self._log.error("docker-part-failed", part=part, detail=_words(error))
             if self._time.monotonic() - began > LONGEST_PAUSE_S:
                 pauses.reset()
             await self._time.sleep(pauses.next(self._time))
+
+
+def _words(error: BaseException) -> str:
+    """Of what a task group gathered, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.detail if isinstance(error, KvnetError) else f"{type(error).__name__}: {error}"
