@@ -46,7 +46,7 @@ from worker.runtimes.docker.ports import (
 from worker.settings import Settings
 
 FIRST_PAUSE_S = 0.05
-# Of who does not answer; what Docker refuses, like a name that another driver's network has, it mostly goes on refusing.
+# Where nobody answers. What Docker refuses, like a name that another driver's network has, it mostly goes on refusing.
 LONGEST_PAUSE_S = 3.0
 LONGEST_REFUSAL_S = 30.0
 AT_ONCE = 4
