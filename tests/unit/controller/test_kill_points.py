@@ -15,17 +15,29 @@ from hypothesis import strategies as st
 
 from backends.memory import MemoryState, MemoryStore
 from controller.cluster import Cluster
-from controller.requests import PortRequest, ReservationRequest
+from controller.drafts import PLACEHOLDER
+from controller.requests import HoldRequest, NameRequest, PortRequest, ReservationRequest
 from kvnet import codec, keys
 from kvnet.errors import KvnetError
-from kvnet.model import AddressClaim, ClaimKind, HeldPorts
+from kvnet.model import AddressClaim, ClaimKind, HeldPorts, SubnetClaim
 from tests.unit.controller.kit import ME, FailingStore, FakeTime, Fault, Killed, add_host, endpoint, network, opened
 
 Operation = tuple[str, int]
 
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["create-network", "attach", "attach-many", "detach", "reserve", "delete-network", "rm-host"]),
+        st.sampled_from(
+            [
+                "create-network",
+                "attach",
+                "attach-many",
+                "detach",
+                "reserve",
+                "delete-network",
+                "rm-host",
+                "through-docker",
+            ]
+        ),
         st.integers(0, 1),
     ),
     max_size=10,
@@ -87,6 +99,12 @@ async def perform(cluster: Cluster, operation: Operation, story: Story) -> None:
             story.asked(net)
             await cluster.networks.delete(net, ME)
             story.removed(net)
+        case "through-docker":
+            held = await cluster.holds.create(HoldRequest("h1"), ME)
+            made = await cluster.networks.create(network("", holds=(held.id,), naming=True), ME)
+            story.asked(f"docker{i}")
+            await cluster.naming.name(made.value.id, NameRequest(f"docker{i}"), ME)
+            story.made(f"docker{i}")
         case "rm-host":
             story.asked("net0/e", "net0/f", "net1/e", "net1/f")
             await cluster.hosts.delete("h1", ME, force=True)
@@ -139,6 +157,10 @@ def require_no_leak(state: MemoryState) -> None:
     assert all(claim.kind is not ClaimKind.TOMBSTONE for claim in claims.values())
     networks = {key.removeprefix(keys.NETWORKS) for key in state.entries if key.startswith(keys.NETWORKS)}
     assert {key.split("/")[1] for key in claims} <= networks
+    subnets = {codec.decode(SubnetClaim, e.value) for key, e in state.entries.items() if key.startswith(keys.SUBNETS)}
+    assert all(claim.hold is None and claim.network in networks for claim in subnets)
+    names = {key.removeprefix(keys.NAMES) for key in state.entries if key.startswith(keys.NAMES)}
+    assert not any(name.startswith(PLACEHOLDER) for name in names)
     assert {key.split("/")[1] for key in state.entries if key.startswith(keys.BLOCKS)} <= networks
     ports = [codec.decode(HeldPorts, e.value) for key, e in state.entries.items() if key.startswith(keys.PORTS)]
     holders = [hold.endpoint for bucket in ports for hold in bucket.held]
@@ -185,6 +207,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_leaks(
 
 WHOLE_LIFE: list[Operation] = [
     ("create-network", 0),
+    ("through-docker", 0),
     ("attach", 0),
     ("attach-many", 0),
     ("reserve", 0),

@@ -11,7 +11,9 @@ import pytest
 from backends.open import open_store
 from backends.store import Store
 from controller.cluster import Cluster
-from kvnet.errors import KvnetError, NameTaken
+from controller.requests import HoldRequest, NameRequest
+from controller.views import Hold
+from kvnet.errors import HoldGone, KvnetError, NameTaken, NetworkNamed, SubnetTaken
 from kvnet.model import Endpoint, Network, Versioned
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network, opened
 
@@ -57,6 +59,102 @@ async def test_networks_that_race_for_subnets_never_overlap(replicas: list[Clust
     assert len(set(cidrs)) == 120
     assert len({n.vni for n in networks}) == 60
     assert (await replicas[0].ipam.check()).findings == ()
+
+
+async def nameless(cluster: Cluster, *cidrs: str) -> Network:
+    """As a Docker daemon makes it: the subnet first, then the network, which has no name yet."""
+    held = await cluster.holds.create(HoldRequest("h1", cidr=cidrs[0] if cidrs else None), ME)
+    return (await cluster.networks.create(network("", holds=(held.id,), naming=True), ME)).value
+
+
+@pytest.mark.parametrize("namers", [2, 3, 24])
+async def test_of_networks_that_race_for_one_name_exactly_one_gets_it(replicas: list[Cluster], namers: int) -> None:
+    made = await asyncio.gather(*(nameless(replicas[i % REPLICAS]) for i in range(namers)))
+
+    outcomes = await asyncio.gather(
+        *(outcome(replicas[i % REPLICAS].naming.name(one.id, NameRequest("the-one"), ME)) for i, one in enumerate(made))
+    )
+
+    winners = [o for o in outcomes if isinstance(o, Network)]
+    losers = [o for o in outcomes if isinstance(o, NameTaken)]
+    assert (len(winners), len(losers)) == (1, namers - 1)
+    assert {loser.context["network"] for loser in losers} <= {winners[0].id}
+    assert (await replicas[0].ipam.check()).findings == ()
+
+
+async def test_a_name_goes_to_one_of_those_who_name_and_those_who_create(replicas: list[Cluster]) -> None:
+    for turn in range(6):
+        one = await nameless(replicas[turn % REPLICAS])
+        outcomes = await asyncio.gather(
+            outcome(replicas[0].naming.name(one.id, NameRequest(f"net{turn}"), ME)),
+            outcome(replicas[1].networks.create(network(f"net{turn}"), ME)),
+            outcome(replicas[2].networks.create(network(f"net{turn}"), ME)),
+        )
+        assert sum(isinstance(o, Network) for o in outcomes) == 1
+    assert (await replicas[0].ipam.check()).findings == ()
+
+
+async def test_one_network_that_is_named_by_all_at_once_has_one_name(replicas: list[Cluster]) -> None:
+    one = await nameless(replicas[0])
+
+    outcomes = await asyncio.gather(
+        *(outcome(replicas[i % REPLICAS].naming.name(one.id, NameRequest(f"n{i % 2}"), ME)) for i in range(12))
+    )
+
+    winners = {o.name for o in outcomes if isinstance(o, Network)}
+    assert len(winners) == 1
+    assert sum(isinstance(o, NetworkNamed) for o in outcomes) == 6
+
+
+async def test_of_those_who_race_for_a_subnet_to_hold_or_to_have_one_gets_it(replicas: list[Cluster]) -> None:
+    async def hold(cluster: Cluster) -> Hold | KvnetError:
+        try:
+            return await cluster.holds.create(HoldRequest("h1", cidr="10.1.0.0/24"), ME)
+        except KvnetError as error:
+            return error
+
+    held = await asyncio.gather(*(hold(replicas[i % REPLICAS]) for i in range(12)))
+    made = await outcome(replicas[0].networks.create(network("my-net", "10.1.0.0/25"), ME))
+
+    assert sum(isinstance(o, Hold) for o in held) == 1
+    assert isinstance(made, SubnetTaken)
+
+
+async def test_what_is_held_by_many_at_once_never_overlaps(replicas: list[Cluster]) -> None:
+    made = await asyncio.gather(
+        *(replicas[i % REPLICAS].holds.create(HoldRequest("h1"), ME) for i in range(40)),
+        *(replicas[i % REPLICAS].holds.create(HoldRequest("h1", prefix_length=20), ME) for i in range(10)),
+    )
+    networks = await asyncio.gather(
+        *(outcome(replicas[i % REPLICAS].networks.create(network(f"net{i}"), ME)) for i in range(20))
+    )
+
+    cidrs = [h.cidr for h in made]
+    cidrs += [s.cidr for n in networks if isinstance(n, Network) for s in n.subnets if s.cidr.version == 4]
+    assert len(cidrs) == 70
+    assert not any(a.overlaps(b) for i, a in enumerate(cidrs) for b in cidrs[:i])
+
+
+async def test_a_hold_is_either_used_or_released(replicas: list[Cluster]) -> None:
+    for turn in range(8):
+        held = await replicas[0].holds.create(HoldRequest("h1"), ME)
+        request = network("", holds=(held.id,), naming=True)
+        made, _ = await asyncio.gather(
+            outcome(replicas[1 + turn % 2].networks.create(request, ME)), replicas[0].holds.release(held.id, ME)
+        )
+        claims = [c for c in replicas[0]._state.subnets.items.values() if c.value.network == held.id]
+        assert isinstance(made, Network if claims else HoldGone)
+        assert all(c.value.hold is None for c in claims)
+    assert (await replicas[0].ipam.check()).findings == ()
+
+
+async def test_one_hold_that_is_used_by_all_at_once_is_one_network(replicas: list[Cluster]) -> None:
+    held = await replicas[0].holds.create(HoldRequest("h1"), ME)
+    request = network("", holds=(held.id,), naming=True)
+
+    made = await asyncio.gather(*(replicas[i % REPLICAS].networks.create(request, ME) for i in range(12)))
+
+    assert len({n.version for n in made}) == 1
 
 
 async def test_endpoints_that_race_for_addresses_never_share_one(replicas: list[Cluster]) -> None:
