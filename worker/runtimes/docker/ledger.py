@@ -53,7 +53,8 @@ class Binding:
 class Want:
     """A pool that Docker asked for and that no network of it has yet. `hold`: "" where a network has the subnet.
 
-    `gateway` and `reserved` are what Docker asked for in it, `range` its part for automatic choice.
+    `gateway` and `reserved` are what Docker asked for in it, `range` its part for automatic choice. `is_used`: Docker
+    has asked for something in it.
     """
 
     cidr: str
@@ -63,6 +64,7 @@ class Want:
     gateway: str = ""
     reserved: tuple[str, ...] = ()
     is_automatic: bool = False
+    is_used: bool = False
 
 
 class Ledger:
