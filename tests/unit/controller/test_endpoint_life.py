@@ -20,6 +20,7 @@ from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network,
 
 NETWORKS = ("plain", "routed")
 SUBNETS = {"plain": ("10.7.0.0/28", "fd07::/120"), "routed": ("10.8.0.0/24",)}
+PREFIXES = {"plain": ("10.7.0.", "fd07::"), "routed": ("10.8.0.", "")}
 NAMES = ("a", "b", "c", "d")
 
 port = st.builds(
@@ -30,33 +31,35 @@ port = st.builds(
     host_address=st.none() | st.sampled_from(["127.0.0.1", "192.0.2.1"]),
 )
 ports = st.lists(port, max_size=3).map(tuple)
-address = st.integers(0, 17).map(lambda n: f"10.7.0.{n}") | st.integers(0, 80).map(lambda n: f"10.8.0.{n}")
-address6 = st.integers(0, 9).map(lambda n: f"fd07::{n:x}")
-given_addresses = st.fixed_dictionaries({}, optional={"address": address, "address6": address6})
+# The last part of the address that is asked for, of IPv4 and of IPv6.
+numbers = st.tuples(st.none() | st.integers(0, 17), st.none() | st.integers(0, 9))
 place = st.tuples(st.sampled_from(NETWORKS), st.sampled_from(NAMES))
 step = st.one_of(
-    st.tuples(st.just("create"), place, st.sampled_from(["h1", "h2"]), ports, given_addresses, st.booleans()),
-    st.tuples(
-        st.just("patch"),
-        place,
-        given_addresses.map(lambda g: {**g, "hostname": "h"}) | st.just({}),
-        st.none() | ports,
-        st.booleans(),
-    ),
+    st.tuples(st.just("create"), place, st.sampled_from(["h1", "h2"]), ports, numbers, st.booleans()),
+    st.tuples(st.just("patch"), place, numbers, st.none() | ports, st.booleans()),
+    st.tuples(st.just("patch"), place, numbers, st.none() | ports, st.booleans()),
     st.tuples(st.just("delete"), place),
     st.tuples(st.just("wait"), st.sampled_from([1.0, 6.0, 61.0])),
 )
+
+
+def addresses(where: str, numbers: tuple[int | None, int | None]) -> dict[str, str]:
+    first, second = numbers
+    asked = {} if first is None else {"address": PREFIXES[where][0] + str(first)}
+    return asked if second is None or where == "routed" else {**asked, "address6": PREFIXES[where][1] + f"{second:x}"}
 
 
 async def take(cluster: Cluster, time: FakeTime, what: tuple[Any, ...]) -> None:
     """One step; what is refused is refused."""
     try:
         match what:
-            case ("create", (where, name), host, asked, addresses, reuse):
-                request = endpoint(name, host, id=f"{where}-{name}", ports=asked, reuse=reuse, **addresses)
+            case ("create", (where, name), host, asked, numbers_, reuse):
+                wanted = addresses(where, numbers_)
+                request = endpoint(name, host, id=f"{where}-{name}", ports=asked, reuse=reuse, **wanted)
                 await cluster.endpoints.create(where, request, ME)
-            case ("patch", (where, name), given_, asked, reuse):
-                await cluster.endpoints.update(where, f"{where}-{name}", EndpointPatch(given_, asked, reuse), ME)
+            case ("patch", (where, name), numbers_, asked, reuse):
+                patch = EndpointPatch({**addresses(where, numbers_), "hostname": name}, asked, reuse)
+                await cluster.endpoints.update(where, f"{where}-{name}", patch, ME)
             case ("delete", (where, name)):
                 await cluster.endpoints.delete(where, f"{where}-{name}", ME)
             case ("wait", seconds):
@@ -92,7 +95,10 @@ async def lives(steps: list[tuple[Any, ...]], *, at_once: int) -> None:
         await add_host(store, "h2", underlay="192.0.2.2")
         async with opened(store, time) as one, opened(store, time, seed=2) as two:
             for name, cidrs in SUBNETS.items():
-                await one.networks.create(network(name, *cidrs, driver="routed" if name == "routed" else "overlay"), ME)
+                driver = "routed" if name == "routed" else "overlay"
+                await one.networks.create(network(name, *cidrs, driver=driver), ME)
+                for there in NAMES[:2]:
+                    await one.endpoints.create(name, endpoint(there, id=f"{name}-{there}"), ME)
             for i in range(0, len(steps), at_once):
                 some = steps[i : i + at_once]
                 await asyncio.gather(*(take((one, two)[j % 2], time, what) for j, what in enumerate(some)))
