@@ -85,3 +85,29 @@ async def test_a_free_port_is_chosen_where_none_is_given(lab: Lab) -> None:
     (port,) = answer["endpoint"]["ports"]
     assert port["host_port"] >= 49152
     await until_answers(lab, "outside", str(lab.hosts["h1"].port.underlay4), port["host_port"])
+
+
+async def test_a_running_workloads_ports_come_and_go_with_a_patch(lab: Lab) -> None:
+    web, host = lab.workloads["web"].endpoints["front"]["id"], str(lab.hosts["h1"].port.underlay4)
+    await until_answers(lab, "outside", host, 8880)
+
+    more = [WEB, {"port": 8080, "host_port": 8890}]
+    await lab.client.update_endpoint("front", web, {"ports": more})
+    await until_answers(lab, "outside", host, 8890)
+    await until_answers(lab, "outside", host, 8880)
+
+    await lab.client.update_endpoint("front", web, {"ports": [{"port": 8080, "host_port": 8891}]})
+    for gone in (8880, 8890):
+        await until_silent(lab, "outside", host, gone)
+    await until_answers(lab, "outside", host, 8891)
+
+    await lab.add_workload("late", "h2", serve=True)
+    await lab.attach("front", "late", ports=[WEB])
+    await lab.client.update_endpoint("front", web, {"ports": [], "name": "www", "gateway_priority": 9})
+    await until_silent(lab, "outside", host, 8891)
+    assert await lab.answers("late", str(lab.workloads["web"].endpoints["front"]["address"]))
+    await lab.client.update_endpoint("front", web, {"ports": [WEB]})
+    await until_answers(lab, "outside", host, 8880)
+    await lab.detach("front", "web")
+    await until_silent(lab, "outside", host, 8880)
+    assert (await lab.client.check())["ok"]
