@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.open import open_store
 from backends.store import Store, StoreError
@@ -41,7 +41,7 @@ from worker.registration import Registration
 from worker.release import Releaser
 from worker.report import Reporter
 from worker.requests import parse_attach, parse_detach
-from worker.runtimes.docker.runtime import DockerRuntime
+from worker.runtimes.programs import program_operations
 from worker.server import Operation, Server, listen
 from worker.session import NAME_TAKEN, Lifeline
 from worker.settings import DockerMode, Settings
@@ -49,6 +49,9 @@ from worker.source import Mode, Source
 from worker.status import status
 from worker.trust import WENT_BACK, Trust
 from worker.view import View
+
+if TYPE_CHECKING:
+    from worker.runtimes.docker.runtime import DockerRuntime
 
 # In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
 NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
@@ -79,6 +82,7 @@ class Worker:
         self.settings = settings
         self._store = store
         self._controller = controller
+        self._namespaces = namespaces
         self._state = state
         self._time = time
         self._log = log
@@ -218,6 +222,8 @@ class Worker:
         Raises:
             StateUnusable: what Docker was told cannot be read.
         """
+        from worker.runtimes.docker.runtime import DockerRuntime
+
         self.docker = DockerRuntime(
             listening,
             self.settings,
@@ -271,6 +277,17 @@ class Worker:
             "status": self._status,
             "plan": self._plan,
             "ping": self._ping,
+            **program_operations(
+                self.settings,
+                self._store,
+                self._controller,
+                self._namespaces,
+                self.attacher,
+                self.attachments,
+                self.view,
+                self._status,
+                self._log,
+            ),
         }
 
     # what the parts tell each other
@@ -430,12 +447,10 @@ async def _docker_socket(settings: Settings, log: Log) -> socket.socket | None:
     """
     if settings.docker.mode is DockerMode.OFF:
         return None
-    try:
-        from worker.runtimes.docker.http import listen_for_docker
+    from worker.runtimes.docker.http import listen_for_docker
 
+    try:
         return await listen_for_docker(settings.docker.plugin)
-    except ImportError:
-        return None
     except KvnetError as error:
         log.warning("docker-not-served", detail=error.detail, fix=error.fix)
         return None

@@ -22,6 +22,7 @@ from worker.runtimes.docker.events import Events
 from worker.runtimes.docker.follower import Follower
 from worker.runtimes.docker.ledger import Ledger, OwnCalls
 from worker.runtimes.docker.names import Namer
+from worker.runtimes.docker.plugin import DockerPlugin
 from worker.runtimes.docker.ports import Engine, EngineEvent, Plugin, Workloads
 from worker.runtimes.docker.sweep import Sweeper
 from worker.settings import Settings
@@ -48,8 +49,6 @@ class DockerRuntime:
         time: Time,
         log: Log,
     ) -> None:
-        from worker.runtimes.docker.plugin import DockerPlugin
-
         self._state = state
         self._time = time
         self._log = log
