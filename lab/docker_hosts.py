@@ -28,6 +28,7 @@ from lab.processes import Process
 
 HOLDER = Path(__file__).with_name("holder.py")
 PLUGIN = "run/docker/plugins/kvnet.sock"
+UNIT = "docker"  # the socket's name, as in the socket unit
 NAMES = "169.254.53.53"
 IMAGE = "busybox"
 # Ends at once on SIGTERM, which most shells as a first process do not; its page says who answered.
@@ -251,7 +252,7 @@ class DockerLab:
     async def start_worker(self, name: str, *options: str, activated: bool = True) -> Process:
         """With the programs in reach that Docker has (iptables); `activated`: as systemd starts it."""
         path = {"PATH": self.programs.environment["PATH"]}
-        listening = self.hosts[name].listen() if activated else None
+        listening = (self.hosts[name].listen(), UNIT) if activated else None
         words = (*self.worker_options, *options)
         return await self.lab.start_worker(name, *words, environment=path, listening=listening)
 

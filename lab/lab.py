@@ -122,7 +122,7 @@ class Lab:
         name: str,
         *options: str,
         environment: Mapping[str, str] | None = None,
-        listening: int | None = None,
+        listening: tuple[int, str] | None = None,
     ) -> Process:
         """Start a host's worker; `until_ready` says when it is up. `listening`: a socket that it finds open."""
         host = self.hosts[name]

@@ -101,16 +101,17 @@ async def start(
     netns: Path | None = None,
     inside: int | None = None,
     forks: bool = False,
-    listening: int | None = None,
+    listening: tuple[int, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Process:
     """Start `command`; its log is appended to.
 
     Inside the network namespace `netns`, or in all namespaces of the process `inside`, if one is given. `forks`: the
-    program is the only child of what is started, as with `unshare --fork`. `listening`: a socket that it is given.
+    program is the only child of what is started, as with `unshare --fork`. `listening`: a socket that it is
+    given, and its name.
     """
     if listening is not None:
-        command = [sys.executable, "-I", "-S", str(ACTIVATED), str(listening), *command]
+        command = [sys.executable, "-I", "-S", str(ACTIVATED), *map(str, listening), *command]
     if inside is not None:
         # nsenter forks there, and its child must not outlive it.
         command = [_nsenter(), f"--target={inside}", *SHARED, "--", *_mortal(command)[0]]
@@ -126,7 +127,7 @@ async def start(
             stderr=log,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             preexec_fn=before,
-            pass_fds=() if listening is None else (listening,),
+            pass_fds=() if listening is None else (listening[0],),
             start_new_session=True,  # Ctrl-C is for the one who started us all; it ends the others in order
         )
     return Process(name, path, child, await _only_child(child) if forks or inside is not None else None)
