@@ -14,6 +14,7 @@ from controller.endpoints import Endpoints
 from controller.guards import Guard
 from controller.holds import Holds
 from controller.naming import Naming
+from controller.network_creation import NetworkCreation
 from controller.networks import Networks
 from controller.peering import Peering
 from controller.ports import PortBook
@@ -47,7 +48,7 @@ def cases(state: State, writer: Writer, settings: Settings, rng: random.Random) 
     removal = Removal(state, writer)
     claims = SubnetClaims(state, writer, guard)
     holds = Holds(state, writer, guard, claims, rng)
-    networks = Networks(state, writer, guard, claims, holds, removal, rng)
+    networks = Networks(state, writer, NetworkCreation(state, writer, guard, claims, holds, rng), removal)
     return Cases(
         networks=networks,
         holds=holds,

@@ -13,7 +13,7 @@ from backends.committer import Transaction
 from backends.store import Conflict, StoreError, Unknown
 from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
 from controller.ipam.segments import require_near
-from controller.networks import require_active
+from controller.network_rules import require_active
 from controller.outcomes import told
 from controller.placing import Placing
 from controller.ports import PortBook

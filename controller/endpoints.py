@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from controller.creation import Creation, Outcome
 from controller.endpoint_changes import EndpointChanges
 from controller.endpoint_patching import EndpointPatch
-from controller.networks import Networks, require_active
+from controller.network_rules import require_active
+from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.parsing import parse_address
 from controller.ports import PortBook

@@ -11,7 +11,8 @@ from dataclasses import replace
 from backends.store import Absent, Conflict, Delete, Put, Revision, Unchanged, Unknown
 from controller.drafts import labels_beside, require_network_name
 from controller.journal import Changed
-from controller.networks import Networks, no_network, require_not_going
+from controller.network_rules import no_network, require_name_free, require_not_going
+from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.requests import Caller, NameRequest
 from controller.state import State
@@ -54,7 +55,7 @@ class Naming:
                     revision = await self._commit(found, named, caller)
                 except Conflict as conflict:
                     if keys.name(request.name) in conflict.keys:
-                        await self._networks.raise_if_taken(request.name, network_id)
+                        await require_name_free(self._writer.store, request.name, network_id)
                     turns.failed(conflict)
                 except Unknown as error:
                     turns.failed(error)

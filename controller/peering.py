@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from backends.store import Check, Conflict, Put, Unchanged, Unknown, Write
 from controller.journal import Changed
-from controller.networks import Networks, no_network, require_active
+from controller.network_rules import no_network, require_active
+from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.requests import Caller
 from controller.state import State

@@ -10,7 +10,8 @@ from backends.store import Absent, Conflict, Delete, Put, Unchanged, Unknown
 from controller.guards import Guard
 from controller.ipam.addresses import Candidate
 from controller.journal import Changed
-from controller.networks import Networks, no_network, require_active
+from controller.network_rules import no_network, require_active
+from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.parsing import parse_address, require_no_address
 from controller.requests import Caller, ReservationRequest

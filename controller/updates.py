@@ -22,7 +22,8 @@ from controller.changing import (
 )
 from controller.guards import Guard
 from controller.journal import Changed
-from controller.networks import Networks, no_network, require_active
+from controller.network_rules import no_network, require_active
+from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.requests import Caller
 from controller.state import State
