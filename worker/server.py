@@ -21,7 +21,7 @@ from kvnet.problems import to_problem
 from worker.log import Log
 
 MAX_LINE = 64 << 10
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 256
 IDLE_S = 30.0
 OPERATION_S = 120.0
 WRITE_S = 10.0

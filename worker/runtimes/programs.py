@@ -1,0 +1,42 @@
+"""The operations of the worker's socket that runtimes' programs carry their calls to: CNI's and netavark's.
+
+Only puts the parts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backends.store import Store
+from worker.attach import Attacher
+from worker.attachments import Attachments
+from worker.kernel.look import look_here, look_inside
+from worker.log import Log
+from worker.ports import Controller, Namespaces
+from worker.runtimes.cni.plugin import CniPlugin
+from worker.runtimes.netavark.plugin import NetavarkPlugin
+from worker.runtimes.repeatable import Looks, Repeatable
+from worker.server import Operation
+from worker.settings import Settings
+from worker.view import View
+
+REAL_LOOKS = Looks(look_inside, look_here)
+
+
+def program_operations(
+    settings: Settings,
+    store: Store,
+    controller: Controller,
+    namespaces: Namespaces,
+    attacher: Attacher,
+    attachments: Attachments,
+    view: View,
+    status: Operation,
+    log: Log,
+    looks: Looks = REAL_LOOKS,
+) -> Mapping[str, Operation]:
+    hands = Repeatable(settings.host, attacher, controller, namespaces, attachments, view, looks)
+    dns = "" if settings.dns is None else str(settings.dns)
+    cni = CniPlugin(hands, store, status, dns=dns, log=log)
+    netavark = NetavarkPlugin(hands, controller, store, dns=dns, log=log)
+    return {"cni": cni.answer, "netavark": netavark.answer}

@@ -1,0 +1,179 @@
+"""Attachments for runtimes that start a program for each: the id follows from how the runtime calls the attachment.
+
+So a call that is repeated after a lost answer, or by a program that knows nothing any more, means the same endpoint.
+What is left of an earlier life of the same container is taken away before it is attached anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kvnet.errors import (
+    AlreadyAttached,
+    Conflicting,
+    ControllerUnreachable,
+    KernelRefused,
+    KvnetError,
+    NamespaceNotFound,
+    NameTaken,
+    NotFound,
+)
+from kvnet.rules import NAME
+from kvnet.wire import Endpoint, NetworkBody
+from worker.attach import Attacher
+from worker.attachments import Attachments, Phase, Record
+from worker.kernel.look import SeenInterface
+from worker.ports import Controller, Namespaces
+from worker.requests import AttachRequest, DetachRequest
+from worker.view import View
+
+ID_DIGITS, NETWORK_ID_DIGITS = 16, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How interfaces are read: in a namespace, and on the host. Both block; None: it is not there."""
+
+    inside: Callable[[str, str], SeenInterface | None]
+    here: Callable[[str], SeenInterface | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """`outer`: the half on the host, where there is one. All of it as it was just read."""
+
+    record: Record
+    inner: SeenInterface
+    outer: SeenInterface | None
+
+
+class Repeatable:
+    def __init__(
+        self,
+        host: str,
+        attacher: Attacher,
+        controller: Controller,
+        namespaces: Namespaces,
+        attachments: Attachments,
+        view: View,
+        looks: Looks,
+    ) -> None:
+        self._host = host
+        self._attacher = attacher
+        self._controller = controller
+        self._namespaces = namespaces
+        self._attachments = attachments
+        self._view = view
+        self._looks = looks
+
+    def endpoint_id(self, external: str) -> str:
+        """Another one on every host: what a runtime calls a container says nothing beyond its host."""
+        return hashlib.sha256(f"{self._host}/{external}".encode()).hexdigest()[:ID_DIGITS]
+
+    def record(self, external: str) -> Record | None:
+        return self._attachments.get(self.endpoint_id(external))
+
+    def records(self, runtime: str) -> list[Record]:
+        return [record for record in self._attachments if record.runtime == runtime]
+
+    def endpoint_is_stored(self, record: Record) -> bool:
+        """As far as this host hears of the store; what it does not know, it does not deny."""
+        tables = self._view.tables(record.network_id)
+        return tables is None or not tables.is_ready or record.endpoint in tables.endpoints.items
+
+    async def attach(self, request: AttachRequest, create: NetworkBody | None = None) -> Attached:
+        """`request.id` is `endpoint_id` of its `external`; `create`: the network, if there is none yet.
+
+        Raises:
+            NamespaceNotFound: there is no such namespace.
+            Conflicting: another namespace has this attachment, or the interface's name is taken.
+            KvnetError: as `Attacher.attach`; nothing is left.
+        """
+        request = await self._after_earlier_lives(request)
+        try:
+            await self._attach(request)
+        except NamespaceNotFound:
+            raise
+        except NotFound:
+            if create is None or self._view.network_named(request.network) is not None:
+                raise
+            await self._create(create)
+            await self._attach(request)
+        record = self._attachments.get(request.id)
+        inner = None if record is None else await self.look(record)
+        if record is None or inner is None:
+            await self.detach(request.id)
+            raise KernelRefused(f"{request.interface} vanished from {request.netns} while it was attached")
+        return Attached(record, inner, await self.look_outside(record))
+
+    async def detach(self, endpoint_id: str) -> bool:
+        """False: the interface is gone, the endpoint goes as soon as the controller is back.
+
+        An endpoint that the store has for this host under the id goes even if nothing is known of it here any more.
+        """
+        answer = await self._attacher.detach(DetachRequest(id=endpoint_id))
+        network = self._view.local.items.get(endpoint_id)
+        if not answer["detached"] and not answer["queued"] and network is not None:
+            try:
+                await self._controller.delete_endpoint(network, endpoint_id)
+            except NotFound:
+                return True
+        return not answer["queued"]
+
+    async def look(self, record: Record) -> SeenInterface | None:
+        return await asyncio.to_thread(self._looks.inside, record.netns, record.interface)
+
+    async def look_outside(self, record: Record) -> SeenInterface | None:
+        return None if record.is_inside else await asyncio.to_thread(self._looks.here, record.device)
+
+    async def _after_earlier_lives(self, request: AttachRequest) -> AttachRequest:
+        """The request, as it fits what is there: the same again, or something new."""
+        former = self._attachments.get(request.id)
+        if former is None or former.phase is not Phase.ATTACHED:
+            return request
+        if await self._namespaces.identity(former.netns) != former.identity:
+            if not await self.detach(former.endpoint):
+                raise ControllerUnreachable(
+                    f"what an earlier start of {former.name} left cannot be released yet", fix="repeat it in a moment"
+                )
+            return request
+        namespace = await self._namespaces.look(request.netns)
+        if namespace.identity != former.identity:
+            raise Conflicting(
+                f"{former.name} has this interface in another namespace, {former.netns}", fix="take that away first"
+            )
+        if former.interface not in namespace.interfaces:
+            raise Conflicting(f"{former.interface} was taken out of {former.netns} by somebody", fix="detach it first")
+        return replace(request, netns=former.netns, name=former.name)
+
+    async def _attach(self, request: AttachRequest) -> None:
+        try:
+            await self._attacher.attach(request)
+        except AlreadyAttached:
+            # A container may be in one network with several interfaces: each needs a name of its own.
+            name = f"{request.name}-{request.interface}"
+            if not NAME.match(name):
+                raise
+            aliases = tuple(dict.fromkeys([*request.aliases, request.name]))
+            await self._attacher.attach(replace(request, name=name, aliases=aliases))
+
+    async def _create(self, body: NetworkBody) -> None:
+        """Under an id that follows from its name, so that hosts that do it at once make one network."""
+        with contextlib.suppress(NameTaken):
+            await self._controller.create_network({**body, "id": network_id_of(body["name"])})
+
+
+def network_id_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:NETWORK_ID_DIGITS]
+
+
+def endpoint_of(record: Record) -> Endpoint:
+    return record.answer  # type: ignore[return-value]
+
+
+def first_error(errors: list[KvnetError]) -> str:
+    return f"{errors[0].detail}{f' (and {len(errors) - 1} more)' if len(errors) > 1 else ''}"
