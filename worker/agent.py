@@ -286,6 +286,7 @@ class Worker:
                 self.attachments,
                 self.view,
                 self._status,
+                self._time,
                 self._log,
             ),
         }

@@ -12,7 +12,7 @@ from worker.attach import Attacher
 from worker.attachments import Attachments
 from worker.kernel.look import look_here, look_inside
 from worker.log import Log
-from worker.ports import Controller, Namespaces
+from worker.ports import Controller, Namespaces, Time
 from worker.runtimes.cni.plugin import CniPlugin
 from worker.runtimes.netavark.plugin import NetavarkPlugin
 from worker.runtimes.repeatable import Looks, Repeatable
@@ -32,10 +32,11 @@ def program_operations(
     attachments: Attachments,
     view: View,
     status: Operation,
+    time: Time,
     log: Log,
     looks: Looks = REAL_LOOKS,
 ) -> Mapping[str, Operation]:
-    hands = Repeatable(settings.host, attacher, controller, namespaces, attachments, view, looks)
+    hands = Repeatable(settings.host, attacher, controller, namespaces, attachments, view, looks, time)
     dns = "" if settings.dns is None else str(settings.dns)
     cni = CniPlugin(hands, store, status, dns=dns, log=log)
     netavark = NetavarkPlugin(hands, controller, store, dns=dns, log=log)

@@ -27,10 +27,12 @@ from kvnet.wire import Endpoint, NetworkBody
 from worker.attach import Attacher
 from worker.attachments import Attachments, Phase, Record
 from worker.kernel.look import SeenInterface
-from worker.ports import Controller, Namespaces
+from worker.ports import Backoff, Controller, Namespaces, Time
 from worker.requests import AttachRequest, DetachRequest
 from worker.view import View
 
+# Of an earlier life of a container, while another release of it is under way.
+RELEASE_ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 6, 0.05, 0.5
 ID_DIGITS, NETWORK_ID_DIGITS = 16, 12
 
 
@@ -61,6 +63,7 @@ class Repeatable:
         attachments: Attachments,
         view: View,
         looks: Looks,
+        time: Time,
     ) -> None:
         self._host = host
         self._attacher = attacher
@@ -69,6 +72,7 @@ class Repeatable:
         self._attachments = attachments
         self._view = view
         self._looks = looks
+        self._time = time
 
     def endpoint_id(self, external: str) -> str:
         """Another one on every host: what a runtime calls a container says nothing beyond its host."""
@@ -133,13 +137,11 @@ class Repeatable:
     async def _after_earlier_lives(self, request: AttachRequest) -> AttachRequest:
         """The request, as it fits what is there: the same again, or something new."""
         former = self._attachments.get(request.id)
-        if former is None or former.phase is not Phase.ATTACHED:
-            return request
-        if await self._namespaces.identity(former.netns) != former.identity:
-            if not await self.detach(former.endpoint):
-                raise ControllerUnreachable(
-                    f"what an earlier start of {former.name} left cannot be released yet", fix="repeat it in a moment"
-                )
+        if former is None or not former.is_certain:
+            return request  # what nobody knows the fate of is simply done again
+        is_there = former.phase is Phase.ATTACHED
+        if not is_there or await self._namespaces.identity(former.netns) != former.identity:
+            await self._until_released(former)
             return request
         namespace = await self._namespaces.look(request.netns)
         if namespace.identity != former.identity:
@@ -149,6 +151,20 @@ class Repeatable:
         if former.interface not in namespace.interfaces:
             raise Conflicting(f"{former.interface} was taken out of {former.netns} by somebody", fix="detach it first")
         return replace(request, netns=former.netns, name=former.name)
+
+    async def _until_released(self, former: Record) -> None:
+        """
+        Raises:
+            ControllerUnreachable: it stays queued.
+        """
+        pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        for _ in range(RELEASE_ATTEMPTS):
+            if await self.detach(former.endpoint):
+                return
+            await self._time.sleep(pauses.next(self._time))
+        raise ControllerUnreachable(
+            f"what an earlier start of {former.name} left cannot be released yet", fix="repeat it in a moment"
+        )
 
     async def _attach(self, request: AttachRequest) -> None:
         try:
