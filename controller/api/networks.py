@@ -93,7 +93,8 @@ async def create_network(request: Request, idempotency_key: IdempotencyKey = Non
     """
     cluster = service(request).cluster
     asked = await BODY.read(request)
-    derived = derived_id("network", "", idempotency_key, NETWORK_ID_DIGITS) if idempotency_key else None
+    is_keyed = idempotency_key and not asked.holds
+    derived = derived_id("network", "", str(idempotency_key), NETWORK_ID_DIGITS) if is_keyed else None
     wanted = asked.request(derived)
     if dry_run:
         who = caller(request)

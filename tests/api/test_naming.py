@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.under_test import Api, pointers, problem_of
+from kvnet.client import Client
+from kvnet.errors import HoldGone, NetworkNamed, NetworkNaming
+from tests.api.under_test import Api, pointers, problem_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +61,50 @@ async def test_what_is_repeated_is_the_same_and_not_a_second_one(api: Api) -> No
     assert again.json() == first.json()
     assert named.status_code == named_again.status_code == 200
     assert named.json() == named_again.json() == late.json()
+
+
+async def test_the_client_makes_and_names_a_network_and_its_errors_are_what_they_are(api: Api) -> None:
+    name = api.fresh("web")
+    async with Client(api.url) as client:
+        held = await client.hold_subnet({"host": "h1"})
+        spare = await client.hold_subnet({"host": "h1"})
+        made = await client.create_network({"holds": [held["id"]], "naming": True, "docker": {"host": "h1"}})
+        with pytest.raises(NetworkNaming):
+            await client.create_endpoint(made["id"], {"host": "h1", "name": "c1"})
+        named = await client.name_network(made["id"], {"name": name})
+        await client.release_hold(spare["id"])
+        with pytest.raises(HoldGone):
+            await client.create_network({"holds": [spare["id"]], "naming": True})
+        with pytest.raises(NetworkNamed):
+            await client.name_network(made["id"], {"name": "other"})
+        left = [hold["id"] async for hold in client.holds(host="h1")]
+
+    assert named["docker"] is not None
+    assert (named["name"], named["state"], named["docker"]["host"]) == (name, "active", "h1")
+    assert not {held["id"], spare["id"]} & set(left)
+
+
+async def test_an_idempotency_key_changes_nothing_where_holds_say_which_network_it_is(api: Api) -> None:
+    held = await hold(api)
+    body = {"holds": [held["id"]], "naming": True}
+
+    made = [await api.post("/v1/networks", body, **{"Idempotency-Key": "a-key"}) for _ in range(2)]
+
+    assert [(one.status_code, one.json()["id"]) for one in made] == [(201, held["id"]), (200, held["id"])]
+
+
+async def test_the_making_of_a_network_is_told_as_it_happens(api: Api) -> None:
+    async with api.events() as events:
+        await until(events, lambda e: e.type == "bookmark")
+        held = await hold(api)
+        made = await nameless(api, held)
+        await api.post(f"/v1/networks/{made['id']}/name", {"name": api.fresh("web")})
+        spare = await hold(api)
+        await api.delete(f"/v1/holds/{spare['id']}")
+        told = await until(events, lambda e: e.data.get("kind") == "hold.released")
+
+    kinds = [event.data["kind"] for event in told if event.type == "change"]
+    assert kinds == ["hold.created", "network.created", "network.named", "hold.created", "hold.released"]
 
 
 async def test_a_hold_is_listed_and_found_and_released_as_often_as_one_likes(api: Api) -> None:

@@ -87,6 +87,26 @@ async def test_a_creation_whose_answer_was_lost_is_repeated_with_the_same_id() -
     assert len(str(first["id"])) == 16
 
 
+async def test_a_creation_with_holds_has_their_id_and_is_repeated() -> None:
+    script = Script(httpx2.ReadError("reset"), ok(id="x"))
+
+    async with script.client() as client:
+        await client.create_network({"holds": ["0123456789ab"], "naming": True})
+
+    assert script.bodies() == [{"holds": ["0123456789ab"], "naming": True}] * 2
+
+
+async def test_a_hold_whose_answer_was_lost_is_not_asked_for_twice_but_released_twice_if_need_be() -> None:
+    script = Script(httpx2.ReadError("reset"), httpx2.ReadError("reset"), httpx2.Response(204))
+
+    async with script.client() as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.hold_subnet({"host": "h1"})
+        await client.release_hold("0123456789ab")
+
+    assert [request.method for request in script.requests] == ["POST", "DELETE", "DELETE"]
+
+
 async def test_a_deletion_whose_answer_was_lost_is_not_repeated() -> None:
     script = Script(httpx2.ReadError("reset"))
 

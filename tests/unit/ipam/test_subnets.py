@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from controller.ipam.holders import HolderKind
 from controller.ipam.subnets import SubnetSpace, counts_as_used
 from kvnet.errors import SubnetsExhausted, SubnetTaken
-from kvnet.model import Cidr, Inventory, Pool, SubnetClaim, UsedRange
+from kvnet.model import Cidr, Inventory, Pool, SubnetClaim, SubnetHold, UsedRange
 
 POOL = Pool("default", ip_network("10.192.0.0/22"), 24)
 POOL6 = Pool("default6", ip_network("fd00:1:2::/62"), 64)
@@ -42,6 +42,7 @@ class SubnetSpaceMachine(RuleBasedStateMachine):
         self.space = space(POOL, POOL6)
         self.claims: dict[Cidr, str] = {}
         self.held: set[Cidr] = set()
+        self.holds: dict[str, Cidr] = {}
         self.hosts: dict[str, list[Cidr]] = {}
         self.reserved: list[Cidr] = []
 
@@ -79,9 +80,38 @@ class SubnetSpaceMachine(RuleBasedStateMachine):
         if is_won:
             self.space.put_claim(cidr, network("b"))
             self.claims[cidr] = "b" * 12
+            self.holds = {hold: held for hold, held in self.holds.items() if held != cidr}
         self.space.let_go(cidr)
         self.space.let_go(cidr)
         self.held.discard(cidr)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), hold=st.sampled_from(["0" * 12, "1" * 12]))
+    def hold(self, data: st.DataObject, hold: str) -> None:
+        """One is given for a network, and runs out or is taken over later."""
+        cidr = data.draw(st.sampled_from(sorted(self.held, key=str)))
+        if hold in self.holds:
+            return
+        self.space.put_claim(cidr, SubnetClaim(hold, "", SubnetHold("h1", 0.0, 60.0)))
+        self.space.let_go(cidr)
+        self.held.discard(cidr)
+        self.claims[cidr] = hold
+        self.holds[hold] = cidr
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data())
+    def take_over(self, data: st.DataObject) -> None:
+        hold = data.draw(st.sampled_from(sorted(self.holds)))
+        cidr = self.holds.pop(hold)
+        assert self.space.refuse_overlap(cidr, own=cidr, force=True) is not None
+        self.space.put_claim(cidr, network("b"))
+        self.claims[cidr] = "b" * 12
+
+    @invariant()
+    def every_hold_is_known(self) -> None:
+        for hold in ("0" * 12, "1" * 12):
+            assert self.space.held_by(hold) == self.holds.get(hold)
+        assert self.space.aside({}, {}).claims == self.space.claims
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -90,6 +120,7 @@ class SubnetSpaceMachine(RuleBasedStateMachine):
         self.space.drop_claim(cidr)
         self.space.drop_claim(cidr)
         del self.claims[cidr]
+        self.holds = {hold: held for hold, held in self.holds.items() if held != cidr}
 
     @rule(
         name=st.sampled_from(["h1", "h2"]),
