@@ -200,6 +200,7 @@ class Attacher:
             await self._building.until_built(making.record)
             if making.record.kind == UNKNOWN:
                 making.record = await self._place(making.record, request)
+            if not self._building.is_there(making.record):  # all was built, by passes that knew nothing of it yet
                 await self._building.until_built_anew(making.record)
             self._building.require(making.record)
 

@@ -55,6 +55,10 @@ class Building:
         self._reconciler.touch([record.network_id], at_once=True)
         await self._reconciler.until(record.network_id, _version(record), after=after)
 
+    def is_there(self, record: Record) -> bool:
+        """Whether the last pass left the interface there."""
+        return self._reconciler.has_link(record.network_id, record.device)
+
     def require(self, record: Record) -> None:
         """That the last pass left the interface there.
 
@@ -67,7 +71,7 @@ class Building:
             raise NotFound(f"endpoint {record.endpoint} was removed while it was attached", fix="attach it again")
         if record.endpoint in self._attachments.lost:
             raise NotFound(f"the namespace {record.netns} went away while it was attached")
-        if not self._reconciler.has_link(record.network_id, record.device):
+        if not self.is_there(record):
             why = "; ".join(self._reconciler.problems(record.network_id)) or "it is not in the plan"
             raise KernelRefused(f"the interface of {record.name} cannot be built: {why}", fix="see 'kvnet status'")
 

@@ -29,6 +29,7 @@ class NetworkTables:
         self,
         store: Store,
         network_id: str,
+        host: str,
         on_change: Callable[[str], None],
         on_specification: Callable[[], None],
         time: Time,
@@ -39,6 +40,8 @@ class NetworkTables:
         self.blocks: Table[Block] | None = None
         self._store = store
         self._id = network_id
+        self._host = host
+        self._own: dict[str, Endpoint] = {}
         self._time = time
         self._on_change = on_change
         self._on_specification = on_specification
@@ -76,6 +79,11 @@ class NetworkTables:
         """Those that take part: they have an endpoint or a block of it."""
         found = {endpoint.host for endpoint in self.endpoints.items.values()}
         return found | {block.host for block in self.known_blocks()}
+
+    @property
+    def own(self) -> Mapping[str, Endpoint]:
+        """The endpoints of this host, by id: known with the network's others, in one step."""
+        return self._own
 
     def known_blocks(self) -> tuple[Block, ...]:
         return tuple(self.blocks.items.values()) if self.blocks is not None else ()
@@ -141,7 +149,13 @@ class NetworkTables:
         await until_in_step(blocks)
         self._tell()
 
-    def _endpoints_changed(self, _: Collection[str]) -> None:
+    def _endpoints_changed(self, names: Collection[str]) -> None:
+        for name in names:
+            endpoint = self.endpoints.items.get(name)
+            if endpoint is not None and endpoint.host == self._host:
+                self._own[name] = endpoint
+            else:
+                self._own.pop(name, None)
         self._version = max(self._version, self.endpoints.mirror.revision)
         self._tell()
 

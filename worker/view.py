@@ -16,7 +16,7 @@ from typing import Any
 from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
 from kvnet import codec, keys, sentinel
-from kvnet.model import Accepted, Cluster, Endpoint, Host, Network, Versioned
+from kvnet.model import Accepted, Cluster, Host, Network, Versioned
 from kvnet.rules import NETWORK_ID
 from kvnet.sentinel import Meta
 from worker.lastknown import Written
@@ -161,18 +161,16 @@ class View:
         )
 
     def outline(self, without: Collection[str]) -> HostView:
-        """Every network of this host but these, with this host's endpoints only: what concerns the host as a whole."""
+        """Every network of this host but these, with this host's endpoints only: what concerns the host as a whole.
+
+        Which those are is asked of the networks, as for a network's own part: `local/` may be told later.
+        """
         found = {id_: t for id_, t in self._networks.items() if t.network is not None and id_ not in without}
-        endpoints: dict[str, dict[str, Endpoint]] = {id_: {} for id_ in found}
-        for endpoint_id, network_id in self.local.items.items():
-            endpoint = found[network_id].endpoints.items.get(endpoint_id) if network_id in found else None
-            if endpoint is not None and endpoint.host == self.host:
-                endpoints[network_id][endpoint_id] = endpoint
         return HostView(
             host=self.host,
             hosts=self._known_hosts(),
             networks={id_: tables.network for id_, tables in found.items() if tables.network is not None},
-            endpoints=endpoints,
+            endpoints={id_: dict(tables.own) for id_, tables in found.items()},
             attachments={},
             blocks={id_: tables.known_blocks() for id_, tables in found.items()},
             carried=frozenset(self.local.items.values()),
@@ -248,7 +246,8 @@ class View:
         group = self._group
         if group is None:
             return
-        own = {*self.local.items.values(), *self._pins}
+        # What has endpoints here stays also while `local/` does not tell of them yet, or tells first that they go.
+        own = {*self.local.items.values(), *self._pins, *(id_ for id_, tables in self._networks.items() if tables.own)}
         wanted = own | {peer for id_ in own & self._networks.keys() for peer in self._networks[id_].peers}
         closed = [id_ for id_ in self._networks if id_ not in wanted]
         for id_ in closed:
@@ -256,7 +255,7 @@ class View:
             if task is not None:
                 task.cancel()
         for id_ in wanted - self._networks.keys():
-            tables = NetworkTables(self._store, id_, self._network_changed, self._adjust, self._time)
+            tables = NetworkTables(self._store, id_, self.host, self._network_changed, self._adjust, self._time)
             tables.task = group.create_task(tables.run())
             self._networks[id_] = tables
         if closed:
@@ -264,6 +263,9 @@ class View:
 
     def _network_changed(self, network_id: str) -> None:
         """Who is in it, and on which hosts, concerns those that it is peered with too."""
+        tables = self._networks.get(network_id)
+        if tables is not None and not tables.own:
+            self._adjust()
         peers = [id_ for id_, tables in self._networks.items() if network_id in tables.peers]
         self._on_networks([network_id, *peers])
 
