@@ -72,6 +72,10 @@ class DockerEngine:
         found = _objects(await self._get("/containers/json", {"network": [network]}, "all=1&"))
         return [str(plain.get("Id", "")) for plain in found]
 
+    async def listed(self, id: str) -> Mapping[str, Any] | None:
+        found = _objects(await self._get("/containers/json", {"id": [id]}, "all=1&"))
+        return found[0] if found else None
+
     async def container(self, id: str, timeout_s: float) -> Mapping[str, Any] | None:
         path = f"{await self._prefixed()}/containers/{quote(id, safe='')}/json"
         plain = await _unless_absent(self._ask("GET", path, timeout_s=timeout_s))

@@ -1,38 +1,23 @@
 """Does what `everywhere` decides: one thing at a time for each network, several networks at once, again until it holds.
 
 Looks after every event, every change of the catalogue, and every step of its own; what fails is tried again with
-growing pauses and shown in the status meanwhile. Calls Docker by its ids only. Before anything is removed because the
-cluster has it no more, the store itself is asked.
+growing pauses and shown in the status meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from kvnet.errors import Invalid, KvnetError, NameTaken, NotFound
-from kvnet.model import Condition, Network, NetworkState
-from kvnet.rules import MAX_LABEL_VALUE, MAX_LABELS
-from kvnet.wire import NameBody
+from kvnet.errors import KvnetError
+from kvnet.model import Condition
 from worker.attachments import Phase
 from worker.log import Log
-from worker.ports import Backoff, Controller, Time
-from worker.runtimes.docker.everywhere import (
-    Action,
-    Adopt,
-    Copy,
-    Lost,
-    Name,
-    Remove,
-    Replace,
-    Sight,
-    copy_of,
-    decide,
-    subnets_of,
-)
-from worker.runtimes.docker.ledger import Binding, Ledger, OwnCalls
+from worker.ports import Backoff, Time
+from worker.runtimes.docker.everywhere import Action, Name, Sight, decide
+from worker.runtimes.docker.ledger import Ledger
 from worker.runtimes.docker.ports import (
     DRIVER,
     Catalogue,
@@ -40,9 +25,9 @@ from worker.runtimes.docker.ports import (
     EngineEvent,
     EngineNetwork,
     EngineRefused,
-    Plugin,
     Workloads,
 )
+from worker.runtimes.docker.steps import NotNow, Steps
 from worker.settings import Settings
 
 FIRST_PAUSE_S = 0.05
@@ -52,13 +37,8 @@ LONGEST_REFUSAL_S = 30.0
 AT_ONCE = 4
 # From then on a condition says what is wrong: what heals by itself does so in fewer attempts.
 TOLD_AFTER = 4
-# Daemons from here on have no two networks of one name, and networks without IPv4.
-NO_DUPLICATES = (1, 44)
+# Daemons from here on have networks without IPv4.
 IPV6_ONLY = (1, 47)
-
-
-class NotNow(Exception):
-    """What was to be done has to wait for somebody else."""
 
 
 @dataclass(slots=True)
@@ -77,36 +57,28 @@ class Trouble:
 
 
 class Follower:
-    """`is_gone` asks the store itself about a network; `is_believed`: the catalogue may be acted upon."""
+    """`is_believed`: the catalogue may be acted upon."""
 
     def __init__(
         self,
         engine: Engine,
+        steps: Steps,
         catalogue: Catalogue,
         ledger: Ledger,
-        own: OwnCalls,
-        controller: Controller,
-        plugin: Plugin,
         workloads: Workloads,
         settings: Settings,
         *,
-        is_gone: Callable[[str], Awaitable[bool]],
         is_believed: Callable[[], bool],
         time: Time,
         log: Log,
     ) -> None:
-        self.version: tuple[int, int] = (0, 0)
-        self.docker: dict[str, EngineNetwork] = {}
         self.is_synchronous = False
         self._engine = engine
+        self._steps = steps
         self._catalogue = catalogue
         self._ledger = ledger
-        self._own = own
-        self._controller = controller
-        self._plugin = plugin
         self._workloads = workloads
         self._settings = settings
-        self._is_gone = is_gone
         self._is_believed = is_believed
         self._time = time
         self._log = log
@@ -116,8 +88,12 @@ class Follower:
         self._troubles: dict[str, Trouble] = {}
         self._strays: dict[str, float] = {}
         self._seen: frozenset[str] = frozenset()
-        self._named: set[str] = set()
         self._unfit: dict[str, Condition] = {}
+
+    @property
+    def docker(self) -> Mapping[str, EngineNetwork]:
+        """What Docker has of our driver, by its id."""
+        return self._steps.docker
 
     # what is told
 
@@ -127,8 +103,8 @@ class Follower:
         Raises:
             EngineAway, EngineRefused
         """
-        self.version = version
-        self.docker = {network.id: network for network in await self._engine.networks()}
+        self._steps.version = version
+        self._steps.docker = {network.id: network for network in await self._engine.networks()}
         self.is_synchronous = True
         self._hurry()
         self.kick()
@@ -139,12 +115,12 @@ class Follower:
     def on_event(self, event: EngineEvent) -> None:
         """Of a network. Whether one of another driver has a name is for Docker to say."""
         if event.action == "destroy":
-            self.docker.pop(event.id, None)
+            self._steps.docker.pop(event.id, None)
             self._hurry()
         elif event.action == "create" and event.attributes.get("type") == DRIVER and event.id not in self.docker:
             binding = self._ledger.binding(event.id)
             subnets = binding.subnets if binding is not None else ()
-            self.docker[event.id] = EngineNetwork(event.id, event.attributes.get("name", ""), subnets)
+            self._steps.docker[event.id] = EngineNetwork(event.id, event.attributes.get("name", ""), subnets)
         self.kick()
 
     def _hurry(self) -> None:
@@ -197,7 +173,7 @@ class Follower:
         waits = [] if decision.again_at is None else [max(0.001, decision.again_at - sight.now)]
         for action in decision.actions:
             trouble = self._troubles.get(action.key)
-            if action.key in self._busy or (isinstance(action, Name) and action.docker in self._named):
+            if action.key in self._busy or (isinstance(action, Name) and action.docker in self._steps.named):
                 continue
             if trouble is not None and trouble.due > now:
                 waits.append(trouble.due - now)
@@ -210,7 +186,7 @@ class Follower:
         bindings = {binding.docker: binding for binding in self._ledger.bindings()}
         now = self._time.now()
         self._strays = {id_: self._strays.get(id_, now) for id_ in self.docker if id_ not in bindings}
-        self._named &= self.docker.keys()
+        self._steps.named &= self.docker.keys()
         return Sight(
             host=self._settings.host,
             now=now,
@@ -226,14 +202,14 @@ class Follower:
             ),
             strays=self._strays,
             is_believed=self._is_believed(),
-            needs_ipv4=self.version < IPV6_ONLY,
+            needs_ipv4=self._steps.version < IPV6_ONLY,
         )
 
     async def _do(self, action: Action) -> None:
         trouble = self._troubles.setdefault(action.key, Trouble(since=self._time.now()))
         try:
             async with self._slots:
-                await self._step(action)
+                await self._steps.do(action)
             self._troubles.pop(action.key, None)
         except NotNow:
             trouble.wait(self._time, LONGEST_REFUSAL_S)
@@ -251,131 +227,3 @@ class Follower:
         name = known.value.name if known is not None else action.docker[:12]
         what = type(action).__name__.lower()
         return f"{what} of {name} in this host's Docker: {error.detail}"
-
-    # the steps
-
-    async def _step(self, action: Action) -> None:
-        match action:
-            case Name():
-                await self._name(action)
-            case Copy():
-                await self._copy(self._network(action))
-            case Replace():
-                await self._replace(action)
-            case Adopt():
-                await self._adopt(action)
-            case Lost():
-                await self._plugin.network_gone(action.docker)
-                self._log.info("docker-network-lost", network=action.network, docker=action.docker[:12])
-            case Remove():
-                await self._remove_if_so(action)
-
-    async def _name(self, action: Name) -> None:
-        known = await self._engine.network(action.docker)
-        if known is None:
-            self.docker.pop(action.docker, None)
-            return
-        try:
-            await self._controller.name_network(action.network, name_body(known, self._settings.host))
-        except (NameTaken, Invalid) as error:
-            await self._give_up(action, known, error)
-            return
-        except KvnetError as error:
-            if error.code != "network-named":
-                raise
-            await self._remove(action.docker)
-            return
-        self._named.add(action.docker)
-        self._log.info("docker-network-named", network=action.network, name=known.name)
-
-    async def _give_up(self, action: Name, known: EngineNetwork, error: KvnetError) -> None:
-        """Another host was first: that one's network comes instead."""
-        self._log.warning("docker-network-given-up", network=action.network, name=known.name, detail=error.detail)
-        await self._remove(action.docker)
-        with contextlib.suppress(NotFound):
-            await self._controller.delete_network(action.network)
-
-    async def _copy(self, network: Network, *, may_be_second: bool = False) -> None:
-        began = self._time.monotonic()
-        body = copy_of(network, may_be_second=may_be_second)
-        with self._own.posting(sorted(subnets_of(network))):
-            docker = await self._engine.create_network(body)
-        self.docker.setdefault(docker, EngineNetwork(docker, network.name, tuple(subnets_of(network))))
-        took_ms = round((self._time.monotonic() - began) * 1000, 1)
-        self._log.info("docker-network-made", network=network.id, name=network.name, took_ms=took_ms)
-
-    async def _replace(self, action: Replace) -> None:
-        """The shorter time in which its name means none or two comes from making the copy first, where that goes."""
-        network = self._network(action)
-        if await self._engine.containers_of(action.docker):
-            raise NotNow
-        if self.version >= NO_DUPLICATES:
-            await self._remove(action.docker)
-            await self._copy(network)
-        else:
-            await self._copy(network, may_be_second=True)
-            await self._remove(action.docker)
-
-    async def _adopt(self, action: Adopt) -> None:
-        network, known = self._network(action), await self._engine.network(action.docker)
-        if known is None:
-            self.docker.pop(action.docker, None)
-            return
-        self.docker[known.id] = known
-        await self._ledger.bind(adopted(network, known, self._time.now()))
-        self._log.warning("docker-network-adopted", network=network.id, name=known.name)
-
-    async def _remove_if_so(self, action: Remove) -> None:
-        if action.why == "unknown":
-            known = await self._engine.network(action.docker)
-            if known is not None and known != replace(self.docker.get(action.docker, known), endpoints=known.endpoints):
-                self.docker[known.id] = known  # an event had told its name only
-                return
-        if action.why == "gone" and not await self._is_gone(action.network):
-            raise NotNow
-        if action.docker not in self.docker:
-            return  # Docker was at it already
-        await self._remove(action.docker)
-        self._log.info("docker-network-removed", network=action.network, docker=action.docker[:12], why=action.why)
-
-    async def _remove(self, docker: str) -> None:
-        with self._own.removing(docker):
-            await self._engine.remove_network(docker)
-        self.docker.pop(docker, None)
-        await self._ledger.unbind(docker)  # Docker has told the plugin, or did not know it any more
-
-    def _network(self, action: Action) -> Network:
-        known = self._catalogue.networks.get(action.network)
-        if known is None or known.value.state is NetworkState.DELETING:
-            raise NotNow
-        return known.value
-
-
-def name_body(known: EngineNetwork, host: str) -> NameBody:
-    """All that Docker tells only now; labels serve as the network's own where they may."""
-    labels = {k: v for k, v in known.labels.items() if k and len(v) <= MAX_LABEL_VALUE and v.isprintable()}
-    return {
-        "name": known.name,
-        "labels": dict(sorted(labels.items())[:MAX_LABELS]),
-        "docker": {
-            "options": known.options,
-            "ipam_options": known.ipam_options,
-            "labels": known.labels,
-            "attachable": known.attachable,
-            "ipv6": known.ipv6,
-            "host": host,
-        },
-    }
-
-
-def adopted(network: Network, known: EngineNetwork, now: float) -> Binding:
-    """What the plugin would have noted when Docker made it."""
-    return Binding(
-        docker=known.id,
-        network=network.id,
-        subnets=tuple(known.subnets),
-        gateways={str(s.cidr): str(s.gateway) for s in network.subnets if s.gateway is not None},
-        egress=known.options.get("egress", "gateway"),
-        internal=known.internal,
-        since=now,
-    )

@@ -105,7 +105,7 @@ class Namer:
         self._log = log
         self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._created: dict[str, Mapping[str, Any]] = {}
+        self._known: dict[str, Mapping[str, Any]] = {}
         self._owed: set[str] = set()
 
     async def run(self) -> None:
@@ -128,7 +128,7 @@ class Namer:
         elif event.action == "create":
             self._spawn(self._created_one(event.id))
         elif event.action == "destroy":
-            self._created.pop(event.id, None)
+            self._known.pop(event.id, None)
             self._owed.discard(event.id)
         elif event.action == "rename" or (event.action == "start" and self._may_be_ours(event.id)):
             self._spawn(self._confirm(event.id, STARTING_S))
@@ -152,9 +152,13 @@ class Namer:
     async def _created_one(self, id: str) -> None:
         found = await self._engine.container(id, LEARN_S)
         if found is not None:
-            while len(self._created) >= MOST_KNOWN:
-                del self._created[next(iter(self._created))]
-            self._created[id] = found
+            self._note(id, found)
+
+    def _note(self, id: str, found: Mapping[str, Any]) -> None:
+        self._known.pop(id, None)
+        while len(self._known) >= MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[id] = found
 
     async def _connected(self, network_id: str, id: str) -> None:
         """The endpoint, then its names from what is known of the container; one that runs is asked for, for the
@@ -165,14 +169,24 @@ class Namer:
         if network is None or record is None:
             return
         self._spawn(self._settle(record.endpoint))
-        known = self._created.get(id)
+        known = self._known.get(id)
         if known is None or network.name not in dict(places_of(known)):
+            known = await self._glance(id)
+        if known is not None:
+            await self._tell(record, names_of(known, network.name), id)
+
+    async def _glance(self, id: str) -> Mapping[str, Any] | None:
+        """Of one that was not seen to be created so: while it is being started, only a list tells of it, without its
+        aliases; the rest is owed until it has started."""
+        listed = await self._engine.listed(id)
+        if listed is None:
+            return None
+        if listed.get("State") == "running":
             with contextlib.suppress(KvnetError):
-                known = await self._engine.container(id, GLANCE_S) or known
-        if known is None:
-            self._owed.add(id)
-            return
-        await self._tell(record, names_of(known, network.name), id)
+                return await self._engine.container(id, GLANCE_S)
+        self._owed.add(id)
+        names = listed.get("Names") or [""]
+        return {"Id": id, "Name": names[0], "Config": {"Labels": listed.get("Labels")}}
 
     async def _confirm(self, id: str, timeout_s: float) -> None:
         """All of a container's endpoints, as Docker says now."""
@@ -181,10 +195,9 @@ class Namer:
             found = await self._engine.container(id, timeout_s)
         self._owed.discard(id)
         if found is None:
-            self._created.pop(id, None)
+            self._known.pop(id, None)
             return
-        if id in self._created:
-            self._created[id] = found
+        self._note(id, found)
         for network, endpoint in places_of(found):
             record = self._of(endpoint)
             if record is not None:
@@ -236,5 +249,5 @@ class Namer:
 
     def _may_be_ours(self, id: str) -> bool:
         """Whether it is on a network that may be of our driver; one that was not seen to be created may be."""
-        known = self._created.get(id)
+        known = self._known.get(id)
         return known is None or any(name not in ("bridge", "host", "none") for name, _ in places_of(known))

@@ -211,6 +211,10 @@ class Engine(Protocol):
         """Ids of those, stopped ones too, that refer to the network."""
         ...
 
+    async def listed(self, id: str) -> Mapping[str, Any] | None:
+        """One, running or not, as a list has it: told at once, also while it is being started."""
+        ...
+
     async def container(self, id: str, timeout_s: float) -> Mapping[str, Any] | None:
         """While the container is being started Docker does not answer: hence the bound."""
         ...

@@ -24,6 +24,7 @@ from worker.runtimes.docker.ledger import Ledger, OwnCalls
 from worker.runtimes.docker.names import Namer
 from worker.runtimes.docker.plugin import DockerPlugin
 from worker.runtimes.docker.ports import Engine, EngineEvent, Plugin, Workloads
+from worker.runtimes.docker.steps import Steps
 from worker.runtimes.docker.sweep import Sweeper
 from worker.settings import Settings
 
@@ -60,16 +61,25 @@ class DockerRuntime:
             listening, settings, workloads, catalogue, controller, self.ledger, own, time=time, log=log
         )
         self._engine = DockerEngine(settings.docker.api)
-        self.follower = Follower(
+        steps = Steps(
             self._engine,
             catalogue,
             self.ledger,
             own,
             controller,
             self.plugin,
+            settings.host,
+            is_gone=is_gone,
+            time=time,
+            log=log,
+        )
+        self.follower = Follower(
+            self._engine,
+            steps,
+            catalogue,
+            self.ledger,
             workloads,
             settings,
-            is_gone=is_gone,
             is_believed=is_believed,
             time=time,
             log=log,

@@ -20,9 +20,9 @@ from worker.runtimes.docker.everywhere import (
     decide,
     subnets_of,
 )
-from worker.runtimes.docker.follower import adopted
 from worker.runtimes.docker.ledger import Binding
 from worker.runtimes.docker.ports import EngineNetwork
+from worker.runtimes.docker.steps import adopted
 
 EPOCH = 1_800_000_000.0
 NAMING_S = 60.0
