@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from worker.attachments import Record
+from worker.attachments import Phase, Record
 from worker.ports import Namespace
 from worker.runtimes.netns import choose_interface
 
@@ -33,4 +33,6 @@ def order_for(identity: str, records: Collection[Record]) -> int:
 
 
 def _beside(record: Record, records: Collection[Record]) -> list[Record]:
-    return [r for r in records if r.identity == record.identity and r.endpoint != record.endpoint]
+    """Those on their way out promise nothing: an interface that is still there is seen in the namespace."""
+    there = (r for r in records if r.phase is not Phase.DETACHING)
+    return [r for r in there if r.identity == record.identity and r.endpoint != record.endpoint]
