@@ -26,8 +26,8 @@ from tests.docker import programs
 from tests.lab.eye import look
 
 DRIVER = ("-d", "kvnet", "--ipam-driver", "kvnet")
-SOON_S = 5.0
-CLEAN_S = 15.0
+SOON_S = 10.0
+CLEAN_S = 30.0
 PAGE_S = 2.0
 PING = "ping -c 1 -w 2 -q"
 

@@ -40,9 +40,9 @@ async def away(site: Site, how: str) -> AsyncIterator[None]:
 async def test_refusals_are_plain_and_soon_and_everything_works_again(site: Site, how: str) -> None:
     await site.create("h1", "net")
     await site.until_listed("net")
-    await site.run("h1", "a", "net")
-    await site.run("h2", "b", "net")
-    b = await site.address("h2", "b", "net")
+    await site.run("h1", "ann", "net")
+    await site.run("h2", "bob", "net")
+    b = await site.address("h2", "bob", "net")
     async with away(site, how):
         refusals = asyncio.gather(
             site.refusal("h1", "network create -d kvnet --ipam-driver kvnet other", PLAIN_S),
@@ -52,9 +52,9 @@ async def test_refusals_are_plain_and_soon_and_everything_works_again(site: Site
         for refused in await refusals:
             assert "nothing within" not in refused
             assert "controller" in refused or "10.99.0.1" in refused or "user configured subnets" in refused, refused
-        assert await site.reaches("h1", "a", b), "what runs goes on"
-        await site.docker("h1", "rm -f c", PLAIN_S)
-        await site.docker("h2", "rm -f b", PLAIN_S)
+        assert await site.reaches("h1", "ann", b), "what runs goes on"
+        await site.docker("h1", "rm -f cat", PLAIN_S)
+        await site.docker("h2", "rm -f bob", PLAIN_S)
 
     async def is_released() -> bool:
         return len(await site.endpoints("net")) == 1
@@ -62,8 +62,8 @@ async def test_refusals_are_plain_and_soon_and_everything_works_again(site: Site
     await site.until(is_released, "what was removed meanwhile is released", seconds=30)
     await site.create("h1", "other")
     await site.until_listed("other")
-    await site.run("h1", "c", "net")
-    await site.until_reaches("h1", "a", "c")
+    await site.run("h1", "cat", "net")
+    await site.until_reaches("h1", "ann", "cat")
 
 
 async def test_a_network_that_is_removed_while_the_controller_is_away(site: Site) -> None:

@@ -13,7 +13,7 @@ SITE = {"hosts": 3}
 async def test_a_network_in_use_elsewhere_comes_back_after_its_removal(site: Site) -> None:
     await site.create("h1", "web")
     await site.until_listed("web")
-    await site.run("h2", "a", "web")
+    await site.run("h2", "ann", "web")
     before = (await site.listed("h1"))["web"]
 
     await site.docker("h1", "network rm web")
@@ -22,8 +22,8 @@ async def test_a_network_in_use_elsewhere_comes_back_after_its_removal(site: Sit
         return (await site.listed("h1")).get("web", before) != before
 
     await site.until(is_back, "h1 shows it again")
-    await site.run("h1", "b", "web")
-    await site.until_reaches("h1", "b", "a")
+    await site.run("h1", "bob", "web")
+    await site.until_reaches("h1", "bob", "ann")
     assert "active endpoints" in await site.refusal("h2", "network rm web")
 
 
@@ -102,9 +102,9 @@ async def test_a_daemon_that_was_down_catches_up(site: Site) -> None:
         return wanted in await site.docker("h3", "network inspect same")
 
     await site.until(is_the_new_one, f"h3 has {wanted}, not {subnet}")
-    await site.run("h1", "a", "same")
-    await site.run("h3", "b", "same")
-    await site.until_reaches("h3", "b", "a")
+    await site.run("h1", "ann", "same")
+    await site.run("h3", "bob", "same")
+    await site.until_reaches("h3", "bob", "ann")
 
 
 async def test_a_network_that_is_no_more_is_gone_from_a_daemon_whose_worker_was_away(site: Site) -> None:
@@ -152,8 +152,8 @@ async def test_a_restarted_worker_knows_what_docker_was_told(site: Site) -> None
         await site.kill_worker(host)
         await site.start_worker(host)
 
-    await site.run("h1", "a", "web")
-    await site.run("h2", "b", "web")
+    await site.run("h1", "ann", "web")
+    await site.run("h2", "bob", "web")
 
-    await site.until_reaches("h1", "a", "b")
+    await site.until_reaches("h1", "ann", "bob")
     assert {host: await site.listed(host) for host in site.hosts} == before, "nothing was made anew"

@@ -35,21 +35,21 @@ async def no_packet_lost(site: Site, host: str, container: str, target: str) -> 
 
 
 async def pair(site: Site, options: str = "", network_options: str = "") -> tuple[str, str]:
-    """`a` on h1 and `b` on h2; their addresses."""
+    """`ann` on h1 and `bob` on h2; their addresses."""
     await site.create("h1", "net", network_options)
     await site.until_listed("net")
-    await site.run("h1", "a", "net", options)
-    await site.run("h2", "b", "net", options)
-    return await site.address("h1", "a", "net"), await site.address("h2", "b", "net")
+    await site.run("h1", "ann", "net", options)
+    await site.run("h2", "bob", "net", options)
+    return await site.address("h1", "ann", "net"), await site.address("h2", "bob", "net")
 
 
 async def test_the_worker_dies_and_comes_back_under_running_containers(site: Site) -> None:
     _, b = await pair(site)
-    async with no_packet_lost(site, "h1", "a", b):
+    async with no_packet_lost(site, "h1", "ann", b):
         for host in ("h1", "h2"):
             await site.kill_worker(host)
             await site.start_worker(host)
-    await site.until_named("h1", "a", "b", [b])
+    await site.until_named("h1", "ann", "bob", [b])
 
 
 async def test_the_worker_dies_while_containers_start(site: Site) -> None:
@@ -86,7 +86,7 @@ async def test_the_worker_dies_while_containers_stop(site: Site) -> None:
     for number in range(6):
         await site.run("h1", f"c{number}", "net")
 
-    removing = [asyncio.ensure_future(site.docker("h1", f"rm -f c{number}")) for number in range(6)]
+    removing = [asyncio.ensure_future(site.docker("h1", f"rm -f cat{number}")) for number in range(6)]
     await asyncio.sleep(0.1)  # in the middle of them
     await site.kill_worker("h1")
     await site.start_worker("h1")
@@ -120,15 +120,15 @@ async def test_dockerd_dies_and_its_containers_live_on(site: Site) -> None:
         await host.start(**{"live-restore": True})
     try:
         a, b = await pair(site)
-        async with no_packet_lost(site, "h1", "a", b):
+        async with no_packet_lost(site, "h1", "ann", b):
             await site.hosts["h2"].kill()
             await site.hosts["h2"].start()
             await site.hosts["h1"].stop()
             await site.hosts["h1"].start()
-        await site.until_named("h1", "a", "b", [b])
-        assert await site.address("h2", "b", "net") == b
-        await site.run("h2", "c", "net")
-        await site.until_reaches("h2", "c", a)
+        await site.until_named("h1", "ann", "bob", [b])
+        assert await site.address("h2", "bob", "net") == b
+        await site.run("h2", "cat", "net")
+        await site.until_reaches("h2", "cat", a)
     finally:
         for host in site.hosts.values():
             await host.stop()
@@ -143,20 +143,20 @@ async def test_dockerd_dies_with_its_containers(site: Site) -> None:
     await site.hosts["h2"].start()
 
     async def is_back() -> bool:
-        return "Up" in await site.docker("h2", "ps --filter name=^b$ --format {{.Status}}")
+        return "Up" in await site.docker("h2", "ps --filter name=^bob$ --format {{.Status}}")
 
     await site.until(is_back, "what is to be restarted runs again", seconds=15)
-    await site.until_reaches("h1", "a", "b")
-    await site.until(lambda: _has(site, "net", 2), "a and b have an endpoint, once has none", seconds=15)
+    await site.until_reaches("h1", "ann", "bob")
+    await site.until(lambda: _has(site, "net", 2), "ann and bob have an endpoint, once has none", seconds=15)
     await site.docker("h2", "start once")
-    await site.until_reaches("h1", "a", "once")
+    await site.until_reaches("h1", "ann", "once")
 
 
 async def test_dockerd_restarts_in_order(site: Site) -> None:
     await pair(site, "--restart=always")
     await site.hosts["h2"].stop()
     await site.hosts["h2"].start()
-    await site.until_reaches("h1", "a", "b")
+    await site.until_reaches("h1", "ann", "bob")
     await site.until(lambda: _has(site, "net", 2), "two endpoints")
 
 
@@ -179,11 +179,11 @@ async def test_a_host_reboots(site: Site, order: str) -> None:
         await host.start()
     if order == "controller last":
         await lab.start_controller()
-        await site.docker("h2", "start b")  # Docker tries once at its start
+        await site.docker("h2", "start bob")  # Docker tries once at its start
     await lab.until_ready("h2")
 
-    await site.until_reaches("h1", "a", "b")
-    await site.until_reaches("h2", "b", "a")
+    await site.until_reaches("h1", "ann", "bob")
+    await site.until_reaches("h2", "bob", "ann")
     await site.until(lambda: _has(site, "net", 2), "two endpoints", seconds=15)
 
 
@@ -191,7 +191,7 @@ async def test_dockerd_boots_at_once_without_controller_and_store(site: Site) ->
     await pair(site)
     lab = site.lab.lab
     assert lab.controller is not None
-    await site.docker("h2", "rm -f b")
+    await site.docker("h2", "rm -f bob")
     await site.hosts["h2"].stop()
     await lab.controller.kill()
     try:
@@ -200,5 +200,5 @@ async def test_dockerd_boots_at_once_without_controller_and_store(site: Site) ->
         assert "net" in await site.listed("h2")
     finally:
         await lab.start_controller()
-    await site.run("h2", "c", "net")
-    await site.until_reaches("h1", "a", "c")
+    await site.run("h2", "cat", "net")
+    await site.until_reaches("h1", "ann", "cat")

@@ -42,13 +42,13 @@ async def test_only_names_of_the_networks_that_the_asker_is_on(site: Site) -> No
     await site.create("h1", "left")
     await site.create("h1", "right")
     await site.until_listed("right")
-    await site.run("h1", "a", "left", "--network-alias db")
-    await site.run("h1", "b", "right", "--network-alias db")
+    await site.run("h1", "ann", "left", "--network-alias db")
+    await site.run("h1", "bob", "right", "--network-alias db")
     await site.run("h2", "asker", "left")
-    in_left, in_right = await site.address("h1", "a", "left"), await site.address("h1", "b", "right")
+    in_left, in_right = await site.address("h1", "ann", "left"), await site.address("h1", "bob", "right")
 
     await site.until_named("h2", "asker", "db", [in_left])
-    assert await site.names("h2", "asker", "b") == set()
+    assert await site.names("h2", "asker", "bob") == set()
 
     await site.docker("h2", "network connect right asker")
     await site.until_named("h2", "asker", "db", [in_left, in_right])
@@ -76,9 +76,9 @@ async def test_connecting_with_an_alias_and_renaming(site: Site) -> None:
 async def test_internal_networks_have_names_too(site: Site) -> None:
     await site.create("h1", "vault", "--internal")
     await site.until_listed("vault")
-    await site.run("h1", "a", "vault")
-    await site.run("h2", "b", "vault")
-    await site.until_reaches("h2", "b", "a")
+    await site.run("h1", "ann", "vault")
+    await site.run("h2", "bob", "vault")
+    await site.until_reaches("h2", "bob", "ann")
 
 
 async def test_a_container_keeps_its_address_over_a_restart_when_it_was_given(site: Site) -> None:

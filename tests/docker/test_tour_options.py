@@ -64,15 +64,15 @@ async def test_subnets_that_are_left_out_never_overlap(site: Site) -> None:
 async def test_both_address_families(site: Site) -> None:
     await site.create("h1", "dual", "--ipv6 --subnet 10.82.0.0/24 --subnet fd00:82::/64")
     await site.until_listed("dual")
-    await site.run("h1", "a", "dual", "--ip 10.82.0.20 --ip6 fd00:82::20")
-    await site.run("h2", "b", "dual")
+    await site.run("h1", "ann", "dual", "--ip 10.82.0.20 --ip6 fd00:82::20")
+    await site.run("h2", "bob", "dual")
 
-    assert await site.address("h1", "a", "dual", six=True) == "fd00:82::20"
-    await site.until_reaches("h2", "b", "fd00:82::20", six=True)
-    await site.until_reaches("h2", "b", "10.82.0.20")
-    await site.until_named("h2", "b", "a", ["10.82.0.20", "fd00:82::20"])
-    other = await site.address("h2", "b", "dual", six=True)
-    await site.until_reaches("h1", "a", other, six=True)
+    assert await site.address("h1", "ann", "dual", six=True) == "fd00:82::20"
+    await site.until_reaches("h2", "bob", "fd00:82::20", six=True)
+    await site.until_reaches("h2", "bob", "10.82.0.20")
+    await site.until_named("h2", "bob", "ann", ["10.82.0.20", "fd00:82::20"])
+    other = await site.address("h2", "bob", "dual", six=True)
+    await site.until_reaches("h1", "ann", other, six=True)
 
 
 async def test_an_internal_network_has_no_way_out(site: Site) -> None:
@@ -80,15 +80,15 @@ async def test_an_internal_network_has_no_way_out(site: Site) -> None:
     await site.create("h1", "vault", "--internal")
     await site.create("h1", "open")
     await site.until_listed("vault")
-    await site.run("h1", "a", "vault")
-    await site.run("h2", "b", "vault")
-    await site.run("h1", "c", "open")
+    await site.run("h1", "ann", "vault")
+    await site.run("h2", "bob", "vault")
+    await site.run("h1", "cat", "open")
 
-    await site.until_reaches("h1", "a", "b")
-    assert "default" not in await site.inside("h1", "a", "ip route")
-    assert "Network is unreachable" in await site.refusal("h1", f"exec a ping -c 1 -w 1 {outside}")
-    assert not await site.reaches("h1", "c", await site.address("h1", "a", "vault"))
-    assert await site.greeting("h1", "c", outside)
+    await site.until_reaches("h1", "ann", "bob")
+    assert "default" not in await site.inside("h1", "ann", "ip route")
+    assert "Network is unreachable" in await site.refusal("h1", f"exec ann ping -c 1 -w 1 {outside}")
+    assert not await site.reaches("h1", "cat", await site.address("h1", "ann", "vault"))
+    assert await site.greeting("h1", "cat", outside)
 
 
 async def test_labels_are_kept_on_every_host_and_filter(site: Site) -> None:
@@ -106,13 +106,13 @@ async def test_labels_are_kept_on_every_host_and_filter(site: Site) -> None:
 async def test_containers_of_a_network_without_icc_are_alone(site: Site) -> None:
     await site.create("h1", "lonely", "-o com.docker.network.bridge.enable_icc=false")
     await site.until_listed("lonely")
-    await site.run("h1", "a", "lonely")
-    await site.run("h1", "b", "lonely")
-    await site.run("h2", "c", "lonely")
+    await site.run("h1", "ann", "lonely")
+    await site.run("h1", "bob", "lonely")
+    await site.run("h2", "cat", "lonely")
 
-    for target in (await site.address("h1", "b", "lonely"), await site.address("h2", "c", "lonely")):
-        assert not await site.reaches("h1", "a", target)
-    assert await site.greeting("h1", "a", str(site.lab.lab.around["outside"].address))
+    for target in (await site.address("h1", "bob", "lonely"), await site.address("h2", "cat", "lonely")):
+        assert not await site.reaches("h1", "ann", target)
+    assert await site.greeting("h1", "ann", str(site.lab.lab.around["outside"].address))
 
 
 async def test_mtu_and_names_of_interfaces(site: Site) -> None:
@@ -148,13 +148,13 @@ async def test_what_is_taken_can_be_seen_by_hand_and_unused_networks_go_with_pru
     await site.create("h1", "used", "--subnet 10.85.1.0/24")
     await site.create("h1", "unused", "--subnet 10.85.2.0/24")
     await site.until_listed("used")
-    await site.run("h2", "a", "used")
+    await site.run("h2", "ann", "used")
     assert '"Subnet": "10.85.1.0/24"' in await site.docker("h1", "network inspect used")
 
     await site.docker("h1", "network prune -f")
 
     await site.until_unlisted("unused")
     await site.until_listed("used")  # it is in use on the other host: it comes back
-    await site.until_reaches("h2", "a", "10.85.1.1")
-    await site.run("h1", "b", "used")
-    await site.until_reaches("h1", "b", "a")
+    await site.until_reaches("h2", "ann", "10.85.1.1")
+    await site.run("h1", "bob", "used")
+    await site.until_reaches("h1", "bob", "ann")

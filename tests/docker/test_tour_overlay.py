@@ -53,12 +53,12 @@ async def test_a_network_that_was_made_through_the_api_is_there_for_docker(site:
     await site.lab.lab.client.create_network({"name": "from-api", "subnets": [{"cidr": "10.60.0.0/24"}]})
     await site.until_listed("from-api")
 
-    await site.run("h1", "a", "from-api", "--ip 10.60.0.77")
-    await site.run("h2", "b", "from-api")
+    await site.run("h1", "ann", "from-api", "--ip 10.60.0.77")
+    await site.run("h2", "bob", "from-api")
 
-    await site.until_reaches("h2", "b", "10.60.0.77")
-    await site.docker("h1", "rm -f a")
-    await site.docker("h2", "rm -f b")
+    await site.until_reaches("h2", "bob", "10.60.0.77")
+    await site.docker("h1", "rm -f ann")
+    await site.docker("h2", "rm -f bob")
     await site.lab.lab.client.delete_network("from-api")
     await site.until_unlisted("from-api")
 
@@ -88,7 +88,7 @@ async def test_fixed_addresses_work_on_every_host_also_on_a_subnet_that_was_chos
         try:
             await site.run(host, f"c{number}", "chosen", f"--ip {prefix}.{number}")
         except DockerFailed:
-            await site.docker(host, f"rm -f c{number}")
+            await site.docker(host, f"rm -f cat{number}")
             return False
         return True
 
