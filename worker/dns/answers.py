@@ -85,8 +85,9 @@ class Answers:
         wires = [_wire(question, self._records(question, found, step * turn), over_tcp)[ID:] for turn in range(orders)]
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        kept = self._kept[_key(data, over_tcp)] = Kept(wires, self.rng.randrange(orders))
-        return data[:ID] + kept.wires[kept.turn]
+        first = self.rng.randrange(orders)
+        self._kept[_key(data, over_tcp)] = Kept(wires, (first + 1) % orders)
+        return data[:ID] + wires[first]
 
     def _records(self, question: Question, found: Found, first: int) -> list[dns.rdata.Rdata]:
         holders = (*found.holders[first:], *found.holders[:first])[:MOST_HOLDERS]
@@ -191,7 +192,8 @@ def _wire(question: Question, records: Sequence[dns.rdata.Rdata], over_tcp: bool
     for kind in dict.fromkeys(record.rdtype for record in records):
         response.answer.append(dns.rrset.from_rdata_list(name, TTL_S, [r for r in records if r.rdtype is kind]))
     most = MOST_TCP if over_tcp else _most(question.message)
-    return response.to_wire(max_size=most, prefer_truncation=True)
+    # The order is the caller's; by itself the library shuffles.
+    return response.to_wire(max_size=most, prefer_truncation=True, want_shuffle=False)
 
 
 def _most(message: dns.message.Message) -> int:

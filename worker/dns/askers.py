@@ -111,11 +111,10 @@ class Askers:
         if endpoint is None:
             return NOBODY, self._knowledge.is_complete
         records = self._records_of(endpoint)
-        ids = dict.fromkeys(record.network_id for record in records) or {endpoint.network: None}
-        ids = {endpoint.network: None, **ids}
+        ids = {endpoint.network: None, **dict.fromkeys(record.network_id for record in records)}
         networks = tuple(self._names[id_] for id_ in ids if id_ in self._names)
-        endpoints = [endpoint, *(e for record in records if (e := self._endpoint(record)) is not None)]
-        zone = Zone(networks, self._gateways(endpoints))
+        endpoints = [e for record in records if (e := self._endpoint(record)) is not None]
+        zone = Zone(networks, self._gateways(endpoints or [endpoint]))
         return zone, len(networks) == len(ids)
 
     # the workload
@@ -125,7 +124,7 @@ class Askers:
         return next((endpoint for endpoint in found if endpoint is not None and endpoint.host == self._host), None)
 
     def _records_of(self, endpoint: Endpoint) -> list[Record]:
-        """All of the workload's that are attached, this one's first."""
+        """All of the workload's that are attached, in the order in which they were."""
         now = self._clock()
         if now - self._gathered_at >= KNOWN_S:
             self._gathered_at, self._workloads = now, _by_workload(self._records())
@@ -138,7 +137,7 @@ class Askers:
     def _gateways(self, endpoints: Sequence[Endpoint]) -> tuple[Address, ...]:
         """One of each family, by the network that is the way out."""
         found: dict[int, Address] = {}
-        for endpoint in sorted(dict.fromkeys(endpoints), key=lambda e: -e.gateway_priority):
+        for endpoint in sorted(endpoints, key=lambda e: -e.gateway_priority):
             listing = self._knowledge.listing(endpoint.network)
             if listing is not None and listing.network is not None:
                 for address in endpoint.addresses:
@@ -196,4 +195,4 @@ def _by_workload(records: Iterable[Record]) -> dict[str, list[Record]]:
         workload = record.identity or record.netns
         if record.phase in (Phase.ATTACHED, Phase.ATTACHING) and workload and record.network_id:
             found.setdefault(workload, []).append(record)
-    return found
+    return {workload: sorted(group, key=lambda record: record.order) for workload, group in found.items()}
