@@ -23,6 +23,7 @@ from controller.parsing import (
     under,
 )
 from controller.requests import SubnetRequest
+from kvnet import codec
 from kvnet.addresses import lies_in
 from kvnet.errors import FieldError, Immutable, Invalid
 from kvnet.model import Cidr, Driver, Network, Subnet
@@ -42,6 +43,7 @@ IMMUTABLE: Mapping[str, str] = {
     "block_prefix_length": "hosts have blocks of this size already",
     "block_prefix_length6": "hosts have blocks of this size already",
     "cross_segment": "hosts take part by this rule already",
+    "docker": "it is what Docker made the network with",
     "peers": "POST and DELETE /v1/networks/{network}/peers/{peer} change it",
 }
 _DEFAULTS = {f.name: f.default for f in fields(Network)}
@@ -118,6 +120,8 @@ def _stays(network: Network, name: str, wanted: Any) -> bool:
 def _as_shown(network: Network, name: str) -> Any:
     if name == "peers":
         return list(network.peers)
+    if name == "docker":
+        return None if network.docker is None else codec.to_json(network.docker)
     value = getattr(network, name)
     return None if value == "" else value
 

@@ -149,7 +149,8 @@ class Holds:
         return made
 
     def _chosen(self, request: HoldRequest) -> Cidr:
-        pool = pool_named(self._state, request.pool or DEFAULT_POOLS[request.version], request.version, "/pool")
+        version = request.version or 4
+        pool = pool_named(self._state, request.pool or DEFAULT_POOLS[version], version, "/pool")
         require_length(pool, request.prefix_length)
         return self._state.blocks.choose([pool], request.prefix_length)
 
@@ -181,7 +182,7 @@ class Holds:
 def _cidr(request: HoldRequest) -> Cidr | None:
     """The subnet that is asked for; None if it is to be chosen."""
     require_name(request.host, "/host")
-    if request.version not in DEFAULT_POOLS:
+    if request.version not in (None, *DEFAULT_POOLS):
         raise Invalid.field("/version", f"{request.version} is not a version of IP", "4 or 6")
     if request.cidr is None:
         return None
@@ -190,7 +191,7 @@ def _cidr(request: HoldRequest) -> Cidr | None:
             raise Invalid.field(f"/{name}", "there is nothing to choose: a subnet is given", "leave one of them out")
     cidr = parse_cidr(request.cidr, "/cidr")
     Subnet(cidr)  # what no network could have cannot be held
-    if cidr.version != request.version:
+    if request.version not in (None, cidr.version):
         raise Invalid.field("/cidr", f"{cidr} is not an IPv{request.version} subnet", "correct the one or the other")
     return cidr
 

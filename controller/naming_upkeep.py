@@ -1,8 +1,9 @@
 """Ends what a network's making left behind when it was cut short: subnets still held, networks still without a name.
 
 Both are normally over in milliseconds. They must have been there unchanged for their whole time by this controller's
-own clock, which nobody can set: how far off the clock was that wrote a moment into them does not matter. Each commit
-checks the version that was seen, so a network that gets its name at the last moment keeps it.
+own clock, which nobody can set: how far off the clock was that wrote a moment into them does not matter. A host that is
+down cannot bring a name, and its Docker may have the network on disk: it has the whole time again when it is back. Each
+commit checks the version that was seen, so a network that gets its name at the last moment keeps it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from controller.suspicions import Suspicions
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
-from kvnet.model import NetworkState, SubnetClaim
+from kvnet.model import Network, NetworkState, SubnetClaim
 
 NAMING_S = 60.0
 MAX_PER_SWEEP = 1_000
@@ -67,7 +68,7 @@ class NamingUpkeep:
         nameless = {
             (network.value.id, network.version): network
             for network in self._state.networks.items.values()
-            if network.value.state is NetworkState.NAMING
+            if network.value.state is NetworkState.NAMING and not self._is_awaited(network.value)
         }
         removed = 0
         now = self._settings.clock.monotonic()
@@ -80,6 +81,14 @@ class NamingUpkeep:
                 continue
             removed += 1
         return removed
+
+    def _is_awaited(self, network: Network) -> bool:
+        """Its host is down, and not for so long that it loses its endpoints as well."""
+        host = network.docker.host if network.docker is not None else ""
+        if self._state.hosts.get(host) is None or self._state.alive.get(host) is not None:
+            return False
+        since = self._state.down_since(host)
+        return since is None or self._writer.now() - since < self._settings.dead_host_after_s
 
     def _ending(self, name: str, version: int, claim: SubnetClaim) -> Transaction:
         key = keys.SUBNETS + name

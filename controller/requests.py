@@ -90,13 +90,13 @@ class NameRequest:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """Without `cidr` kvnet chooses, as it does for networks. `version`: of IP.
+    """Without `cidr` kvnet chooses, as it does for networks. `version`: of IP; None = that of `cidr`, or 4.
 
     `force` accepts a subnet that overlaps what a host uses; for the hold, the network is judged by its own.
     """
 
     host: str
-    version: int = 4
+    version: int | None = None
     cidr: str | None = None
     pool: str | None = None
     prefix_length: int | None = None

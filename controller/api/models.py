@@ -180,7 +180,7 @@ class HoldIn(Body):
     """A subnet to be kept for a network that a host is about to make. Without `cidr` kvnet chooses."""
 
     host: Name
-    version: int = Field(4, description="Of IP: 4 or 6.")
+    version: int | None = Field(None, description="Of IP: 4 or 6; null: that of `cidr`, or 4.")
     cidr: CidrText | None = None
     pool: Name | None = Field(None, description="Where it is cut from; default: `default` or `default6`.")
     prefix_length: int | None = Field(None, ge=1, le=126)
@@ -238,6 +238,7 @@ class NetworkPatchIn(Body):
     block_prefix_length: int | None = FIXED
     block_prefix_length6: int | None = FIXED
     cross_segment: str | None = FIXED
+    docker: dict[str, Any] | None = FIXED
     peers: list[Any] | None = Field(None, description="Changed by POST and DELETE of /networks/{network}/peers/{peer}.")
 
     def patch(self) -> NetworkPatch:

@@ -151,7 +151,7 @@ async def test_a_subnet_of_a_network_is_not_held_again_and_the_problem_names_the
         ({}, "/host"),
         ({"host": "h1", "version": 5}, "/version"),
         ({"host": "h1", "cidr": "10.1.0.1/24"}, "/cidr"),
-        ({"host": "h1", "cidr": "fd00:1::/64"}, "/cidr"),
+        ({"host": "h1", "version": 4, "cidr": "fd00:1::/64"}, "/cidr"),
         ({"host": "h1", "cidr": "127.0.0.0/24"}, "/cidr"),
         ({"host": "h1", "cidr": "10.1.0.0/31"}, "/cidr"),
         ({"host": "h1", "cidr": "10.1.0.0/24", "pool": "default"}, "/pool"),
@@ -276,3 +276,14 @@ async def test_a_plan_of_a_network_with_holds_uses_up_nothing(api: Api) -> None:
     assert planned.json()["result"]["subnets"][0]["cidr"] == held["cidr"]
     assert (await api.get(f"/v1/holds/{held['id']}")).json() == held
     assert (await api.get(f"/v1/networks/{held['id']}")).status_code == 404
+
+
+async def test_what_docker_said_of_a_living_network_does_not_change(api: Api) -> None:
+    made = await api.network(docker={"labels": {"a": "b"}})
+    path = f"/v1/networks/{made['id']}"
+
+    same = await api.http.patch(path, json={"docker": made["docker"], "labels": {"more": "1"}})
+    other = await api.http.patch(path, json={"docker": {**made["docker"], "attachable": True}})
+
+    assert same.json()["labels"] == {"a": "b", "more": "1"}
+    assert pointers(problem_of(other, 409, "immutable")) == ["/docker"]

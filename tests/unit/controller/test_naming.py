@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.memory import MemoryState, MemoryStore
-from backends.store import Put
+from backends.store import Delete, Put
 from controller.cluster import Cluster
 from controller.requests import HoldRequest, NameRequest
 from controller.snapshot import pack, unpack
@@ -82,6 +82,56 @@ async def test_a_network_whose_name_does_not_come_goes_with_its_subnet(
 
     for key in (keys.network(made.id), keys.name(made.name), keys.subnet(CIDR)):
         assert await store.get(key) is None
+
+
+async def test_a_network_waits_for_its_name_as_long_as_its_host_is_down(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    made = await nameless(cluster, docker=DockerFields(host="h1"))
+    await cluster.upkeep.sweep()
+    await store.commit([], [Delete(keys.alive("h1"))])
+    await in_step(cluster, store)
+
+    for _ in range(10):
+        time.pass_by(61.0)
+        assert (await cluster.upkeep.sweep()).done["nameless"] == 0
+    await add_host(store, "h1")
+    await in_step(cluster, store)
+    await cluster.upkeep.sweep()
+    time.pass_by(59.0)
+    assert (await cluster.upkeep.sweep()).done["nameless"] == 0
+    time.pass_by(2.0)
+    assert (await cluster.upkeep.sweep()).done["nameless"] == 1
+
+    assert await store.get(keys.network(made.id)) is None
+
+
+async def test_a_host_that_stays_away_for_good_does_not_keep_its_nameless_networks(
+    cluster: Cluster, store: MemoryStore, time: FakeTime
+) -> None:
+    made = await nameless(cluster, docker=DockerFields(host="h1"))
+    await store.commit([], [Delete(keys.alive("h1"))])
+    await in_step(cluster, store)
+    await cluster.upkeep.sweep()
+    time.pass_by(86_400.0)
+    await cluster.upkeep.sweep()
+    time.pass_by(61.0)
+    await cluster.upkeep.sweep()
+
+    assert await store.get(keys.network(made.id)) is None
+
+
+async def test_thirty_networks_with_all_that_docker_may_say_are_made_and_named_at_once(cluster: Cluster) -> None:
+    docker = DockerFields(labels={f"k{i}": '"' * 500 for i in range(31)}, host="h1")
+
+    async def one(i: int) -> Network:
+        made = await nameless(cluster, docker=docker)
+        return (await cluster.naming.name(made.id, NameRequest(f"web{i}", docker), ME)).value
+
+    made = await asyncio.gather(*(one(i) for i in range(30)))
+
+    assert all(n.docker == docker for n in made)
+    assert len({n.name for n in made}) == 30
 
 
 async def test_a_network_that_gets_its_name_at_the_last_moment_keeps_it(
