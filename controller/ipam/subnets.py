@@ -236,9 +236,10 @@ class SubnetSpace:
         more = f" (and {len(all_of_them) - 1} more)" if len(all_of_them) > 1 else ""
         only_hosts = all(h.kind is HolderKind.HOST for h in all_of_them)
         force = ", or accept the overlap with --force" if only_hosts else ""
+        wait = ", or wait a minute: a hold ends then" if named[0].kind is HolderKind.HOLD else ""
         return SubnetTaken(
             f"{wanted} overlaps {self.describe(named[0])}{more}",
-            fix=f"choose another subnet, or give none and kvnet picks a free one{force}; "
+            fix=f"choose another subnet, or give none and kvnet picks a free one{force}{wait}; "
             f"'kvnet ipam show {wanted}' lists what is there",
             context={
                 **self._owner(named[0]),

@@ -132,6 +132,7 @@ async def test_nobody_else_gets_what_is_held_and_is_told_who_has_it(api: Api) ->
         told = problem_of(answer, 409, "subnet-taken")
         assert (told["hold"], told["host"], told["network"], told["cidr"]) == (True, "h1", "", held["cidr"])
         assert "held for a network that host h1" in told["detail"]
+        assert "or wait a minute" in told["fix"]
     holders = (await api.get("/v1/ipam/subnets/10.78.0.0/24")).json()["holders"]
     assert ("hold", held["id"]) in [(h["kind"], h["holder"]) for h in holders]
 

@@ -17,7 +17,7 @@ from backends.memory import MemoryState, MemoryStore
 from backends.open import open_store
 from backends.store import Delete, Put, Store, Unavailable, Unknown
 from controller import restore as restoring
-from controller.requests import PortRequest
+from controller.requests import HoldRequest, NameRequest, PortRequest
 from controller.restore import Restore, Restored
 from controller.snapshot import LEFT_OUT, Backup, pack, unpack
 from kvnet import codec, keys
@@ -29,7 +29,7 @@ from kvnet.errors import (
     StoreNotEmpty,
 )
 from kvnet.model import Cluster as Identity
-from kvnet.model import NetworkObserved, Observed
+from kvnet.model import DockerFields, NetworkObserved, Observed
 from tests.unit.controller.kit import (
     ME,
     FailingStore,
@@ -64,6 +64,12 @@ async def populated(seed: int, networks: int, endpoints: int) -> MemoryState:
                 )
             if endpoints and rng.random() < 0.5:
                 await cluster.endpoints.delete(f"n{i}", "e0", ME)
+        if networks:
+            docker = DockerFields({"driver": "overlay"}, labels={"odd": "a\nb"}, host="h1")
+            held = await cluster.holds.create(HoldRequest("h1"), ME)
+            made = await cluster.networks.create(network("", holds=(held.id,), naming=True, docker=docker), ME)
+            if rng.random() < 0.5:
+                await cluster.naming.name(made.value.id, NameRequest("of-docker"), ME)
         await store.commit([], [Put(keys.observed("h1"), codec.encode(Observed("h1", 0.0, {"0" * 12: _seen(5)})))])
     return state
 
