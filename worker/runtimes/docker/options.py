@@ -13,7 +13,7 @@ from typing import Any
 
 from kvnet.errors import Invalid
 from kvnet.model import Driver
-from kvnet.rules import shown
+from kvnet.rules import MTU_MAX, MTU_MIN, shown
 
 GATEWAY, GWBRIDGE = "gateway", "gwbridge"
 EGRESS, REMOVAL = "egress", "removal"
@@ -38,6 +38,12 @@ def _number(word: str, text: str) -> int:
     raise _wrong(word, text, f"a number from 1 to {MAX_NUMBER}")
 
 
+def _bytes(word: str, text: str) -> int:
+    if text.isascii() and text.isdigit() and MTU_MIN <= int(text) <= MTU_MAX:
+        return int(text)
+    raise _wrong(word, text, f"a number of bytes from {MTU_MIN} to {MTU_MAX}")
+
+
 def _text(word: str, text: str) -> str:
     if text:
         return text
@@ -55,7 +61,7 @@ def _one_of(*known: str) -> Callable[[str, str], str]:
 
 FIELDS: Mapping[str, Callable[[str, str], Any]] = {
     "driver": _one_of(*(driver.value for driver in Driver)),
-    "mtu": _number,
+    "mtu": _bytes,
     "flood": _flag,
     "force": _flag,
     "icc": _flag,
