@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kvnet.client import Client
-from kvnet.errors import ControllerUnreachable, Invalid, NotFound, OutcomeUnknown
+from kvnet.errors import ControllerUnreachable, Invalid, NameTaken, NotFound, OutcomeUnknown, SubnetTaken
 from tests.api.under_test import Api, register
 from worker.controller import ATTEMPTS, HttpController
 from worker.ports import Time
@@ -44,6 +44,29 @@ async def scripted(answer: Callable[[int], bytes]) -> AsyncIterator[tuple[HttpCo
     finally:
         await controller.close()
         server.close()
+
+
+async def test_a_network_of_dockers_is_made_from_what_was_held_and_named_last(api: Api) -> None:
+    await register(api.url, "worker-host")
+    controller = controller_at(api.url)
+    held = await controller.hold_subnet({"host": "worker-host", "version": 4})
+    with pytest.raises(SubnetTaken) as taken:
+        await controller.hold_subnet({"host": "h1", "version": 4, "cidr": held["cidr"], "force": True})
+    made = await controller.create_network({"holds": [held["id"]], "naming": True, "docker": {"host": "worker-host"}})
+    named = await controller.name_network(made["id"], {"name": api.fresh("web")})
+    other = await controller.create_network({"id": "0123456789ab", "naming": True})
+    with pytest.raises(NameTaken) as refused:
+        await controller.name_network(other["id"], {"name": named["name"]})
+    await controller.release_hold(held["id"])
+    await controller.delete_network(other["id"])
+    with pytest.raises(NotFound):
+        await controller.name_network(other["id"], {"name": api.fresh("web")})
+    await controller.close()
+
+    assert taken.value.context["hold"] is True
+    assert (taken.value.context["host"], taken.value.context["cidr"]) == ("worker-host", held["cidr"])
+    assert refused.value.context["network"] == made["id"] == held["id"]
+    assert (made["state"], named["state"]) == ("naming", "active")
 
 
 async def test_an_endpoint_is_made_and_removed(api: Api) -> None:
