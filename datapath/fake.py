@@ -25,6 +25,7 @@ from datapath.objects import (
     Failure,
     Firewall,
     Foreign,
+    ForgetCallers,
     ForgetFlows,
     Gate,
     Hint,
@@ -320,5 +321,5 @@ def _devices_of(operation: Operation) -> list[str]:
             return [entry.uplink, entry.bridge]
         case CreateLink(link) | UpdateLink(link) | DeleteLink(link):
             return [link.name]
-        case SetFirewall() | OpenGate() | CloseGate() | Announce() | ForgetFlows():
+        case SetFirewall() | OpenGate() | CloseGate() | Announce() | ForgetFlows() | ForgetCallers():
             return []

@@ -25,6 +25,7 @@ from datapath.objects import (
     Enslave,
     Firewall,
     Foreign,
+    ForgetCallers,
     ForgetFlows,
     Gate,
     InterfaceAddress,
@@ -138,6 +139,8 @@ class Tables:
                 self._turn_gate(operation, gate, isinstance(operation, OpenGate))
             case ForgetFlows():
                 self.flows = {flow for flow in self.flows if not _concerns(operation, flow)}
+            case ForgetCallers():
+                pass  # it tracks only what leads to workloads
             case _:
                 self._execute_on_entries(operation)
 

@@ -1,6 +1,7 @@
 """Connections that the kernel still tracks though nothing leads there any more: which ones a plan has to end.
 
-Without it a client would go on talking to a port that is no longer published, or to whoever had the address before.
+Without it a client would go on talking to a port that is no longer published, or to whoever had the address before;
+and one that kept sending to a port of the host while nobody published it would never reach who publishes it next.
 Only what was on this host counts: nothing is tracked here for the workloads of others that they do not track too.
 """
 
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from datapath.objects import Firewall, ForgetFlows, HostState, Mac, Operation, Veth
+from datapath.objects import Firewall, ForgetCallers, ForgetFlows, HostState, Mac, Operation, Veth
 
+UDP = 17
 LINK_LOCAL = b"\xfe\x80"  # not routed, so not tracked by the host
 
 
@@ -19,6 +21,13 @@ def unpublished(wanted: Firewall, held: Firewall | None) -> list[Operation]:
         return []
     ended = {ForgetFlows(p.to, p.protocol, p.to_port) for p in held.publications - wanted.publications}
     return [*_ordered(ended)]
+
+
+def published(wanted: Firewall, held: Firewall | None) -> list[Operation]:
+    """For publications that begin. Of UDP only: what calls over TCP and is refused begins anew by itself."""
+    begun = wanted.publications - (held.publications if held is not None else frozenset())
+    callers = {ForgetCallers(4 if len(p.to) == 4 else 6, UDP, p.port, p.address) for p in begun if p.protocol == UDP}
+    return [*sorted(callers, key=lambda o: (o.version, o.port, o.address))]
 
 
 def departures(desired: HostState, actual: HostState, blocked: frozenset[str]) -> list[Operation]:

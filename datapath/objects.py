@@ -444,6 +444,19 @@ class ForgetFlows:
     port: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetCallers:
+    """Connections tracked to a port of this host itself end: from now on it leads to a workload.
+
+    `version`: of IP. `address` b"": every address of the host.
+    """
+
+    version: int
+    protocol: int
+    port: int
+    address: Ip = b""
+
+
 Operation = (
     CreateLink
     | UpdateLink
@@ -466,6 +479,7 @@ Operation = (
     | OpenGate
     | CloseGate
     | ForgetFlows
+    | ForgetCallers
 )
 
 

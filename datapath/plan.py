@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from datapath.conflicts import Conflict, obstacles
 from datapath.entries import plan_entries
-from datapath.flows import departures, unpublished
+from datapath.flows import departures, published, unpublished
 from datapath.links import LinkPlan, plan_links
 from datapath.objects import (
     CloseGate,
@@ -50,6 +50,7 @@ def plan(desired: HostState, actual: HostState) -> Plan:
     if firewall is not None and firewall != actual.firewall:
         operations.append(SetFirewall(firewall))
         operations += unpublished(firewall, actual.firewall)
+        operations += published(firewall, actual.firewall)
     operations += _plan_gates(desired, actual)
     operations += links.changes
     operations += _sysctls(desired, actual, links)

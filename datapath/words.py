@@ -18,6 +18,7 @@ from datapath.objects import (
     DeleteLink,
     Enslave,
     Firewall,
+    ForgetCallers,
     ForgetFlows,
     Gate,
     Ip,
@@ -139,6 +140,9 @@ def _tell_host(operation: Operation) -> Told:
         case ForgetFlows(address, protocol, port):
             what = f" port {port}/{PROTOCOLS.get(protocol, protocol)}" if port else ""
             return Told("forget", "conntrack", _ip(address), f"forget connections to {_ip(address)}{what}")
+        case ForgetCallers(version, protocol, port, address):
+            where = f"{_ip(address) if address else f'IPv{version}'} port {port}/{PROTOCOLS.get(protocol, protocol)}"
+            return Told("forget", "conntrack", where, f"forget connections to this host's {where}")
     raise TypeError(f"not an operation: {operation!r}")
 
 

@@ -15,6 +15,7 @@ from datapath.objects import (
     CreateLink,
     DeleteLink,
     Enslave,
+    ForgetCallers,
     ForgetFlows,
     HostState,
     Ip,
@@ -78,7 +79,7 @@ class Owners:
         match operation:
             case CreateLink() | UpdateLink() | DeleteLink():
                 return self.of_link(operation.link)
-            case SetFirewall() | OpenGate() | CloseGate():
+            case SetFirewall() | OpenGate() | CloseGate() | ForgetCallers():
                 return WHOLE_HOST
             case SetSysctl(path, _):
                 return self.of_device(device_of_sysctl(path) or "")

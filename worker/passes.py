@@ -17,6 +17,7 @@ from datapath.objects import (
     DeleteLink,
     Failure,
     Firewall,
+    ForgetCallers,
     ForgetFlows,
     HostState,
     OpenGate,
@@ -48,7 +49,7 @@ REMOVALS = (
 # What fails among these is told, and tried again by itself; no network is the worse built for it.
 BLOCKED = "forward-blocked"
 MARK = "0x80000/0x80000"
-SOFT = (OpenGate, CloseGate, ForgetFlows, Announce)
+SOFT = (OpenGate, CloseGate, ForgetFlows, ForgetCallers, Announce)
 
 
 def additions_only(operations: Sequence[Operation], firewall: Firewall | None) -> list[Operation]:

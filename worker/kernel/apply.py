@@ -17,6 +17,7 @@ from datapath.objects import (
     DeleteLink,
     Enslave,
     Failure,
+    ForgetCallers,
     ForgetFlows,
     OpenGate,
     Operation,
@@ -25,7 +26,7 @@ from datapath.objects import (
     SetSysctl,
     UpdateLink,
 )
-from worker.kernel import enslaving, entries, routes
+from worker.kernel import callers, enslaving, entries, routes
 from worker.kernel.announce import Announcer
 from worker.kernel.conntrack import Flows
 from worker.kernel.devices import Devices
@@ -33,6 +34,7 @@ from worker.kernel.failures import failure
 from worker.kernel.firewall import FirewallTables
 from worker.kernel.gates import Gates
 from worker.kernel.links import Links
+from worker.kernel.messages import dump_addresses
 from worker.kernel.netlink import Netlink
 from worker.kernel.sysctls import write_sysctl
 
@@ -73,6 +75,9 @@ class Applier:
                 links.delete([op for op in run if isinstance(op, DeleteLink)])
             elif kind is ForgetFlows:
                 failures += self._flows.forget([op for op in run if isinstance(op, ForgetFlows)])
+            elif kind is ForgetCallers:
+                own = callers.local_addresses(self._rtnetlink.dump(dump_addresses()))
+                failures += callers.forget(self._flows, [op for op in run if isinstance(op, ForgetCallers)], own)
             else:
                 failures += [failed for op in run if (failed := self._one(op, devices)) is not None]
         return failures

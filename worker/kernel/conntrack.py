@@ -9,11 +9,11 @@ of why a connection has to end. Runs in the kernel thread only.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
-from datapath.objects import Failure, ForgetFlows, Ip
+from datapath.objects import Failure, ForgetCallers, ForgetFlows, Ip, Operation
 from worker.kernel.failures import KERNEL_LACKS, Told, failure
 from worker.kernel.netlink import NETLINK_NETFILTER, Message, Netlink, Refusal, attribute, attributes, nested
 
@@ -22,8 +22,8 @@ SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 GET, DELETE = SUBSYSTEM | 1, SUBSYSTEM | 2
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 12, 18, 25
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
-CTA_IP_V4_SRC, CTA_IP_V6_SRC = 1, 3
-CTA_PROTO_NUM, CTA_PROTO_SRC_PORT = 1, 2
+CTA_IP_V4_SRC, CTA_IP_V4_DST, CTA_IP_V6_SRC, CTA_IP_V6_DST = 1, 2, 3, 4
+CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
 CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 1, 2
 BY_SOURCE, BY_PROTOCOL, BY_SOURCE_PORT = 1 << 0, 1 << 3, 1 << 4  # CTA_FILTER_FLAG()
 
@@ -38,13 +38,15 @@ NO_CONNTRACK = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.EPROTONOSUPPORT}
 
 
 class Flow(NamedTuple):
-    """A tracked connection: who began it, who answers, and what names it for the kernel."""
+    """A tracked connection: who began it, to whom, who answers, and what names it for the kernel."""
 
     source: Ip
     replier: Ip
     protocol: int
     port: int  # of the replier
     delete: Message
+    destination: Ip
+    destination_port: int
 
 
 class Flows:
@@ -60,29 +62,43 @@ class Flows:
 
     def forget(self, operations: Sequence[ForgetFlows]) -> list[Failure]:
         """That there are none is no failure."""
-        if self._netlink is None:
-            self._netlink = Netlink(NETLINK_NETFILTER)
+        netlink = self._opened()
         distinct = list(dict.fromkeys(operations))
         ipv4 = [operation for operation in distinct if len(operation.address) == 4]
         failures: list[Failure] = []
         if ipv4 and len(ipv4) <= FEW and self._can_filter:
-            refused = self._by_filter(self._netlink, ipv4)
+            refused = self._by_filter(netlink, ipv4)
             if refused is None:
                 self._can_filter = False
             else:
                 failures += refused
                 distinct = [operation for operation in distinct if len(operation.address) != 4]
-        return failures + self._tried_one_by_one(self._netlink, distinct)
+        dumps = [dump_flows(family) for family in families(distinct)]
+        return failures + self.end(distinct, dumps, lambda bodies: meant(bodies, distinct))
 
-    def _tried_one_by_one(self, netlink: Netlink, distinct: Sequence[ForgetFlows]) -> list[Failure]:
+    def end(
+        self,
+        operations: Sequence[ForgetFlows | ForgetCallers],
+        dumps: Sequence[Message],
+        choose: Callable[[Iterable[bytes]], Iterable[tuple[Operation, Flow]]],
+    ) -> list[Failure]:
+        """The flows that are chosen from these dumps, one by one, for these operations."""
         try:
-            return self._one_by_one(netlink, distinct)
+            netlink = self._opened()
+            doomed = list(choose([body for message in dumps for body in netlink.dump(message)]))
+            refusals = netlink.request([flow.delete for _, flow in doomed])
         except OSError as error:
             if error.errno not in NO_CONNTRACK:
                 raise
             module = "nf_conntrack_netlink"
             words = f"the kernel tells no connections: it lacks the module {module}; modprobe {module}"
-            return [failure(operation, Told(error.errno or 0, words, KERNEL_LACKS)) for operation in distinct]
+            return [failure(operation, Told(error.errno or 0, words, KERNEL_LACKS)) for operation in operations]
+        return [_failed(doomed[r.place][0], r) for r in refusals if r.errno != errno.ENOENT]
+
+    def _opened(self) -> Netlink:
+        if self._netlink is None:
+            self._netlink = Netlink(NETLINK_NETFILTER)
+        return self._netlink
 
     def _by_filter(self, netlink: Netlink, operations: Sequence[ForgetFlows]) -> list[Failure] | None:
         """None where the kernel cannot do it this way."""
@@ -91,12 +107,6 @@ class Flows:
         if any(refusal.errno in NO_FILTER for refusal in refusals):
             return None
         return [_failed(wanted[refusal.place][0], refusal) for refusal in refusals]
-
-    def _one_by_one(self, netlink: Netlink, operations: Sequence[ForgetFlows]) -> list[Failure]:
-        bodies = [body for family in families(operations) for body in netlink.dump(dump_flows(family))]
-        doomed = list(meant(bodies, operations))
-        refusals = netlink.request([flow.delete for _, flow in doomed])
-        return [_failed(doomed[r.place][0], r) for r in refusals if r.errno != errno.ENOENT]
 
 
 def filtered(operation: ForgetFlows) -> Iterator[Message]:
@@ -151,24 +161,30 @@ def parsed(body: bytes) -> Flow | None:
     fields = attributes(body, GENERIC.size)
     if CTA_TUPLE_ORIG not in fields or CTA_TUPLE_REPLY not in fields:
         return None
-    reply = attributes(fields[CTA_TUPLE_REPLY], 0)
+    original, reply = attributes(fields[CTA_TUPLE_ORIG], 0), attributes(fields[CTA_TUPLE_REPLY], 0)
     proto = attributes(reply.get(CTA_TUPLE_PROTO, b""), 0)
-    port = proto.get(CTA_PROTO_SRC_PORT, b"")
+    asked = attributes(original.get(CTA_TUPLE_PROTO, b""), 0)
     name = nested(CTA_TUPLE_ORIG, fields[CTA_TUPLE_ORIG])
     name += b"".join(attribute(kind, fields[kind]) for kind in (CTA_ID, CTA_ZONE) if kind in fields)
     return Flow(
-        source=_source(attributes(fields[CTA_TUPLE_ORIG], 0)),
-        replier=_source(reply),
+        source=_address(original, CTA_IP_V4_SRC, CTA_IP_V6_SRC),
+        replier=_address(reply, CTA_IP_V4_SRC, CTA_IP_V6_SRC),
         protocol=proto.get(CTA_PROTO_NUM, b"\0")[0],
-        port=PORT.unpack(port)[0] if len(port) == PORT.size else 0,
+        port=_port(proto.get(CTA_PROTO_SRC_PORT, b"")),
         delete=Message(DELETE, 0, GENERIC.pack(body[0], 0, 0) + name),
+        destination=_address(original, CTA_IP_V4_DST, CTA_IP_V6_DST),
+        destination_port=_port(asked.get(CTA_PROTO_DST_PORT, b"")),
     )
 
 
-def _source(tuple_: dict[int, bytes]) -> Ip:
+def _address(tuple_: dict[int, bytes], ipv4: int, ipv6: int) -> Ip:
     addresses = attributes(tuple_.get(CTA_TUPLE_IP, b""), 0)
-    return addresses.get(CTA_IP_V4_SRC) or addresses.get(CTA_IP_V6_SRC, b"")
+    return addresses.get(ipv4) or addresses.get(ipv6, b"")
 
 
-def _failed(operation: ForgetFlows, refusal: Refusal) -> Failure:
+def _port(value: bytes) -> int:
+    return int(PORT.unpack(value)[0]) if len(value) == PORT.size else 0
+
+
+def _failed(operation: Operation, refusal: Refusal) -> Failure:
     return failure(operation, Told(refusal.errno, refusal.text or "its tracked connections cannot be ended"))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from datapath.objects import ForgetFlows
+from datapath.objects import ForgetCallers, ForgetFlows
 from lab import namespaces
+from lab.lab import until
 from tests.lab.kernel.physical import cable, give
 from worker.kernel.conntrack import AF_INET, AF_INET6, Flow, Flows, dump_flows, parsed
 from worker.kernel.firewall import find_nft
@@ -24,7 +25,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 HOST, PEER = ("192.0.2.10", "2001:db8::10"), ("192.0.2.1", "2001:db8::1")
 BYSTANDERS = ("192.0.2.77", "2001:db8::77")  # of the same families
 UDP = 17
-TRACKING = "table inet track { chain out { type filter hook output priority 0; ct state new accept; }; }"
+TRACKING = (
+    "table inet track { chain out { type filter hook output priority 0; ct state new accept; }; "
+    "chain in { type filter hook input priority 0; ct state new accept; }; }"
+)
 
 
 @pytest.fixture
@@ -89,6 +93,38 @@ async def test_all_flows_to_and_from_an_address_end(kernel: LinuxKernel, netns: 
 
     assert await kernel.apply([ForgetFlows(packed(HOST[family]))]) == [], "as the one who began them"
     assert flows(netns) == {(a, port) for a, port in others if len(a) != len(packed(HOST[family]))}
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("is_many", [False, True], ids=["one", "many"])
+async def test_callers_of_a_port_of_this_host_end_and_what_it_asks_others_does_not(
+    kernel: LinuxKernel, netns: Path, lan: Path, family: int, is_many: bool
+) -> None:
+    for caller in (netns, lan):
+        talk(caller, HOST[family], 5001, 5002)
+    talk(netns, "::1" if family else "127.0.0.1", 5001)
+    talk(netns, PEER[family], 5001)
+    talk(netns, PEER[1 - family], 5001)
+    here = {packed(HOST[family]), packed("::1" if family else "127.0.0.1")}
+    await until_tracked(netns, {(address, 5001) for address in here})
+    before = flows(netns)
+    version = 6 if family else 4
+    others = [ForgetCallers(version, UDP, port) for port in range(6000, 6020)] if is_many else []
+
+    assert await kernel.apply([ForgetCallers(version, UDP, 5001, packed(BYSTANDERS[family]))]) == []
+    assert flows(netns) == before
+    assert await kernel.apply([ForgetCallers(version, UDP, 5001), *others]) == []
+
+    assert flows(netns) == {flow for flow in before if flow not in {(address, 5001) for address in here}}
+
+
+async def until_tracked(netns: Path, wanted: set[tuple[bytes, int]]) -> None:
+    """What another namespace sent arrives a moment later."""
+
+    async def are_there() -> bool:
+        return wanted <= flows(netns)
+
+    await until(are_there, "all of them are tracked", seconds=3)
 
 
 async def test_that_there_are_none_is_no_failure(kernel: LinuxKernel, netns: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from kvnet.errors import PortTaken
 from lab import namespaces
-from lab.lab import Lab
+from lab.lab import Lab, until
 from tests.lab.worker.bench import attached, until_answers, until_silent, workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -111,3 +112,34 @@ async def test_a_running_workloads_ports_come_and_go_with_a_patch(lab: Lab) -> N
     await lab.detach("front", "web")
     await until_silent(lab, "outside", host, 8880)
     assert (await lab.client.check())["ok"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_udp_client_that_kept_sending_reaches_who_publishes_the_port_next(lab: Lab, version: int) -> None:
+    h1 = lab.hosts["h1"].port
+    host = str(h1.underlay4 if version == 4 else h1.underlay6)
+    web = lab.workloads["web"].endpoints["front"]["id"]
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with namespaces.open_socket(lab.netns_of("outside"), family, socket.SOCK_DGRAM, 0) as client:
+        client.setblocking(False)
+        client.connect((host, 8899))
+
+        async def hears() -> bool:
+            return await answered(client)
+
+        for _ in range(3):
+            assert not await hears(), "nobody publishes it"
+        await lab.client.update_endpoint(
+            "front", web, {"ports": [WEB, {"port": 8081, "host_port": 8899, "protocol": "udp"}]}
+        )
+        await until(hears, "the same socket is answered", seconds=3)
+
+
+async def answered(client: socket.socket) -> bool:
+    """Whether one more datagram of this socket's gets an answer soon."""
+    try:
+        client.send(b"?")
+        async with asyncio.timeout(0.1):
+            return bool(await asyncio.get_running_loop().sock_recv(client, 100))
+    except (OSError, TimeoutError):
+        return False

@@ -18,6 +18,7 @@ from datapath.objects import (
     Enslave,
     Enslavement,
     Firewall,
+    ForgetCallers,
     ForgetFlows,
     Gate,
     HostState,
@@ -141,6 +142,20 @@ def test_connections_to_a_port_end_right_after_it_is_no_longer_published() -> No
 
     assert plan(wanted, actual).operations == (SetFirewall(Firewall()), ForgetFlows(ended.to, 6, 8080))
     assert plan(wanted, replace(actual, firewall=None)).operations == (SetFirewall(Firewall()),)
+
+
+def test_callers_of_a_udp_port_are_looked_at_anew_right_after_it_is_published() -> None:
+    begun = Publication(17, b"", 53, b"\x0a\x01\x00\x02", 5353)
+    one, both = Firewall(publications=frozenset({begun})), Publication(17, bytes(16), 53, bytes(15) + b"\x02", 53)
+    tcp = Publication(6, b"", 53, b"\x0a\x01\x00\x02", 5353)
+
+    assert plan(HostState(firewall=one), HostState()).operations == (SetFirewall(one), ForgetCallers(4, 17, 53))
+    assert plan(HostState(firewall=one), HostState(firewall=one)).operations == ()
+    more = Firewall(publications=frozenset({begun, tcp, both}))
+    assert plan(HostState(firewall=more), HostState(firewall=one)).operations == (
+        SetFirewall(more),
+        ForgetCallers(6, 17, 53, bytes(16)),
+    )
 
 
 def test_connections_of_workloads_that_were_here_end_and_those_of_others_do_not() -> None:

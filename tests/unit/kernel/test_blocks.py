@@ -7,10 +7,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapath.objects import ForgetFlows, Route
+from datapath.objects import ForgetCallers, ForgetFlows, Route
+from worker.kernel import callers
 from worker.kernel.conntrack import (
     CTA_ID,
+    CTA_IP_V4_DST,
     CTA_IP_V4_SRC,
+    CTA_PROTO_DST_PORT,
     CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT,
     CTA_TUPLE_IP,
@@ -81,6 +84,39 @@ def test_a_connection_is_meant_by_who_answers_or_who_began_it(
         )
 
     assert [(f.source, f.replier, f.protocol, f.port) for f in found] == [entry for entry in there if is_meant(*entry)]
+
+
+OWN = frozenset({bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])})
+
+
+@given(
+    st.lists(st.tuples(addresses, addresses, st.sampled_from([6, 17]), st.integers(80, 81), st.integers(80, 81))),
+    st.sets(
+        st.builds(ForgetCallers, st.just(4), st.sampled_from([6, 17]), st.integers(80, 81), st.just(b"") | addresses)
+    ),
+)
+def test_callers_are_those_of_a_port_of_this_host_that_were_led_nowhere(
+    there: list[tuple[bytes, bytes, int, int, int]], wanted: set[ForgetCallers]
+) -> None:
+    """Each connection: whom it was for, who answers, the protocol, the port it was for, the port that answers."""
+    bodies = [call(*entry) for entry in there]
+    found = {flow.delete for _, flow in callers.meant(bodies, sorted(wanted, key=repr), OWN)}
+
+    def is_meant(asked: bytes, replier: bytes, protocol: int, port: int, reply_port: int) -> bool:
+        return (asked, port) == (replier, reply_port) and any(
+            (op.protocol, op.port) == (protocol, port) and (asked == op.address if op.address else asked in OWN)
+            for op in wanted
+        )
+
+    assert found == {flow.delete for entry in there if is_meant(*entry) and (flow := parsed(call(*entry)))}
+
+
+def call(asked: bytes, replier: bytes, protocol: int, port: int, reply_port: int) -> bytes:
+    to = nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, bytes([192, 0, 2, 9])), attribute(CTA_IP_V4_DST, asked))
+    proto = attribute(CTA_PROTO_NUM, bytes([protocol])) + attribute(CTA_PROTO_DST_PORT, PORT.pack(port))
+    original = attribute(CTA_TUPLE_ORIG, to + nested(CTA_TUPLE_PROTO, proto))
+    reply = attribute(CTA_TUPLE_REPLY, half(replier, protocol, reply_port))
+    return GENERIC.pack(2, 0, 0) + original + reply + attribute(CTA_ID, bytes(4))
 
 
 @given(st.binary(max_size=120))
