@@ -103,7 +103,11 @@ class SubnetSpaceMachine(RuleBasedStateMachine):
     def take_over(self, data: st.DataObject) -> None:
         hold = data.draw(st.sampled_from(sorted(self.holds)))
         cidr = self.holds.pop(hold)
-        assert self.space.refuse_overlap(cidr, own=cidr, force=True) is not None
+        if any(part.overlaps(cidr) for part in self.reserved):  # since it was held
+            with pytest.raises(SubnetTaken):
+                self.space.refuse_overlap(cidr, own=cidr, force=True)
+        else:
+            self.space.refuse_overlap(cidr, own=cidr, force=True)
         self.space.put_claim(cidr, network("b"))
         self.claims[cidr] = "b" * 12
 
