@@ -84,6 +84,14 @@ HTTP_PORT = 80
     metavar="ADDRESS|off",
     help="Where workloads ask for names. [KVNET_DNS; 169.254.53.53]",
 )
+@click.option(
+    "--namespace-files",
+    type=click.Path(path_type=Path),
+    envvar="KVNET_NAMESPACE_FILES",
+    default="/etc/netns",
+    metavar="PATH",
+    help="Where 'ip netns exec' finds what resolv.conf to use. [KVNET_NAMESPACE_FILES; /etc/netns]",
+)
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
 @controller_option
 @socket_option
@@ -124,6 +132,7 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
             removal=Removal(given["docker_removal"]),
         ),
         dns=parse_dns(given["dns"]),
+        namespace_files=given["namespace_files"],
     )
     asyncio.run(run_worker(settings))
 

@@ -60,6 +60,8 @@ def settle() -> None:
         reason = os.strerror(ctypes.get_errno())
         raise Unfit(f"a private /run cannot be mounted: {reason}", fix="use root: sudo make demo")
     Path("/run/netns").mkdir()
+    # What workers write there would outlive the lab.
+    os.environ["KVNET_NAMESPACE_FILES"] = "/run/kvnet-namespace-files"
 
 
 def _advice() -> str:

@@ -51,6 +51,7 @@ from worker.trust import WENT_BACK, Trust
 from worker.view import View
 
 if TYPE_CHECKING:
+    from worker.dns.service import NameService
     from worker.runtimes.docker.runtime import DockerRuntime
 
 # In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
@@ -111,6 +112,8 @@ class Worker:
             on_missing=lambda record: self.releaser.suspect(record),
             is_disputed=lambda: self.lifeline.is_disputed,
             is_settled=lambda: self.lifeline.is_settled,
+            dns=settings.dns.packed if settings.dns is not None else b"",
+            serves_docker=settings.docker.mode is not DockerMode.OFF,
         )
         self.reconciler = Reconciler(
             kernel,
@@ -124,6 +127,23 @@ class Worker:
         )
         self._build_voice(store, kernel)
         self._build_hands(store, controller, kernel, namespaces, listeners)
+        self.names = self._name_service()
+
+    def _name_service(self) -> NameService | None:
+        settings = self.settings
+        if settings.dns is None:
+            return None
+        from worker.dns.service import Cluster, NameService
+
+        return NameService(
+            settings.dns,
+            settings.host,
+            Cluster(self.view, self.source),
+            lambda: self.attachments,
+            time=self._time,
+            log=self._log,
+            namespace_files=settings.namespace_files,
+        )
 
     def _build_voice(self, store: Store, kernel: HostKernel) -> None:
         """What this host tells the others."""
@@ -269,6 +289,8 @@ class Worker:
             group.create_task(self._restore_if_alone())
             if self.docker is not None:
                 group.create_task(self.docker.run())
+            if self.names is not None:
+                group.create_task(self.names.run())
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -315,7 +337,9 @@ class Worker:
         tables = self.view.tables(network_id)
         network = tables.network if tables is not None else None
         crosses = network is not None and network.driver in (Driver.OVERLAY, Driver.ROUTED)
-        return [*([problem] if problem is not None and crosses else []), *self.registration.crowding.conditions]
+        nameless = self.names.conditions if self.names is not None else ()
+        crowded = self.registration.crowding.conditions
+        return [*([problem] if problem is not None and crosses else []), *crowded, *nameless]
 
     def _start_over(self) -> None:
         """The store was accepted as it is: whatever was numbered before means nothing."""

@@ -87,7 +87,7 @@ class Settings:
     """`store`: empty = the gateway of `controller`. `accept_store`: forget which cluster and revision were seen.
 
     `cluster`: the only one whose store is believed; empty = the one that is seen first. `dns`: where names are answered
-    for this host's workloads; None = nowhere.
+    for this host's workloads; None = nowhere. `namespace_files`: where plain namespaces are told so.
     """
 
     controller: str
@@ -102,6 +102,7 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     docker: DockerSettings = field(default_factory=lambda: DockerSettings(DockerMode.OFF))
     dns: IPv4Address | None = None
+    namespace_files: Path = Path("/etc/netns")
 
     def __post_init__(self) -> None:
         require_name(self.host, "/host")

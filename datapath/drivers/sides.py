@@ -54,17 +54,20 @@ def container_side(view: NetworkView, endpoint: Endpoint, attachment: Attachment
 def _ways_to_names(view: NetworkView, endpoint: Endpoint, gateways: Sequence[Ip]) -> list[tuple[Ip, int, Ip]]:
     """Where the default route is not the host's: its address for names is on the link, for it answers ARP for all.
 
-    On a physical network only through a shim, or where the host itself has an address on the workloads' bridge.
+    On a physical network only where the host is there too: with an address on the workloads' bridge, or with a shim;
+    behind that, because every other host on that wire would answer for the same address.
     """
     length = len(view.dns)
     if not length or all(len(address.packed) != length for address in endpoint.addresses):
         return []
-    if view.network.driver is Driver.TRANSPARENT:
-        uplink = view.uplink
-        is_there = view.network.shim or (uplink is not None and uplink.is_bridge and uplink.has_addresses)
-    else:
+    uplink, underlay, gateway = view.uplink, view.host.underlay.packed, b""
+    if view.network.driver is not Driver.TRANSPARENT:
         is_there = all(len(gateway) != length for gateway in gateways)
-    return [(view.dns, length * 8, b"")] if is_there else []
+    elif view.network.shim:
+        is_there, gateway = len(underlay) == length, underlay
+    else:
+        is_there = uplink is not None and uplink.is_bridge and uplink.has_addresses
+    return [(view.dns, length * 8, gateway)] if is_there else []
 
 
 def own_blocks(view: NetworkView) -> list[Block]:

@@ -73,6 +73,7 @@ def enter() -> None:
     _mount(None, b"/", None, MS_REC | MS_PRIVATE)
     _mount(b"tests", b"/run", b"tmpfs", 0)
     Path("/run/netns").mkdir()
+    os.environ["KVNET_NAMESPACE_FILES"] = "/run/kvnet-namespace-files"  # what workers write there would stay for good
 
 
 def _unshare(flags: int) -> int:

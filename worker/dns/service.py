@@ -64,9 +64,8 @@ class Cluster:
         return dict(knowledge_of(restored)) if restored is not None and not self._view.is_ready else None
 
     def networks(self) -> Iterable[str]:
-        """Those that this host carries; what it only mirrors because they are peered is nobody's here."""
         restored = self._restored
-        return restored.keys() if restored is not None else set(self._view.local.items.values())
+        return restored.keys() if restored is not None else list(self._view.network_ids)
 
     def listing(self, network_id: str) -> Listing | None:
         restored = self._restored

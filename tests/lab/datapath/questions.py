@@ -12,10 +12,11 @@ from ipaddress import ip_address
 from datapath.fabric import OUTSIDE, UDP, Path
 from kvnet.model import Driver, Endpoint, Network
 from tests.lab.datapath.asking import Answer, Question
-from tests.lab.datapath.twin import ANYWHERE, AT_ADDRESS, HOSTS, OF_ISOLATED, OF_ROUTED, ON_LOOPBACK, PORT, Twin
+from tests.lab.datapath.twin import ANYWHERE, AT_ADDRESS, DNS, HOSTS, OF_ISOLATED, OF_ROUTED, ON_LOOPBACK, PORT, Twin
 
 PUBLISHED = (ANYWHERE, AT_ADDRESS, OF_ISOLATED, ON_LOOPBACK, OF_ROUTED)
 UNPUBLISHED = 20099
+DNS_PORT = 53
 LED_ASTRAY = 100  # + a host's number: the mark of what the router leads to that host
 OUTSIDES = {length: str(ip_address(address)) for length, address in OUTSIDE.items()}
 
@@ -47,6 +48,7 @@ def _of_workloads(twin: Twin) -> Iterator[Question]:
         for target in _endpoints(twin):
             if target is not source and (not is_physical or target.network == source.network):
                 yield from (Question(source.id, str(a), PORT) for a in target.addresses if a.version in versions)
+        yield from (Question(source.id, DNS, port) for port in (DNS_PORT, UNPUBLISHED) if 4 in versions)
         if is_physical:
             if net.shim:
                 yield Question(source.id, twin.underlay(source.host, 4), UNPUBLISHED)
@@ -97,6 +99,8 @@ def is_answerable(twin: Twin, question: Question, seen: Seen) -> bool:
     if target is not None and target.shim:
         # The shim has the underlay's family, and the wire knows no network of ours.
         return question.version == 4 and (net is None or net.masquerade)
+    if question.start in HOSTS and target is not None and target.internal and target.driver is not Driver.ROUTED:
+        return False  # they know no way to anything of a host but its address for names
     # Another host knows the way to a network that is not masqueraded as little.
     return net is None or net.masquerade or seen.at.partition("/")[0] == _host_of(twin, question.start)
 

@@ -26,6 +26,7 @@ from worker.kernel.sysctls import write_sysctl
 HOSTS = ("h0", "h1", "h2")
 SEGMENT_OF = {"h0": 7, "h1": 7, "h2": 8}
 PORT = 8080
+DNS = "169.254.53.53"
 MACHINE_LAST = 1  # of a physical network's own machine: the subnets' gateway
 COMMAND_SECONDS = 20
 
@@ -112,7 +113,7 @@ class Twin:
 @asynccontextmanager
 async def open_twin(networks: Iterable[Network] = NETWORKS) -> AsyncIterator[Twin]:
     async with AsyncExitStack() as stack:
-        twin = Twin(World())
+        twin = Twin(World(dns=ip_address(DNS).packed))
         for name in ("fabric", "router", "outside", *HOSTS, *(f"wire-{name}" for name in UPLINKS)):
             _add_place(stack, twin, name)
         for number, name in enumerate(HOSTS):

@@ -71,6 +71,7 @@ class World:
     attachments: dict[str, dict[str, Attachment]] = field(default_factory=dict)
     kernels: dict[str, FakeKernel] = field(default_factory=dict)
     fabric: FakeFabric = field(default_factory=FakeFabric)
+    dns: Ip = b""
 
     def add_host(self, record: Host, *, also: Sequence[Ip] = ()) -> None:
         """`also`: more addresses on the underlay."""
@@ -118,7 +119,8 @@ class World:
     def view(self, name: str) -> HostView:
         uplinks = self.kernels[name].tables.uplinks
         attachments = self.attachments[name]
-        return HostView(name, self.hosts, self.networks, self.endpoints, attachments, self.blocks(), dict(uplinks))
+        blocks, dns = self.blocks(), self.dns
+        return HostView(name, self.hosts, self.networks, self.endpoints, attachments, blocks, dict(uplinks), dns=dns)
 
     def scope(self, name: str, network_id: str | None = None) -> Scope:
         return whole_scope(self.view(name)) if network_id is None else scope_of(self.view(name), network_id)
