@@ -21,7 +21,7 @@ MAX_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:
+class PlanWarning:
     """`code` is stable: overlap, endpoints-cut, host-down, and the codes of a network's conditions."""
 
     code: str
@@ -34,7 +34,7 @@ class Forecast:
     """`hosts`: those for which something changes. `first`: a new network's on a host that gets its first endpoint."""
 
     hosts: tuple[HostPreview, ...]
-    warnings: tuple[Warning, ...]
+    warnings: tuple[PlanWarning, ...]
     down: frozenset[str] = frozenset()
     first: HostPreview | None = None
 
@@ -72,11 +72,11 @@ def forecast(change: Change) -> Forecast:
     hosts = tuple(preview(change.before, change.after, change.networks))
     touched = [one.host for one in hosts if one.host in change.down]
     warnings = [
-        *(Warning("overlap", reason) for reason in change.forced),
+        *(PlanWarning("overlap", reason) for reason in change.forced),
         *_cuts(change),
-        *(Warning(found.code, found.detail, one.host) for one in hosts for found in one.found),
+        *(PlanWarning(found.code, found.detail, one.host) for one in hosts for found in one.found),
         *(
-            Warning("host-down", f"{name} is not there ({change.down[name]}); it does this when it returns", name)
+            PlanWarning("host-down", f"{name} is not there ({change.down[name]}); it does this when it returns", name)
             for name in touched
         ),
     ]
@@ -140,7 +140,7 @@ def _forced(written: Written) -> Iterator[str]:
                 yield f"{keys.parse_subnet(key)} {claim.forced}"
 
 
-def _cuts(change: Change) -> Iterator[Warning]:
+def _cuts(change: Change) -> Iterator[PlanWarning]:
     """Endpoints that lose what they have: themselves, each other, their peers, their way out, their ports."""
     for network_id in sorted(change.networks):
         before, after = change.before.networks.get(network_id), change.after.networks.get(network_id)
@@ -148,11 +148,28 @@ def _cuts(change: Change) -> Iterator[Warning]:
         left = change.after.endpoints.get(network_id, {})
         for endpoint in held.values():
             if endpoint.id not in left:
-                yield Warning("endpoints-cut", f"{endpoint.name} on {endpoint.host} loses its interface", endpoint.host)
+                yield PlanWarning(
+                    "endpoints-cut", f"{endpoint.name} on {endpoint.host} loses its interface", endpoint.host
+                )
+            elif endpoint != left[endpoint.id]:
+                yield from _less(endpoint, left[endpoint.id])
         if before is None or after is None or not held:
             continue
         for what in _lost(before, after):
-            yield Warning("endpoints-cut", f"{_named(held)} of {after.name} {what}")
+            yield PlanWarning("endpoints-cut", f"{_named(held)} of {after.name} {what}")
+
+
+def _less(before: Endpoint, after: Endpoint) -> Iterator[PlanWarning]:
+    """What a change of an endpoint takes from it."""
+    places = {(port.protocol, port.host_port, port.host_address): port.port for port in after.ports}
+    for port in before.ports:
+        if places.get((port.protocol, port.host_port, port.host_address)) != port.port:
+            what = f"{before.name} on {before.host} is no longer reached over port {port.host_port}/{port.protocol}"
+            yield PlanWarning("endpoints-cut", what, before.host)
+    gone = [str(address) for address in before.addresses if address not in after.addresses]
+    if gone:
+        what = f"{before.name} on {before.host} has no longer {', '.join(gone)}; its interface keeps what it got"
+        yield PlanWarning("endpoints-cut", what, before.host)
 
 
 def _lost(before: Network, after: Network) -> Iterator[str]:

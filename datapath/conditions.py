@@ -122,7 +122,7 @@ def _of_routed(view: NetworkView, local: list[Endpoint]) -> Told:
             yield from _of_tunnel_peer(view, peer.name, f"its block(s) {blocks} cannot be reached from here")
         else:
             detail = f"the underlay to host {peer.name} is IPv{peer.underlay.version} only, so its block(s) {blocks}"
-            fix = "create the network with cross_segment tunnel, or give the hosts underlay addresses of that family"
+            fix = "create the network with cross_segment=tunnel: a tunnel carries both families"
             yield "family-unreachable", f"{detail} cannot be reached from here; {fix}"
     own = own_blocks(view)
     for endpoint in local:

@@ -120,14 +120,16 @@ async def test_an_event_tells_what_it_was_and_what_it_is(api: Api) -> None:
 
 async def test_a_dry_run_says_what_the_host_would_do_and_does_nothing(api: Api) -> None:
     network = await api.network()
-    made = await api.endpoint(network["id"])
+    made = await api.endpoint(network["id"], ports=[{"port": 80, "host_port": 18421}])
     body = {"ports": [{"port": 80, "host_port": 18420}]}
 
     plan = (await api.http.patch(f"{path_of(made)}?dry_run=plan", json=body)).json()
 
     assert plan["result"]["ports"][0]["host_port"] == 18420
     assert any("18420" in op["text"] for host in plan["hosts"] for op in host["operations"]), plan["hosts"]
-    assert (await api.get(path_of(made))).json()["ports"] == []
+    cut = f"{made['name']} on h1 is no longer reached over port 18421/tcp"
+    assert {"code": "endpoints-cut", "detail": cut, "host": "h1"} in plan["warnings"]
+    assert (await api.get(path_of(made))).json()["ports"] == made["ports"]
 
 
 async def test_who_says_reuse_gets_an_address_that_cools_down(api: Api) -> None:

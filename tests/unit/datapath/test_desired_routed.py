@@ -156,6 +156,7 @@ def test_ipv6_blocks_over_an_ipv4_underlay_take_the_tunnel_even_to_a_neighbour()
     (finding,) = findings(refused)
     assert finding.code == "family-unreachable"
     assert "fd00:1::40/122" in finding.detail
+    assert finding.detail.endswith("create the network with cross_segment=tunnel: a tunnel carries both families")
     assert findings(allowed) == []
     state, hop = desired(allowed), link_local(host_mac(DUAL.id, "h1"))
     assert Route(*range_of("fd00:1::40/122"), TUNNEL, packed("fd00:1::1"), hop, True) in state.routes
