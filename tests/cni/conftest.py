@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.lab import world
 from tests.lab.worker.bench import workers
 
 HERE = Path(__file__).parent
+MOUNT_SECONDS = 10
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -21,7 +23,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_world(request: pytest.FixtureRequest) -> None:
+    """Namespaces' names are on a mount of their own that is shared, as Podman would make it when it starts: done in
+    the middle of a test, every namespace that is there already could not be removed any more.
+    """
     world.require(request.config)
+    for option in ("--bind", "--make-shared"):
+        places = ["/run/netns", "/run/netns"] if option == "--bind" else ["/run/netns"]
+        subprocess.run(["mount", option, *places], timeout=MOUNT_SECONDS, check=True)
 
 
 @pytest.fixture(scope="session")
