@@ -7,6 +7,7 @@ gone or was never there; ports are in the endpoint's record, so that they go wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
@@ -14,6 +15,7 @@ from kvnet.errors import Invalid, NotFound
 from kvnet.model import Address, Network
 from kvnet.wire import PortBody
 from worker.attachments import Phase, Record
+from worker.runtimes.docker.departures import Departures
 from worker.runtimes.docker.ipam_driver import RUNTIME
 from worker.runtimes.docker.ledger import Binding, Ledger
 from worker.runtimes.docker.options import GATEWAY, GWBRIDGE
@@ -29,8 +31,16 @@ PREFIX = "eth"
 class EndpointDriver:
     """`dns`: where names are answered, or None."""
 
-    def __init__(self, workloads: Workloads, ledger: Ledger, patience: Patience, dns: IPv4Address | None) -> None:
+    def __init__(
+        self,
+        workloads: Workloads,
+        ledger: Ledger,
+        departures: Departures,
+        patience: Patience,
+        dns: IPv4Address | None,
+    ) -> None:
         self._workloads = workloads
+        self._departures = departures
         self._ledger = ledger
         self._patience = patience
         self._dns = dns
@@ -67,13 +77,13 @@ class EndpointDriver:
     async def leave(self, request: EndpointRequest) -> Mapping[str, Any]:
         record = self._record(request)
         if record is not None:
-            await self._workloads.take_back(record.endpoint)
+            self._departures.leave(record.endpoint, partial(self._workloads.take_back, record.endpoint))
         return {}
 
     async def delete(self, request: EndpointRequest) -> Mapping[str, Any]:
         record = self._record(request)
         if record is not None:
-            await self._workloads.release(record.endpoint)
+            self._departures.go(record.endpoint, partial(self._workloads.release, record.endpoint))
         return {}
 
     async def info(self) -> Mapping[str, Any]:
@@ -90,7 +100,7 @@ class EndpointDriver:
             raise NotFound("kvnet knows no such endpoint", fix="start the container again")
         if self._binding(request).egress == GWBRIDGE or _are_published(ports, record.answer.get("ports", ())):
             return {}
-        await self._workloads.change(record.endpoint, {"ports": ports})
+        await self._departures.give_way(lambda: self._workloads.change(record.endpoint, {"ports": ports}))
         return {}
 
     async def withdraw(self, request: EndpointRequest) -> Mapping[str, Any]:
@@ -122,6 +132,7 @@ class EndpointDriver:
         wanted = {request.address, request.address6} - {""}
         for record in self._workloads.records():
             is_open = record.runtime == RUNTIME and record.phase is Phase.CLAIMED and not record.external
+            is_open = is_open and not self._departures.is_going(record.endpoint)
             if is_open and record.network_id == binding.network and wanted & set(record.answer.get("addresses", ())):
                 return record
         return None
@@ -146,10 +157,10 @@ class EndpointDriver:
         """Once per sandbox: the kernel refuses a second one over another interface, and with it the interface."""
         if self._dns is None or not reaches_host(network):
             return []
-        others = [other for other in self._workloads.records() if other.netns == sandbox]
         route = f"{self._dns}/32"
-        is_there = any(route in other.routes for other in others if other.endpoint != record.endpoint)
-        return [] if is_there else [route]
+        others = (other for other in self._workloads.records() if other.netns == sandbox and route in other.routes)
+        stay = (other for other in others if not self._departures.is_leaving(other.endpoint))
+        return [] if any(other.endpoint != record.endpoint for other in stay) else [route]
 
 
 def _gateways(places: list[Place]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -17,6 +18,7 @@ from kvnet.model import Address, Cidr, Network, Subnet
 from kvnet.rules import NAME
 from kvnet.wire import EndpointBody
 from worker.attachments import Phase, Record
+from worker.runtimes.docker.departures import Departures
 from worker.runtimes.docker.ledger import Ledger, Want
 from worker.runtimes.docker.patience import Patience
 from worker.runtimes.docker.places import place_of
@@ -29,9 +31,16 @@ RUNTIME = "docker"
 
 class IpamDriver:
     def __init__(
-        self, workloads: Workloads, catalogue: Catalogue, ledger: Ledger, pools: Pools, patience: Patience
+        self,
+        workloads: Workloads,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        pools: Pools,
+        departures: Departures,
+        patience: Patience,
     ) -> None:
         self._workloads = workloads
+        self._departures = departures
         self._catalogue = catalogue
         self._ledger = ledger
         self._pools = pools
@@ -79,7 +88,7 @@ class IpamDriver:
             is_here = record.runtime == RUNTIME and record.phase is not Phase.DETACHING
             is_his = bound is None or record.network_id in ("", bound.network)
             if is_here and is_his and address in record.answer.get("addresses", ()):
-                await self._workloads.release(record.endpoint)
+                self._departures.go(record.endpoint, partial(self._workloads.release, record.endpoint))
         return {}
 
     # gateways and addresses that are kept free
@@ -151,12 +160,14 @@ class IpamDriver:
             else:
                 body["address6"] = request.address
         await self._patience.named(network.id)
-        return await self._patience.through(lambda: self._workloads.claim(network.id, body, runtime=RUNTIME))
+        claim = partial(self._workloads.claim, network.id, body, runtime=RUNTIME)
+        return await self._departures.give_way(lambda: self._patience.through(claim))
 
     def _unbound(self, network: str, mac: str) -> Record | None:
         """The endpoint that was claimed for this MAC and that Docker has not named yet."""
         for record in self._workloads.records():
             is_claim = record.runtime == RUNTIME and record.phase is Phase.CLAIMED and not record.external
+            is_claim = is_claim and not self._departures.is_going(record.endpoint)
             if is_claim and record.network_id == network and record.answer.get("mac") == mac:
                 return record
         return None

@@ -22,6 +22,7 @@ from kvnet.model import Driver, Network, NetworkState
 from kvnet.wire import NetworkBody, SubnetBody
 from worker.log import Log
 from worker.ports import Controller, Time
+from worker.runtimes.docker.departures import Departures
 from worker.runtimes.docker.ledger import Binding, Ledger, OwnCalls, Want
 from worker.runtimes.docker.options import EGRESS, GATEWAY, ONLY_KVNET, REMOVAL, Wishes, network_wishes
 from worker.runtimes.docker.pools import described
@@ -41,10 +42,12 @@ class NetworkDriver:
         ledger: Ledger,
         controller: Controller,
         own: OwnCalls,
+        departures: Departures,
         *,
         time: Time,
         log: Log,
     ) -> None:
+        self._departures = departures
         self._settings = settings
         self._catalogue = catalogue
         self._ledger = ledger
@@ -90,6 +93,7 @@ class NetworkDriver:
         if binding is None:
             return
         if self._goes_everywhere(binding):
+            await self._departures.over()
             try:
                 await self._controller.delete_network(binding.network)
             except (NotFound, NetworkDeleting):

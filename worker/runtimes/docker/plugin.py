@@ -17,6 +17,7 @@ from typing import Any
 from kvnet.errors import Invalid, KvnetError
 from worker.log import Log
 from worker.ports import Controller, Time
+from worker.runtimes.docker.departures import Departures
 from worker.runtimes.docker.endpoint_driver import EndpointDriver
 from worker.runtimes.docker.http import HttpServer, Reply, Request
 from worker.runtimes.docker.ipam_driver import IpamDriver
@@ -87,11 +88,14 @@ class DockerPlugin:
         self._log = log
         self._tallies: dict[str, Tally] = {}
         self._going: set[asyncio.Task[Any]] = set()
+        self._departures = Departures(log)
         patience = Patience(catalogue, time)
         pools = Pools(settings.host, catalogue, ledger, controller, own, patience, time=time, log=log)
-        self._networks = NetworkDriver(settings, catalogue, ledger, controller, own, time=time, log=log)
-        ipam = IpamDriver(workloads, catalogue, ledger, pools, patience)
-        endpoints = EndpointDriver(workloads, ledger, patience, settings.dns)
+        self._networks = NetworkDriver(
+            settings, catalogue, ledger, controller, own, self._departures, time=time, log=log
+        )
+        ipam = IpamDriver(workloads, catalogue, ledger, pools, self._departures, patience)
+        endpoints = EndpointDriver(workloads, ledger, self._departures, patience, settings.dns)
         self._calls = {
             "Plugin.Activate": Call(_activate),
             **_network_calls(self._networks, endpoints),
@@ -103,12 +107,17 @@ class DockerPlugin:
         try:
             await self._server.run()
         finally:
+            await self._departures.close()
             for task in self._going:
                 task.cancel()
             await asyncio.gather(*self._going, return_exceptions=True)
 
     async def network_gone(self, docker: str) -> None:
         await self._networks.gone(docker)
+
+    async def until_departed(self) -> None:
+        """When what Docker was told is gone is gone, or takes too long."""
+        await self._departures.over()
 
     def status(self) -> Mapping[str, Any]:
         return {"calls": {name: tally.shown() for name, tally in sorted(self._tallies.items())}}

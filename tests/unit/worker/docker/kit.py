@@ -72,6 +72,7 @@ class FakeWorkloads:
         self.known: dict[str, Record] = {}
         self.refuses: KvnetError | None = None
         self.owed: list[str] = []
+        self.removal_s = 0.0
 
     async def claim(self, network: str, body: EndpointBody, *, runtime: str) -> Record:
         id = secrets.token_hex(8)
@@ -91,6 +92,8 @@ class FakeWorkloads:
         return self._kept(endpoint, netns=netns, interface=interface, phase=Phase.ATTACHED, routes=tuple(routes))
 
     async def take_back(self, endpoint: str) -> None:
+        if self.refuses is not None:
+            raise self.refuses
         if endpoint in self.known:
             self._kept(endpoint, netns="", interface="", phase=Phase.CLAIMED, routes=())
 
@@ -101,6 +104,7 @@ class FakeWorkloads:
         return changed
 
     async def release(self, endpoint: str) -> bool:
+        await asyncio.sleep(self.removal_s)
         record = self.known.pop(endpoint, None)
         if record is None:
             return True
@@ -440,6 +444,9 @@ class Cluster:
         return await self.get("/v1/networks")
 
     async def endpoints(self, network: str) -> list[dict[str, Any]]:
+        """When those that were on their way out are out."""
+        for host in self.hosts.values():
+            await host.plugin.until_departed()
         return await self.get(f"/v1/networks/{network}/endpoints")
 
     async def leftovers(self) -> list[str]:

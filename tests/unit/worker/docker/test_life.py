@@ -170,3 +170,29 @@ async def test_parallel_containers_and_networks_get_what_no_other_has(cluster: C
     assert len({network.pools[0][0] for network in networks}) == count
     assert len({container.address for container in containers}) == count
     assert len(await cluster.networks()) == count + 1
+
+
+async def test_docker_does_not_wait_for_what_is_on_its_way_out_but_who_needs_its_place_does(
+    cluster: Cluster, h1: Host
+) -> None:
+    """`docker rm -f web && docker run --ip ... -p 8080:80`, and `docker network rm` at the end."""
+    ports = [{"Proto": 6, "Port": 80, "HostPort": 8080, "HostPortEnd": 8080}]
+    network = await h1.made("web", subnets=("10.90.1.0/24",))
+    for _ in range(5):
+        container = await h1.docker.run(network, ip="10.90.1.50", mac="02:42:aa:bb:cc:dd", ports=ports)
+        h1.workloads.removal_s = 0.1
+        before = asyncio.get_running_loop().time()
+        await h1.docker.stop(container)
+        assert asyncio.get_running_loop().time() - before < 0.1
+    await h1.docker.remove(network)
+
+    assert not await cluster.leftovers()
+
+
+async def test_a_removal_that_fails_in_the_background_is_logged(h1: Host) -> None:
+    network = await h1.made("web")
+    container = await h1.docker.run(network)
+    h1.workloads.refuses = KernelRefused("the kernel refused")
+    await h1.docker.stop(container)
+
+    await until(lambda: "docker-departure-failed" in h1.said.getvalue())
