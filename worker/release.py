@@ -15,11 +15,12 @@ from dataclasses import replace
 
 from backends.store import Store
 from datapath.names import handed_name, macvlan_name, veth_name
-from datapath.objects import ContainerSide, DeleteLink, Kernel, Macvlan, Operation, Veth
+from datapath.objects import ContainerSide, DeleteLink, Macvlan, Operation, Veth
+from datapath.packing import packed_mac
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
 from worker.attachments import VETH, Attachments, Phase, Record
 from worker.log import Log
-from worker.ports import Backoff, Controller, Namespaces, Time
+from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
 from worker.together import Together, all_of
@@ -39,7 +40,7 @@ class Releaser:
         self,
         store: Store,
         controller: Controller,
-        kernel: Kernel,
+        kernel: HostKernel,
         namespaces: Namespaces,
         attachments: Attachments,
         view: View,
@@ -210,9 +211,21 @@ class Releaser:
         if record.runtime in ASKED_FIRST:
             waiting = ContainerSide("", handed_name(record.endpoint), b"", 0, (), (), is_handed_over=True)
             operations.append(DeleteLink(macvlan, waiting))
-        if await self._is_namespace_there(record):
-            operations.append(DeleteLink(macvlan, ContainerSide(record.netns, record.interface, b"", 0, (), ())))
+        interface = await self._name_inside(record)
+        if interface:
+            operations.append(DeleteLink(macvlan, ContainerSide(record.netns, interface, b"", 0, (), ())))
         return operations
+
+    async def _name_inside(self, record: Record) -> str:
+        """As it is called in its namespace; "" where that is gone, or the interface is not there."""
+        if not await self._is_namespace_there(record):
+            return ""
+        if record.interface != handed_name(record.endpoint):
+            return record.interface
+        try:  # its runtime may have moved it, and nobody looked for it since
+            return await self._kernel.name_inside(record.device, record.netns, packed_mac(record.answer["mac"]))
+        except KernelRefused:
+            return ""
 
     async def _is_namespace_there(self, record: Record) -> bool:
         return bool(record.identity) and await self._namespaces.identity(record.netns) == record.identity

@@ -321,8 +321,9 @@ class HintCollector:
         deadline = loop.time() + self._debounce_s
         while not self._noticed.is_firewall and (left := deadline - loop.time()) > 0:
             self._something.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._something.wait(), left)
+            with contextlib.suppress(TimeoutError):  # `wait_for` would lose a cancellation that comes with an event
+                async with asyncio.timeout(left):
+                    await self._something.wait()
         if self._noticed.is_firewall:
             await asyncio.sleep(FIREWALL_DEBOUNCE_S)
 
@@ -331,8 +332,9 @@ class HintCollector:
         loop = asyncio.get_running_loop()
         while not self._noticed.is_urgent and (left := deadline - loop.time()) > 0:
             self._something.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._something.wait(), left)
+            with contextlib.suppress(TimeoutError):  # `wait_for` would lose a cancellation that comes with an event
+                async with asyncio.timeout(left):
+                    await self._something.wait()
 
     def _drain(self, made: socket.socket) -> None:
         for _ in range(DATAGRAMS_A_TURN):
