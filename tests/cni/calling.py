@@ -75,7 +75,7 @@ class Answer:
 
     def require_quiet(self) -> None:
         """Done, and nothing said: as DEL, CHECK, GC and STATUS answer."""
-        assert (self.status, self.said) == (0, None)
+        assert (self.status, self.said) == (0, None), self.said
 
 
 @dataclass(frozen=True, slots=True)
