@@ -53,7 +53,7 @@ def network_body(given: Mapping[str, Any]) -> NetworkBody:
     body |= {"options": dict(wishes.options)} if wishes.options else {}
     body |= {"labels": given["labels"]} if given.get("labels") else {}
     body |= {"internal": True} if given.get("internal") else {}
-    body |= {"ipv6": True} if given.get("ipv6_enabled") else {}
+    body["ipv6"] = bool(given.get("ipv6_enabled")) or any(":" in subnet["cidr"] for subnet in subnets)
     return cast(NetworkBody, body)
 
 
