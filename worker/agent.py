@@ -519,7 +519,8 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         controller = HttpController(settings.controller, token=settings.token, time=time)
         stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
-        worker = Worker(settings, store, controller, kernel, namespaces, HostListeners(), state, time=time, log=log)
+        listeners = HostListeners(settings.dns)
+        worker = Worker(settings, store, controller, kernel, namespaces, listeners, state, time=time, log=log)
         await worker.start()
         if docker is not None:
             worker.serve_docker(docker)

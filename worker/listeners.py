@@ -26,7 +26,10 @@ BUSY = (errno.EADDRINUSE,)
 
 
 class HostListeners:
-    """The namespace of this process."""
+    """The namespace of this process. `own`: where kvnet itself answers; no publication takes that over."""
+
+    def __init__(self, own: Address | None = None) -> None:
+        self._own = own
 
     async def first(self, ports: Sequence[PublishedPort], versions: Sequence[int]) -> Listener | None:
         """Of the first of the ports that is taken, in an address family that counts; None if all are free.
@@ -34,15 +37,21 @@ class HostListeners:
         Raises:
             Invalid: an address that is not this host's.
         """
-        return await asyncio.to_thread(first, ports, versions)
+        return await asyncio.to_thread(first, ports, versions, self._own)
 
 
-def first(ports: Sequence[PublishedPort], versions: Sequence[int]) -> Listener | None:
+def first(ports: Sequence[PublishedPort], versions: Sequence[int], own: Address | None = None) -> Listener | None:
     for port in ports:
         for address in _addresses(port, versions):
-            if port.host_port is not None and not is_free(port.protocol, address, port.host_port):
+            if port.host_port is None or is_free(port.protocol, address, port.host_port):
+                continue
+            if not (address.is_unspecified and _is_only_at(own, port.protocol, port.host_port)):
                 return _holder(port, address, port.host_port)
     return None
+
+
+def _is_only_at(own: Address | None, protocol: str, port: int) -> bool:
+    return own is not None and {where for _, where in _sockets(protocol, port)} == {own}
 
 
 def is_free(protocol: str, address: Address, port: int) -> bool:
