@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +17,10 @@ import pytest
 from kvnet.wire import Endpoint
 from lab import namespaces
 from lab.lab import Lab, until
-from tests.cni.calling import Programs, Runtime
+from tests.cni.calling import CHECKOUT, Programs, Runtime
 from tests.lab.eye import by_hand, everything
 from tests.lab.worker.bench import until_answers, until_silent
+from worker.runtimes.cni.options import CAPABILITIES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 VALID = "cni.dev/valid-attachments"
@@ -420,3 +425,41 @@ async def test_status_says_whether_an_add_could_succeed(runtime: Runtime) -> Non
 async def test_the_versions_are_told_without_a_worker(runtime: Runtime) -> None:
     answer = await replace(runtime, socket=Path("/nowhere"), version="9.9.9").call("VERSION")
     assert answer.result == {"cniVersion": "9.9.9", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}
+
+
+async def test_the_packaged_list_works_as_it_is(lab: Lab, runtime: Runtime, sandbox: Sandbox) -> None:
+    listed = json.loads((CHECKOUT / "packaging/cni/10-kvnet.conflist").read_text())
+    (plugin,) = listed["plugins"]
+    capabilities = plugin.pop("capabilities")
+    assert sorted(capabilities) == sorted(CAPABILITIES)
+    packaged = replace(runtime, name=listed["name"], keys=plugin)
+    for version in listed["cniVersions"]:
+        speaking, netns = replace(packaged, version=version), sandbox(f"v{version}")
+        result = await speaking.add("c1", netns)
+        assert result["cniVersion"] == version
+        await speaking.delete("c1", netns)
+    await lab.client.delete_network("containers")
+
+
+def test_only_what_is_needed_is_loaded() -> None:
+    """Every module costs time at every start of a container."""
+    show = "import sys; import kvnet.shims.cni, kvnet.shims.netavark; print(*sys.modules)"
+    words = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); {show}"]
+    loaded = set(subprocess.run(words, capture_output=True, text=True, timeout=30, check=True).stdout.split())
+    assert {name for name in loaded if name.startswith("kvnet")} == {
+        "kvnet",
+        "kvnet.shims",
+        "kvnet.shims.cni",
+        "kvnet.shims.netavark",
+        "kvnet.shims.relay",
+    }
+    assert not loaded & {"typing", "asyncio", "ssl", "http", "urllib", "dataclasses", "ipaddress", "pathlib", "logging"}
+
+
+async def test_the_program_takes_less_than_50_ms_of_its_own(runtime: Runtime) -> None:
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        await runtime.call("VERSION")
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.05

@@ -48,10 +48,10 @@ def network_body(given: Mapping[str, Any]) -> NetworkBody:
     wishes = network_wishes({word: text for word, text in words.items() if word not in IPAM})
     body: dict[str, Any] = {"id": network_id_of(name), "name": name, "driver": "overlay", **wishes.fields}
     body |= pool_wishes({word: text for word, text in words.items() if word in IPAM})
-    subnets = [_subnet(subnet) for subnet in given.get("subnets") or ()]
+    subnets = [_subnet(subnet) for subnet in _list(given, "subnets")]
     body |= {"subnets": subnets} if subnets else {}
     body |= {"options": dict(wishes.options)} if wishes.options else {}
-    body |= {"labels": given["labels"]} if given.get("labels") else {}
+    body |= {"labels": _object(given, "labels")} if given.get("labels") else {}
     body |= {"internal": True} if given.get("internal") else {}
     body["ipv6"] = bool(given.get("ipv6_enabled")) or any(":" in subnet["cidr"] for subnet in subnets)
     return cast(NetworkBody, body)
@@ -74,12 +74,13 @@ def setup_request(given: Mapping[str, Any], netns: str, external: str, endpoint_
     options = _object(given, "network_options")
     container = _text(given, "container_id")
     addresses: dict[int, str] = {}
-    for text in options.get("static_ips") or ():
+    for text in _list(options, "static_ips"):
         address = _address(text)
         if address.version in addresses:
             raise Invalid("an interface has one address of each family here", fix="give one --ip and one --ip6")
         addresses[address.version] = str(address)
-    if not all(isinstance(alias, str) for alias in options.get("aliases") or ()):
+    aliases = _list(options, "aliases")
+    if not all(isinstance(alias, str) for alias in aliases):
         raise Invalid("aliases is not a list of names")
     name = str(given.get("container_name") or container[:12])
     return AttachRequest(
@@ -89,18 +90,18 @@ def setup_request(given: Mapping[str, Any], netns: str, external: str, endpoint_
         address=addresses.get(4, ""),
         address6=addresses.get(6, ""),
         mac=str(options.get("static_mac") or "").lower(),
-        aliases=tuple(as_name(alias) for alias in options.get("aliases") or ()),
+        aliases=tuple(as_name(alias) for alias in aliases),
         interface=_text(options, "interface_name"),
         labels={"podman.container": container},
         id=endpoint_id,
-        ports=ports_of(given.get("port_mappings") or ()),
+        ports=ports_of(_list(given, "port_mappings")),
         reuse=bool(addresses),
         runtime=RUNTIME,
         external=external,
     )
 
 
-def ports_of(given: Any) -> tuple[PortBody, ...]:
+def ports_of(given: list[Any]) -> tuple[PortBody, ...]:
     """Ranges are one to one, and a mapping may name several protocols."""
     ports: list[PortBody] = []
     for item in given:
@@ -147,6 +148,8 @@ def _subnet(given: Any) -> dict[str, Any]:
     if given.get("gateway"):
         plain["gateway"] = str(_address(given["gateway"]))
     lease = given.get("lease_range")
+    if lease and not isinstance(lease, dict):
+        raise Invalid("lease_range is not an object")
     return plain | ({"range": str(_range(lease, cidr))} if lease else {})
 
 
@@ -172,6 +175,13 @@ def _object(given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise Invalid(f"{key} is missing, or not an object")
     return found
+
+
+def _list(given: Mapping[str, Any], key: str) -> list[Any]:
+    found = given.get(key)
+    if found is not None and not isinstance(found, list):
+        raise Invalid(f"{key} is not a list")
+    return found or []
 
 
 def _text(given: Mapping[str, Any], key: str) -> str:
