@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backends.store import Store
-from datapath.names import handed_name, macvlan_name, veth_name
-from datapath.objects import ContainerSide, DeleteLink, Macvlan, Operation, Veth
-from datapath.packing import packed_mac
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
-from worker.attachments import VETH, Attachments, Phase, Record
+from worker.attachments import Attachments, Phase, Record
 from worker.log import Log
 from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
+from worker.removal import Remover
 from worker.settings import Timing
 from worker.source import Mode, Source
-from worker.together import Together, all_of
+from worker.together import all_of
 from worker.trust import Trust
 from worker.view import View
 
@@ -55,7 +53,7 @@ class Releaser:
         self._store = store
         self._controller = controller
         self._kernel = kernel
-        self._together = Together(kernel)
+        self._remover = Remover(kernel, namespaces)
         self._slots = asyncio.Semaphore(DELETIONS_AT_ONCE)
         self._namespaces = namespaces
         self._attachments = attachments
@@ -186,49 +184,15 @@ class Releaser:
         return True
 
     async def remove_interface(self, record: Record) -> None:
-        """Directly: nothing has to be known of the network for that.
-
+        """
         Raises:
             KernelRefused: it is still there.
         """
-        failures = await self._together.apply(await self._removals(record))
-        # What stands under the name is somebody else's and never was our interface.
-        failures = [failure for failure in failures if not failure.is_foreign]
-        if record.network_id:
-            self._touch([record.network_id])
-        if failures:
-            raise KernelRefused(f"the interface of {record.name} cannot be removed: {failures[0].reason}")
-
-    async def _removals(self, record: Record) -> list[Operation]:
-        """One that is wholly in the workload's namespace is gone with that; a new one under the path is another's."""
-        operations: list[Operation] = []
-        if not record.is_inside:
-            operations.append(DeleteLink(Veth(veth_name(record.endpoint), 0, "")))
-        may_be_inside = record.kind != VETH and bool(record.interface)
-        if not may_be_inside:
-            return operations
-        macvlan = Macvlan(macvlan_name(record.endpoint), "", 0)
-        if record.runtime in ASKED_FIRST:
-            waiting = ContainerSide("", handed_name(record.endpoint), b"", 0, (), (), is_handed_over=True)
-            operations.append(DeleteLink(macvlan, waiting))
-        interface = await self._name_inside(record)
-        if interface:
-            operations.append(DeleteLink(macvlan, ContainerSide(record.netns, interface, b"", 0, (), ())))
-        return operations
-
-    async def _name_inside(self, record: Record) -> str:
-        """As it is called in its namespace; "" where that is gone, or the interface is not there."""
-        if not await self._is_namespace_there(record):
-            return ""
-        if record.interface != handed_name(record.endpoint):
-            return record.interface
-        try:  # its runtime may have moved it, and nobody looked for it since
-            return await self._kernel.name_inside(record.device, record.netns, packed_mac(record.answer["mac"]))
-        except KernelRefused:
-            return ""
-
-    async def _is_namespace_there(self, record: Record) -> bool:
-        return bool(record.identity) and await self._namespaces.identity(record.netns) == record.identity
+        try:
+            await self._remover.remove(record, is_moved=record.runtime in ASKED_FIRST)
+        finally:
+            if record.network_id:
+                self._touch([record.network_id])
 
     async def _remove_endpoint(self, record: Record) -> bool:
         if record.is_certain:
