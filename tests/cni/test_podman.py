@@ -126,3 +126,14 @@ async def test_without_a_worker_podman_says_so(lab: Lab, podmen: dict[str, Podma
     finally:
         await lab.start_worker("h2")
         await lab.until_ready("h2")
+
+
+async def test_containers_find_each_other_by_name_on_all_hosts(lab: Lab, podmen: dict[str, Podman]) -> None:
+    await podmen["h1"].run("web", "--network", "pods:alias=shop")
+    await podmen["h2"].run("client", "--network", "pods")
+    web = (await endpoints(lab))["web"]
+    assert "nameserver 169.254.53.53" in await podmen["h2"].do("exec", "client", "cat", "/etc/resolv.conf")
+    for name in ("web", "shop", "web.pods"):
+        found = await podmen["h2"].do("exec", "client", "nslookup", "-type=a", name)
+        assert str(web["address"]) in found
+        assert await podmen["h2"].do("exec", "client", "wget", "-qO-", f"http://{name}:8080")
