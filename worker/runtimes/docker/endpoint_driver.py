@@ -7,7 +7,6 @@ gone or was never there; ports are in the endpoint's record, so that they go wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
@@ -75,15 +74,16 @@ class EndpointDriver:
         return self._joined(record, network, binding, routes)
 
     async def leave(self, request: EndpointRequest) -> Mapping[str, Any]:
+        """It is deleted in a moment, whatever happens: what takes time begins now."""
         record = self._record(request)
         if record is not None:
-            self._departures.leave(record.endpoint, partial(self._workloads.take_back, record.endpoint))
+            self._departures.begin(record.endpoint)
         return {}
 
     async def delete(self, request: EndpointRequest) -> Mapping[str, Any]:
-        record = self._record(request)
+        record = self._record(request, also_going=True)
         if record is not None:
-            self._departures.go(record.endpoint, partial(self._workloads.release, record.endpoint))
+            await self._departures.until_gone(record.endpoint)
         return {}
 
     async def info(self) -> Mapping[str, Any]:
@@ -118,7 +118,7 @@ class EndpointDriver:
             )
         return binding
 
-    def _record(self, request: EndpointRequest) -> Record | None:
+    def _record(self, request: EndpointRequest, *, also_going: bool = False) -> Record | None:
         for record in self._workloads.records():
             if (
                 record.external == request.endpoint
@@ -159,7 +159,7 @@ class EndpointDriver:
             return []
         route = f"{self._dns}/32"
         others = (other for other in self._workloads.records() if other.netns == sandbox and route in other.routes)
-        stay = (other for other in others if not self._departures.is_leaving(other.endpoint))
+        stay = (other for other in others if not self._departures.is_going(other.endpoint))
         return [] if any(other.endpoint != record.endpoint for other in stay) else [route]
 
 

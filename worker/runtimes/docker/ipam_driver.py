@@ -88,7 +88,7 @@ class IpamDriver:
             is_here = record.runtime == RUNTIME and record.phase is not Phase.DETACHING
             is_his = bound is None or record.network_id in ("", bound.network)
             if is_here and is_his and address in record.answer.get("addresses", ()):
-                self._departures.go(record.endpoint, partial(self._workloads.release, record.endpoint))
+                await self._departures.until_gone(record.endpoint)
         return {}
 
     # gateways and addresses that are kept free

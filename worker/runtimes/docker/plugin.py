@@ -88,7 +88,7 @@ class DockerPlugin:
         self._log = log
         self._tallies: dict[str, Tally] = {}
         self._going: set[asyncio.Task[Any]] = set()
-        self._departures = Departures(log)
+        self._departures = Departures(workloads, log)
         patience = Patience(catalogue, time)
         pools = Pools(settings.host, catalogue, ledger, controller, own, patience, time=time, log=log)
         self._networks = NetworkDriver(

@@ -92,8 +92,6 @@ class FakeWorkloads:
         return self._kept(endpoint, netns=netns, interface=interface, phase=Phase.ATTACHED, routes=tuple(routes))
 
     async def take_back(self, endpoint: str) -> None:
-        if self.refuses is not None:
-            raise self.refuses
         if endpoint in self.known:
             self._kept(endpoint, netns="", interface="", phase=Phase.CLAIMED, routes=())
 
@@ -105,6 +103,8 @@ class FakeWorkloads:
 
     async def release(self, endpoint: str) -> bool:
         await asyncio.sleep(self.removal_s)
+        if self.refuses is not None and self.known[endpoint].phase is Phase.ATTACHED:
+            raise self.refuses
         record = self.known.pop(endpoint, None)
         if record is None:
             return True
