@@ -25,6 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 ENDPOINT_OPTIONS = (
     click.option("--ip", "--address", "address", default="", metavar="ADDRESS", help="This IPv4 address."),
     click.option("--ip6", "--address6", "address6", default="", metavar="ADDRESS", help="This IPv6 address."),
+    click.option("--reuse", is_flag=True, help="Take the address that is asked for even while it cools down."),
     click.option("--mac", default="", metavar="MAC", help="This MAC address; default: a random one."),
     click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Another name on this network."),
     click.option("--hostname", default="", metavar="NAME", help="The workload's host name."),

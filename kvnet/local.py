@@ -37,6 +37,7 @@ def attach_request(
     wait_s: float = 0.0,
     ports: Sequence[Mapping[str, Any]] = (),
     gateway_priority: int = 0,
+    reuse: bool = False,
 ) -> dict[str, Any]:
     """The request as it goes over the socket; what is empty is left out."""
     given = {
@@ -54,6 +55,7 @@ def attach_request(
         "wait": wait_s,
         "ports": [dict(port) for port in ports],
         "gateway_priority": gateway_priority,
+        "reuse": reuse,
     }
     return {"op": "attach", **{key: value for key, value in given.items() if value}}
 

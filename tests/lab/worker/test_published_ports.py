@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,18 @@ async def answered(client: socket.socket) -> bool:
             return bool(await asyncio.get_running_loop().sock_recv(client, 100))
     except (OSError, TimeoutError):
         return False
+
+
+async def test_a_port_works_when_attach_returns_also_on_an_address_that_was_just_given_back(lab: Lab) -> None:
+    await lab.add_workload("again", "h1", serve=True)
+    host = str(lab.hosts["h1"].port.underlay4)
+    network = (await lab.client.get_network("front"))["subnets"][0]["cidr"]
+    address = str(ip_network(network)[77])
+    ports = [{"port": 8080, "host_port": 8900}]
+    await lab.attach("front", "again", address=address, ports=ports)
+    await until_answers(lab, "outside", host, 8900)  # its program is up now
+    for _ in range(10):
+        await lab.detach("front", "again")
+        made = await lab.attach("front", "again", address=address, reuse=True, ports=ports)
+        assert made["endpoint"]["address"] == address
+        assert await lab.answers("outside", host, 8900), "at the first call"
