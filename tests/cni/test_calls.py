@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -456,10 +456,16 @@ def test_only_what_is_needed_is_loaded() -> None:
     assert not loaded & {"typing", "asyncio", "ssl", "http", "urllib", "dataclasses", "ipaddress", "pathlib", "logging"}
 
 
-async def test_the_program_takes_less_than_50_ms_of_its_own(runtime: Runtime) -> None:
-    times = []
-    for _ in range(20):
-        began = time.perf_counter()
-        await runtime.call("VERSION")
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.05
+def test_the_program_takes_less_than_50_ms_of_its_own(programs: Programs) -> None:
+    """Of a processor, so that it does not matter who else uses that; the least of several, for the same reason."""
+    assert min(_processor_seconds(programs.cni) for _ in range(20)) < 0.05
+
+
+def _processor_seconds(program: Path) -> float:
+    child = subprocess.Popen(
+        [program], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={"CNI_COMMAND": "VERSION"}
+    )
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return used.ru_utime + used.ru_stime

@@ -72,11 +72,13 @@ async def test_published_ports_are_kvnets_own(lab: Lab, podmen: dict[str, Podman
         await podmen["h1"].run("late", "--network", "pods", "-p", "8890:8080")
 
 
-async def test_aliases_and_mac_address_arrive(lab: Lab, podmen: dict[str, Podman]) -> None:
-    await podmen["h1"].run("db", "--network", "pods:alias=store,mac=02:00:00:00:00:77")
+async def test_addresses_and_aliases_arrive(lab: Lab, podmen: dict[str, Podman]) -> None:
+    await podmen["h1"].run("db", "--network", "pods:alias=store,ip=10.90.0.99,mac=02:00:00:00:00:77")
     db = (await endpoints(lab))["db"]
     assert "store" in db["aliases"]
-    assert db["mac"] == "02:00:00:00:00:77"
+    assert (db["address"], db["mac"]) == ("10.90.0.99", "02:00:00:00:00:77")
+    with pytest.raises(PodmanFailed, match="in use by endpoint db"):
+        await podmen["h2"].run("late", "--network", "pods:ip=10.90.0.99")
 
 
 async def test_a_running_container_is_connected_and_disconnected(lab: Lab, podmen: dict[str, Podman]) -> None:

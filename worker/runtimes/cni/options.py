@@ -51,6 +51,7 @@ TOLD: Mapping[str, str] = {
     "NOMAD_GROUP_NAME": "nomad.group",
     "NOMAD_ALLOC_ID": "nomad.alloc",
 }
+POD = "K8S_POD_NAMESPACE"
 SHORT_ID = 12
 ALLOC_SHORT = 8
 
@@ -75,7 +76,7 @@ def attach_request(call: Call, endpoint_id: str) -> AttachRequest:
         network=call.network,
         netns=call.netns,
         name=name,
-        hostname=name if "K8S_POD_NAME" in call.arguments else "",
+        hostname=name if POD in call.arguments else "",
         address=address,
         address6=address6,
         mac=_text(capabilities.get("mac") or call.arguments.get("MAC") or "", "runtimeConfig.mac").lower(),
@@ -132,7 +133,10 @@ def as_name(text: str) -> str:
 
 def labels_of(call: Call, given: object) -> dict[str, str]:
     labels = {f"{RUNTIME}.container": call.container, f"{RUNTIME}.network": call.name}
-    labels |= {label: call.arguments[name] for name, label in TOLD.items() if call.arguments.get(name)}
+    for name, label in TOLD.items():
+        # Podman calls every container a pod's, for a plugin that it once had; without a namespace it is none.
+        if call.arguments.get(name) and (POD in call.arguments or not label.startswith("k8s.")):
+            labels[label] = call.arguments[name]
     for item in _list(given, "args.cni.labels"):
         key, value = (item.get("key"), item.get("value")) if isinstance(item, dict) else (None, None)
         if not isinstance(key, str) or not isinstance(value, str):

@@ -44,6 +44,7 @@ BY_CODE: Mapping[str, Number] = {
     "ports-exhausted": Number.PORT,
     "kernel-refused": Number.KERNEL,
     "foreign-object": Number.KERNEL,
+    "id-taken": Number.TRY_AGAIN,  # ids are nobody else's here: its earlier life is still on its way out
     "outcome-unknown": Number.TRY_AGAIN,
     "contention": Number.TRY_AGAIN,
     "network-naming": Number.TRY_AGAIN,
