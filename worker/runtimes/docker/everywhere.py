@@ -23,8 +23,9 @@ IN_FLIGHT_S = 10.0
 UNSEEN_S = 5.0
 # Docker still lists what it is removing; only what stays is a stray.
 STRAY_S = 3.0
-# Nobody has used a network for so long after its birth: it may be made anew, with fixed addresses allowed.
-QUIET_S = 0.5
+# Nobody has used a network for so long after its birth: it may be made anew, with fixed addresses allowed. While that is
+# done its name means two networks for some 30 ms, and scripts mostly use soon what they make.
+QUIET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ def copy_of(network: Network, *, may_be_second: bool = False) -> dict[str, Any]:
         "EnableIPv6": fields.ipv6 or has_ipv6,
         "IPAM": {
             "Driver": DRIVER,
-            "Options": dict(fields.ipam_options) or None,
+            "Options": dict(fields.ipam_options),
             "Config": _ipam_config(network),
         },
     }

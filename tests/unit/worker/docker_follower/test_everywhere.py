@@ -161,7 +161,7 @@ def test_a_copy_has_what_docker_told_at_the_birth_word_for_word() -> None:
 
 def test_a_copy_of_a_network_that_was_not_made_through_docker_has_its_labels_and_no_options() -> None:
     body = copy_of(replace(NET, docker=None, labels={"team": "a"}, options={"x.y": "z"}))
-    assert (body["Options"], body["Labels"], body["IPAM"]["Options"]) == ({}, {"team": "a"}, None)
+    assert (body["Options"], body["Labels"], body["IPAM"]["Options"]) == ({}, {"team": "a"}, {})
 
 
 NAMES = st.sampled_from(["web", "db"])
