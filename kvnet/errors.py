@@ -166,7 +166,7 @@ class HostsApart(Conflicting):
 
 
 class Immutable(Conflicting):
-    """What was to be changed cannot change while the network lives; says why for each field."""
+    """What was to be changed cannot change while the network, or the endpoint, lives; says why for each field."""
 
     code = "immutable"
     title = "Cannot be changed"
