@@ -26,6 +26,7 @@ demo: $(ready) ## three hosts, one overlay network, pings across (ONCE=1 exits a
 servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, podman, iptables, firewalld) into .tools (no root needed)
 	@tests/servers/install
 	@tests/docker/install
+	@tests/cni/install
 
 # The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS), and so do those of
 # whole sites on stores (SITE_JOBS); the rest runs alone. Then the product's own tests once more, on real servers.

@@ -5,7 +5,7 @@ Asks, never binds: whoever comes between the question and the rule that leads th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 
 from kvnet.errors import PortTaken
@@ -34,13 +34,23 @@ def published(endpoint: Endpoint) -> list[PublishedPort]:
     return found
 
 
-async def who_listens(listeners: Listeners, endpoint: Endpoint) -> Listener | None:
-    """The first program that has one of the endpoint's ports."""
+async def who_listens(
+    listeners: Listeners, endpoint: Endpoint, callers: Collection[int] = frozenset()
+) -> Listener | None:
+    """The first program that has one of the endpoint's ports; `callers` keep them for it."""
     ports = published(endpoint)
     if not ports:
         return None
     versions = sorted({ip_address(text).version for text in endpoint["addresses"]})
-    return await listeners.first(ports, versions)
+    there = await listeners.first(ports, versions)
+    if there is None or there.pid not in callers:
+        return there
+    for port in ports:
+        for version in versions:
+            there = await listeners.first([port], [version])
+            if there is not None and there.pid not in callers:
+                return there
+    return None
 
 
 def taken(there: Listener, name: str, host: str) -> PortTaken:

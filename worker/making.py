@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -27,11 +27,14 @@ NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
 
 @dataclass(slots=True)
 class Making:
-    """How far it has come. `is_repeated`: an earlier attempt may have made the endpoint already."""
+    """How far it has come. `is_repeated`: an earlier attempt may have made the endpoint already. `callers`: processes
+    that may keep the endpoint's host ports for it.
+    """
 
     record: Record
     is_repeated: bool = False
     is_created: bool = False
+    callers: Collection[int] = ()
 
 
 class Maker:
@@ -93,7 +96,7 @@ class Maker:
                 making.record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint)
             )
             self._attachments.keep(making.record)
-            there = await hostports.who_listens(self._listeners, endpoint)
+            there = await hostports.who_listens(self._listeners, endpoint, making.callers)
             if there is None:
                 return endpoint
             if chooses_ports or attempt == PORT_ATTEMPTS:

@@ -34,7 +34,8 @@ class AttachRequest:
     """Empty means not given.
 
     `runtime` and `external`: who attaches, and how that one calls it (`worker.attachments.Record`); never from outside.
-    `reuse`: the address may be one that an endpoint has just given back.
+    `reuse`: the address may be one that an endpoint has just given back. `callers`: processes of the runtime that asks;
+    a host port that one of them keeps for this workload is free for it.
     """
 
     network: str
@@ -54,6 +55,7 @@ class AttachRequest:
     reuse: bool = False
     runtime: str = "netns"
     external: str = ""
+    callers: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         require_name(self.network, "/network")
@@ -113,7 +115,7 @@ class AttachRequest:
         return body
 
 
-ATTACH_FIELDS = tuple(name for name in AttachRequest.__slots__ if name not in ("runtime", "external"))
+ATTACH_FIELDS = tuple(name for name in AttachRequest.__slots__ if name not in ("runtime", "external", "callers"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def parse_attach(message: Mapping[str, Any]) -> AttachRequest:
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise Invalid.field("/gateway_priority", "not a whole number")
     return AttachRequest(
-        **_texts(plain),
+        **cast("dict[str, Any]", _texts(plain)),
         aliases=tuple(aliases),
         labels=labels,
         wait=float(wait),

@@ -33,7 +33,8 @@ def main() -> int:
     away = UNAVAILABLE if command == "STATUS" else TRY_AGAIN
     try:
         path = relay.socket_path(config.get("socket"))
-        answer = relay.ask(path, {"op": "cni", "env": environment, "config": config})
+        question = {"op": "cni", "env": environment, "config": config, "callers": relay.callers()}
+        answer = relay.ask(path, question)
     except relay.Away as error:
         details = "it may have been done; the same call again tells" if error.is_unknown else START
         return _fail(version, away, str(error), details)

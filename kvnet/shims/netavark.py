@@ -25,7 +25,8 @@ def main() -> int:
         return 0
     try:
         given = _object(relay.read_question())
-        question = {"op": "netavark", "command": command, "netns": netns, "input": given}
+        question: dict[str, object] = {"op": "netavark", "command": command, "netns": netns, "input": given}
+        question["callers"] = relay.callers()
         answer = relay.ask(relay.socket_path(_option(given, "socket")), question)
     except ValueError as error:
         return _fail(f"the input cannot be read: {error}")

@@ -1,4 +1,4 @@
-"""Podman as Debian has it, unpacked into .tools, on one host of the lab: a folder of its own for all it keeps.
+"""Podman as Debian 12 and 13 have it, unpacked into .tools, on one host of the lab, in a folder of its own.
 
 Containers come from a root file system with nothing but busybox, so no image is needed. It runs in the network
 namespace of the host, as root, in the world of the tests: its namespaces are where the worker sees them.
@@ -21,10 +21,11 @@ from lab.processes import Process
 from tests.cni.calling import Programs
 from tests.lab.coexistence.programs import libraries
 
-CONTAINERS = Path(__file__).parents[2] / ".tools" / "containers" / "root"
+TOOLS = Path(__file__).parents[2] / ".tools"
+CONTAINERS = TOOLS / "containers" / "root"
 BUSYBOX = CONTAINERS / "bin" / "busybox"
 CNI_PLUGINS = CONTAINERS / "usr" / "lib" / "cni"
-LIBRARIES = CONTAINERS / "usr" / "lib" / "x86_64-linux-gnu"
+LIBRARIES = f"usr/lib/{os.uname().machine}-linux-gnu"
 COMMAND_SECONDS = 60.0
 SERVE = "mkdir -p /www; hostname >/www/index.html; exec httpd -f -p 8080 -h /www"
 CONFIG = """\
@@ -36,14 +37,14 @@ cgroups = "disabled"
 cgroup_manager = "cgroupfs"
 conmon_path = ["{programs}/conmon"]
 events_logger = "none"
-helper_binaries_dir = ["{root}/usr/lib/podman"]
+helper_binaries_dir = ["{root}/usr/lib/podman", "{root}/usr/libexec/podman"]
 lock_type = "file"
 runtime = "crun"
 [engine.runtimes]
 crun = ["{programs}/crun"]
 [network]
-network_backend = "cni"
-cni_plugin_dirs = ["{plugins}"]
+network_backend = "{backend}"
+{plugin_dirs} = ["{plugins}"]
 network_config_dir = "{networks}"
 """
 
@@ -52,10 +53,38 @@ class PodmanFailed(Exception):
     """A command ended with an error: what it said."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """`overlay`: its libraries are newer than the machine's and are laid over those."""
+
+    root: Path
+    backend: str
+    plugin_dirs: str
+    installer: str
+    overlay: bool = False
+
+    def environment(self) -> dict[str, str]:
+        path = {"PATH": f"{self.root}/usr/bin:{os.environ['PATH']}"}
+        return path if self.overlay else {**path, "LD_LIBRARY_PATH": f"{self.root}/{LIBRARIES}:{libraries()}"}
+
+    def mounts(self) -> list[str]:
+        lower = f"lowerdir={self.root}/{LIBRARIES}:/{LIBRARIES}"
+        return [f"mount -t overlay none -o {lower} /{LIBRARIES}"] if self.overlay else []
+
+    def wrap(self, folder: Path, *names: str) -> None:
+        """Podman starts its helpers without the environment that tells where their libraries are."""
+        folder.mkdir()
+        needed = " ".join(f"{name}={value}" for name, value in self.environment().items() if name != "PATH")
+        for name in names:
+            program = folder / name
+            program.write_text(f'#!/bin/sh\n{needed} exec {self.root}/usr/bin/{name} "$@"\n')
+            program.chmod(0o755)
+
+
+PODMAN4 = Release(CONTAINERS, "cni", "cni_plugin_dirs", "tests/docker/install")
+PODMAN5 = Release(TOOLS / "podman5" / "root", "netavark", "netavark_plugin_dirs", "tests/cni/install", overlay=True)
 # crun does not work where a second hierarchy of cgroups is beside the first one; and it needs none here.
-HIDE_CGROUPS = (
-    "[ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs none /sys/fs/cgroup/unified; echo ready; exec sleep inf"
-)
+HIDE_CGROUPS = "{ [ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs none /sys/fs/cgroup/unified; }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +94,36 @@ class Podman:
     folder: Path
     netns: Path
     place: Process
+    release: Release
 
     @classmethod
-    async def on(cls, netns: Path, folder: Path, programs: Programs) -> Podman:
+    async def on(cls, netns: Path, folder: Path, programs: Programs, release: Release = PODMAN4) -> Podman:
         """`folder`: empty, and short: it becomes part of sockets' names."""
-        assert (CONTAINERS / "usr/bin/podman").exists(), "podman is not there: run tests/docker/install"
+        assert (release.root / "usr/bin/podman").exists(), f"podman is not there: run {release.installer}"
         plugins, networks = folder / "plugins", folder / "networks"
         plugins.mkdir(parents=True)
         networks.mkdir()
-        _wrap(folder / "programs", "conmon", "crun")
-        for plugin in CNI_PLUGINS.iterdir():
-            (plugins / plugin.name).symlink_to(plugin)
+        release.wrap(folder / "programs", "conmon", "crun")
+        if release is PODMAN4:
+            for plugin in CNI_PLUGINS.iterdir():
+                (plugins / plugin.name).symlink_to(plugin)
         (plugins / "kvnet-cni").symlink_to(programs.cni)
-        places = {"root": CONTAINERS, "programs": folder / "programs", "plugins": plugins, "networks": networks}
-        (folder / "containers.conf").write_text(CONFIG.format(**places))
+        (plugins / "kvnet").symlink_to(programs.netavark)
+        places = {"root": release.root, "programs": folder / "programs", "plugins": plugins, "networks": networks}
+        choice = {"backend": release.backend, "plugin_dirs": release.plugin_dirs}
+        (folder / "containers.conf").write_text(CONFIG.format(**places, **choice))
         storage = {"driver": "vfs", "runroot": f"{folder}/run", "graphroot": f"{folder}/root"}
         lines = ["[storage]", *(f'{name} = "{value}"' for name, value in storage.items())]
         (folder / "storage.conf").write_text("\n".join(lines))
-        words = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", HIDE_CGROUPS]
+        make = " && ".join([HIDE_CGROUPS, *release.mounts(), "echo ready", "exec sleep inf"])
+        words = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", make]
         place = await processes.start("podman-place", words, logs=folder)
 
         async def is_ready() -> bool:
             return "ready" in place.last_words()
 
         await until(is_ready, "the place is made", seconds=5.0, watched=place)
-        return cls(folder, netns, place)
+        return cls(folder, netns, place, release)
 
     def list_network(self, name: str, *plugins: dict[str, Any], version: str = "1.0.0") -> None:
         """As an administrator puts a list into /etc/cni/net.d."""
@@ -123,23 +157,14 @@ class Podman:
             PodmanFailed: it says so.
         """
         place = ["--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run", "--tmpdir", f"{self.folder}/tmp"]
-        path = f"{CONTAINERS}/usr/bin:{os.environ['PATH']}"
+        inside = ["nsenter", f"--net={self.netns}", f"--mount=/proc/{self.place.pid}/ns/mnt", "--"]
         child = await asyncio.create_subprocess_exec(
-            *(
-                "nsenter",
-                f"--net={self.netns}",
-                f"--mount=/proc/{self.place.pid}/ns/mnt",
-                "--",
-                "podman",
-                *place,
-                *words,
-            ),
+            *(*inside, "podman", *place, *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={
-                "PATH": path,
-                "LD_LIBRARY_PATH": _libraries(),
+                **self.release.environment(),
                 "CONTAINERS_CONF": f"{self.folder}/containers.conf",
                 "CONTAINERS_STORAGE_CONF": f"{self.folder}/storage.conf",
                 "HOME": str(self.folder),
@@ -159,16 +184,3 @@ class Podman:
     async def close(self) -> None:
         await self.remove_all()
         await self.place.kill()
-
-
-def _wrap(folder: Path, *names: str) -> None:
-    """Podman starts its helpers without the environment that tells where their libraries are."""
-    folder.mkdir()
-    for name in names:
-        program = folder / name
-        program.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={_libraries()} exec {CONTAINERS}/usr/bin/{name} "$@"\n')
-        program.chmod(0o755)
-
-
-def _libraries() -> str:
-    return f"{LIBRARIES}:{libraries()}"

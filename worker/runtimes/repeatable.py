@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kvnet.errors import (
     AlreadyAttached,
     Conflicting,
     ControllerUnreachable,
+    Invalid,
     KernelRefused,
     KvnetError,
     NamespaceNotFound,
@@ -185,6 +187,17 @@ class Repeatable:
 
 def network_id_of(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:NETWORK_ID_DIGITS]
+
+
+def callers_of(message: Mapping[str, Any]) -> frozenset[int]:
+    """
+    Raises:
+        Invalid: not a list of processes.
+    """
+    given = message.get("callers", [])
+    if not isinstance(given, list) or not all(type(pid) is int and pid > 0 for pid in given):
+        raise Invalid.field("/callers", "not a list of process ids")
+    return frozenset(given)
 
 
 def endpoint_of(record: Record) -> Endpoint:

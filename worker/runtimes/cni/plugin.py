@@ -8,6 +8,7 @@ are the worker's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from backends.store import Store, StoreError
@@ -21,7 +22,7 @@ from worker.runtimes.cni.options import attach_request, network_to_create, objec
 from worker.runtimes.cni.refusals import BY_CODE, CniRefused, Number, shown
 from worker.runtimes.cni.request import RUNTIME, Call, Command, parse_call, prefix_of, version_of
 from worker.runtimes.cni.results import chained, differences, dns_of, previous_result, result_of
-from worker.runtimes.repeatable import Repeatable, endpoint_of, first_error
+from worker.runtimes.repeatable import Repeatable, callers_of, endpoint_of, first_error
 from worker.underlay import MISSING
 
 VALID = "cni.dev/valid-attachments"
@@ -46,21 +47,24 @@ class CniPlugin:
         self._log = log
 
     async def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """`message`: {"env": {...}, "config": {...}}. Returns {"output": object or None, "failed": bool}."""
+        """`message`: {"env": {...}, "config": {...}, "callers": [pid, ...]}.
+
+        Returns {"output": object or None, "failed": bool}.
+        """
         environment, config = message.get("env"), message.get("config")
         if not isinstance(environment, dict) or not isinstance(config, dict):
             raise Invalid("a CNI call needs 'env' and 'config'", fix="kvnet-cni sends both")
         try:
             call = parse_call(environment, config)
-            return {"output": await self._do(call), "failed": False}
+            return {"output": await self._do(call, callers_of(message)), "failed": False}
         except KvnetError as error:
             self._log.info("cni-refused", command=str(environment.get("CNI_COMMAND"))[:16], detail=error.detail)
             return {"output": shown(error, version_of(config)), "failed": True}
 
-    async def _do(self, call: Call) -> dict[str, Any] | None:
+    async def _do(self, call: Call, callers: frozenset[int]) -> dict[str, Any] | None:
         match call.command:
             case Command.ADD:
-                return await self._add(call)
+                return await self._add(call, callers)
             case Command.DEL:
                 await self._del(call)
             case Command.CHECK:
@@ -73,9 +77,9 @@ class CniPlugin:
                 return {"cniVersion": call.version, "supportedVersions": list(VERSIONS)}
         return None
 
-    async def _add(self, call: Call) -> dict[str, Any]:
+    async def _add(self, call: Call, callers: frozenset[int]) -> dict[str, Any]:
         previous = previous_result(call.config)
-        request = attach_request(call, self._hands.endpoint_id(call.external))
+        request = replace(attach_request(call, self._hands.endpoint_id(call.external)), callers=callers)
         dns = dns_of(
             object_in(call.config, "dns"), object_in(object_in(call.config, "runtimeConfig"), "dns"), self._dns
         )

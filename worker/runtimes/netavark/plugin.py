@@ -6,6 +6,7 @@ Calls nothing but the worker's own hands and the controller. A network that is c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -17,7 +18,7 @@ from kvnet.rules import shown
 from worker.log import Log
 from worker.ports import Controller
 from worker.runtimes.netavark.words import created, external_of, network_body, setup_request, status_block
-from worker.runtimes.repeatable import Repeatable
+from worker.runtimes.repeatable import Repeatable, callers_of
 
 
 class NetavarkPlugin:
@@ -40,7 +41,7 @@ class NetavarkPlugin:
                 case "create":
                     return {"output": await self._create(given), "failed": False}
                 case "setup":
-                    return {"output": await self._setup(given, netns), "failed": False}
+                    return {"output": await self._setup(given, netns, callers_of(message)), "failed": False}
                 case "teardown":
                     await self._hands.detach(self._hands.endpoint_id(external_of(given)))
                     return {"output": None, "failed": False}
@@ -70,9 +71,10 @@ class NetavarkPlugin:
             )
         return created(given, network)
 
-    async def _setup(self, given: Mapping[str, Any], netns: str) -> dict[str, Any]:
+    async def _setup(self, given: Mapping[str, Any], netns: str, callers: frozenset[int]) -> dict[str, Any]:
         external = external_of(given)
-        made = await self._hands.attach(setup_request(given, netns, external, self._hands.endpoint_id(external)))
+        request = setup_request(given, netns, external, self._hands.endpoint_id(external))
+        made = await self._hands.attach(replace(request, callers=callers))
         return status_block(made, self._dns)
 
     async def _network(self, name: str) -> Network | None:

@@ -66,7 +66,15 @@ def created(given: Mapping[str, Any], network: Network) -> dict[str, Any]:
         for subnet in network.subnets
     ]
     has_ipv6 = any(subnet.cidr.version == 6 for subnet in network.subnets)
-    facts = {"subnets": subnets, "ipv6_enabled": has_ipv6, "internal": network.internal, "dns_enabled": False}
+    # Podman would choose addresses itself, of this host's view only.
+    ipam = {**(given.get("ipam_options") or {}), "driver": "none"}
+    facts = {
+        "ipam_options": ipam,
+        "subnets": subnets,
+        "ipv6_enabled": has_ipv6,
+        "internal": network.internal,
+        "dns_enabled": False,
+    }
     return {**given, **facts}
 
 
