@@ -13,10 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from kvnet.errors import Conflicting
+from worker.attachments import Phase
 from worker.log import Log
 from worker.runtimes.docker.ports import Workloads
 
 PATIENCE_S = 3.0
+# Turns of the loop until Docker has its answer to Leave: what follows blocks the loop for the time of a file's writing.
+ANSWER_FIRST = 5
 T = TypeVar("T")
 
 
@@ -29,11 +32,16 @@ class Departures:
     def is_going(self, endpoint: str) -> bool:
         return endpoint in self._going
 
+    def is_owed(self, endpoint: str) -> bool:
+        """It is on its way out, or will be as soon as the controller is back."""
+        record = self._workloads.record(endpoint)
+        return self.is_going(endpoint) or (record is not None and record.phase is Phase.DETACHING)
+
     def begin(self, endpoint: str) -> asyncio.Task[Any]:
         """Again while it goes: the same."""
         task = self._going.get(endpoint)
         if task is None:
-            task = self._going[endpoint] = asyncio.ensure_future(self._workloads.release(endpoint))
+            task = self._going[endpoint] = asyncio.ensure_future(self._gone(endpoint))
             task.add_done_callback(lambda ended: self._ended(endpoint, ended))
         return task
 
@@ -63,6 +71,11 @@ class Departures:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+
+    async def _gone(self, endpoint: str) -> None:
+        for _ in range(ANSWER_FIRST):
+            await asyncio.sleep(0)
+        await self._workloads.release(endpoint)
 
     def _ended(self, endpoint: str, task: asyncio.Task[Any]) -> None:
         del self._going[endpoint]

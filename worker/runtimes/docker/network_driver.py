@@ -87,7 +87,8 @@ class NetworkDriver:
         """Docker has this network no more: it goes from the cluster too, if that is meant and nobody uses it.
 
         Raises:
-            KvnetError: the controller does not answer; the binding stays, so it may be repeated.
+            KvnetError: the controller does not answer, or has not heard yet that this host's endpoints are gone; the
+                binding stays, so it may be repeated.
         """
         binding = self._ledger.binding(docker)
         if binding is None:
@@ -99,6 +100,8 @@ class NetworkDriver:
             except (NotFound, NetworkDeleting):
                 pass  # somebody else did
             except NetworkInUse as error:
+                if self._is_only_owed(error):
+                    raise  # and again when those are gone
                 self._log.info("docker-network-stays", network=binding.network, detail=error.detail)
         await self._ledger.unbind(docker)
 
@@ -116,6 +119,11 @@ class NetworkDriver:
         known = self._catalogue.networks.get(binding.network)
         docker = known.value.docker if known is not None else None
         return docker is None or docker.options.get(REMOVAL) != ONLY_KVNET
+
+    def _is_only_owed(self, error: NetworkInUse) -> bool:
+        endpoints = error.context.get("endpoints", ())
+        is_all = len(endpoints) == error.context.get("total")
+        return is_all and all(self._departures.is_owed(str(endpoint.get("id"))) for endpoint in endpoints)
 
     def _want(self, pool: NetworkPool) -> Want:
         """What Docker asked for; a subnet that a network has needs no note."""

@@ -71,7 +71,6 @@ class FakeWorkloads:
         self._controller = controller
         self.known: dict[str, Record] = {}
         self.refuses: KvnetError | None = None
-        self.owed: list[str] = []
         self.removal_s = 0.0
 
     async def claim(self, network: str, body: EndpointBody, *, runtime: str) -> Record:
@@ -113,9 +112,18 @@ class FakeWorkloads:
         except NotFound:
             return True
         except ControllerUnreachable:
-            self.owed.append(endpoint)
+            self.known[endpoint] = replace(record, phase=Phase.DETACHING)
             return False
         return True
+
+    async def settle_debts(self) -> None:
+        """As the worker does when the controller is back."""
+        for record in self.owed:
+            await self.release(record.endpoint)
+
+    @property
+    def owed(self) -> list[Record]:
+        return [record for record in self.known.values() if record.phase is Phase.DETACHING]
 
     def records(self) -> Sequence[Record]:
         return list(self.known.values())

@@ -99,6 +99,21 @@ async def test_a_removal_is_noted_and_done_when_the_controller_is_back(
     assert h1.ledger.binding(network.id) is None
 
 
+async def test_a_network_whose_last_endpoint_is_still_owed_goes_after_it(cluster: Cluster, h1: Host) -> None:
+    network = await h1.made("web")
+    container = await h1.docker.run(network)
+    h1.line.state = "cut"
+    await h1.docker.stop(container)
+    h1.line.state = "up"
+    await h1.docker.remove(network)
+    assert h1.ledger.binding(network.id) is not None
+
+    await h1.workloads.settle_debts()
+    await h1.plugin.network_gone(network.id)
+
+    assert not await cluster.leftovers()
+
+
 async def test_what_the_follower_is_told_of_a_removal_is_whether_it_worked(h1: Host) -> None:
     network = await h1.made("web")
     h1.line.state = "cut"
