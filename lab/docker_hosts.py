@@ -38,7 +38,7 @@ COMMAND = (
 )
 CGROUPS = Path("/sys/fs/cgroup")
 START_SECONDS = 60.0
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 30.0
 STOP_SECONDS = 20.0
 API = "/v1.41"
 UNSHARED = ("--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "unchanged")
@@ -119,6 +119,12 @@ class DockerHost:
             self.unit.bind(str(path))
             self.unit.listen(128)
         return self.unit.fileno()
+
+    def unlisten(self) -> None:
+        if self.unit is not None:
+            self.unit.close()
+            (self.root / PLUGIN).unlink(missing_ok=True)
+            self.unit = None
 
     async def start(self, **settings: Any) -> None:
         """Start dockerd and wait until it answers; `settings` go into daemon.json for good."""
@@ -252,7 +258,10 @@ class DockerLab:
     async def start_worker(self, name: str, *options: str, activated: bool = True) -> Process:
         """With the programs in reach that Docker has (iptables); `activated`: as systemd starts it."""
         path = {"PATH": self.programs.environment["PATH"]}
-        listening = (self.hosts[name].listen(), UNIT) if activated else None
+        host = self.hosts[name]
+        if not activated:
+            host.unlisten()
+        listening = (host.listen(), UNIT) if activated else None
         words = (*self.worker_options, *options)
         return await self.lab.start_worker(name, *words, environment=path, listening=listening)
 

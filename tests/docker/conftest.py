@@ -49,4 +49,5 @@ async def module_site(
 async def site(module_site: Site) -> AsyncIterator[Site]:
     """Clean before and after."""
     yield module_site
+    await module_site.restore()
     await module_site.clean()

@@ -20,14 +20,14 @@ import pytest
 
 from kvnet.wire import Endpoint, Network
 from lab import namespaces
-from lab.docker_hosts import DockerFailed, DockerHost, DockerLab, Programs, open_docker_lab
+from lab.docker_hosts import COMMAND_SECONDS, DockerFailed, DockerHost, DockerLab, Programs, open_docker_lab
 from lab.lab import until
 from tests.docker import programs
 from tests.lab.eye import look
 
 DRIVER = ("-d", "kvnet", "--ipam-driver", "kvnet")
 SOON_S = 10.0
-CLEAN_S = 30.0
+CLEAN_S = 45.0
 PAGE_S = 2.0
 PING = "ping -c 1 -w 2 -q"
 
@@ -42,11 +42,11 @@ class Site:
 
     # what a user types
 
-    async def docker(self, host: str, line: str, seconds: float = 60.0) -> str:
+    async def docker(self, host: str, line: str, seconds: float = COMMAND_SECONDS) -> str:
         """`docker LINE` on the host, as typed into a shell."""
         return await self.hosts[host].docker(*shlex.split(line), seconds=seconds)
 
-    async def refusal(self, host: str, line: str, seconds: float = 60.0) -> str:
+    async def refusal(self, host: str, line: str, seconds: float = COMMAND_SECONDS) -> str:
         """Docker's words when it refuses that."""
         try:
             said = await self.docker(host, line, seconds)
@@ -93,7 +93,15 @@ class Site:
 
     async def greeting(self, host: str, container: str, target: str, port: int = 8080) -> str:
         """The hostname of what answers there over HTTP."""
-        return await self.inside(host, container, f"wget -T 3 -qO- http://{target}:{port}/")
+        return await self.inside(host, container, f"timeout 3 wget -qO- http://{target}:{port}/")
+
+    async def gets_out(self, host: str, container: str) -> bool:
+        """Whether the outside world answers it."""
+        outside = self.lab.lab.around["outside"].address
+        try:
+            return "outside" in await self.inside(host, container, f"nc -w 2 {outside} 8080")
+        except DockerFailed:
+            return False
 
     async def page(self, where: str, address: str, port: int) -> str:
         """The same, to somebody on a host or around; "" if nobody answers."""
@@ -188,6 +196,20 @@ class Site:
         worker = self.hosts[host].host.worker
         assert worker is not None
         await worker.kill()
+
+    async def restore(self) -> None:
+        """Whatever a test has left switched off runs again."""
+        lab = self.lab.lab
+        if lab.controller is None or not lab.controller.is_running:
+            await lab.start_controller()
+        for name, host in self.hosts.items():
+            if host.holder is None:
+                await self.lab.reboot(name)
+            if host.host.worker is None or not host.host.worker.is_running:
+                await self.lab.start_worker(name)
+            if host.daemon is None or not host.daemon.is_running:
+                await host.start()
+            await lab.until_ready(name)
 
     async def clean(self) -> None:
         """Remove everything, on every host at once, and see that nothing is left."""

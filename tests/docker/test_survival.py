@@ -14,6 +14,7 @@ from tests.docker.site import Site
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 SITE = {"hosts": 2}
+FORGOTTEN_S = 45.0  # what Docker has never told the worker about is given up half a minute after its birth
 COUNTED = re.compile(r"(\d+) packets transmitted, (\d+) packets received")
 
 
@@ -74,7 +75,7 @@ async def test_the_worker_dies_while_containers_start(site: Site) -> None:
     running = [f"c{number}" for number, is_up in enumerate(started) if is_up]
     for name in running:
         await site.until_reaches("h1", "c99", name)
-    await site.until(lambda: _has(site, "net", len(running) + 1), f"{len(running) + 1} endpoints", seconds=15)
+    await site.until(lambda: _has(site, "net", len(running) + 1), f"{len(running) + 1} endpoints", seconds=FORGOTTEN_S)
 
 
 async def _has(site: Site, network: str, count: int) -> bool:
@@ -92,7 +93,7 @@ async def test_the_worker_dies_while_containers_stop(site: Site) -> None:
     await site.start_worker("h1")
     await asyncio.gather(*removing)
 
-    await site.until(lambda: _has(site, "net", 0), "no endpoint is left", seconds=15)
+    await site.until(lambda: _has(site, "net", 0), "no endpoint is left", seconds=FORGOTTEN_S)
     await site.until_kernel_empty("h1")
 
 
@@ -110,7 +111,7 @@ async def test_containers_that_went_while_nobody_listened(site: Site) -> None:
     assert len(await site.endpoints("net")) == 1
 
     await site.start_worker("h1")
-    await site.until(lambda: _has(site, "net", 0), "its endpoint is gone", seconds=20)
+    await site.until(lambda: _has(site, "net", 0), "its endpoint is gone", seconds=FORGOTTEN_S)
     await site.until_kernel_empty("h1")
 
 
@@ -147,7 +148,7 @@ async def test_dockerd_dies_with_its_containers(site: Site) -> None:
 
     await site.until(is_back, "what is to be restarted runs again", seconds=15)
     await site.until_reaches("h1", "ann", "bob")
-    await site.until(lambda: _has(site, "net", 2), "ann and bob have an endpoint, once has none", seconds=15)
+    await site.until(lambda: _has(site, "net", 2), "ann and bob have an endpoint, once has none", seconds=FORGOTTEN_S)
     await site.docker("h2", "start once")
     await site.until_reaches("h1", "ann", "once")
 
@@ -184,7 +185,7 @@ async def test_a_host_reboots(site: Site, order: str) -> None:
 
     await site.until_reaches("h1", "ann", "bob")
     await site.until_reaches("h2", "bob", "ann")
-    await site.until(lambda: _has(site, "net", 2), "two endpoints", seconds=15)
+    await site.until(lambda: _has(site, "net", 2), "two endpoints", seconds=FORGOTTEN_S)
 
 
 async def test_dockerd_boots_at_once_without_controller_and_store(site: Site) -> None:

@@ -19,7 +19,7 @@ async def test_the_default_bridge_is_as_it_always_was(site: Site) -> None:
 
     assert await site.reaches("h1", "alpine1", await site.address("h1", "alpine2", "bridge"))
     assert not await site.reaches("h1", "alpine1", "alpine2"), "no names on the default bridge, as in Docker"
-    assert await site.greeting("h1", "alpine1", str(site.lab.lab.around["outside"].address))
+    assert await site.gets_out("h1", "alpine1")
     assert "pre-defined" in await site.refusal("h1", "network rm bridge")
 
 
@@ -38,9 +38,8 @@ async def test_a_bridge_of_the_users(site: Site) -> None:
     assert not await site.reaches("h1", "alpine1", "alpine3"), "another network"
     assert not await site.reaches("h1", "alpine1", await site.address("h1", "alpine3", "bridge"))
     assert await site.reaches("h1", "alpine4", await site.address("h1", "alpine3", "bridge")), "it is on both"
-    outside = str(site.lab.lab.around["outside"].address)
     for name in ("alpine1", "alpine2", "alpine3", "alpine4"):
-        assert await site.greeting("h1", name, outside), name
+        assert await site.gets_out("h1", name), name
 
 
 async def test_a_running_container_is_connected_to_networks_and_disconnected(site: Site) -> None:
@@ -60,11 +59,11 @@ async def test_a_running_container_is_connected_to_networks_and_disconnected(sit
     assert await site.reaches("h1", "web", "db")
     assert await site.reaches("h1", "web", "log")
     assert await site.reaches("h1", "db", "www")
-    assert await site.greeting("h1", "web", str(site.lab.lab.around["outside"].address))
+    assert await site.gets_out("h1", "web")
 
     await site.docker("h1", "network disconnect front web")  # the first one: names and the way out go on
     assert await site.reaches("h1", "web", "db")
-    assert await site.greeting("h1", "web", str(site.lab.lab.around["outside"].address))
+    assert await site.gets_out("h1", "web")
     await site.docker("h1", "network disconnect back web")
     assert not await site.reaches("h1", "web", "db")
     assert len(await site.endpoints("back")) == 1

@@ -54,7 +54,7 @@ async def test_ports_through_dockers_own_bridge(site: Site) -> None:
     assert "8093->8080" in await site.docker("h1", "ps")
     assert await site.page("h2", underlay(site, "h1"), 8093) == "web"
     await site.until_reaches("h2", "client", "web")
-    assert await site.greeting("h2", "client", str(site.lab.lab.around["outside"].address))
+    assert await site.gets_out("h2", "client")
 
 
 async def test_published_without_a_number_and_all_exposed(site: Site) -> None:
