@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from lab import namespaces
 from lab.lab import Lab
 from tests.cni.calling import Programs, make_programs
 from tests.lab import world
 from tests.lab.worker.bench import workers
 
 HERE = Path(__file__).parent
-MOUNT_SECONDS = 10
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -27,9 +26,7 @@ def own_world(request: pytest.FixtureRequest) -> None:
     the middle of a test, every namespace that is there already could not be removed any more.
     """
     world.require(request.config)
-    for option in ("--bind", "--make-shared"):
-        places = ["/run/netns", "/run/netns"] if option == "--bind" else ["/run/netns"]
-        subprocess.run(["mount", option, *places], timeout=MOUNT_SECONDS, check=True)
+    namespaces.share()
 
 
 @pytest.fixture(scope="session")

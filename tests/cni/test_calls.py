@@ -145,7 +145,7 @@ async def test_a_pod_is_called_as_its_runtime_calls_it(lab: Lab, runtime: Runtim
     await runtime.add("a" * 64, sandbox("blue"), arguments=told, args=labels)
 
     (endpoint,) = await endpoints(lab)
-    assert endpoint["name"] == "web-0"
+    assert (endpoint["name"], endpoint["aliases"]) == ("web-0", ["web-0.shop"])
     assert endpoint["labels"] == {
         "cni.container": "a" * 64,
         "cni.network": "pods",

@@ -113,7 +113,8 @@ def names_of(call: Call) -> tuple[str, list[str]]:
     """The endpoint's name, and names that it has besides."""
     told = call.arguments
     if told.get("K8S_POD_NAME"):
-        return as_name(told["K8S_POD_NAME"]), []
+        within = f"{told['K8S_POD_NAME']}.{told[POD]}" if told.get(POD) else ""
+        return as_name(told["K8S_POD_NAME"]), [within] if NAME.match(within) else []
     group, job, alloc = (told.get(f"NOMAD_{key}", "") for key in ("GROUP_NAME", "JOB_ID", "ALLOC_ID"))
     if alloc:
         name = as_name("-".join(filter(None, (job, group, alloc[:ALLOC_SHORT]))))

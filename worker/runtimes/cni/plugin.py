@@ -7,6 +7,7 @@ are the worker's.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,8 +24,10 @@ from worker.runtimes.cni.refusals import BY_CODE, CniRefused, Number, shown
 from worker.runtimes.cni.request import RUNTIME, Call, Command, parse_call, prefix_of, version_of
 from worker.runtimes.cni.results import chained, differences, dns_of, previous_result, result_of
 from worker.runtimes.repeatable import Repeatable, callers_of, endpoint_of, first_error
+from worker.together import all_of
 from worker.underlay import MISSING
 
+STORE_S = 5.0
 VALID = "cni.dev/valid-attachments"
 
 
@@ -127,16 +130,21 @@ class CniPlugin:
 
     async def _gc(self, call: Call) -> None:
         valid = {_attachment(item) for item in _valid(call.config)}
-        prefix, errors = prefix_of(call.name), list[KvnetError]()
+        prefix, stale = prefix_of(call.name), list[Record]()
         for record in self._hands.records(RUNTIME):
             container, _, interface = record.external.removeprefix(prefix).rpartition("/")
             if record.external.startswith(prefix) and (container, interface) not in valid:
-                try:
-                    await self._hands.detach(record.endpoint)
-                except KvnetError as error:
-                    errors.append(error)
+                stale.append(record)
+        errors = list(filter(None, await all_of(map(self._dropped, stale))))
         if errors:
             raise CniRefused(Number.LEFT_BEHIND, first_error(errors), fix="repeat it")
+
+    async def _dropped(self, record: Record) -> KvnetError | None:
+        try:
+            await self._hands.detach(record.endpoint)
+        except KvnetError as error:
+            return error
+        return None
 
     async def _status(self, call: Call) -> None:
         told = await self._status_of({})
@@ -147,8 +155,9 @@ class CniPlugin:
         if not NAME.match(call.network):
             raise CniRefused(Number.UNAVAILABLE, f"{call.network[:80]!r} cannot be a network's name")
         try:
-            is_there = await self._store.get(keys.name(call.network)) is not None
-        except StoreError as error:
+            async with asyncio.timeout(STORE_S):
+                is_there = await self._store.get(keys.name(call.network)) is not None
+        except (StoreError, TimeoutError) as error:
             raise CniRefused(Number.UNAVAILABLE, f"the store does not answer: {error}") from error
         if not is_there and network_to_create(call) is None:
             fix = f"kvnet network create {call.network}, or the key 'create'"
