@@ -168,7 +168,7 @@ def _require_agreement(
 ) -> None:
     if name in wanted and wanted[name] != value and option_of(name, options, network.driver):
         raise Invalid.field(
-            _pointer_of(name, network), f"it says {value}, and /{name} says {wanted[name]}", "leave one of them out"
+            _pointer_of(name, network), f"it says {value}, and {name} says {wanted[name]}", "leave one of them out"
         )
 
 

@@ -178,7 +178,7 @@ def features_of(request: NetworkRequest, driver: Driver) -> dict[str, Any]:
     for name in sorted(said.keys() & by_option.keys()):
         if said[name] != by_option[name]:
             option = option_of(name, request.options, driver) or name
-            detail = f"it says {by_option[name]}, and /{name} says {said[name]}"
+            detail = f"it says {by_option[name]}, and {name} says {said[name]}"
             raise Invalid.field(option_pointer(option), detail, "leave one of them out")
     return {**by_option, **said}
 

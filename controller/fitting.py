@@ -15,6 +15,7 @@ from kvnet.model import Cidr, CrossSegment, Driver, Network, UplinkMode
 LONGEST_BLOCK = {4: 30, 6: 126}
 # A host's routes are counted by these; more than this many blocks would drown them.
 MOST_BLOCK_BITS = 16
+UPLINK = "/uplink"
 ONLY_FOR: dict[str, tuple[Driver, ...]] = {
     "bridge_name": (Driver.BRIDGE, Driver.OVERLAY, Driver.ROUTED),
     "flood": (Driver.OVERLAY,),
@@ -29,7 +30,9 @@ def require_fitting(network: Network) -> None:
     """Raises: Invalid: every field that does not fit, with the reason."""
     errors = [FieldError(pointer, detail) for pointer, detail in _misfits(network)]
     if errors:
-        raise Invalid(errors[0].detail, fix="leave it out, or choose another driver", errors=errors)
+        is_missing = errors[0].pointer == UPLINK and not network.uplink
+        fix = "name it as the uplink" if is_missing else "leave it out, or choose another driver"
+        raise Invalid(errors[0].detail, fix=fix, errors=errors)
 
 
 def _misfits(network: Network) -> Iterator[tuple[str, str]]:
@@ -58,7 +61,7 @@ def _why_no_ports(network: Network) -> str:
 
 def _transparent(network: Network) -> Iterator[tuple[str, str]]:
     if not network.uplink:
-        yield "/uplink", "a transparent network needs the host's link that it is on, like eth0"
+        yield UPLINK, "a transparent network needs the host's link that it is on, like eth0"
     if network.internal:
         yield "/internal", "a transparent network is the physical one: kvnet cannot close its way out"
     if not network.masquerade:

@@ -271,6 +271,8 @@ class State:
         self._note_latest(name, after.version)
         if before is not None and shape(before.value) != shape(after.value):
             self._spaces.pop(name, None)
+        elif name in self._spaces:
+            self._spaces[name].call_it(after.value)
 
     def _name_of(self, network: str) -> str:
         found = self.networks.get(network)

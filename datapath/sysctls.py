@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from datapath.objects import Bridge, Link, Macvlan, Shim, Vxlan
+from kvnet.rules import MTU_MIN_IPV6
 
 FORWARD_IPV4 = "net/ipv4/ip_forward"
 FORWARD_IPV6 = "net/ipv6/conf/all/forwarding"
@@ -36,6 +37,8 @@ def device_sysctls(link: Link, *, speaks_ipv6: bool = False, is_publishing: bool
     if isinstance(link, Shim):
         # It hears the physical network's questions for the host's address; only workloads' are its to answer.
         settings[f"{_IPV4_PREFIX}{link.name}/arp_filter"] = "1"
+    if link.mtu < MTU_MIN_IPV6:  # the kernel takes IPv6 off such a device, and the files of its settings with it
+        return settings
     base = f"{_IPV6_PREFIX}{link.name}/"
     if link.ipv6 if isinstance(link, Bridge) else speaks_ipv6:
         return {**settings, base + "disable_ipv6": "0", base + "accept_ra": "0", base + "autoconf": "0"}

@@ -65,6 +65,10 @@ class AddressSpace:
 
     # -- kept in step by the mirror
 
+    def call_it(self, network: Network) -> None:
+        """The network as it is now; only what no address depends on is another: its name, when it gets one."""
+        self.network = network
+
     def put(self, address: Address, claim: AddressClaim, version: int) -> None:
         """From `addresses/<network>/`: an endpoint's, a reservation, or a tombstone."""
         self._latest = max(self._latest, claim.since)

@@ -63,6 +63,11 @@ class BlockSpace:
         self._newest = float("-inf")
         self._latest = 0.0
 
+    def call_it(self, network: Network) -> None:
+        """As `AddressSpace.call_it`."""
+        self.network = network
+        self.plain.call_it(network)
+
     @property
     def used(self) -> int:
         return self.plain.used

@@ -46,6 +46,20 @@ async def test_a_subnet_is_held_then_a_networks_and_the_network_gets_its_name_la
     assert (await api.get("/v1/holds")).json()["items"] == []
 
 
+async def test_errors_about_its_addresses_tell_its_name_as_soon_as_it_has_one(api: Api) -> None:
+    for driver in ("overlay", "routed"):
+        network = await nameless(api, await hold(api), driver=driver)
+        await api.get(f"/v1/networks/{network['id']}?view=full")
+        await api.get(f"/v1/networks/{network['id']}/addresses")
+        name = api.fresh("web")
+        await api.post(f"/v1/networks/{network['id']}/name", {"name": name})
+
+        body = {"host": "h1", "name": "c1", "address": network["subnets"][0]["cidr"].replace(".0/24", ".0")}
+        refused = await api.post(f"/v1/networks/{name}/endpoints", body)
+
+        assert name in refused.json()["detail"], refused.text
+
+
 async def test_what_is_repeated_is_the_same_and_not_a_second_one(api: Api) -> None:
     held = await hold(api)
     body = {"holds": [held["id"]], "naming": True, "docker": {"labels": {"x": "y"}}}

@@ -52,6 +52,18 @@ async def test_a_second_pass_finds_nothing_to_do(bed: Bed) -> None:
         assert (await bed.planned(host, id_)).operations == ()
 
 
+async def test_an_mtu_that_is_too_small_for_ipv6_is_one_for_ipv4(bed: Bed) -> None:
+    net = network(7)
+    net = replace(net, subnets=net.subnets[:1], mtu=1200)
+    bed.add(net, "c1", "h1", 2)
+    bed.add(net, "c2", "h2", 3)
+
+    assert await bed.converge() == []
+
+    assert await bed.ping("c1", "10.7.0.3")
+    assert (await bed.planned("h1", net.id)).operations == ()
+
+
 async def test_another_library_sees_what_the_planner_wanted(bed: Bed) -> None:
     id_ = await pair(bed)
     bridge, tunnel = f"{BRIDGE_PREFIX}{id_}", f"{VXLAN_PREFIX}{id_}"

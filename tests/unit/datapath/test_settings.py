@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +52,14 @@ def test_only_a_tunnel_that_routes_ipv6_speaks_it_and_never_believes_a_router() 
 
     assert settings_of(tunnel) == {"disable_ipv6": "1"}
     assert settings_of(tunnel, speaks_ipv6=True) == {"disable_ipv6": "0", "accept_ra": "0", "autoconf": "0"}
+
+
+@pytest.mark.parametrize("link", [link for link in LINKS if not isinstance(link, Bridge)])
+def test_the_kernel_has_no_ipv6_and_no_settings_of_it_on_a_device_with_too_small_an_mtu(link: Link) -> None:
+    small = replace(link, mtu=1279)
+
+    assert not [path for path in device_sysctls(small) if "ipv6" in path]
+    assert settings_of(replace(link, mtu=1280))["disable_ipv6"] == "1"
 
 
 def test_loopback_goes_to_a_bridge_only_where_something_is_published() -> None:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any, TypeVar
 
-from kvnet.errors import Invalid, KvnetError
+from kvnet.errors import Invalid
 from kvnet.model import Address, Cidr
 from kvnet.rules import MAC, MAX_LABELS, shown
+from worker.runtimes.docker.words import Mistyped
 
 MAX_TEXT = 4096
 _ID = re.compile(r"[0-9A-Za-z]{1,64}\Z")
@@ -120,7 +121,7 @@ class Members:
         except ValueError:
             raise self.wrong(name, f"{shown(text)} is not a subnet like 10.1.0.0/24") from None
         if found.ip != found.network.network_address:
-            raise self.wrong(name, f"{shown(text)} has host bits set: the subnet it lies in is {found.network}")
+            raise Mistyped(f"{text} is an address inside a subnet, not a subnet", fix=f"give {found.network}")
         return found.network
 
 
@@ -149,9 +150,3 @@ def success(answer: Mapping[str, Any]) -> bytes:
 def failure(text: str) -> bytes:
     """Docker reads one member here and the other there; it gets both everywhere."""
     return success({"Err": text, "Error": text})
-
-
-def words_of(error: KvnetError) -> str:
-    """An error in one line, as `docker` prints it."""
-    text = f"{error.detail}; {error.fix}" if error.fix else error.detail
-    return " ".join(text.split())

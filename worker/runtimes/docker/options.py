@@ -89,6 +89,7 @@ _OTHERWISE = {
     "gateway": "use --gateway",
     "labels": "use --label",
     "name": "the name is the last word of the command",
+    "encrypted": "leave it out: kvnet does not encrypt; use WireGuard between hosts that need it",
     **dict.fromkeys(IPAM, "Docker asks for the subnet first, so use --ipam-opt for this"),
 }
 

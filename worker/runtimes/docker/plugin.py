@@ -22,12 +22,13 @@ from worker.runtimes.docker.endpoint_driver import EndpointDriver
 from worker.runtimes.docker.http import HttpServer, Reply, Request
 from worker.runtimes.docker.ipam_driver import IpamDriver
 from worker.runtimes.docker.ledger import Ledger, OwnCalls
-from worker.runtimes.docker.members import Members, failure, parsed, success, words_of
+from worker.runtimes.docker.members import Members, failure, parsed, success
 from worker.runtimes.docker.network_driver import NetworkDriver
 from worker.runtimes.docker.patience import Patience
 from worker.runtimes.docker.pools import Pools
 from worker.runtimes.docker.ports import Catalogue, Workloads
 from worker.runtimes.docker.wire import AddressRequest, EndpointRequest, NetworkRequest, PoolRequest, port_map
+from worker.runtimes.docker.words import Mistyped, words_of
 from worker.settings import Settings
 
 ANSWER_S = 9.0
@@ -149,7 +150,8 @@ class DockerPlugin:
         try:
             value = call.parse(parsed(body)) if call.parse is not None else None
         except KvnetError as error:
-            return BAD_REQUEST if isinstance(error, Invalid) else OK, error, {}
+            is_nonsense = isinstance(error, Invalid) and not isinstance(error, Mistyped)
+            return BAD_REQUEST if is_nonsense else OK, error, {}
         try:
             return OK, None, await self._in_time(name, call, value)
         except KvnetError as error:

@@ -63,13 +63,14 @@ class Pools:
         if not wanted.pool:
             self._require_no_loop()
             return await self._hold({**body, "version": wanted.version}, wanted)
-        choosing = sorted(wishes.keys() & {"pool", "prefix_length"})
-        if choosing:
-            raise Invalid(f"--ipam-opt {choosing[0]} and --subnet contradict each other", fix="leave one of them out")
         if self._own.is_posting(wanted.pool):
             copied = self._catalogue.of_subnet(wanted.pool)
             if copied is not None:
                 return await self._adopt(wanted, copied)
+        # A copy bears the options that its subnet was once chosen by; from anybody else it is two wishes.
+        choosing = sorted(wishes.keys() & {"pool", "prefix_length"})
+        if choosing:
+            raise Invalid(f"--ipam-opt {choosing[0]} and --subnet contradict each other", fix="leave one of them out")
         # What a host uses is judged when the network is made: only then is it known whether it is the physical one.
         version = 6 if ":" in wanted.pool else 4
         return await self._explicit({**body, "version": version, "cidr": wanted.pool, "force": True}, wanted)
@@ -156,7 +157,9 @@ class Pools:
         bound = self._ledger.bound_to(pool)
         if bound is None:
             raise NotFound(
-                f"{pool} is no network of this host's Docker", fix="see 'kvnet status'; remove and make it again"
+                f"{pool} is no kvnet network of this host's Docker",
+                fix="'docker network create' needs both -d kvnet and --ipam-driver kvnet; remove the network and make "
+                "it again",
             )
         return bound.network
 

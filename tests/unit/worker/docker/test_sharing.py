@@ -99,6 +99,19 @@ async def test_a_copy_is_posted_without_asking_the_controller(cluster: Cluster, 
     assert len(list(h2.ledger.bindings())) == 1
 
 
+async def test_a_copy_bears_the_options_that_its_subnet_was_chosen_by(cluster: Cluster, h1: Host, h2: Host) -> None:
+    options = {"prefix_length": "28"}
+    network = await h1.made("web", ipam_options=options)
+    (pool, _, _) = network.pools[0]
+    await _known(h2, pool)
+
+    with h2.own.posting([pool]):
+        copy = await h2.docker.create(subnets=(pool,), ipam_options=options)
+
+    assert copy.pools[0][0] == pool
+    assert len(await cluster.networks()) == 1
+
+
 CONTRADICTIONS = (
     ({"options": {"driver": "bridge"}}, "is overlay, not bridge"),
     ({"internal": True}, "is not internal"),
