@@ -83,11 +83,20 @@ class Answers:
         orders = max(1, min(len(found.holders), MOST_TURNS))
         step = max(1, len(found.holders) // orders)
         wires = [_wire(question, self._records(question, found, step * turn), over_tcp)[ID:] for turn in range(orders)]
+        first = self.rng.randrange(orders)
+        self._keep(_key(data, over_tcp), Kept(wires, (first + 1) % orders))
+        return data[:ID] + wires[first]
+
+    def prepare_absent(self, data: bytes, question: Question, *, over_tcp: bool = False) -> bytes:
+        """There is no such name; kept likewise."""
+        wire = absent(question)
+        self._keep(_key(data, over_tcp), Kept([wire[ID:]]))
+        return wire
+
+    def _keep(self, key: bytes, kept: Kept) -> None:
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        first = self.rng.randrange(orders)
-        self._kept[_key(data, over_tcp)] = Kept(wires, (first + 1) % orders)
-        return data[:ID] + wires[first]
+        self._kept[key] = kept
 
     def _records(self, question: Question, found: Found, first: int) -> list[dns.rdata.Rdata]:
         holders = (*found.holders[first:], *found.holders[:first])[:MOST_HOLDERS]
@@ -138,7 +147,7 @@ def understood(data: bytes) -> Question:
 
 
 def absent(question: Question) -> bytes:
-    """Without a word on how long that holds, so that nobody keeps it: the next moment it may be there."""
+    """Without a word on how long that holds, so that no one who asked keeps it: the next moment it may be there."""
     return _plain(question, dns.rcode.NXDOMAIN, is_ours=True)
 
 

@@ -157,7 +157,9 @@ class NameService:
             return known.answers.prepare(data, question, meaning, over_tcp=over_tcp)
         is_known = known.is_whole and zone.is_complete
         if meaning is Verdict.ABSENT:
-            return made.absent(question) if is_known else made.failed(question)
+            if not is_known:
+                return made.failed(question)
+            return known.answers.prepare_absent(data, question, over_tcp=over_tcp)
         if zone.is_host:
             return made.refused(question)
         if isinstance(meaning, Under):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ import dns.rrset
 from kvnet.model import Block, Driver, Endpoint, Host, Network, Subnet
 from worker.attachments import Phase, Record
 from worker.dns.askers import Listing
+from worker.dns.server import Sockets, open_sockets
 from worker.dns.service import NameService
 from worker.log import Log
 from worker.ports import Time
@@ -156,16 +158,25 @@ async def upstream(**options: Any) -> AsyncIterator[Upstream]:
             await writer.drain()
         writer.close()
 
+    ours = _sockets()
+    made.port = ours.udp.getsockname()[1]
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(made), local_addr=("127.0.0.1", 0))
-    made.port = transport.get_extra_info("sockname")[1]
-    server = await asyncio.start_server(converse, "127.0.0.1", made.port)
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(made), sock=ours.udp)
+    server = await asyncio.start_server(converse, sock=ours.tcp)
     try:
         yield made
     finally:
         transport.close()
         server.close()
         await server.wait_closed()
+
+
+def _sockets() -> Sockets:
+    """On a port that is free for both."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            return open_sockets("127.0.0.1", 0)
+    raise AssertionError("no port is free")
 
 
 @dataclass
@@ -222,7 +233,7 @@ async def running(
         resolver_port=resolver_port,
     )
     task = asyncio.create_task(service.run())
-    await until(lambda: service.is_answering or bool(service.conditions))
+    await until(lambda: service.is_answering or bool(port and service.conditions))
     try:
         yield Running(service)
     finally:

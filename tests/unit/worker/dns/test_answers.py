@@ -9,7 +9,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.worker.dns.kit import THERE, Cluster, running, texts
@@ -109,6 +109,7 @@ async def test_what_cannot_be_answered_is_told_so(tmp_path: Path) -> None:
         assert rcode(query[:11]) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_no_bytes_do_any_harm(data: bytes) -> None:
     try:

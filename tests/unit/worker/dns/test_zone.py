@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from ipaddress import ip_address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvnet.model import Driver, Endpoint, Network
@@ -154,6 +154,7 @@ def clusters(draw: st.DrawFn) -> tuple[Cluster, list[Endpoint]]:
     return cluster, made
 
 
+@settings(deadline=None)
 @given(clusters(), NAMES, st.sampled_from(["", ".kvnet"]), st.one_of(st.just(""), NETWORKS))
 def test_never_a_name_of_another_network_and_always_every_holder(
     given_: tuple[Cluster, list[Endpoint]], name: str, suffix: str, network: str
@@ -177,6 +178,7 @@ def _is_called(endpoint: Endpoint, network: Network | None, asked: str) -> bool:
     return inner in own or any(inner == f"{name}.{network.name.lower()}" for name in own)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(NAMES, st.integers(2, 9)), max_size=6), max_size=6))
 def test_following_changes_comes_to_the_same_as_starting_anew(steps: list[list[tuple[str, int]]]) -> None:
     cluster = Cluster()
