@@ -130,21 +130,19 @@ class Podman:
         text = json.dumps({"cniVersion": version, "name": name, "plugins": plugins})
         (self.folder / "networks" / f"10-{name}.conflist").write_text(text)
 
-    def rootfs(self, name: str) -> Path:
-        made = self.folder / f"rootfs-{name}"
-        for folder in ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "var"):
-            (made / folder).mkdir(parents=True)
-        shutil.copy(BUSYBOX, made / "bin/busybox")
-        listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, timeout=10, check=True)
-        for command in set(listed.stdout.split()) - {"busybox"}:
-            (made / "bin" / command).symlink_to("busybox")
-        (made / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
-        return made
-
     async def run(self, name: str, *options: str, command: str = SERVE) -> str:
         """A container of its own root file system, in the background. Returns its id."""
         return await self.do(
-            "run", "-d", "--name", name, *options, "--rootfs", str(self.rootfs(name)), "sh", "-c", command
+            "run",
+            "-d",
+            "--name",
+            name,
+            *options,
+            "--rootfs",
+            str(make_rootfs(self.folder / f"rootfs-{name}")),
+            "sh",
+            "-c",
+            command,
         )
 
     async def inspect(self, name: str) -> dict[str, Any]:
@@ -184,3 +182,15 @@ class Podman:
     async def close(self) -> None:
         await self.remove_all()
         await self.place.kill()
+
+
+def make_rootfs(made: Path) -> Path:
+    """A root file system with nothing but busybox and its commands."""
+    for folder in ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "var"):
+        (made / folder).mkdir(parents=True)
+    shutil.copy(BUSYBOX, made / "bin/busybox")
+    listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, timeout=10, check=True)
+    for command in set(listed.stdout.split()) - {"busybox"}:
+        (made / "bin" / command).symlink_to("busybox")
+    (made / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    return made
