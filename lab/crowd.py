@@ -78,6 +78,9 @@ class CountingKernel:
     async def name_inside(self, device: str, netns: str, mac: Mac) -> str:
         return await self._kernel.name_inside(device, netns, mac)
 
+    async def remove_macvlan(self, netns: str, mac: Mac) -> bool:
+        return await self._kernel.remove_macvlan(netns, mac)
+
     async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
         await self._kernel.lead_inside(netns, interface, destination, prefix_length)
 

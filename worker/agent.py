@@ -198,7 +198,7 @@ class Worker:
             log=log,
         )
         readiness = Readiness(settings, self.lifeline, self.source, self.view, time)
-        maker = Maker(settings, controller, listeners, self.attachments, self.releaser, log)
+        maker = Maker(settings, controller, listeners, self.attachments, self.releaser, time, log)
         building = Building(self.view, self.attachments, self.reconciler)
         turns = Turns()
         self.attacher = Attacher(

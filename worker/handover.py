@@ -114,9 +114,8 @@ class Handover:
         async with self._maker.undone_unless_done(record) as making:
             full: EndpointBody = {**body, "id": record.endpoint, "host": self._settings.host}
             chooses = hostports.chooses_all(body.get("ports", ()))
-            await self._maker.create(making, network, full, chooses_ports=chooses)
-            record = replace(making.record, phase=Phase.CLAIMED, since=self._time.now())
-            self._attachments.keep(record)
+            await self._maker.create(making, network, full, then=Phase.CLAIMED, chooses_ports=chooses)
+        record = making.record
         self._log.info("claimed", endpoint=record.endpoint, network=network, runtime=runtime)
         return record
 

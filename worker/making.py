@@ -14,10 +14,10 @@ from typing import Any, cast
 from kvnet.errors import ControllerUnreachable, KernelRefused, KvnetError, NotFound, OutcomeUnknown
 from kvnet.wire import Endpoint, EndpointBody
 from worker import hostports
-from worker.attachments import Attachments, Record
+from worker.attachments import Attachments, Phase, Record
 from worker.hostports import PORT_ATTEMPTS
 from worker.log import Log
-from worker.ports import Controller, Listeners
+from worker.ports import Controller, Listeners, Time
 from worker.release import Releaser
 from worker.settings import Settings
 
@@ -45,6 +45,7 @@ class Maker:
         listeners: Listeners,
         attachments: Attachments,
         releaser: Releaser,
+        time: Time,
         log: Log,
     ) -> None:
         self._settings = settings
@@ -52,6 +53,7 @@ class Maker:
         self._listeners = listeners
         self._attachments = attachments
         self._releaser = releaser
+        self._time = time
         self._log = log
 
     @contextlib.asynccontextmanager
@@ -81,9 +83,16 @@ class Maker:
             raise
 
     async def create(
-        self, making: Making, network: str, body: EndpointBody, *, chooses_ports: bool = True, wait_s: float = 0.0
+        self,
+        making: Making,
+        network: str,
+        body: EndpointBody,
+        *,
+        then: Phase = Phase.ATTACHING,
+        chooses_ports: bool = True,
+        wait_s: float = 0.0,
     ) -> Endpoint:
-        """The endpoint, with ports that no program of this host has; `making.record` tells of it.
+        """The endpoint, with ports that no program of this host has; `making.record` tells of it, in phase `then`.
 
         Raises:
             KvnetError: what the controller said.
@@ -95,10 +104,12 @@ class Maker:
             making.record = replace(
                 making.record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint)
             )
-            self._attachments.keep(making.record)
             there = await hostports.who_listens(self._listeners, endpoint, making.callers)
             if there is None:
+                making.record = replace(making.record, phase=then, since=self._time.now())
+                self._attachments.keep(making.record)
                 return endpoint
+            self._attachments.keep(making.record)
             if chooses_ports or attempt == PORT_ATTEMPTS:
                 raise hostports.taken(there, making.record.name, self._settings.host)
             self._log.info("port-taken", endpoint=making.record.endpoint, detail=str(there))

@@ -116,6 +116,15 @@ class HostKernel(Kernel, Protocol):
         """
         ...
 
+    async def remove_macvlan(self, netns: str, mac: Mac) -> bool:
+        """One of ours, in a namespace ("" for none) or on the host, whatever it is called. False: it is in neither, or
+        just moves from one to the other.
+
+        Raises:
+            KernelRefused: it is there and cannot be removed.
+        """
+        ...
+
     async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
         """A route on the link, in a workload's namespace; one that is there already is no error.
 

@@ -53,7 +53,7 @@ class Releaser:
         self._store = store
         self._controller = controller
         self._kernel = kernel
-        self._remover = Remover(kernel, namespaces)
+        self._remover = Remover(kernel, namespaces, time)
         self._slots = asyncio.Semaphore(DELETIONS_AT_ONCE)
         self._namespaces = namespaces
         self._attachments = attachments

@@ -10,7 +10,7 @@ import errno
 from datapath.objects import MACVLAN_PREFIX, Ip, Mac, Route
 from worker.kernel import dump, macvlans
 from worker.kernel import messages as m
-from worker.kernel.containers import inside, opened
+from worker.kernel.containers import GONE, inside, opened
 from worker.kernel.failures import Told
 from worker.kernel.netlink import Message, Netlink
 
@@ -25,7 +25,8 @@ def name_inside(rtnetlink: Netlink, device: str, netns: str, mac: Mac) -> str:
     """
     with opened(netns) as namespace, inside(namespace) as within:
         if device.startswith(MACVLAN_PREFIX):
-            return macvlans.find(within, mac)
+            found = macvlans.with_mac(within, mac)
+            return "" if found is None else found.name
         outer = _device(rtnetlink, m.get_link(device))
         if outer is None or not outer.is_ours:
             return ""
@@ -34,6 +35,33 @@ def name_inside(rtnetlink: Netlink, device: str, netns: str, mac: Mac) -> str:
         if inner is None or inner.kind != "veth" or inner.peer != outer.index or inner.mac != mac:
             return ""
         return inner.name
+
+
+def remove_macvlan(rtnetlink: Netlink, netns: str, mac: Mac) -> bool:
+    """In the namespace ("" for none) or back on the host, whatever it is called; False: it is in neither.
+
+    That may also mean that its runtime moves it just now: for some milliseconds the kernel lists it nowhere.
+
+    Raises:
+        OSError: it is there and cannot be removed.
+    """
+    is_there = False
+    try:
+        if netns:
+            with opened(netns) as namespace, inside(namespace) as within:
+                is_there = _delete(within, mac)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+    return _delete(rtnetlink, mac) or is_there
+
+
+def _delete(within: Netlink, mac: Mac) -> bool:
+    found = macvlans.with_mac(within, mac)
+    refusal = None if found is None else within.one(m.delete_link(found.index))
+    if refusal is not None and refusal.errno != errno.ENODEV:
+        raise Told(refusal.errno, refusal.text or "the interface cannot be deleted")
+    return found is not None and refusal is None
 
 
 def lead(netns: str, interface: str, destination: Ip, prefix_length: int) -> None:

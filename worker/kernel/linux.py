@@ -30,7 +30,7 @@ from worker.kernel.events import Events, HintCollector, Interest
 from worker.kernel.firewall import FirewallTables, find_nft
 from worker.kernel.foreign_chains import ForwardChains
 from worker.kernel.gates import Gates
-from worker.kernel.handed import lead, name_inside
+from worker.kernel.handed import lead, name_inside, remove_macvlan
 from worker.kernel.inventory import Surroundings, look_around
 from worker.kernel.messages import IFLA_MTU, dump_links, dump_routes
 from worker.kernel.netlink import NETLINK_NETFILTER, Netlink
@@ -143,6 +143,12 @@ class LinuxKernel:
             return await _run(self._executor, lambda: name_inside(self._parts.rtnetlink, device, netns, mac))
         except OSError as error:
             raise KernelRefused(f"{netns} cannot be looked into: {error.strerror or error}") from error
+
+    async def remove_macvlan(self, netns: str, mac: Mac) -> bool:
+        try:
+            return await _run(self._executor, lambda: remove_macvlan(self._parts.rtnetlink, netns, mac))
+        except OSError as error:
+            raise KernelRefused(f"{error.strerror or error}") from error
 
     async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
         try:

@@ -58,10 +58,10 @@ def _leave_here(rtnetlink: Netlink, uplink: Device, side: ContainerSide) -> Refu
     return rtnetlink.one(m.create_macvlan(side, uplink.index, None))
 
 
-def find(within: Netlink, mac: Mac) -> str:
-    """The name of ours that has this MAC, in the namespace that is looked into; "" for none."""
+def with_mac(within: Netlink, mac: Mac) -> Device | None:
+    """The one of ours that has this MAC, whatever it is called, in the namespace that is looked into."""
     devices = map(dump.device, within.dump(m.dump_links(kind="macvlan")))
-    return next((found.name for found in devices if found.mac == mac and dump.is_ours_group(found.group)), "")
+    return next((found for found in devices if found.mac == mac and dump.is_ours_group(found.group)), None)
 
 
 def resize(side: ContainerSide) -> Refusal | None:

@@ -30,7 +30,7 @@ from backends.store import (
 from datapath.fake import FakeFabric, FakeKernel
 from datapath.fake_tables import OWN_NAMESPACE, Interface
 from datapath.names import veth_name
-from datapath.objects import EVERYTHING, ContainerSide, Failure, HostState, Ip, Mac, Operation, Scope
+from datapath.objects import EVERYTHING, ContainerSide, DeleteLink, Failure, HostState, Ip, Mac, Operation, Scope
 from kvnet import codec, keys
 from kvnet.errors import (
     ControllerUnreachable,
@@ -244,6 +244,15 @@ class MortalKernel:
         if inside is None:
             raise KernelRefused(f"{netns} is gone")
         return next((name for name, found in inside.items() if found.link == device and found.side.mac == mac), "")
+
+    async def remove_macvlan(self, netns: str, mac: Mac) -> bool:
+        self._life.step()
+        namespaces = self.host.tables.namespaces
+        places = [namespaces.get(path, {}) for path in (netns, OWN_NAMESPACE)]
+        found = [one for place in places for one in place.values() if one.side.mac == mac]
+        await self.host.apply([DeleteLink(self.host.tables.links[one.link]) for one in found])
+        self._life.step()
+        return bool(found)
 
     async def lead_inside(self, netns: str, interface: str, destination: Ip, prefix_length: int) -> None:
         self._life.step()
