@@ -37,11 +37,11 @@ class Departures:
         record = self._workloads.record(endpoint)
         return self.is_going(endpoint) or (record is not None and record.phase is Phase.DETACHING)
 
-    def begin(self, endpoint: str) -> asyncio.Task[Any]:
-        """Again while it goes: the same."""
+    def begin(self, endpoint: str, afterwards: Callable[[], Awaitable[None]] | None = None) -> asyncio.Task[Any]:
+        """Again while it goes: the same. `afterwards`: done when it is gone, and part of its going."""
         task = self._going.get(endpoint)
         if task is None:
-            task = self._going[endpoint] = asyncio.ensure_future(self._gone(endpoint))
+            task = self._going[endpoint] = asyncio.ensure_future(self._gone(endpoint, afterwards))
             task.add_done_callback(lambda ended: self._ended(endpoint, ended))
         return task
 
@@ -72,10 +72,12 @@ class Departures:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    async def _gone(self, endpoint: str) -> None:
+    async def _gone(self, endpoint: str, afterwards: Callable[[], Awaitable[None]] | None) -> None:
         for _ in range(ANSWER_FIRST):
             await asyncio.sleep(0)
         await self._workloads.release(endpoint)
+        if afterwards is not None:
+            await afterwards()
 
     def _ended(self, endpoint: str, task: asyncio.Task[Any]) -> None:
         del self._going[endpoint]

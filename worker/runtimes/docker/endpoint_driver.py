@@ -7,10 +7,11 @@ gone or was never there; ports are in the endpoint's record, so that they go wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
-from kvnet.errors import Invalid, NotFound
+from kvnet.errors import Invalid, KvnetError, NotFound
 from kvnet.model import Address, Network
 from kvnet.wire import PortBody
 from worker.attachments import Phase, Record
@@ -77,7 +78,7 @@ class EndpointDriver:
         """It is deleted in a moment, whatever happens: what takes time begins now."""
         record = self._record(request)
         if record is not None:
-            self._departures.begin(record.endpoint)
+            self._departures.begin(record.endpoint, partial(self._bequeath, record))
         return {}
 
     async def delete(self, request: EndpointRequest) -> Mapping[str, Any]:
@@ -158,9 +159,31 @@ class EndpointDriver:
         if self._dns is None or not reaches_host(network):
             return []
         route = f"{self._dns}/32"
-        others = (other for other in self._workloads.records() if other.netns == sandbox and route in other.routes)
-        stay = (other for other in others if not self._departures.is_going(other.endpoint))
+        stay = (other for other in self._staying(sandbox) if route in other.routes)
         return [] if any(other.endpoint != record.endpoint for other in stay) else [route]
+
+    async def _bequeath(self, gone: Record) -> None:
+        """The way to the names left the sandbox with its interface: another one of that container's takes it over."""
+        route = f"{self._dns}/32"
+        heirs = self._staying(gone.netns)
+        if route not in gone.routes or any(route in other.routes for other in heirs):
+            return
+        for other in heirs:
+            try:
+                if reaches_host(await self._patience.network(other.network_id)):
+                    await self._workloads.add_route(other.endpoint, route)
+                    return
+            except KvnetError:
+                continue  # it goes too, most likely: the container stops
+
+    def _staying(self, sandbox: str) -> list[Record]:
+        return [
+            record
+            for record in self._workloads.records()
+            if record.netns == sandbox
+            and record.phase is Phase.ATTACHED
+            and not self._departures.is_going(record.endpoint)
+        ]
 
 
 def _gateways(places: list[Place]) -> dict[str, Any]:

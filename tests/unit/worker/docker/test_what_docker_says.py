@@ -206,16 +206,33 @@ async def test_interfaces_are_named_as_the_network_says(h1: Host) -> None:
 
 
 async def test_the_route_to_the_name_server_is_given_once_per_sandbox(h1: Host) -> None:
-    networks = [await h1.made(f"web{number}") for number in range(2)]
+    networks = [await h1.made(f"web{number}") for number in range(3)]
     sandbox = "/var/run/docker/netns/0123456789ab"
     first = await h1.docker.run(networks[0], sandbox=sandbox)
     second = await h1.docker.run(networks[1], sandbox=sandbox)
     elsewhere = await h1.docker.run(networks[1])
-    await h1.docker.stop(first)
-    third = await h1.docker.run(networks[0], sandbox=sandbox)
+    third = await h1.docker.run(networks[2], sandbox=sandbox)
 
     given = [DNS_ROUTE in container.joined["StaticRoutes"] for container in (first, second, elsewhere, third)]
-    assert given == [True, False, True, True]
+    assert given == [True, False, True, False]
+
+
+async def test_the_route_to_the_name_server_goes_over_to_another_network_of_the_container(h1: Host) -> None:
+    bare = {"driver": "transparent", "uplink": "eth0", "shim": "false"}
+    options = [{}, bare, {}]
+    networks = [await h1.made(f"web{number}", options=words) for number, words in enumerate(options)]
+    sandbox = "/var/run/docker/netns/0123456789ab"
+    first, second, third = [await h1.docker.run(network, sandbox=sandbox) for network in networks]
+
+    await h1.docker.stop(first)
+    again = await h1.docker.run(networks[0], sandbox=sandbox)
+
+    bearers = {record.external for record in h1.workloads.records() if "169.254.53.53/32" in record.routes}
+    assert bearers == {third.endpoint}
+    assert DNS_ROUTE not in again.joined["StaticRoutes"]
+    for container in (third, again, second):
+        await h1.docker.stop(container)
+    assert not list(h1.workloads.records())
 
 
 async def test_a_routed_network_s_workload_is_led_by_its_block(h1: Host) -> None:
