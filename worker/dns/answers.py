@@ -214,7 +214,9 @@ def _record(kind: dns.rdatatype.RdataType, wire: bytes) -> dns.rdata.Rdata:
 
 
 def _told_of(endpoint: Endpoint, version: int) -> bytes:
-    return _words(f"id={endpoint.id}", f"host={endpoint.host}", f"version={version}")
+    """In one string: of several, some clients show the first only."""
+    text = f"id={endpoint.id} host={endpoint.host} version={version}".encode()
+    return bytes((len(text),)) + text
 
 
 def _domain(text: str) -> bytes:
@@ -223,7 +225,3 @@ def _domain(text: str) -> bytes:
         return dns.name.from_text(text).to_wire() or b""
     except dns.exception.DNSException:
         return b""
-
-
-def _words(*words: str) -> bytes:
-    return b"".join(bytes((len(word),)) + word.encode() for word in words)

@@ -1,9 +1,9 @@
 """Tells plain network namespaces where to ask: `/etc/netns/<name>/resolv.conf`, which `ip netns exec` puts in place.
 
 For namespaces under /run/netns that are attached here and reach the address. A file that is not ours is never touched;
-ours bears a mark, and goes with the last attachment. Level-triggered, so what a crash left is cleaned up at the start;
-what another program changes in one of ours is put right half a minute later. Nothing depends on it: where it cannot
-be written, that is logged.
+ours bears a mark with our host's name, and goes with the last attachment. Level-triggered, so what a crash left is
+cleaned up at the start; what another program changes in one of ours is put right half a minute later. Nothing depends
+on it: where it cannot be written, that is logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from worker.ports import Time
 FOLDER = Path("/etc/netns")
 NAMESPACES = (Path("/run/netns"), Path("/var/run/netns"))
 FILE = "resolv.conf"
-MARK = "# Made by kvnet, which removes it when the namespace has left its last network."
+MARK = "# Made by kvnet on host {host}, which removes it when the namespace has left its last network."
 LOOK_S = 0.2
 REPAIR_S = 30.0
 MOST_BYTES = 65_536
@@ -33,6 +33,7 @@ class NamespaceFiles:
 
     def __init__(
         self,
+        host: str,
         address: IPv4Address,
         wanted: Callable[[], frozenset[str]],
         *,
@@ -42,6 +43,7 @@ class NamespaceFiles:
         folder: Path = FOLDER,
         namespaces: tuple[Path, ...] = NAMESPACES,
     ) -> None:
+        self._mark = MARK.format(host=host)
         self._address = address
         self._wanted = wanted
         self._time = time
@@ -67,9 +69,9 @@ class NamespaceFiles:
         return frozenset(place.name for place in places if place.parent in self._namespaces)
 
     def _bring_to(self, names: frozenset[str]) -> None:
-        text = content(self._address, _read(self._resolv_conf) or "")
+        text = content(self._mark, self._address, _read(self._resolv_conf) or "")
         try:
-            for name in _marked(self._folder) - names:
+            for name in self._marked() - names:
                 self._remove(name)
             for name in sorted(names):
                 self._write(name, text)
@@ -78,7 +80,7 @@ class NamespaceFiles:
 
     def _write(self, name: str, text: str) -> None:
         place = self._folder / name / FILE
-        if os.path.lexists(place) and not _is_ours(place):
+        if os.path.lexists(place) and not self._is_ours(place):
             return
         if _read(place) == text:
             return
@@ -94,31 +96,29 @@ class NamespaceFiles:
         with contextlib.suppress(OSError):  # somebody has another file there
             (self._folder / name).rmdir()
 
+    def _marked(self) -> frozenset[str]:
+        try:
+            found: Mapping[str, Path] = {entry.name: entry / FILE for entry in self._folder.iterdir()}
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(name for name, place in found.items() if self._is_ours(place))
+
+    def _is_ours(self, place: Path) -> bool:
+        text = None if place.is_symlink() else _read(place)
+        return text is not None and text.startswith(self._mark)
+
     def _tell(self, detail: str) -> None:
         if detail != self._told:
             self._log.warning("namespace-file", detail=detail)
         self._told = detail
 
 
-def content(address: IPv4Address, hosts: str) -> str:
+def content(mark: str, address: IPv4Address, hosts: str) -> str:
     """`hosts`: the host's own. Its search domains stay; a name without a dot is asked for as it is first."""
     lines = [line.split() for line in hosts.splitlines()]
     searched = [line[1:] for line in lines if len(line) > 1 and line[0] in ("search", "domain")]
     search = [f"search {' '.join(searched[-1])}"] if searched else []  # the last one counts: resolv.conf(5)
-    return "\n".join([MARK, f"nameserver {address}", *search, "options ndots:0", ""])
-
-
-def _marked(folder: Path) -> frozenset[str]:
-    try:
-        found: Mapping[str, Path] = {entry.name: entry / FILE for entry in folder.iterdir()}
-    except FileNotFoundError:
-        return frozenset()
-    return frozenset(name for name, place in found.items() if _is_ours(place))
-
-
-def _is_ours(place: Path) -> bool:
-    text = None if place.is_symlink() else _read(place)
-    return text is not None and text.startswith(MARK)
+    return "\n".join([mark, f"nameserver {address}", *search, "options ndots:0", ""])
 
 
 def _read(place: Path) -> str | None:

@@ -115,7 +115,7 @@ class NameService:
         self._forwarder = Forwarder(resolvers, time)
         self._server = Server(address, self.asked, time=time, log=log, port=port)
         self._files = NamespaceFiles(
-            address, self._namespaces, time=time, log=log, resolv_conf=resolv_conf, folder=namespace_files
+            host, address, self._namespaces, time=time, log=log, resolv_conf=resolv_conf, folder=namespace_files
         )
         self._time = time
         self._domains: dict[str, Domain] = {}

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from kvnet.model import Driver
-from tests.unit.worker.dns.kit import Cluster, running, until
+from tests.unit.worker.dns.kit import HERE, THERE, Cluster, running, until
 from worker.dns.resolv import MARK, NAMESPACES
 
 pytestmark = pytest.mark.anyio
+OURS, ANOTHERS = MARK.format(host=HERE), MARK.format(host=THERE)
 
 
 async def test_it_comes_with_the_first_network_and_goes_with_the_last(tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ async def test_it_comes_with_the_first_network_and_goes_with_the_last(tmp_path: 
         second = cluster.add(back, "web", 2)
         await until(place.exists)
         lines = place.read_text().splitlines()
-        assert lines == [MARK, "nameserver 127.0.0.1", "search corp.example lab.example", "options ndots:0"]
+        assert lines == [OURS, "nameserver 127.0.0.1", "search corp.example lab.example", "options ndots:0"]
         cluster.remove(first)
         other = cluster.add(shop, "other", 3)
         await until((tmp_path / "netns/other/resolv.conf").exists)
@@ -38,13 +39,13 @@ async def test_it_comes_with_the_first_network_and_goes_with_the_last(tmp_path: 
 async def test_what_is_not_ours_stays_as_it_is(tmp_path: Path) -> None:
     cluster = Cluster()
     shop = cluster.add_network("shop")
-    theirs = {"plain": "nameserver 192.0.2.1\n", "empty": ""}
+    theirs = {"plain": "nameserver 192.0.2.1\n", "empty": "", "another": ANOTHERS + "\n"}
     for name, text in theirs.items():
         (tmp_path / "netns" / name).mkdir(parents=True)
         (tmp_path / "netns" / name / "resolv.conf").write_text(text)
     (tmp_path / "netns/linked").mkdir()
     (tmp_path / "netns/linked/resolv.conf").symlink_to(tmp_path / "marked")
-    (tmp_path / "marked").write_text(MARK)
+    (tmp_path / "marked").write_text(OURS)
     (tmp_path / "netns/beside").mkdir()
     (tmp_path / "netns/beside/hosts").write_text("")
     async with running(tmp_path, cluster):
@@ -55,7 +56,7 @@ async def test_what_is_not_ours_stays_as_it_is(tmp_path: Path) -> None:
         await until(lambda: not (tmp_path / "netns/beside/resolv.conf").exists())
     assert (tmp_path / "netns/beside/hosts").exists()
     assert (tmp_path / "netns/linked/resolv.conf").is_symlink()
-    assert (tmp_path / "marked").read_text() == MARK
+    assert (tmp_path / "marked").read_text() == OURS
     for name, text in theirs.items():
         assert (tmp_path / "netns" / name / "resolv.conf").read_text() == text
 
@@ -63,7 +64,7 @@ async def test_what_is_not_ours_stays_as_it_is(tmp_path: Path) -> None:
 async def test_what_a_crash_left_is_cleaned_up(tmp_path: Path) -> None:
     left = tmp_path / "netns/gone/resolv.conf"
     left.parent.mkdir(parents=True)
-    left.write_text(MARK + "\nnameserver 169.254.53.53\n")
+    left.write_text(OURS + "\nnameserver 169.254.53.53\n")
     async with running(tmp_path, Cluster()):
         await until(lambda: not left.parent.exists())
 
