@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvnet.errors import Invalid
 from lab import namespaces
 from lab.lab import Lab
 from tests.cni.calling import Programs, Runtime, run
@@ -157,6 +158,30 @@ async def test_without_a_worker_it_is_to_be_tried_again(away: Runtime, netns: Pa
         assert answer.said is not None
         assert answer.said["cniVersion"] == "1.0.0"
     assert (await away.call("STATUS")).code == 50
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"op": "cni"},
+        {"op": "cni", "env": 1, "config": {}},
+        {"op": "cni", "env": {}, "config": []},
+        {
+            "op": "cni",
+            "env": {"CNI_COMMAND": "STATUS"},
+            "config": {"cniVersion": "1.1.0", "name": "x"},
+            "callers": ["1"],
+        },
+        {"op": "netavark"},
+        {"op": "netavark", "command": 1, "netns": "", "input": {}},
+    ],
+)
+async def test_what_no_program_of_ours_sends_is_refused(lab: Lab, message: dict[str, Any]) -> None:
+    try:
+        answer = await lab.hosts["h1"].local.request(message)
+    except Invalid:
+        return
+    assert answer["failed"]
 
 
 async def test_the_socket_may_come_from_the_environment(runtime: Runtime) -> None:

@@ -271,6 +271,21 @@ async def test_a_network_that_is_missing_is_named_and_made_if_the_list_says_so(
     await lab.client.delete_network("others")
 
 
+async def test_a_network_that_two_hosts_make_at_once_is_one(
+    lab: Lab, programs: Programs, runtime: Runtime, sandbox: Sandbox
+) -> None:
+    near = replace(runtime, name="others", keys={"create": {"driver": "overlay"}})
+    far = replace(near, socket=lab.hosts["h2"].socket)
+    boxes = [sandbox(name) for name in ("blue", "green")]
+    adds = [one.add("c1", box) for one, box in zip((near, far), boxes, strict=True)]
+    results = await asyncio.gather(*adds)
+    assert len({result["ips"][0]["address"] for result in results}) == 2
+    assert [n["name"] async for n in lab.client.networks(name="others")] == ["others"]
+    for one, box in zip((near, far), boxes, strict=True):
+        await one.delete("c1", box)
+    await lab.client.delete_network("others")
+
+
 async def test_names_are_asked_where_the_runtime_says_else_where_the_list_says(
     runtime: Runtime, sandbox: Sandbox
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -116,6 +116,24 @@ async def test_12_containers_start_at_once_on_two_hosts(lab: Lab, podmen: dict[s
     await asyncio.gather(*starts)
     made = await endpoints(lab)
     assert len({endpoint["address"] for endpoint in made.values()}) == 12
+
+
+async def test_a_container_that_is_removed_while_the_worker_is_away_is_released_when_it_is_back(
+    lab: Lab, podmen: dict[str, Podman]
+) -> None:
+    await podmen["h2"].run("web", "--network", "pods")
+    worker = lab.hosts["h2"].worker
+    assert worker is not None
+    await worker.kill()
+    with suppress(PodmanFailed):
+        await podmen["h2"].do("rm", "--force", "--time", "0", "web")
+    await lab.start_worker("h2")
+    await lab.until_ready("h2")
+
+    async def is_gone() -> bool:
+        return not await endpoints(lab)
+
+    await until(is_gone, "its endpoint is gone", seconds=10.0)
 
 
 async def test_without_a_worker_podman_says_so(lab: Lab, podmen: dict[str, Podman]) -> None:

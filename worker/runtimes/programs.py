@@ -36,8 +36,11 @@ def program_operations(
     log: Log,
     looks: Looks = REAL_LOOKS,
 ) -> Mapping[str, Operation]:
-    hands = Repeatable(settings.host, attacher, controller, namespaces, attachments, view, looks, time)
+    def new_network_id() -> str:
+        return f"{time.rng.getrandbits(48):012x}"
+
+    hands = Repeatable(settings.host, attacher, controller, namespaces, attachments, view, looks, time, new_network_id)
     dns = "" if settings.dns is None else str(settings.dns)
     cni = CniPlugin(hands, store, status, dns=dns, log=log)
-    netavark = NetavarkPlugin(hands, controller, store, dns=dns, log=log)
+    netavark = NetavarkPlugin(hands, controller, store, new_network_id=new_network_id, dns=dns, log=log)
     return {"cni": cni.answer, "netavark": netavark.answer}

@@ -35,7 +35,7 @@ from worker.view import View
 
 # Of an earlier life of a container, while another release of it is under way.
 RELEASE_ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 6, 0.05, 0.5
-ID_DIGITS, NETWORK_ID_DIGITS = 16, 12
+ID_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Repeatable:
         view: View,
         looks: Looks,
         time: Time,
+        new_network_id: Callable[[], str],
     ) -> None:
         self._host = host
         self._attacher = attacher
@@ -75,6 +76,7 @@ class Repeatable:
         self._view = view
         self._looks = looks
         self._time = time
+        self._new_network_id = new_network_id
 
     def endpoint_id(self, external: str) -> str:
         """Another one on every host: what a runtime calls a container says nothing beyond its host."""
@@ -180,13 +182,9 @@ class Repeatable:
             await self._attacher.attach(replace(request, name=name, aliases=aliases))
 
     async def _create(self, body: NetworkBody) -> None:
-        """Under an id that follows from its name, so that hosts that do it at once make one network."""
+        """Of hosts that do it at once one makes it; the others have it, too."""
         with contextlib.suppress(NameTaken):
-            await self._controller.create_network({**body, "id": network_id_of(body["name"])})
-
-
-def network_id_of(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:NETWORK_ID_DIGITS]
+            await self._controller.create_network({**body, "id": self._new_network_id()})
 
 
 def callers_of(message: Mapping[str, Any]) -> frozenset[int]:

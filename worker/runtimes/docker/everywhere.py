@@ -34,7 +34,7 @@ class Sight:
 
     Attributes:
         networks: the catalogue, by id; `seen`: ids that were in it at any time.
-        docker: what Docker lists of our driver, by Docker's id.
+        docker: what Docker lists of our driver, by Docker's id; `shown`: ids that it listed at any time.
         used: our ids of networks that have workloads of Docker's here.
         strays: Docker's ids that have no binding, and since when that was so.
         is_believed: what is missing in the catalogue is gone.
@@ -48,6 +48,7 @@ class Sight:
     bindings: Mapping[str, Binding]
     following: Following = Following.ALL
     seen: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
     used: frozenset[str] = frozenset()
     strays: Mapping[str, float] = field(default_factory=dict)
     is_believed: bool = True
@@ -181,7 +182,7 @@ def _lost(sight: Sight, waits: list[float]) -> Iterator[Action]:
     for binding in sight.bindings.values():
         if binding.docker in sight.docker:
             continue
-        if sight.now - binding.since < IN_FLIGHT_S:
+        if binding.docker not in sight.shown and sight.now - binding.since < IN_FLIGHT_S:
             waits.append(binding.since + IN_FLIGHT_S)
         else:
             yield Lost(binding.network, binding.docker)

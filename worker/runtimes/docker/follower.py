@@ -88,6 +88,7 @@ class Follower:
         self._troubles: dict[str, Trouble] = {}
         self._strays: dict[str, float] = {}
         self._seen: frozenset[str] = frozenset()
+        self._shown: frozenset[str] = frozenset()
         self._unfit: dict[str, Condition] = {}
 
     @property
@@ -187,6 +188,7 @@ class Follower:
         now = self._time.now()
         self._strays = {id_: self._strays.get(id_, now) for id_ in self.docker if id_ not in bindings}
         self._steps.named &= self.docker.keys()
+        self._shown = (self._shown | self.docker.keys()) & bindings.keys()
         return Sight(
             host=self._settings.host,
             now=now,
@@ -195,6 +197,7 @@ class Follower:
             bindings=bindings,
             following=self._settings.docker.networks,
             seen=self._seen,
+            shown=self._shown,
             used=frozenset(
                 record.network_id
                 for record in self._workloads.records()

@@ -29,7 +29,7 @@ from worker.runtimes.docker.everywhere import (
     subnets_of,
 )
 from worker.runtimes.docker.ledger import Binding, Ledger, OwnCalls
-from worker.runtimes.docker.ports import Catalogue, Engine, EngineNetwork, Plugin
+from worker.runtimes.docker.ports import Catalogue, Engine, EngineNetwork, EngineRefused, Plugin
 
 # Daemons from here on never have two networks of one name.
 NO_DUPLICATES = (1, 44)
@@ -118,7 +118,8 @@ class Steps:
         with contextlib.suppress(NotFound):
             await self._controller.delete_network(action.network)
 
-    async def _copy(self, network: Network, *, may_be_second: bool = False) -> None:
+    async def _copy(self, network: Network, *, may_be_second: bool = False) -> str:
+        """Docker's id of it."""
         began = self._time.monotonic()
         body = copy_of(network, may_be_second=may_be_second)
         with self._own.posting(sorted(subnets_of(network))):
@@ -126,6 +127,7 @@ class Steps:
         self.docker.setdefault(docker, EngineNetwork(docker, network.name, tuple(subnets_of(network))))
         took_ms = round((self._time.monotonic() - began) * 1000, 1)
         self._log.info("docker-network-made", network=network.id, name=network.name, took_ms=took_ms)
+        return docker
 
     async def _replace(self, action: Replace) -> None:
         """The shorter time in which its name means none or two comes from making the copy first, where that goes."""
@@ -136,8 +138,12 @@ class Steps:
             await self._remove(action.docker)
             await self._copy(network)
         else:
-            await self._copy(network, may_be_second=True)
-            await self._remove(action.docker)
+            copy = await self._copy(network, may_be_second=True)
+            try:
+                await self._remove(action.docker)
+            except EngineRefused as error:  # somebody has begun to use it: there must not be two for longer
+                await self._remove(copy)
+                raise NotNow from error
 
     async def _adopt(self, action: Adopt) -> None:
         network, known = self._network(action), await self._engine.network(action.docker)

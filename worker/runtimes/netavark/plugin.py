@@ -5,7 +5,7 @@ Calls nothing but the worker's own hands and the controller. A network that is c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -24,10 +24,20 @@ from worker.runtimes.repeatable import Repeatable, callers_of
 class NetavarkPlugin:
     """`dns`: who is asked for names, "" where nobody answers."""
 
-    def __init__(self, hands: Repeatable, controller: Controller, store: Store, *, dns: str, log: Log) -> None:
+    def __init__(
+        self,
+        hands: Repeatable,
+        controller: Controller,
+        store: Store,
+        *,
+        new_network_id: Callable[[], str],
+        dns: str,
+        log: Log,
+    ) -> None:
         self._hands = hands
         self._controller = controller
         self._store = store
+        self._new_network_id = new_network_id
         self._dns = dns
         self._log = log
 
@@ -55,7 +65,7 @@ class NetavarkPlugin:
         """A network that kvnet has already is joined, if it has the subnets that were asked for, if any were."""
         body = network_body(given)
         try:
-            await self._controller.create_network(body)
+            await self._controller.create_network({**body, "id": self._new_network_id()})
         except Conflicting:
             if await self._network(body["name"]) is None:
                 raise

@@ -14,7 +14,7 @@ from worker.requests import AttachRequest
 from worker.runtimes.cni.options import as_name
 from worker.runtimes.cni.results import DEFAULTS
 from worker.runtimes.docker.options import IPAM, network_wishes, pool_wishes
-from worker.runtimes.repeatable import Attached, network_id_of
+from worker.runtimes.repeatable import Attached
 
 RUNTIME = "netavark"
 # Options of `podman network create -o` that are not a network's: whose socket, and which network of kvnet's.
@@ -46,7 +46,7 @@ def network_body(given: Mapping[str, Any]) -> NetworkBody:
         raise Invalid("options is not an object of texts")
     words = {word: text for word, text in options.items() if word not in OWN_OPTIONS}
     wishes = network_wishes({word: text for word, text in words.items() if word not in IPAM})
-    body: dict[str, Any] = {"id": network_id_of(name), "name": name, "driver": "overlay", **wishes.fields}
+    body: dict[str, Any] = {"name": name, "driver": "overlay", **wishes.fields}
     body |= pool_wishes({word: text for word, text in words.items() if word in IPAM})
     subnets = [_subnet(subnet) for subnet in _list(given, "subnets")]
     body |= {"subnets": subnets} if subnets else {}
