@@ -143,6 +143,8 @@ class Reconciler:
         known = self._networks.get(network_id)
         if after < 0 and known is not None and known.version >= version and known.actual is not None:
             return
+        if known is None:  # also one of which nothing had to be built yet: a pass has to say so again
+            self.touch([network_id])
         await self._waiting.until(network_id, version, after)
 
     # what is known

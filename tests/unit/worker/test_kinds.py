@@ -10,7 +10,7 @@ import pytest
 
 from backends.store import Put
 from datapath.names import bridge_name, macvlan_name
-from datapath.objects import DeleteLink, Hint
+from datapath.objects import DeleteLink, Hint, Uplink
 from kvnet import codec, keys
 from kvnet.errors import Invalid, PortTaken
 from kvnet.model import Block, Driver, Network, Subnet
@@ -170,3 +170,28 @@ async def test_a_device_with_a_name_of_its_own_is_repaired_like_the_others(world
 
 def test_a_macvlan_and_a_veth_of_one_endpoint_are_told_apart() -> None:
     assert macvlan_name("e1").startswith("kvm")
+
+
+@pytest.mark.parametrize("is_there_before", [False, True], ids=["first", "made-over-the-api"])
+async def test_a_network_of_which_nothing_is_built_before_its_first_interface_is_waited_for(
+    world: World, is_there_before: bool
+) -> None:
+    lan = Network(
+        NET2,
+        "lan",
+        Driver.TRANSPARENT,
+        (Subnet(ip_network("10.9.0.0/24"), IPv4Address("10.9.0.1")),),
+        EPOCH,
+        uplink="up0",
+    )
+    await put(world, lan)
+    h1 = await world.start()
+    h1.host.set_uplink(Uplink("up0", 1500, up=True), lan="lan")
+    h1.host.add_namespace(C1)
+    if is_there_before:
+        await world.create_endpoint("c1", "h1", lan)
+        await asyncio.sleep(1)
+
+    answer = await h1.attach("c1", network="lan", id="e-c1")
+
+    assert answer["interface"] in h1.host.tables.namespaces[C1]
