@@ -280,6 +280,18 @@ async def test_an_interface_on_an_uplink_is_handed_over_settled_and_taken_back(t
         assert h1.host.waiting() == {handed_name(record.endpoint)}
 
 
+async def test_into_a_namespace_that_this_host_cannot_see_it_is_handed_over_and_not_repaired(h1: Running) -> None:
+    record = await claimed(h1)
+    record = await h1.workloads.hand_over(record.endpoint, "/run/elsewhere/netns/c1")
+    assert h1.host.waiting() == {record.interface}
+    with pytest.raises(NotFound):
+        await h1.workloads.settle(record.endpoint)
+    h1.host.add_namespace("/run/elsewhere/netns/c1")
+    h1.host.move(record.interface, "/run/elsewhere/netns/c1", "eth0")
+    record = await h1.workloads.settle(record.endpoint)
+    assert record.identity
+
+
 async def test_many_hand_overs_at_once_go_together(world: World, h1: Running) -> None:
     records = await asyncio.gather(*(claimed(h1, f"c{n}") for n in range(20)))
     before = h1.worker.reconciler.statistics.passes
