@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bench.figures import Figure, machine
 
-PARTS = ("http_create", "races", "store", "stores", "worker", "attach", "startup", "datapath", "docker")
+PARTS = ("http_create", "races", "store", "stores", "worker", "attach", "startup", "datapath", "docker", "dns")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -180,6 +180,21 @@ async def test_on_a_physical_network_names_come_through_a_shim(tmp_path: Path) -
         await until_told(lab, "b", "a", {lab.address_of("a", "known")})
 
 
+async def test_on_an_operator_s_bridge_names_come_where_the_host_has_an_address(tmp_path: Path) -> None:
+    async with workers(tmp_path, lan=True) as lab:
+        for number, host in enumerate(lab.hosts, 201):
+            run_on(lab, host, "ip", "link", "add", "br0", "type", "bridge")
+            run_on(lab, host, "ip", "link", "set", "lan0", "master", "br0")
+            run_on(lab, host, "ip", "address", "add", f"192.168.77.{number}/24", "dev", "br0")
+            run_on(lab, host, "ip", "link", "set", "br0", "up")
+        subnet = {"cidr": "192.168.77.0/24", "range": "192.168.77.64/26"}
+        body = {"driver": "transparent", "uplink": "br0", "uplink_mode": "bridge", "subnets": [subnet]}
+        await lab.client.create_network({"name": "known", "force": True, **body})
+        await attached(lab, "known", {"a": "h1", "b": "h2"})
+        await until_told(lab, "a", "b", {lab.address_of("b", "known")})
+        await until_told(lab, "b", "a", {lab.address_of("a", "known")})
+
+
 async def test_ip_netns_exec_finds_its_resolv_conf(tmp_path: Path) -> None:
     folder = Path(os.environ["KVNET_NAMESPACE_FILES"])
     async with workers(tmp_path, hosts=1) as lab:
