@@ -156,13 +156,13 @@ class Site:
 
             await self.until(is_listed, f"{host} lists {network}")
 
-    async def until_unlisted(self, network: str, *hosts: str) -> None:
+    async def until_unlisted(self, network: str, *hosts: str, seconds: float = SOON_S) -> None:
         for host in hosts or self.hosts:
 
             async def is_unlisted(host: str = host) -> bool:
                 return network not in await self.listed(host)
 
-            await self.until(is_unlisted, f"{host} lists {network} no more")
+            await self.until(is_unlisted, f"{host} lists {network} no more", seconds)
 
     async def network(self, name: str) -> Network:
         """As the controller has it."""

@@ -46,8 +46,8 @@ async def test_refusals_are_plain_and_soon_and_everything_works_again(site: Site
     async with away(site, how):
         refusals = asyncio.gather(
             site.refusal("h1", "network create -d kvnet --ipam-driver kvnet other", PLAIN_S),
-            site.refusal("h1", "run -d --name c --network net busybox", PLAIN_S),
-            site.refusal("h2", "run -d --name d --network net --ip 10.99.0.1 busybox", PLAIN_S),
+            site.refusal("h1", "run -d --name cat --network net busybox", PLAIN_S),
+            site.refusal("h2", "run -d --name dan --network net --ip 10.99.0.1 busybox", PLAIN_S),
         )
         for refused in await refusals:
             assert "nothing within" not in refused
@@ -71,7 +71,7 @@ async def test_a_network_that_is_removed_while_the_controller_is_away(site: Site
     await site.until_listed("net")
     async with away(site, "gone"):
         await site.docker("h1", "network rm net", PLAIN_S)
-    await site.until_unlisted("net")
+    await site.until_unlisted("net", seconds=30.0)  # it is tried again every ten seconds
 
 
 async def test_a_network_that_was_removed_by_force_from_docker_can_be_made_again(site: Site) -> None:

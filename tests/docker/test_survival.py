@@ -71,7 +71,7 @@ async def test_the_worker_dies_while_containers_start(site: Site) -> None:
         await site.start_worker("h1")
     started = await asyncio.gather(*starting)
 
-    assert await run(99), "and now all is well"
+    await site.run("h1", "c99", "net")  # and now all is well
     running = [f"c{number}" for number, is_up in enumerate(started) if is_up]
     for name in running:
         await site.until_reaches("h1", "c99", name)
@@ -87,7 +87,7 @@ async def test_the_worker_dies_while_containers_stop(site: Site) -> None:
     for number in range(6):
         await site.run("h1", f"c{number}", "net")
 
-    removing = [asyncio.ensure_future(site.docker("h1", f"rm -f cat{number}")) for number in range(6)]
+    removing = [asyncio.ensure_future(site.docker("h1", f"rm -f c{number}")) for number in range(6)]
     await asyncio.sleep(0.1)  # in the middle of them
     await site.kill_worker("h1")
     await site.start_worker("h1")

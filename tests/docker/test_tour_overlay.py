@@ -88,7 +88,7 @@ async def test_fixed_addresses_work_on_every_host_also_on_a_subnet_that_was_chos
         try:
             await site.run(host, f"c{number}", "chosen", f"--ip {prefix}.{number}")
         except DockerFailed:
-            await site.docker(host, f"rm -f cat{number}")
+            await site.docker(host, f"rm -f c{number}")
             return False
         return True
 

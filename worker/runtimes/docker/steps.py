@@ -143,6 +143,8 @@ class Steps:
                 await self._remove(action.docker)
             except EngineRefused as error:  # somebody has begun to use it: there must not be two for longer
                 await self._remove(copy)
+                if known := await self._engine.network(action.docker):
+                    self.docker[known.id] = known
                 raise NotNow from error
 
     async def _adopt(self, action: Adopt) -> None:

@@ -191,11 +191,10 @@ async def test_nothing_is_removed_because_the_store_lost_it(bench: Bench) -> Non
 async def test_a_network_that_docker_lost_while_nobody_listened_is_removed_from_the_cluster(bench: Bench) -> None:
     bench.add(NET)
     await until(lambda: bench.names() == ["web"])
-    await asyncio.sleep(20)
     bench.engine.there.clear()
     bench.engine.die()
     bench.engine.away = False
-    await until(lambda: not bench.catalogue.networks)
+    await until(lambda: not bench.catalogue.networks, seconds=3)
     assert list(bench.ledger.bindings()) == []
 
 
@@ -210,6 +209,15 @@ async def test_an_unused_automatic_network_is_made_anew_and_a_used_one_is_not(be
     bench.follower.kick()
     await until(lambda: len(bench.engine.there) == 1 and first not in bench.engine.there)
     assert bench.names() == ["web"]
+
+
+async def test_an_automatic_network_that_is_used_after_all_leaves_no_second_one_of_its_name(bench: Bench) -> None:
+    await until(lambda: bench.events.is_open)
+    bench.add(NAMELESS)
+    first = await bench.engine.appear("web", SUBNETS, network=NET.id, is_automatic=True)
+    bench.engine.there[first] = replace(bench.engine.there[first], endpoints={"e1": "c1"})
+    await until(lambda: "create web" in bench.engine.log)
+    await until(lambda: list(bench.engine.there) == [first], seconds=0.1)
 
 
 async def test_where_docker_has_no_two_of_a_name_the_automatic_one_goes_first(bench: Bench) -> None:
