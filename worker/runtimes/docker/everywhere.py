@@ -23,8 +23,8 @@ IN_FLIGHT_S = 10.0
 UNSEEN_S = 5.0
 # Docker still lists what it is removing; only what stays is a stray.
 STRAY_S = 3.0
-# Nobody has used a network for so long after its birth: it may be made anew, with fixed addresses allowed. While that is
-# done its name means two networks for some 30 ms, and scripts mostly use soon what they make.
+# Nobody has used a network for so long after its birth: it may be made anew, with fixed addresses allowed. That makes
+# its name mean two networks for some 30 ms, and scripts mostly use soon what they make.
 QUIET_S = 2.0
 
 

@@ -93,6 +93,7 @@ def test_what_docker_is_still_making_is_not_lost() -> None:
     assert found.actions == ()
     assert found.again_at == EPOCH + 2
     assert what(sight(NET, bound=(BOUND,))) == (Lost(NET.id, "d1"),)
+    assert what(sight(NET, bound=(fresh,), shown=frozenset({"d1"}))) == (Lost(NET.id, "d1"),)
 
 
 def test_a_stray_is_adopted_by_its_subnets_but_not_at_once_for_docker_may_be_removing_it() -> None:
