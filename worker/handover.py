@@ -218,7 +218,7 @@ class Handover:
                     break
                 await self._changed(endpoint, {"ports": []})
                 if hostports.chooses_all(body.get("ports") or ()) or attempt == PORT_ATTEMPTS:
-                    raise hostports.taken(there, changed["name"], self._settings.host)
+                    raise hostports.taken(there, self._settings.host)
                 changed = await self._changed(endpoint, body)
             if "ports" in body:
                 await self._building.until_built(self._known(endpoint))

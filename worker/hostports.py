@@ -53,9 +53,9 @@ async def who_listens(
     return None
 
 
-def taken(there: Listener, name: str, host: str) -> PortTaken:
+def taken(there: Listener, host: str) -> PortTaken:
     return PortTaken(
-        f"{there}, so it cannot be published for {name}",
+        f"{there}, so it cannot be published",
         fix="stop that program, or publish another port or on another address",
         context={"host": host, "pid": there.pid, "program": there.program},
     )

@@ -111,7 +111,7 @@ class Maker:
                 return endpoint
             self._attachments.keep(making.record)
             if chooses_ports or attempt == PORT_ATTEMPTS:
-                raise hostports.taken(there, making.record.name, self._settings.host)
+                raise hostports.taken(there, self._settings.host)
             self._log.info("port-taken", endpoint=making.record.endpoint, detail=str(there))
             with contextlib.suppress(NotFound):
                 await self._controller.delete_endpoint(making.record.network_id, making.record.endpoint)
