@@ -271,6 +271,24 @@ async def test_a_network_that_is_missing_is_named_and_made_if_the_list_says_so(
     await lab.client.delete_network("others")
 
 
+@pytest.mark.parametrize(
+    ("create", "has_way_out"),
+    [({"driver": "bridge"}, True), ({"driver": "routed"}, True), ({"driver": "overlay", "internal": True}, False)],
+)
+async def test_networks_of_all_kinds_are_told_as_they_are(
+    lab: Lab, runtime: Runtime, sandbox: Sandbox, create: dict[str, Any], has_way_out: bool
+) -> None:
+    others, netns = replace(runtime, name="others", keys={"create": create}), sandbox("blue")
+    result = await others.add("c1", netns)
+    assert any(route["dst"] == "0.0.0.0/0" for route in result["routes"]) is has_way_out
+    assert all("gateway" in ip for ip in result["ips"]) is has_way_out
+    assert result["dns"] == {"nameservers": ["169.254.53.53"]}
+    assert {ip["address"].split("/")[0] for ip in result["ips"]} <= addresses(netns)
+    (await others.call("CHECK", "c1", netns, prevResult=result)).require_quiet()
+    await others.delete("c1", netns)
+    await lab.client.delete_network("others")
+
+
 async def test_a_network_that_two_hosts_make_at_once_is_one(
     lab: Lab, programs: Programs, runtime: Runtime, sandbox: Sandbox
 ) -> None:

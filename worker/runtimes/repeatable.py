@@ -24,6 +24,7 @@ from kvnet.errors import (
     NameTaken,
     NotFound,
 )
+from kvnet.model import Driver
 from kvnet.rules import NAME
 from kvnet.wire import Endpoint, NetworkBody
 from worker.attach import Attacher
@@ -36,6 +37,7 @@ from worker.view import View
 # Of an earlier life of a container, while another release of it is under way.
 RELEASE_ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 6, 0.05, 0.5
 ID_DIGITS = 16
+DEFAULT_WAY = "0.0.0.0/0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,20 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """`outer`: the half on the host, where there is one. All of it as it was just read."""
+    """`outer`: the half on the host, where there is one. All of it as it was just read.
+
+    `is_through_us`: the gateways are this host's own, not those of a physical network.
+    """
 
     record: Record
     inner: SeenInterface
     outer: SeenInterface | None
+    is_through_us: bool = True
+
+    def server(self, address: str) -> str:
+        """Where names are answered, if the workload gets there over this interface; else ""."""
+        ways = {route.destination for route in self.inner.routes}
+        return address if f"{address}/32" in ways or (self.is_through_us and DEFAULT_WAY in ways) else ""
 
 
 class Repeatable:
@@ -116,7 +127,9 @@ class Repeatable:
         if record is None or inner is None:
             await self.detach(request.id)
             raise KernelRefused(f"{request.interface} vanished from {request.netns} while it was attached")
-        return Attached(record, inner, await self.look_outside(record))
+        network = self._view.network_named(record.network_id)
+        is_through_us = network is not None and network.driver is not Driver.TRANSPARENT
+        return Attached(record, inner, await self.look_outside(record), is_through_us)
 
     async def detach(self, endpoint_id: str) -> bool:
         """False: the interface is gone, the endpoint goes as soon as the controller is back.

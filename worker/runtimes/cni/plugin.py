@@ -83,16 +83,14 @@ class CniPlugin:
     async def _add(self, call: Call, callers: frozenset[int]) -> dict[str, Any]:
         previous = previous_result(call.config)
         request = replace(attach_request(call, self._hands.endpoint_id(call.external)), callers=callers)
-        dns = dns_of(
-            object_in(call.config, "dns"), object_in(object_in(call.config, "runtimeConfig"), "dns"), self._dns
-        )
+        asked = object_in(call.config, "dns"), object_in(object_in(call.config, "runtimeConfig"), "dns")
         try:
             made = await self._hands.attach(request, network_to_create(call))
         except Conflicting as error:
             if error.code in BY_CODE or isinstance(error, AlreadyAttached):
                 raise
             raise CniRefused(Number.INTERFACE_THERE, error.detail, fix=error.fix) from error
-        own = result_of(call.version, call.netns, made.inner, made.outer, dns)
+        own = result_of(call.version, call.netns, made.inner, made.outer, dns_of(*asked, made.server(self._dns)))
         return own if previous is None else chained(previous, own)
 
     async def _del(self, call: Call) -> None:

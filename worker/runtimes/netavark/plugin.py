@@ -85,7 +85,7 @@ class NetavarkPlugin:
         external = external_of(given)
         request = setup_request(given, netns, external, self._hands.endpoint_id(external))
         made = await self._hands.attach(replace(request, callers=callers))
-        return status_block(made, self._dns)
+        return status_block(made, made.server(self._dns))
 
     async def _network(self, name: str) -> Network | None:
         entry = await self._store.get(keys.name(name))
