@@ -219,14 +219,13 @@ class Site:
         await self.until(self._no_endpoints, "no endpoint is left", seconds=CLEAN_S)
         for network in [n async for n in self.lab.lab.client.networks()]:
             await self.lab.lab.client.delete_network(network["id"])
-        for name in self.hosts:
+        for name, host in self.hosts.items():
 
-            async def is_clean(name: str = name) -> bool:
-                return not await self.listed(name) and not self.kernel(name)
+            async def is_clean(name: str = name, host: DockerHost = host) -> bool:
+                attachments = (await host.host.local.status())["attachments"]
+                return not attachments and not await self.listed(name) and not self.kernel(name)
 
             await self.until(is_clean, f"{name} has nothing of ours left", seconds=CLEAN_S)
-            status = await self.hosts[name].host.local.status()
-            assert status["attachments"] == [], name
         findings = (await self.lab.lab.client.check())["findings"]
         assert findings == [], findings
 

@@ -71,7 +71,7 @@ async def test_a_network_that_is_removed_while_the_controller_is_away(site: Site
     await site.until_listed("net")
     async with away(site, "gone"):
         await site.docker("h1", "network rm net", PLAIN_S)
-    await site.until_unlisted("net", seconds=30.0)  # it is tried again every ten seconds
+    await site.until_unlisted("net", seconds=45.0)  # so young a network might be on its way into Docker
 
 
 async def test_a_network_that_was_removed_by_force_from_docker_can_be_made_again(site: Site) -> None:

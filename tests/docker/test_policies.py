@@ -145,7 +145,7 @@ async def test_a_name_that_another_driver_has_on_one_host(site: Site) -> None:
 
 
 async def test_a_restarted_worker_knows_what_docker_was_told(site: Site) -> None:
-    await site.create("h1", "web")
+    await site.create("h1", "web", "--subnet 10.96.0.0/24")
     await site.until_listed("web")
     before = {host: await site.listed(host) for host in site.hosts}
     for host in ("h1", "h2"):
