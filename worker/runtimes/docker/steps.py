@@ -7,6 +7,7 @@ is asked.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -33,6 +34,7 @@ from worker.runtimes.docker.ports import Catalogue, Engine, EngineNetwork, Engin
 
 # Daemons from here on never have two networks of one name.
 NO_DUPLICATES = (1, 44)
+GLANCE_S = 0.001
 
 
 class NotNow(Exception):
@@ -130,22 +132,32 @@ class Steps:
         return docker
 
     async def _replace(self, action: Replace) -> None:
-        """The shorter time in which its name means none or two comes from making the copy first, where that goes."""
+        """The name should mean none or two for as short as possible: so the old one goes while the new one comes.
+
+        Docker shows a network a few milliseconds after the plugin has answered for it, and hides one as soon as its
+        removal begins.
+        """
         network = self._network(action)
         if await self._engine.containers_of(action.docker):
             raise NotNow
         if self.version >= NO_DUPLICATES:
             await self._remove(action.docker)
             await self._copy(network)
-        else:
-            copy = await self._copy(network, may_be_second=True)
-            try:
-                await self._remove(action.docker)
-            except EngineRefused as error:  # somebody has begun to use it: there must not be two for longer
-                await self._remove(copy)
-                if known := await self._engine.network(action.docker):
-                    self.docker[known.id] = known
-                raise NotNow from error
+            return
+        making = asyncio.create_task(self._copy(network, may_be_second=True))
+        try:
+            while not making.done() and len(self._ledger.bindings_of(network.id)) < 2:
+                await asyncio.wait((making,), timeout=GLANCE_S)
+            if making.done():
+                making.result()
+            await self._remove(action.docker)
+        except EngineRefused as error:  # somebody has begun to use it: there must not be two for longer
+            await self._remove(await making)
+            if known := await self._engine.network(action.docker):
+                self.docker[known.id] = known
+            raise NotNow from error
+        finally:
+            await making
 
     async def _adopt(self, action: Adopt) -> None:
         network, known = self._network(action), await self._engine.network(action.docker)
