@@ -230,7 +230,7 @@ class Worker:
             maker,
             building,
             turns,
-            new_id=lambda: secrets.token_hex(8),
+            new_id=lambda: secrets.token_hex(4),
             boot_id=lambda: self.registration.boot_id,
             time=time,
             log=log,
@@ -267,6 +267,7 @@ class Worker:
         """
         await self._require_cluster()
         await self.registration.look_around()
+        await self.attachments.load_mark(secrets.token_hex(4))
         self.attachments.load(self._time.now(), is_new_store=self.settings.accept_store)
 
     async def _require_cluster(self) -> None:

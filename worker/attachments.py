@@ -25,6 +25,10 @@ from worker.disk import StateDir
 from worker.log import Log
 
 FOLDER = "attachments"
+MARK = "mark"
+ROOM = 2048  # bytes of a record; few have more
+# In place of a namespace that its runtime has not told yet.
+ON_THE_HOST = "the host's own namespace"
 VETH, MACVLAN, UNKNOWN = "veth", "macvlan", ""
 
 
@@ -58,7 +62,8 @@ class Record:
             move; once it is known what it is called in `netns`, that is `interface` and this is False.
         routes: what leads over its interface besides the network, on the link, as CIDRs.
 
-    A claimed one has an interface only while that is on its way: handed over, or (not so) to be taken away.
+    A claimed one has an interface only while that is on its way: made before its runtime asks for it or while that
+    waits (handed over), or (not so) to be taken away.
     """
 
     endpoint: str
@@ -99,7 +104,28 @@ class Attachments:
         self._log = log
         self._records: dict[str, Record] = {}
         self._by_device: dict[str, str] = {}
+        self._mark = ""
         self.lost: set[str] = set()
+
+    def bears_mark(self, endpoint: str) -> bool:
+        """Whether the id was given out here, in this run or an earlier one."""
+        return bool(self._mark) and endpoint.startswith(self._mark)
+
+    def marked(self, rest: str) -> str:
+        """An id that shows after a power failure whose it is, though its record was lost with that."""
+        return self._mark + rest
+
+    async def load_mark(self, fresh: str) -> None:
+        """That of this state directory; `fresh` for a new one.
+
+        Raises:
+            StateUnusable
+        """
+        known = (self._state.read(MARK) or b"").decode(errors="replace")
+        if not IDENTIFIER.match(known):
+            known = fresh
+            await asyncio.to_thread(self._state.write, MARK, known.encode(), durable=True)
+        self._mark = known
 
     def load(self, now: float, *, is_new_store: bool = False) -> None:
         """What the last run left. An intent that was not finished is to be undone, whatever came of it.
@@ -143,7 +169,7 @@ class Attachments:
         return {
             record.endpoint: Attachment(
                 record.endpoint,
-                "" if record.endpoint in self.lost or _is_elsewhere(record) else record.netns,
+                "" if record.endpoint in self.lost or _is_elsewhere(record) else _place(record),
                 record.interface,
                 record.order,
                 record.is_handed_over,
@@ -159,7 +185,7 @@ class Attachments:
         Raises:
             StateUnusable: not written; nothing has changed.
         """
-        self._state.write(_file(record.endpoint), codec.encode(record), durable=False)
+        self._state.write(_file(record.endpoint), codec.encode(record), durable=False, room=ROOM)
         self._keep(record)
 
     def note(self, record: Record) -> None:
@@ -198,7 +224,7 @@ class Attachments:
         try:
             record = codec.decode(Record, data)
         except (StoreBroken, TypeError) as error:
-            # Torn by a power failure: it was never acknowledged, and its workload is gone with the power.
+            # Never finished, or torn by a power failure: it was not acknowledged, or its workload went with the power.
             self._log.warning("attachment-unreadable", endpoint=endpoint, detail=str(error))
             return Record(endpoint, "", "", "", "", Phase.DETACHING, now, is_certain=False)
         return record
@@ -211,6 +237,10 @@ def _has_one(record: Record) -> bool:
 def _is_elsewhere(record: Record) -> bool:
     """Its runtime has it, and nobody knows yet under which name: it must not be made a second time."""
     return record.is_handed_over and record.phase is Phase.ATTACHED
+
+
+def _place(record: Record) -> str:
+    return record.netns or (ON_THE_HOST if record.is_handed_over else "")
 
 
 def _packed(cidr: str) -> tuple[Ip, int]:

@@ -45,6 +45,19 @@ class Building:
         """
         await self._reconciler.until(record.network_id, _version(record))
 
+    async def until_there(self, record: Record) -> None:
+        """Where passes have known the record for as long as the endpoint: nothing to do, in the best case.
+
+        Raises:
+            KvnetError: as of `Reconciler.until`.
+        """
+        network_id, version = record.network_id, _version(record)
+        if not self._reconciler.is_up_to(network_id, version):
+            self._reconciler.touch([network_id], at_once=True)
+            await self._reconciler.until(network_id, version)
+        if not self.is_there(record):
+            await self.until_built_anew(record)
+
     async def until_built_anew(self, record: Record) -> None:
         """By a pass that knows the record as it is now.
 

@@ -1,4 +1,4 @@
-"""The state directory: small files, replaced atomically, held by one worker at a time.
+"""The state directory: small files, replaced as a whole, held by one worker at a time.
 
 What is written `durable` survives a power failure; anything else survives a crash of the worker, which is enough where
 a power failure makes it worthless anyway. Blocking: durable writes belong into a thread. Never holds anything that the
@@ -14,6 +14,7 @@ from pathlib import Path
 from kvnet.errors import StateUnusable
 
 LOCK = "lock"
+PAGE = 4096  # what one write changes at once for every reader, and for a process that is killed meanwhile
 _HALF_WRITTEN = ".new"
 
 
@@ -60,13 +61,19 @@ class StateDir:
         except OSError as error:
             raise _unusable(self.path, error) from error
 
-    def write(self, name: str, data: bytes, *, durable: bool) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool, room: int = 0) -> None:
         """Replace the file; a reader sees the old or the new one, never a part.
+
+        `room`: what will be written again soon has so many bytes, blanks at its end, and is then written in place: a
+        new name in a folder waits for whatever else is synced to the same disk. It may be found empty after a crash.
 
         Raises:
             StateUnusable: not written.
         """
         target = self.path / name
+        data = data.ljust(room)
+        if room and not durable and self._is_written_in_place(target, data, room):
+            return
         fresh = target.with_name(target.name + _HALF_WRITTEN)
         try:
             descriptor = _created(fresh)
@@ -79,6 +86,50 @@ class StateDir:
             fresh.rename(target)
             if durable:
                 _sync_folder(target.parent)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+    def _is_written_in_place(self, target: Path, data: bytes, room: int) -> bool:
+        """False: it does not fit, or is not there and too large to be made in one write."""
+        try:
+            descriptor = os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if len(data) > room:
+                return False
+            descriptor, size = -1, room
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        try:
+            if descriptor < 0:
+                descriptor = _created(target)
+            else:
+                size = os.fstat(descriptor).st_size
+            if not len(data) <= size <= PAGE:
+                return False
+            _write_all(descriptor, data.ljust(size))
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        return True
+
+    def sync(self, name: str) -> None:
+        """What was written survives a power failure from now on. One that is gone is no error. Belongs into a thread.
+
+        Raises:
+            StateUnusable: nobody knows.
+        """
+        target = self.path / name
+        try:
+            descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            _sync_folder(target.parent)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise _unusable(self.path, error) from error
 

@@ -1,6 +1,7 @@
 """Endpoints whose interface another program moves into the workload: claimed, handed over, taken back, released.
 
 A claim outlives its interface, and a restart of the worker: only its runtime, or whoever removes the endpoint, ends it.
+Its interface is made as soon as its endpoint is there, so that the runtime finds it ready, and waits on the host.
 An interface that was handed over is made once; until it is known what the runtime called it, nothing may make it again,
 for it could be anywhere. What a crash leaves between two steps is taken away at the next start. Knows no runtime.
 """
@@ -20,7 +21,7 @@ from kvnet.errors import Conflicting, KernelRefused, KvnetError, NotFound, State
 from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody
 from worker import hostports
 from worker.alone import Turns
-from worker.attachments import UNKNOWN, Attachments, Phase, Record
+from worker.attachments import UNKNOWN, VETH, Attachments, Phase, Record
 from worker.building import Building, kind_of
 from worker.hostports import PORT_ATTEMPTS
 from worker.log import Log
@@ -98,19 +99,23 @@ class Handover:
             KvnetError: what the controller said; nothing is left.
         """
         self._readiness.require()
+        endpoint = self._attachments.marked(self._new_id())
+        is_made_now = self._is_made_early(network)
         record = Record(
-            endpoint=self._new_id(),
+            endpoint=endpoint,
             network=network,
             name=body["name"],
             netns="",
-            interface="",
+            interface=handed_name(endpoint) if is_made_now else "",
             phase=Phase.ATTACHING,
             since=self._time.now(),
             boot_id=self._boot_id(),
-            kind=UNKNOWN,
+            kind=VETH if is_made_now else UNKNOWN,
             runtime=runtime,
+            is_handed_over=is_made_now,
         )
-        await self._attachments.keep_durably(record)
+        # A power failure ends the workload as well; then the mark in its id tells whose the endpoint was.
+        self._attachments.keep(record)
         async with self._maker.undone_unless_done(record) as making:
             full: EndpointBody = {**body, "id": record.endpoint, "host": self._settings.host}
             chooses = hostports.chooses_all(body.get("ports", ()))
@@ -142,20 +147,23 @@ class Handover:
                 return _same(record, netns)
             self._readiness.require()
             identity = await self._namespaces.identity(netns)
-            record = self._kept(
-                replace(
-                    record,
-                    netns=netns,
-                    identity=identity,
-                    interface=handed_name(endpoint),
-                    is_handed_over=True,
-                    order=order_for(identity, self.records()) if identity else 0,
-                    boot_id=self._boot_id(),
-                    routes=tuple(routes),
-                )
+            before = record
+            record = replace(
+                record,
+                netns=netns,
+                identity=identity,
+                interface=handed_name(endpoint),
+                is_handed_over=True,
+                order=order_for(identity, self.records()) if identity else 0,
+                boot_id=self._boot_id(),
+                routes=tuple(routes),
             )
+            if before.is_handed_over:
+                self._attachments.note(record)  # that it has an interface is on disk
+            else:
+                self._kept(record)
             async with self._withdrawn_unless_done(record):
-                record = await self._built(record)
+                record = await self._built(record, is_made_already=before.is_handed_over)
                 record = self._kept(replace(record, phase=Phase.ATTACHED, since=self._time.now()))
         self._log.info("handed-over", endpoint=endpoint, network=record.network, netns=netns)
         return record
@@ -265,13 +273,22 @@ class Handover:
         self._attachments.keep(record)
         return record
 
-    async def _built(self, record: Record) -> Record:
+    def _is_made_early(self, network: str) -> bool:
+        """Where the network is known here, and its interfaces are veths, for others are not found without a record of
+        their place."""
+        known = self._view.network_named(network)
+        return known is not None and kind_of(known) == VETH
+
+    async def _built(self, record: Record, *, is_made_already: bool) -> Record:
         """With its kind, which the first of a network on this host learns only now."""
         with self._view.pinned(record.network_id):
             network = self._building.network(record) or await self._building.until_known(record)
             record = replace(record, kind=kind_of(network))
             self._attachments.note(record)
-            await self._building.until_built_anew(record)
+            if is_made_already:
+                await self._building.until_there(record)
+            else:
+                await self._building.until_built_anew(record)
             self._building.require(record)
         return record
 

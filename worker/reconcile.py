@@ -34,6 +34,8 @@ from worker.waiting import Waiting
 
 # Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
 LARGE_VIEW = 1000
+# After a pass as short as this there is nothing to gather for whoever waits already.
+SHORT_PASS_S = 0.02
 PEER_PATIENCE_S = 0.5
 # Told a moment later than what they belong to: until then it cannot be claimed that all is built.
 LATE = frozenset({"peer-unknown", "block-missing"})
@@ -81,11 +83,11 @@ class Reconciler:
     def touch(
         self, networks: Collection[str], *, read: bool = False, after_s: float = 0.0, at_once: bool = False
     ) -> None:
-        """`at_once`: do not gather what else may come."""
+        """`at_once`: do not gather what else may come; nor where somebody waits for it."""
         at = self._time.monotonic() + after_s
         for network_id in networks:
             known = self._networks.get(network_id)
-            rests = known is not None and not read and not at_once
+            rests = known is not None and not read and not at_once and not self._waiting.is_awaited(network_id)
             self._agenda.add([network_id], max(at, known.rests_until) if rests and known else at, read=read)
         self._wake.set()
 
@@ -140,10 +142,9 @@ class Reconciler:
             KernelRefused, ForeignObject: a pass that knew it failed, even after the kernel was read again.
             StoreBroken: the store is in doubt.
         """
-        known = self._networks.get(network_id)
-        if after < 0 and known is not None and known.version >= version and known.actual is not None:
+        if after < 0 and self.is_up_to(network_id, version):
             return
-        if known is None:  # also one of which nothing had to be built yet: a pass has to say so again
+        if network_id not in self._networks:  # nothing had to be built of it yet: a pass has to say so again
             self.touch([network_id])
         await self._waiting.until(network_id, version, after)
 
@@ -164,6 +165,11 @@ class Reconciler:
             for id_, known in self._networks.items()
             if id_ in present
         }
+
+    def is_up_to(self, network_id: str, version: int) -> bool:
+        """Whether everything of the network up to `version` is in the kernel."""
+        known = self._networks.get(network_id)
+        return known is not None and known.version >= version and known.actual is not None
 
     def has_link(self, network_id: str, name: str) -> bool:
         """Whether the last pass over the network left this link there."""
@@ -246,7 +252,8 @@ class Reconciler:
             known = self._networks.get(network_id)
             if known is not None:
                 known.rests_until = until
-        self._agenda.put_off(networks, until)
+        is_short = pause_s <= SHORT_PASS_S
+        self._agenda.put_off([n for n in networks if not (is_short and self._waiting.is_awaited(n))], until)
 
     async def _look_at_everything(self, mode: Mode) -> None:
         self._agenda.add_everything(self._time.monotonic() + self._time.jittered(self._timing.full_pass_s))

@@ -69,6 +69,7 @@ class Releaser:
         self._backoffs: dict[str, Backoff] = {}
         self._missing: dict[str, float] = {}
         self._busy: set[str] = set()
+        self._has_looked_for_lost = False
 
     # what others ask for
 
@@ -127,6 +128,7 @@ class Releaser:
 
     async def _look(self) -> None:
         """Once over everything that may have to go."""
+        self._order_lost()
         await self._forget_removed()
         await self._confirm_missing()
         leaving = self._attachments.of_phase(Phase.DETACHING)
@@ -211,6 +213,17 @@ class Releaser:
                 await self._controller.delete_endpoint(network_id, endpoint)
 
     # what went without being asked
+
+    def _order_lost(self) -> None:
+        """Once a run: endpoints that were made from here and whose records went with the power, as their workloads."""
+        if self._has_looked_for_lost or self._source.mode() is not Mode.LIVE:
+            return
+        self._has_looked_for_lost = True
+        now = self._time.now()
+        for endpoint, network in self._view.local.items.items():
+            if self._attachments.bears_mark(endpoint) and self._attachments.get(endpoint) is None:
+                lost = Record(endpoint, network, endpoint, "", "", Phase.ATTACHED, now, network_id=network)
+                self.order(lost, "its record was lost")
 
     async def _forget_removed(self) -> None:
         """Attachments whose endpoint somebody else removed. The next pass takes the interface away."""

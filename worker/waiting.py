@@ -25,6 +25,9 @@ class Waiting:
     def __init__(self) -> None:
         self._waiters: dict[str, list[_Waiter]] = {}
 
+    def is_awaited(self, network_id: str) -> bool:
+        return network_id in self._waiters
+
     async def until(self, network_id: str, version: int, after: int) -> None:
         """
         Raises:

@@ -288,12 +288,12 @@ class MortalStateDir(StateDir):
     life: Life | None = None
     is_full = False
 
-    def write(self, name: str, data: bytes, *, durable: bool) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool, room: int = 0) -> None:
         if self.is_full:
             raise StateUnusable("no space left on device")
         if self.life is not None:
             self.life.step()
-        super().write(name, data, durable=durable)
+        super().write(name, data, durable=durable, room=room)
         if self.life is not None:
             self.life.step()
 
