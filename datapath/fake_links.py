@@ -15,6 +15,7 @@ from datapath.links import master, segment
 from datapath.objects import Bridge, ContainerSide, Enslavement, Link, Mac, Macvlan, Operation, Shim, Veth, Vxlan
 from datapath.packing import IPV6_LENGTH
 from datapath.sysctls import device_of_sysctl
+from kvnet.rules import MTU_MIN_IPV6
 
 if TYPE_CHECKING:
     from datapath.fake_tables import Tables
@@ -40,9 +41,10 @@ def create(tables: Tables, operation: Operation, link: Link, container: Containe
         _create_inside(tables, link, container)
     tables.links[link.name] = replace(link, ipv6=True) if isinstance(link, Bridge) else as_port(link)
     if not isinstance(link, Macvlan):
-        tables.sysctls |= {f"net/ipv6/conf/{link.name}/{name}": value for name, value in _IPV6_DEFAULTS.items()}
+        tables.sysctls |= _ipv6_defaults(link.name)
         tables.sysctls |= {f"net/ipv4/conf/{link.name}/{name}": value for name, value in _IPV4_DEFAULTS.items()}
     _settle_mtu(tables, link, BRIDGE_MTU)
+    _settle_ipv6(tables)
 
 
 def update(tables: Tables, link: Link) -> None:
@@ -66,6 +68,7 @@ def update(tables: Tables, link: Link) -> None:
         follow_ports(tables, held.bridge)
     _notice_what_is_lost(tables, held, link)
     _settle_mtu(tables, link, held.mtu)
+    _settle_ipv6(tables)
 
 
 def delete(tables: Tables, operation: Operation, name: str) -> None:
@@ -147,6 +150,24 @@ def set_ipv6(tables: Tables, name: str, on: bool) -> None:
         _forget_neighbours(tables, name, IPV6_LENGTH)
         tables.addresses = [a for a in tables.addresses if a.device != name or len(a.address) != IPV6_LENGTH]
         tables.drop_routes(lambda route: route.device == name and len(route.destination) == IPV6_LENGTH)
+
+
+def _settle_ipv6(tables: Tables) -> None:
+    """A device whose MTU is too small for IPv6 has none of it, settings neither; it comes anew with a larger one."""
+    for name, link in list(tables.links.items()):
+        if isinstance(link, Macvlan):
+            continue
+        has_settings = f"net/ipv6/conf/{name}/disable_ipv6" in tables.sysctls
+        if link.mtu < MTU_MIN_IPV6 and has_settings:
+            set_ipv6(tables, name, on=False)
+            tables.sysctls = {k: v for k, v in tables.sysctls.items() if not k.startswith(f"net/ipv6/conf/{name}/")}
+        elif link.mtu >= MTU_MIN_IPV6 and not has_settings:
+            tables.sysctls |= _ipv6_defaults(name)
+            set_ipv6(tables, name, on=True)
+
+
+def _ipv6_defaults(name: str) -> dict[str, str]:
+    return {f"net/ipv6/conf/{name}/{setting}": value for setting, value in _IPV6_DEFAULTS.items()}
 
 
 def _is_adopted(tables: Tables, operation: Operation, link: Link, container: ContainerSide | None) -> bool:
