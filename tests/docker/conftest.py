@@ -22,6 +22,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def own_world(request: pytest.FixtureRequest) -> None:
     world.require(request.config)
+    if not programs.is_real_root():
+        pytest.skip("Docker's containers take the machine's root, for cgroups: sudo make test ARGS=tests/docker")
 
 
 @pytest.fixture(scope="session")
