@@ -1,8 +1,8 @@
 """Asks the real kernel where packets end: sends all of them from where they start, and hears at every place at once.
 
-A datagram bears its question's number. Who hears them has a raw socket for each family, so no port has to be open, and
-sees whom a packet comes from. The fabric's cables are listened to as well: which hosts a packet was brought to, in
-whatever envelope.
+A datagram bears its question's number, and its round's: one that waited for a neighbour may come in the next. Who hears
+them has a raw socket for each family, so no port has to be open, and sees whom a packet comes from. The fabric's cables
+are listened to as well: which hosts a packet was brought to, in whatever envelope.
 
 Blocking: for a thread of its own.
 """
@@ -25,6 +25,7 @@ from typing import NamedTuple
 from lab import namespaces
 
 MAGIC = b"kvnet asks "
+STAMP = struct.Struct("!II")  # round, number
 QUIET_SECONDS = 0.15  # after so long without a packet nobody expects one
 CONNECT_SECONDS = 0.4
 CONNECTIONS = 1000  # at a time
@@ -75,6 +76,7 @@ class Asker:
         self._taps: dict[socket.socket, str] = {}
         self._poll = select.epoll()
         self._by_number: dict[int, socket.socket] = {}
+        self._round = 0
         self._stack.callback(self._poll.close)
         for place in places:
             if place != "fabric":
@@ -92,6 +94,7 @@ class Asker:
         """All at once; each answer is where the packet of its question was heard."""
         answers = [Answer() for _ in questions]
         self._drain([], 0.0)
+        self._round += 1
         with ExitStack() as stack:
             senders: dict[tuple[str, int, int], socket.socket] = {}
             for number, question in enumerate(questions):
@@ -99,7 +102,7 @@ class Asker:
                 if key not in senders:
                     senders[key] = stack.enter_context(self._sender(question, socket.SOCK_DGRAM))
                 with contextlib.suppress(OSError):  # no route: it does not arrive, which is the answer
-                    senders[key].sendto(MAGIC + struct.pack("!I", number), (question.to, question.port))
+                    senders[key].sendto(MAGIC + STAMP.pack(self._round, number), (question.to, question.port))
                 if number % BATCH == BATCH - 1:
                     self._drain(answers, 0.0)
             self._drain(answers, QUIET_SECONDS)
@@ -160,7 +163,7 @@ class Asker:
         """Whether one was of these questions."""
         found = False
         for data, sender in _received(ear):
-            number = _number_of(data)
+            number = _number_of(data, self._round)
             if number is None or number >= len(answers):
                 continue
             host = self._taps.get(ear)
@@ -187,8 +190,9 @@ def _received(ear: socket.socket) -> Iterator[tuple[bytes, tuple[str, int, int]]
             return
 
 
-def _number_of(data: bytes) -> int | None:
+def _number_of(data: bytes, in_round: int) -> int | None:
     at = data.find(MAGIC)
-    if at < 0 or len(data) < at + len(MAGIC) + 4:
+    if at < 0 or len(data) < at + len(MAGIC) + STAMP.size:
         return None
-    return int(struct.unpack_from("!I", data, at + len(MAGIC))[0])
+    asked_in, number = STAMP.unpack_from(data, at + len(MAGIC))
+    return int(number) if asked_in == in_round else None
