@@ -23,6 +23,7 @@ from datapath.words import describe
 from kvnet import keys
 from kvnet.errors import KvnetError, StateUnusable
 from kvnet.model import Condition, Driver, NetworkObserved
+from kvnet.rules import NETWORK_ID
 from worker import lastknown
 from worker.alone import Turns
 from worker.attach import Attacher
@@ -253,6 +254,7 @@ class Worker:
             self._state,
             is_gone=self._is_gone,
             is_believed=lambda: self.source.mode() is Mode.LIVE,
+            on_conditions=self.reporter.changed,
             time=self._time,
             log=self._log,
         )
@@ -359,7 +361,13 @@ class Worker:
         observed = self.reconciler.observed()
         if doubt is not None and doubt.code == WENT_BACK and not observed:
             return None  # an older report that is there says more than none: controllers see that its store went back
-        return {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
+        found = {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
+        for id_, condition in self.docker.conditions() if self.docker is not None else ():
+            # Of a network that is not here, because Docker cannot have it, nothing is applied.
+            known = found.get(id_, NetworkObserved(0))
+            if NETWORK_ID.match(id_):
+                found[id_] = NetworkObserved(known.version, (*known.conditions, condition))
+        return found
 
     async def _is_gone(self, network_id: str) -> bool:
         """Whether the store itself says that there is no such network, and may be believed."""

@@ -131,13 +131,14 @@ class Follower:
     def kick(self) -> None:
         self._kicked.set()
 
-    def conditions(self) -> list[Condition]:
-        found = [
-            Condition(trouble.code, trouble.detail, trouble.since)
-            for trouble in self._troubles.values()
+    def conditions(self) -> Mapping[str, Condition]:
+        """By our id of the network (Docker's, where there is none)."""
+        found = {
+            key: Condition(trouble.code, trouble.detail, trouble.since)
+            for key, trouble in self._troubles.items()
             if trouble.backoff.failures >= TOLD_AFTER and trouble.detail
-        ]
-        return [*found, *self._unfit.values()]
+        }
+        return {**self._unfit, **found}
 
     # the loop
 

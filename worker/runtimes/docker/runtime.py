@@ -30,6 +30,7 @@ from worker.settings import Settings
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+CONDITIONS_S = 0.5
 IDENTITY = "docker-identity"
 
 
@@ -47,6 +48,7 @@ class DockerRuntime:
         *,
         is_gone: Callable[[str], Awaitable[bool]],
         is_believed: Callable[[], bool],
+        on_conditions: Callable[[], None],
         time: Time,
         log: Log,
     ) -> None:
@@ -54,6 +56,7 @@ class DockerRuntime:
         self._time = time
         self._log = log
         self._catalogue = catalogue
+        self._on_conditions = on_conditions
         self.ledger = Ledger(state, log)
         self.ledger.load()
         own = OwnCalls()
@@ -105,6 +108,7 @@ class DockerRuntime:
                 group.create_task(self._again("names", self.namer.run))
                 group.create_task(self._again("sweep", self.sweeper.run))
                 group.create_task(self._again("events", self.events.run))
+                group.create_task(self._watch_conditions())
         finally:
             await self._engine.close()
 
@@ -112,8 +116,9 @@ class DockerRuntime:
         """The store was accepted as it is, so all of it is read anew."""
         self._catalogue.start_over()
 
-    def conditions(self) -> Sequence[Condition]:
-        return [*self.follower.conditions(), *self.sweeper.conditions()]
+    def conditions(self) -> Sequence[tuple[str, Condition]]:
+        """What is wrong, with our ids of the networks that it concerns."""
+        return [*self.follower.conditions().items(), *self.sweeper.conditions()]
 
     def status(self) -> Mapping[str, Any]:
         """`problem`: why Docker is not followed, "" if it is."""
@@ -123,7 +128,7 @@ class DockerRuntime:
             "problem": self.events.problem,
             "api": f"{major}.{minor}" if major else "",
             "networks": len(list(self.ledger.bindings())),
-            "conditions": [{"code": c.code, "detail": c.detail, "since": c.since} for c in self.conditions()],
+            "conditions": [{"code": c.code, "detail": c.detail, "since": c.since} for _, c in self.conditions()],
             "plugin": dict(self.plugin.status()),
         }
 
@@ -147,6 +152,15 @@ class DockerRuntime:
             self._state.write(IDENTITY, identity.encode(), durable=False)
         except StateUnusable as error:
             self._log.warning("state-unusable", detail=error.detail)
+
+    async def _watch_conditions(self) -> None:
+        told: Sequence[tuple[str, Condition]] = []
+        while True:
+            await self._time.sleep(CONDITIONS_S)
+            now = self.conditions()
+            if now != told:
+                self._on_conditions()
+            told = now
 
     def _event(self, event: EngineEvent) -> None:
         if event.kind == "network" and event.action in ("create", "destroy"):

@@ -105,12 +105,14 @@ class Sweeper:
         self._kicked = asyncio.Event()
         self._suspects: Mapping[str, float] = {}
         self._strangers: dict[str, Condition] = {}
+        self._network_of: dict[str, str] = {}
 
     def kick(self) -> None:
         self._kicked.set()
 
-    def conditions(self) -> list[Condition]:
-        return list(self._strangers.values())
+    def conditions(self) -> Sequence[tuple[str, Condition]]:
+        """With our ids of the networks."""
+        return [(self._network_of.get(endpoint, ""), told) for endpoint, told in self._strangers.items()]
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -152,6 +154,9 @@ class Sweeper:
             for network, endpoint in places_of(container):
                 if endpoint and network in networks:
                     known[endpoint] = str(container.get("Id", ""))
+                    binding = self._ledger.binding(networks[network])
+                    self._network_of[endpoint] = binding.network if binding is not None else ""
+        self._network_of = {endpoint: network for endpoint, network in self._network_of.items() if endpoint in known}
         unclear = {record.network_id for record in records if record.external not in known}
         for id_ in {b.docker for b in self._ledger.bindings() if b.network in unclear} & self._follower.docker.keys():
             network_there = await self._engine.network(id_)

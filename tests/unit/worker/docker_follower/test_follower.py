@@ -145,14 +145,14 @@ async def test_a_name_that_is_taken_here_is_tried_for_ever_more_rarely_and_told_
     before = bench.engine.asked
     await asyncio.sleep(600)
     assert 20 < bench.engine.asked - before < 45
-    (condition,) = bench.follower.conditions()
+    (condition,) = bench.follower.conditions().values()
     assert "web" in condition.detail
     assert condition.code == "docker-refused"
 
     bench.engine.foreign.clear()
     bench.engine.tell("network", "destroy", "f" * 64, name="web", type="bridge")
     await until(lambda: bench.names() == ["web"], seconds=0.1)
-    await until(lambda: bench.follower.conditions() == [])
+    await until(lambda: bench.follower.conditions() == {})
 
 
 async def test_a_name_is_told_when_the_controller_is_back(bench: Bench) -> None:
