@@ -87,7 +87,7 @@ class Handover:
 
     def lost(self) -> Sequence[Record]:
         found = (self._attachments.get(endpoint) for endpoint in sorted(self._attachments.lost))
-        return [record for record in found if record is not None]
+        return [record for record in found if record is not None and record.phase is not Phase.DETACHING]
 
     # an endpoint's life
 
@@ -146,15 +146,12 @@ class Handover:
             if record.phase is Phase.ATTACHED:
                 return _same(record, netns)
             self._readiness.require()
-            identity = await self._namespaces.identity(netns)
             before = record
             record = replace(
                 record,
                 netns=netns,
-                identity=identity,
                 interface=handed_name(endpoint),
                 is_handed_over=True,
-                order=order_for(identity, self.records()) if identity else 0,
                 boot_id=self._boot_id(),
                 routes=tuple(routes),
             )
@@ -163,7 +160,10 @@ class Handover:
             else:
                 self._kept(record)
             async with self._withdrawn_unless_done(record):
-                record = await self._built(record, is_made_already=before.is_handed_over)
+                built = self._built(record, is_made_already=before.is_handed_over)
+                record, identity = await asyncio.gather(built, self._namespaces.identity(netns))
+                order = order_for(identity, self.records()) if identity else 0
+                record = replace(record, identity=identity, order=order)
                 record = self._kept(replace(record, phase=Phase.ATTACHED, since=self._time.now()))
         self._log.info("handed-over", endpoint=endpoint, network=record.network, netns=netns)
         return record

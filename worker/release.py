@@ -69,6 +69,7 @@ class Releaser:
         self._backoffs: dict[str, Backoff] = {}
         self._missing: dict[str, float] = {}
         self._busy: set[str] = set()
+        self._group: asyncio.TaskGroup | None = None
         self._has_looked_for_lost = False
 
     # what others ask for
@@ -76,11 +77,19 @@ class Releaser:
     async def release(self, record: Record, reason: str) -> bool:
         """Take it away, as far as that goes now. False: the rest is queued.
 
+        Where a runtime waits, it waits for the endpoint only: the kernel takes its time with the interface, which
+        nobody sees any more.
+
         Raises:
             StateUnusable: it cannot be noted, so nothing was done.
         """
         record = self.order(record, reason)
-        return await self._try(record)
+        if record.runtime not in ASKED_FIRST or self._group is None:
+            return await self._try(record)
+        freed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        doing = self._group.create_task(self._try(record, freed))
+        await asyncio.wait({doing, freed}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else freed.result()
 
     def order(self, record: Record, reason: str) -> Record:
         """Note that it is to go, and nothing else yet.
@@ -117,14 +126,16 @@ class Releaser:
     async def run(self) -> None:
         for record in self._attachments.of_phase(Phase.DETACHING):
             self._due[record.endpoint] = self._time.monotonic()
-        while True:
-            try:
-                await self._look()
-            except KvnetError as error:
-                self._log.warning("release-failed", detail=error.detail)
-                await self._time.sleep(LOOK_AGAIN_S)
-                continue
-            await self._until_due()
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            while True:
+                try:
+                    await self._look()
+                except KvnetError as error:
+                    self._log.warning("release-failed", detail=error.detail)
+                    await self._time.sleep(LOOK_AGAIN_S)
+                    continue
+                await self._until_due()
 
     async def _look(self) -> None:
         """Once over everything that may have to go."""
@@ -145,14 +156,14 @@ class Releaser:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _try(self, record: Record) -> bool:
-        """One attempt; True when nothing of it is left."""
+    async def _try(self, record: Record, freed: asyncio.Future[bool] | None = None) -> bool:
+        """One attempt; True when nothing of it is left. `freed` is told when the endpoint is not."""
         if record.endpoint in self._busy:
             return False
         self._busy.add(record.endpoint)
         self._due[record.endpoint] = self._time.monotonic() + BUSY_S
         try:
-            is_over = await self._remove(record)
+            is_over = await self._remove(record, freed)
             if is_over:
                 self._attachments.forget(record.endpoint)
         except KvnetError as error:
@@ -172,11 +183,11 @@ class Releaser:
             self._wake.set()
         return is_over
 
-    async def _remove(self, record: Record) -> bool:
+    async def _remove(self, record: Record, freed: asyncio.Future[bool] | None) -> bool:
         """True: both are gone. Where a runtime's own clean-up waits for it, at the same time: an address rests for a
         while before another one gets it."""
         if record.runtime in ASKED_FIRST:
-            _, is_over = await all_of((self._interface_gone(record), self._remove_endpoint(record)))
+            _, is_over = await all_of((self._interface_gone(record), self._endpoint_gone(record, freed)))
             return is_over
         await self.remove_interface(record)
         return await self._remove_endpoint(record)
@@ -184,6 +195,12 @@ class Releaser:
     async def _interface_gone(self, record: Record) -> bool:
         await self.remove_interface(record)
         return True
+
+    async def _endpoint_gone(self, record: Record, freed: asyncio.Future[bool] | None) -> bool:
+        is_gone = await self._remove_endpoint(record)
+        if is_gone and freed is not None and not freed.done():
+            freed.set_result(True)
+        return is_gone
 
     async def remove_interface(self, record: Record) -> None:
         """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from datapath.names import handed_name
-from datapath.objects import CreateLink, Operation, Veth
+from datapath.objects import CreateLink, DeleteLink, Failure, Operation, Veth
 from kvnet.errors import KernelRefused
 from tests.unit.worker.kit import NET, Running, World, until, veth
 from worker.attachments import Attachments, Phase, Record
@@ -143,3 +144,29 @@ def test_what_has_gone_needs_no_sync(tmp_path: Path) -> None:
     state.sync("one")
     assert state.read("one") == b"1"
     state.close()
+
+
+async def test_a_release_is_answered_before_the_kernel_is_done_and_nothing_is_forgotten_until_then(
+    world: World, h1: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await claimed(h1, "c2")
+    await h1.workloads.hand_over(record.endpoint, C2)
+    prompt, may_go = h1.kernel.apply, asyncio.Event()
+
+    async def apply(operations: Sequence[Operation]) -> list[Failure]:
+        if any(isinstance(operation, DeleteLink) for operation in operations):
+            await may_go.wait()
+        return await prompt(operations)
+
+    monkeypatch.setattr(h1.kernel, "apply", apply)
+    async with asyncio.timeout(0.1):
+        assert await h1.workloads.release(record.endpoint)
+
+    assert record.endpoint not in world.endpoints()
+    left = h1.workloads.record(record.endpoint)
+    assert left is not None
+    assert left.phase is Phase.DETACHING
+    assert record.endpoint in h1.state.names("attachments")
+    may_go.set()
+    await until(lambda: record.endpoint not in h1.state.names("attachments"), seconds=1.0)
+    assert veth(record.endpoint) not in h1.veths()
