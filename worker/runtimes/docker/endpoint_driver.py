@@ -82,9 +82,9 @@ class EndpointDriver:
         return {}
 
     async def delete(self, request: EndpointRequest) -> Mapping[str, Any]:
-        record = self._record(request, also_going=True)
-        if record is not None:
-            await self._departures.until_gone(record.endpoint)
+        for record in self._records_of(request):
+            if record.phase is not Phase.DETACHING or self._departures.is_going(record.endpoint):
+                await self._departures.until_gone(record.endpoint)
         return {}
 
     async def info(self) -> Mapping[str, Any]:
@@ -119,15 +119,13 @@ class EndpointDriver:
             )
         return binding
 
-    def _record(self, request: EndpointRequest, *, also_going: bool = False) -> Record | None:
-        for record in self._workloads.records():
-            if (
-                record.external == request.endpoint
-                and record.runtime == RUNTIME
-                and record.phase is not Phase.DETACHING
-            ):
-                return record
-        return None
+    def _record(self, request: EndpointRequest) -> Record | None:
+        found = (record for record in self._records_of(request) if record.phase is not Phase.DETACHING)
+        return next(found, None)
+
+    def _records_of(self, request: EndpointRequest) -> list[Record]:
+        ours = (record for record in self._workloads.records() if record.runtime == RUNTIME)
+        return [record for record in ours if record.external == request.endpoint]
 
     def _claim(self, request: EndpointRequest, binding: Binding) -> Record | None:
         wanted = {request.address, request.address6} - {""}

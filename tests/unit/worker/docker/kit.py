@@ -101,19 +101,20 @@ class FakeWorkloads:
         return changed
 
     async def release(self, endpoint: str) -> bool:
-        await asyncio.sleep(self.removal_s)
-        if self.refuses is not None and self.known[endpoint].phase is Phase.ATTACHED:
-            raise self.refuses
-        record = self.known.pop(endpoint, None)
+        record = self.known.get(endpoint)
         if record is None:
             return True
+        if self.refuses is not None and record.phase is Phase.ATTACHED:
+            raise self.refuses
+        self._kept(endpoint, phase=Phase.DETACHING)  # first of all, as the worker does
+        await asyncio.sleep(self.removal_s)
         try:
             await self._controller.delete_endpoint(record.network_id, endpoint)
         except NotFound:
-            return True
+            pass
         except ControllerUnreachable:
-            self.known[endpoint] = replace(record, phase=Phase.DETACHING)
             return False
+        self.known.pop(endpoint, None)
         return True
 
     async def settle_debts(self) -> None:
