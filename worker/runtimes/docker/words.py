@@ -9,6 +9,9 @@ from kvnet.errors import Invalid, KvnetError
 from worker.runtimes.docker.options import FIELDS, IPAM
 
 OPTIONS = "/options/"
+FLAGS = {"subnets": "--subnet", "holds": "--subnet", "labels": "--label"}
+# The API's advice for a body with several faults, which is of no use to who wrote none.
+ABOUT_BODIES = "correct what 'errors' names"
 
 
 class Mistyped(Invalid):
@@ -16,23 +19,24 @@ class Mistyped(Invalid):
 
 
 def words_of(error: KvnetError) -> str:
-    option = _option_of(error)
-    detail = f"{option}: {error.detail}" if option else error.detail
-    text = f"{detail}; {_typed(error.fix)}" if error.fix else detail
+    pointer = error.errors[0].pointer if error.errors else ""
+    detail = error.detail.removeprefix(f"{pointer}:").strip() if pointer else error.detail
+    option = _option(pointer)
+    if option and option.rpartition(" ")[2] not in detail:
+        detail = f"{option}: {detail}"
+    is_advice = error.fix and not error.fix.startswith(ABOUT_BODIES)
+    text = f"{detail}; {_typed(error.fix)}" if is_advice else detail
     return " ".join(text.split())
 
 
-def _option_of(error: KvnetError) -> str:
-    """ "" where the detail speaks of it itself, or it is none."""
-    pointer = error.errors[0].pointer if error.errors else ""
+def _option(pointer: str) -> str:
+    """As it was typed; "" for what no option says."""
     if pointer.startswith(OPTIONS):
-        flag, name = "-o ", pointer.removeprefix(OPTIONS).replace("~1", "/").replace("~0", "~")
-    elif (name := pointer.removeprefix("/")) in IPAM:
-        flag = "--ipam-opt "
-    else:
-        flag = "-o "
-    is_option = pointer.startswith(OPTIONS) or name in FIELDS or name in IPAM
-    return flag + name if is_option and name not in error.detail else ""
+        return "-o " + pointer.removeprefix(OPTIONS).replace("~1", "/").replace("~0", "~")
+    name = pointer.removeprefix("/")
+    if name in IPAM:
+        return f"--ipam-opt {name}"
+    return f"-o {name}" if name in FIELDS else FLAGS.get(name, "")
 
 
 def _typed(fix: str) -> str:

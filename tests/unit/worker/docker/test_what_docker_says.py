@@ -72,6 +72,8 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
         {"options": {"com.docker.network.driver.mtu": "1300", "mtu": "1200"}},
         "driver.mtu: it says 1300, and mtu says 1200",
     ),
+    ({"options": {"my.text": "x" * 2000}}, "remote: -o my.text: at most 1024 characters"),
+    ({"subnets": tuple(f"10.90.{n}.0/24" for n in range(20))}, "--subnet: at most 8 of them"),
     ({"options": {"driver": "transparent"}}, "name it as the uplink"),
     ({"options": {"driver": "routed", "block_prefix_length": "20"}}, "-o block_prefix_length: a block of /20 does not"),
     ({"ipam_options": {"prefix_length": "99"}, "subnets": ("",)}, "--ipam-opt prefix_length: subnets of /99"),
