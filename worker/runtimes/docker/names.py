@@ -95,6 +95,27 @@ def places_of(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     return ((str(name), str((place or {}).get("EndpointID") or "")) for name, place in networks.items())
 
 
+def essence(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of it names follow from: the whole is tens of kilobytes, and a host may have thousands."""
+    config = container.get("Config") or {}
+    labels = config.get("Labels") or {}
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    return {
+        "Id": container.get("Id"),
+        "Name": container.get("Name"),
+        "Config": {
+            "Hostname": config.get("Hostname"),
+            "Labels": {key: labels[key] for key in KEPT_LABELS if key in labels},
+        },
+        "NetworkSettings": {
+            "Networks": {
+                name: {key: (place or {}).get(key) for key in ("Aliases", "EndpointID")}
+                for name, place in networks.items()
+            }
+        },
+    }
+
+
 class Namer:
     """Runs beside the follower; told of every event of containers, and of the networks' connections."""
 
@@ -107,6 +128,7 @@ class Namer:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._known: dict[str, Mapping[str, Any]] = {}
         self._owed: set[str] = set()
+        self._asking: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -158,7 +180,7 @@ class Namer:
         self._known.pop(id, None)
         while len(self._known) >= MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[id] = found
+        self._known[id] = essence(found)
 
     async def _connected(self, network_id: str, id: str) -> None:
         """The endpoint, then its names from what is known of the container; one that runs is asked for, for the
@@ -170,14 +192,15 @@ class Namer:
             return
         self._spawn(self._settle(record.endpoint))
         known = self._known.get(id)
-        if known is None or network.name not in dict(places_of(known)):
+        # On this network once more, under another endpoint, it may have other aliases there.
+        if known is None or dict(places_of(known)).get(network.name) not in ("", endpoint):
             known = await self._glance(id)
         if known is not None:
             await self._tell(record, names_of(known, network.name), id)
 
     async def _glance(self, id: str) -> Mapping[str, Any] | None:
         """Of one that was not seen to be created so: while it is being started, only a list tells of it, without its
-        aliases; the rest is owed until it has started."""
+        aliases (but for those that it had before); the rest is owed until it has started."""
         listed = await self._engine.listed(id)
         if listed is None:
             return None
@@ -185,15 +208,27 @@ class Namer:
             with contextlib.suppress(KvnetError):
                 return await self._engine.container(id, GLANCE_S)
         self._owed.add(id)
+        if id in self._known:
+            return self._known[id]
         names = listed.get("Names") or [""]
         return {"Id": id, "Name": names[0], "Config": {"Labels": listed.get("Labels")}}
 
     async def _confirm(self, id: str, timeout_s: float) -> None:
-        """All of a container's endpoints, as Docker says now."""
+        """All of a container's endpoints, as Docker says now. One that it is asked about already is owed meanwhile: a
+        Docker that hangs at a container would take all slots."""
         self._owed.add(id)
-        async with self._slots:
-            found = await self._engine.container(id, timeout_s)
-        self._owed.discard(id)
+        if id in self._asking:
+            return
+        self._asking.add(id)
+        try:
+            async with self._slots:
+                self._owed.discard(id)  # what happens from here on may be missing in the answer
+                found = await self._engine.container(id, timeout_s)
+        except KvnetError:
+            self._owed.add(id)
+            raise
+        finally:
+            self._asking.discard(id)
         if found is None:
             self._known.pop(id, None)
             return
@@ -238,6 +273,8 @@ class Namer:
             await work
         except KvnetError as error:
             self._log.info("docker-name-delayed", detail=error.detail)
+        except Exception as error:  # noqa: BLE001 - a fault about one container must not end the others' names
+            self._log.error("docker-name-failed", detail=f"{type(error).__name__}: {error}")
         finally:
             work.close()
 

@@ -234,7 +234,7 @@ class FakeWorkloads:
     kept: dict[str, Record] = field(default_factory=dict)
     changes: list[tuple[str, EndpointPatchBody]] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
-    problem: KvnetError | None = None
+    problem: Exception | None = None
 
     def put(self, endpoint: str, external: str, phase: Phase = Phase.ATTACHED, **more: Any) -> Record:
         base = {"since": EPOCH, "network_id": "0123456789ab", "runtime": "docker", "external": external}

@@ -187,3 +187,49 @@ async def test_docker_going_away_in_the_middle_loses_nothing(bench: Bench) -> No
     bench.engine.away = False
     await bench.namer.read_anew()
     await until(lambda: bench.names() == ["c1"], seconds=0.1)
+
+
+@pytest.mark.anyio
+async def test_a_container_that_comes_back_to_a_network_has_the_aliases_of_that_time(bench: Bench) -> None:
+    bench.engine.boxes[CID] = box(CID, "c1", EID, aliases=["old"])
+    bench.workloads.put("e1", EID)
+    bench.hear("container", "start", CID)
+    await until(lambda: bench.names() == ["c1"])
+    assert "old" in bench.workloads.changes[0][1]["aliases"]
+
+    again = "f" * 64
+    bench.engine.boxes[CID] = box(CID, "c1", again, aliases=["new"])
+    bench.workloads.put("e2", again)
+    bench.engine.there[NID] = EngineNetwork(NID, "web", ("10.1.0.0/24",), endpoints={again: CID})
+    bench.hear("network", "connect", NID, container=CID, type=DRIVER)
+    await until(lambda: len(bench.workloads.changes) == 2, seconds=0.02)
+    assert "new" in bench.workloads.changes[1][1]["aliases"]
+    assert "old" not in bench.workloads.changes[1][1]["aliases"]
+
+
+@pytest.mark.anyio
+async def test_containers_that_docker_hangs_at_hold_up_no_others(bench: Bench) -> None:
+    for number in range(4):
+        hung = f"{number:064x}"
+        bench.engine.boxes[hung] = box(hung, f"hung{number}", "")
+        bench.engine.starting[hung] = asyncio.Event()
+        bench.hear("container", "start", hung)
+    await asyncio.sleep(300)
+
+    bench.engine.boxes[CID] = box(CID, "c1", EID)
+    bench.workloads.put("e1", EID)
+    bench.hear("container", "start", CID)
+    await until(lambda: bench.names() == ["c1"], seconds=0.1)
+
+
+@pytest.mark.anyio
+async def test_a_fault_about_one_container_costs_no_other_its_name(bench: Bench) -> None:
+    bench.engine.boxes[CID] = box(CID, "c1", EID)
+    bench.workloads.put("e1", EID)
+    bench.workloads.problem = TimeoutError("nobody expected it")
+    bench.hear("container", "start", CID)
+    await asyncio.sleep(1)
+    bench.workloads.problem = None
+    bench.hear("container", "start", CID)
+    await until(lambda: bench.names() == ["c1"], seconds=0.1)
+    assert "docker-name-failed" in bench.log.getvalue()
