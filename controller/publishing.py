@@ -72,6 +72,9 @@ def _host_address(text: str) -> Address:
     address = parse_address(text, "/host_address")
     if address.is_multicast or (address.is_link_local and address.version == 6):
         raise Invalid.field("/host_address", f"no port can be published on {address}", "an address of the host")
+    if address.version == 6 and address.is_loopback:
+        detail = f"the kernel leads nothing from {address} to a workload, so no port can be published there"
+        raise Invalid.field("/host_address", detail, "127.0.0.1, or another address of the host")
     return address
 
 

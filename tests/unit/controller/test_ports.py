@@ -68,7 +68,7 @@ async def test_two_addresses_of_a_host_have_their_own_ports_and_all_of_them_have
 
     await publish("127.0.0.1")
     await publish("192.0.2.1")
-    await publish("::1")
+    await publish("2001:db8::1")
     for address in (None, "127.0.0.1", "0.0.0.0", "::"):
         with pytest.raises(PortTaken):
             await publish(address)
@@ -115,7 +115,14 @@ async def test_an_internal_network_publishes_nothing(cluster: Cluster, store: Me
 async def test_an_ipv6_host_address_needs_an_ipv6_address(cluster: Cluster) -> None:
     await cluster.networks.create(network("four", "10.7.0.0/24"), ME)
     with pytest.raises(Invalid, match="no such address"):
-        await cluster.endpoints.create("four", endpoint(ports=(PortRequest(80, host_address="::1"),)), ME)
+        await cluster.endpoints.create("four", endpoint(ports=(PortRequest(80, host_address="2001:db8::1"),)), ME)
+
+
+@pytest.mark.parametrize("address", ["::1", "fe80::1", "ff02::1", "239.0.0.1"])
+async def test_nothing_is_published_where_nobody_could_call(cluster: Cluster, address: str) -> None:
+    await cluster.networks.create(network(), ME)
+    with pytest.raises(Invalid, match="no port can be published"):
+        await cluster.endpoints.create("my-net", endpoint(ports=(PortRequest(80, host_address=address),)), ME)
 
 
 @pytest.mark.parametrize("port", [PortRequest(80), PortRequest(80, host_port=20_000, host_port_end=20_200)])
