@@ -162,3 +162,23 @@ async def test_the_aliases_of_a_later_connection_are_told_too(lab: DockerLab) ->
         return found is not None and "cache" in found["aliases"]
 
     await until(is_told, "the alias is there", seconds=5)
+
+
+async def test_what_is_in_the_way_in_one_docker_is_told_to_the_whole_cluster(lab: DockerLab) -> None:
+    await lab.docker("h2", "network", "create", "web")
+    await lab.docker("h1", *CREATE, "--subnet", "10.9.0.0/24", "web")
+
+    async def problems() -> list[str]:
+        return [found["detail"] for found in (await lab.lab.client.get_host("h2"))["conditions"]]
+
+    async def is_told() -> bool:
+        return any("copy of web" in detail for detail in await problems())
+
+    await until(is_told, "the host's conditions say so", seconds=20)
+    await lab.docker("h2", "network", "rm", "web")
+    await until_shown(lab, "web")
+
+    async def is_well() -> bool:
+        return not await problems()
+
+    await until(is_well, "nothing is wrong any more", seconds=10)
