@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datapath.fabric import FakeFabric
 from datapath.fake_links import follow_ports
 from datapath.fake_tables import Flow, Tables
-from datapath.names import bridge_name, shim_name, vxlan_name
+from datapath.names import bridge_name, is_of_docker, shim_name, vxlan_name
 from datapath.objects import (
     EVERYTHING,
     AddAddress,
@@ -158,6 +158,7 @@ class FakeKernel:
             ),
             uplinks=uplinks,
             gates=dict(tables.gates) if firewall else None,
+            dockers=frozenset(filter(self._is_docker, [*tables.foreign, *tables.uplinks])) if firewall else frozenset(),
         )
 
     def execute(self, operations: Sequence[Operation]) -> list[Failure]:
@@ -196,11 +197,11 @@ class FakeKernel:
 
     def add_foreign(self, foreign: Foreign) -> None:
         self.tables.foreign[foreign.name] = foreign
-        self._touch_device(foreign.name)
+        self._touch_other(foreign.name)
 
     def remove_foreign(self, name: str) -> None:
+        self._touch_other(name)
         del self.tables.foreign[name]
-        self._touch_device(name)
 
     def set_uplink(self, uplink: Uplink, *, lan: str = "", blocks: Sequence[tuple[Ip, int]] = ()) -> None:
         """A link of the host's own comes or changes. `lan`: the physical segment behind it; `blocks`: its addresses."""
@@ -208,17 +209,17 @@ class FakeKernel:
         tables.uplinks[uplink.name] = replace(uplink, has_addresses=bool(blocks))
         tables.uplink_blocks[uplink.name] = tuple(blocks)
         tables.lans[uplink.name] = lan or tables.lans.get(uplink.name, "")
-        self._touch_device(uplink.name)
+        self._touch_other(uplink.name)
 
     def remove_uplink(self, name: str) -> None:
         """What stands on it goes with it."""
+        self._touch_other(name)
         gone = self.tables.uplinks.pop(name)
         self.tables.uplink_blocks.pop(name, None)
         self.meddle(*(DeleteLink(n) for n in list(self.tables.links.values()) if getattr(n, "uplink", "") == name))
         for port in [link for link in self.tables.links.values() if isinstance(link, Veth) and link.bridge == name]:
             self.meddle(UpdateLink(replace(port, bridge=""), port))
         follow_ports(self.tables, gone.bridge)
-        self._touch_device(name)
 
     def add_namespace(self, path: str) -> None:
         self.tables.namespaces.setdefault(path, {})
@@ -271,6 +272,11 @@ class FakeKernel:
         names = {bridge_name(scope.network), vxlan_name(scope.network), shim_name(scope.network), scope.bridge}
         return link.name in names
 
+    def _is_docker(self, name: str) -> bool:
+        foreign, uplink = self.tables.foreign.get(name), self.tables.uplinks.get(name)
+        is_bridge = (foreign is not None and foreign.kind == "bridge") or (uplink is not None and uplink.is_bridge)
+        return is_bridge and is_of_docker(name)
+
     # --- what is told of it
 
     def _touch(self, operation: Operation) -> None:
@@ -290,6 +296,11 @@ class FakeKernel:
     def _touch_firewall(self) -> None:
         self._touched.firewall = True
         self._hint.set()
+
+    def _touch_other(self, name: str) -> None:
+        """A link that is not ours comes or goes."""
+        self._touched.host |= self._is_docker(name)
+        self._touch_device(name)
 
     def _touch_device(self, name: str) -> None:
         self._touched.devices.add(name)

@@ -15,7 +15,6 @@ from datapath.packing import IPV6_LENGTH, contains
 LOOPBACK4 = b"\x7f\x00\x00\x01"
 _TCP, _UDP = 6, 17
 _DNS_PORT = 53
-DOCKERS = frozenset({"docker0", "docker_gwbridge"})  # whose containers Docker's own rules guard
 
 
 class Lost(Exception):
@@ -136,7 +135,7 @@ def _is_admitted(firewall: Firewall, packet: Packet, entrance: str, exit_: str) 
         raise Lost("the firewall keeps networks apart")
     if exit_ in ours:
         raise Lost("the firewall lets nothing in")
-    return exit_ not in DOCKERS
+    return exit_ not in firewall.dockers
 
 
 def _is_within(firewall: Firewall, packet: Packet, entrance: str, exit_: str) -> bool:

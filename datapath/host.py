@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from datapath.drivers.routed import ways_to
 from datapath.memo import NetworkMemo
-from datapath.names import DNS_BRIDGE, DNS_MAC, bridge_name, bridge_of, vxlan_name
+from datapath.names import DNS_BRIDGE, DNS_MAC, DOCKERS, bridge_name, bridge_of, vxlan_name
 from datapath.objects import Bridge, Firewall, HostState, InterfaceAddress, Ip, Publication
 from datapath.packing import packed_mac
 from datapath.presence import built, is_carried, local_endpoints, peers_of
@@ -30,8 +30,8 @@ def host_state(view: HostView) -> HostState:
 
     Of the view it looks at: `networks` (all that are on this host; others are left out), `endpoints` (those on this
     host, every one of them for its published ports), `blocks`, `hosts` (those that have blocks), `carried`, `uplinks`
-    (of bridged transparent networks), `dns` and `serves_docker`. Endpoints on other hosts and attachments change
-    nothing.
+    (of bridged transparent networks), `dockers`, `dns` and `serves_docker`. Endpoints on other hosts and attachments
+    change nothing.
     """
     present = [network for network in built(view) if network.driver is not Driver.OVERLAY or network.vni is not None]
     judged = [network for network in present if network.driver in _JUDGED]
@@ -77,7 +77,13 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
         apart=frozenset(vxlan_name(network.id) for network in tunnels if not network.icc),
         gateway_macs=frozenset(packed_mac(network.gateway_mac) for network in tunnels),
         dns=frozenset({dns} if dns else ()),
+        dockers=_dockers(view) if with_bridge else frozenset(),
     )
+
+
+def _dockers(view: HostView) -> frozenset[str]:
+    """Those that it always has are there before they are: so nothing gets to them meanwhile either."""
+    return (DOCKERS | frozenset(view.dockers)) - {network.uplink for network in view.networks.values()}
 
 
 def _has_bridge(view: HostView, network: Network) -> bool:

@@ -239,6 +239,7 @@ class Firewall:
     apart: tunnels of networks without ICC: between them and the local workloads only what was routed passes.
     vxlans, gateway_macs: the bridge-family guard (rogue router advertisements, the anycast MAC on the wire).
     dns: where this host answers for names: internal networks reach that too, and no workload can claim to be it.
+    dockers: bridges of Docker's own: who of our workloads may open a connection to containers there, Docker says.
     """
 
     bridges: frozenset[str] = frozenset()
@@ -254,6 +255,7 @@ class Firewall:
     publications: frozenset[Publication] = frozenset()
     apart: frozenset[str] = frozenset()
     dns: frozenset[Ip] = frozenset()
+    dockers: frozenset[str] = frozenset()
 
 
 NO_FIREWALL = Firewall()
@@ -269,7 +271,7 @@ class HostState:
     `gates`: in an actual state every FORWARD chain of iptables on this host -> whether our accept rule is its; None
     where that was not read. In a desired state `is_forwarding` says whether our traffic has to get through them.
     `walls`: in an actual state chains of others that end what they do not know and that we cannot open, as
-    "family table chain".
+    "family table chain". `dockers`: in an actual state Docker's own bridges, where the firewall was read.
     `uplinks`: in an actual state the links that were asked for (see `Scope`), as far as they are there.
     """
 
@@ -287,6 +289,7 @@ class HostState:
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
     gates: Mapping[Gate, bool] | None = None
     walls: frozenset[str] = frozenset()
+    dockers: frozenset[str] = frozenset()
     is_forwarding: bool = False
 
 
@@ -503,8 +506,8 @@ class Hint:
     """Something of ours may have changed: look again.
 
     devices: ours, or uplinks. firewall: our tables, or a gate. routes: destinations of routes of ours via peers.
-    host: host-wide settings. underlay: the host's own addresses or routes changed. Nothing of all that = look at
-    everything.
+    host: host-wide settings, or Docker's bridges. underlay: the host's own addresses or routes changed. Nothing of all
+    that = look at everything.
     """
 
     devices: frozenset[str] = frozenset()

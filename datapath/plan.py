@@ -70,7 +70,8 @@ def expected(desired: HostState, actual: HostState) -> HostState:
     """
     blocked = obstacles(desired, actual)
     withheld = plan_links(desired, actual, blocked.devices).withheld
-    around = replace(desired, foreign=actual.foreign, gates=_gates(desired, actual), walls=actual.walls)
+    found = replace(desired, foreign=actual.foreign, walls=actual.walls, dockers=actual.dockers)
+    around = replace(found, gates=_gates(desired, actual))
     if not withheld and not blocked.devices:
         return replace(around, uplinks=_uplinks(around, actual))
     built = _only(desired, lambda device: device not in withheld)

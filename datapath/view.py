@@ -38,6 +38,7 @@ class HostView:
     `blocks`: by network id, all of a routed network's, of every host.
     `uplinks`: the host's links that its transparent networks stand on, as last read; one that is not in here is not
     there.
+    `dockers`: Docker's own bridges on this host, as last read.
     `dns`: where this host answers for names; b"" = nowhere. `serves_docker`: it does so also without any network, for
     the containers of a Docker that is told to ask there.
     """
@@ -50,6 +51,7 @@ class HostView:
     blocks: Mapping[str, Collection[Block]] = field(default_factory=dict)
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
     carried: Collection[str] = ()
+    dockers: Collection[str] = ()
     dns: Ip = b""
     serves_docker: bool = False
 

@@ -85,7 +85,7 @@ class Observer:
         whole = await self._host(host, must_read=must_read_host)
         read_parts = merge(parts)
         foreign = {name: found for name, found in read_parts.foreign.items() if name != DNS_BRIDGE}
-        actual = replace(merge([replace(read_parts, foreign=foreign), whole]), walls=whole.walls)
+        actual = replace(merge([replace(read_parts, foreign=foreign), whole]), walls=whole.walls, dockers=whole.dockers)
         return Sight(actual, scopes, uplinks, frozenset(outline.networks))
 
     async def _host(self, host: HostPart, *, must_read: bool) -> HostState:

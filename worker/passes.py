@@ -124,7 +124,8 @@ def host_left(operations: Collection[Operation], host: HostState, actual: HostSt
                 gates = {**(gates or {}), gate: isinstance(operation, OpenGate)}
             case SetSysctl(path, value) if path in HOST_SYSCTLS:
                 settings[path] = value
-    return replace(host, firewall=firewall, gates=gates, walls=actual.walls, sysctls={**host.sysctls, **settings})
+    left = replace(host, firewall=firewall, gates=gates, walls=actual.walls, dockers=actual.dockers)
+    return replace(left, sysctls={**host.sysctls, **settings})
 
 
 def walled(host: HostState, actual: HostState) -> list[tuple[str, str]]:

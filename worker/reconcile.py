@@ -330,7 +330,7 @@ class Reconciler:
         # The firewall must not name a foreign device; whether one is in the way is seen only in a network's own pass.
         blocked = set() if networks is None else self._blocked() - set(networks)
         view = replace(self._source.view(networks), uplinks=sight.uplinks)
-        outline = replace(self._source.outline(blocked), uplinks=sight.uplinks)
+        outline = replace(self._source.outline(blocked), uplinks=sight.uplinks, dockers=actual.dockers)
         # Told of while the kernel was read: nobody looked for what they stand on, so they are for the next pass.
         late = view.networks.keys() - sight.seen
         held = held | late if networks is None else held

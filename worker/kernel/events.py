@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from datapath.names import is_of_docker
 from datapath.objects import HANDED_PREFIX, Hint, Ip
 from worker.kernel import dump
 from worker.kernel import messages as m
@@ -223,8 +224,10 @@ class Noticed:
             others.pop(index, None)
         self._notice(index)
         if index not in devices and not device.name.startswith(HANDED_PREFIX):
-            self._uplink(others.get(index))  # its name until now, in case it was renamed
+            before = others.get(index)  # its name until now, in case it was renamed
+            self._uplink(before)
             self._uplink(device.name)
+            self._docker(before, device.name if kind == m.RTM_NEWLINK else None)
             others[index] = device.name
             mtus, mtu = self._interest.mtus, device.fields.get(m.IFLA_MTU, b"")
             self._underlay |= mtus.get(index, mtu) != mtu  # what fits through tunnels follows from it
@@ -241,6 +244,11 @@ class Noticed:
     def _uplink(self, name: str | None) -> None:
         if name is not None and name in self._interest.uplinks:
             self._devices.add(name)
+
+    def _docker(self, before: str | None, after: str | None) -> None:
+        """A bridge of Docker's comes or goes, which is the firewall's business. What happens to its ports is not."""
+        if before != after:
+            self._host |= any(name is not None and is_of_docker(name) for name in (before, after))
 
     def _address(self, body: bytes) -> None:
         _, _, _, scope, index = m.ADDRESS.unpack_from(body)

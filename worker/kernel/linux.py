@@ -1,9 +1,8 @@
 """The Kernel port on the real kernel.
 
 All work happens in one thread per namespace, which lives in it from its start to its end: a netlink request runs inside
-`send`, so it must never be on the event loop, and two threads would only wait for the kernel's one lock. But where
-interfaces of workloads go and nothing else is done, a second thread waits: that takes 10 to 20 ms, nearly all of it
-without the lock, and others get theirs meanwhile. Nothing here decides what should be there.
+`send`, so it must never be on the event loop, and two threads would only wait for the kernel's one lock. Nothing here
+decides what should be there.
 """
 
 from __future__ import annotations
@@ -18,26 +17,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
-from datapath.objects import (
-    EVERYTHING,
-    PROTOCOL,
-    DeleteLink,
-    Failure,
-    Hint,
-    HostState,
-    Ip,
-    Mac,
-    Operation,
-    Scope,
-    Veth,
-)
+from datapath.objects import EVERYTHING, PROTOCOL, Failure, Hint, HostState, Ip, Mac, Operation, Scope
 from kvnet.errors import KernelRefused
 from worker.kernel import namespaces
 from worker.kernel.announce import Announcer
 from worker.kernel.apply import Applier
 from worker.kernel.capability import require_namespace_admin, require_network_admin
 from worker.kernel.conntrack import Flows
-from worker.kernel.devices import Devices
 from worker.kernel.dump import device
 from worker.kernel.dump import routes as dump_our_routes
 from worker.kernel.events import Events, HintCollector, Interest
@@ -46,7 +32,6 @@ from worker.kernel.foreign_chains import ForwardChains
 from worker.kernel.gates import Gates
 from worker.kernel.handed import lead, name_inside, remove_macvlan
 from worker.kernel.inventory import Surroundings, look_around
-from worker.kernel.links import Links
 from worker.kernel.messages import IFLA_MTU, dump_links, dump_routes
 from worker.kernel.netlink import NETLINK_NETFILTER, Netlink
 from worker.kernel.nftables import NftablesReader
@@ -60,13 +45,9 @@ T = TypeVar("T")
 class LinuxKernel:
     """One network namespace of this machine. Made by `open`; `close` it, or use it with `async with`."""
 
-    def __init__(
-        self, executor: ThreadPoolExecutor, parts: _Parts, remover: ThreadPoolExecutor, removals: _Removals
-    ) -> None:
+    def __init__(self, executor: ThreadPoolExecutor, parts: _Parts) -> None:
         self._executor = executor
         self._parts = parts
-        self._remover = remover
-        self._removals = removals
 
     @classmethod
     async def open(
@@ -79,17 +60,13 @@ class LinuxKernel:
         """
         program = nft or find_nft()
         path = None if netns is None else namespaces.resolve(netns)
-        chance = rng or random.Random()
         executor = ThreadPoolExecutor(1, thread_name_prefix="kernel")
-        remover = ThreadPoolExecutor(1, thread_name_prefix="removals")
         try:
-            parts = await _run(executor, lambda: _Parts.open(path, program, chance))
-            removals = await _run(remover, lambda: _Removals.open(path, random.Random(chance.getrandbits(64))))
+            parts = await _run(executor, lambda: _Parts.open(path, program, rng or random.Random()))
         except BaseException:
             executor.shutdown(wait=False)
-            remover.shutdown(wait=False)
             raise
-        return cls(executor, parts, remover, removals)
+        return cls(executor, parts)
 
     async def __aenter__(self) -> LinuxKernel:
         return self
@@ -116,10 +93,7 @@ class LinuxKernel:
         """Raises: KernelRefused: the kernel does not answer; what was done is unknown, so read again."""
         if not operations:
             return []
-        gone = [op for op in operations if isinstance(op, DeleteLink) and isinstance(op.link, Veth)]
         try:
-            if len(gone) == len(operations):
-                return await _run(self._remover, lambda: self._removals.delete(gone))
             return await _run(self._executor, lambda: self._parts.applier.apply(operations))
         except OSError as error:
             raise KernelRefused(
@@ -184,10 +158,8 @@ class LinuxKernel:
 
     async def close(self) -> None:
         """Repeating is no error. Nothing in the kernel changes."""
-        with contextlib.suppress(RuntimeError):  # the threads have ended already
-            await _run(self._remover, self._removals.close)
+        with contextlib.suppress(RuntimeError):  # the thread has ended already
             await _run(self._executor, self._parts.close)
-        self._remover.shutdown(wait=True)
         self._executor.shutdown(wait=True)
 
 
@@ -208,7 +180,12 @@ class _Parts:
 
     @classmethod
     def open(cls, path: str | None, nft: str, rng: random.Random) -> _Parts:
-        _enter(path)
+        if path is not None:
+            descriptor = namespaces.open_namespace(path)
+            try:
+                namespaces.enter_for_good(descriptor)
+            finally:
+                os.close(descriptor)
         parts = cls(nft, rng)
         try:
             require_network_admin(parts.rtnetlink)
@@ -225,7 +202,8 @@ class _Parts:
         state = self.reader.read(scope)
         if with_firewall:
             gates, walls = self.gates.read(), self.gates.walls()
-            state = replace(state, firewall=self.tables.read(), gates=gates, walls=walls)
+            dockers = self.reader.dockers()
+            state = replace(state, firewall=self.tables.read(), gates=gates, walls=walls, dockers=dockers)
         if with_firewall or not scope.network:
             state = replace(state, sysctls={**state.sysctls, **host_settings()})
         return state
@@ -251,37 +229,6 @@ class _Parts:
         self.announcer.close()
         self.netfilter.close()
         self.rtnetlink.close()
-
-
-class _Removals:
-    """What lives in the thread that takes interfaces away."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rtnetlink = Netlink(small=True)
-        self._rng = rng
-
-    @classmethod
-    def open(cls, path: str | None, rng: random.Random) -> _Removals:
-        _enter(path)
-        return cls(rng)
-
-    def delete(self, operations: Sequence[DeleteLink]) -> list[Failure]:
-        failures: list[Failure] = []
-        Links(self._rtnetlink, Devices(self._rtnetlink), failures, self._rng).delete(operations)
-        return failures
-
-    def close(self) -> None:
-        self._rtnetlink.close()
-
-
-def _enter(path: str | None) -> None:
-    """The thread stays there until it ends."""
-    if path is not None:
-        descriptor = namespaces.open_namespace(path)
-        try:
-            namespaces.enter_for_good(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:

@@ -127,6 +127,7 @@ class NftablesReader:
                 apart=frozenset(map(_device, self._keys("bridge", "apart"))),
                 gateway_macs=frozenset(key[:6] for key in self._keys("bridge", "gateway_macs")),
                 dns=frozenset(key[:4] for key in self._keys("inet", "dns")),
+                dockers=frozenset(map(_device, self._keys("inet", "dockers"))),
             )
             squares = self._squares("same4", 4) | self._squares("same6", 16)
             is_told_alike = firewall.dns == {key[:4] for key in self._keys("bridge", "dns")}

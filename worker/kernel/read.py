@@ -10,6 +10,7 @@ import contextlib
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 
+from datapath.names import is_of_docker
 from datapath.objects import (
     PROTOCOL,
     ContainerSide,
@@ -30,6 +31,7 @@ from worker.kernel.netlink import Netlink
 from worker.kernel.sysctls import device_settings
 
 FAMILIES = (m.AF_INET, m.AF_INET6)
+DOCKER_MARKS = (b"br-", b"docker")
 
 
 @contextlib.contextmanager
@@ -60,6 +62,12 @@ class Reader:
         """All of ours by index."""
         found = map(dump.device, self._rtnetlink.dump(m.dump_links()))
         return {device.index: device.name for device in found if device.is_ours}
+
+    def dockers(self) -> frozenset[str]:
+        """Docker's own bridges. Only what could be one is parsed: of our own there may be hundreds."""
+        bodies = self._rtnetlink.dump(m.dump_links(kind="bridge"))
+        found = (dump.device(body) for body in bodies if any(mark in body for mark in DOCKER_MARKS))
+        return frozenset(d.name for d in found if d.kind == "bridge" and not d.is_ours and is_of_docker(d.name))
 
     def _everything(self, scope: Scope) -> HostState:
         found = self._finder.parsed(m.dump_links())

@@ -32,8 +32,8 @@ SEAL = "sealed_"  # + fingerprint: an empty chain that says the rules are as we 
 # else. No workload can send from that MAC, nor set a mark that outlives its namespace.
 # established: to another network an answer is not admitted for being one. Those of peers and of published ports pass
 # by their own rules; so what is established between two networks ends when they are no longer peers.
-# docker0, docker_gwbridge: who may open a connection to containers there is for Docker to say, so our mark, which would
-# overrule it, is not set. Ports that Docker publishes there are translated, so they pass before that.
+# dockers: who may open a connection to containers there is for Docker to say, so our mark, which would overrule it, is
+# not set. What was asked for by a published port, Docker's or ours, is translated, and passes before that.
 # input: the workloads of an internal network find their gateway, where they have one, and reach nothing of the host but
 # its answers about names.
 # dns: a port 53 that somebody publishes is not led away from there; in a bridge nobody else is asked for that address,
@@ -58,6 +58,7 @@ table inet {TABLE} {{
   set subnets4 {{ type ipv4_addr; flags interval; }}
   set subnets6 {{ type ipv6_addr; flags interval; }}
   set dns {{ type ipv4_addr; }}
+  set dockers {{ type ifname; }}
   map at4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
   map at6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
   map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
@@ -77,8 +78,7 @@ table inet {TABLE} {{
     oifname @bridges drop
     ip daddr @blocks4 drop
     ip6 daddr @blocks6 drop
-    oifname "docker0" accept
-    oifname "docker_gwbridge" accept
+    oifname @dockers accept
     goto admit
   }}
   chain to_ours {{

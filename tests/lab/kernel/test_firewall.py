@@ -29,6 +29,7 @@ SOME = Firewall(
     subnets6=frozenset({(bytes([0xFD, *bytes(15)]), 64), (bytes([0xFD, *bytes(6), 1, *bytes(8)]), 64)}),
     vxlans=frozenset({"kvx0000000000aa"}),
     apart=frozenset({"kvx0000000000ab"}),
+    dockers=frozenset({"docker0", "br-0123456789ab"}),
     gateway_macs=frozenset({bytes.fromhex("026b00000001")}),
     isolated=frozenset({"kvb0000000000bb"}),
     pairs=frozenset({("kvb0000000000aa", "br-lan.7"), ("br-lan.7", "kvb0000000000aa"), ("br-x", "br-x")}),

@@ -5,9 +5,13 @@ Each with `br_netfilter` on (frames inside a bridge pass our chains too) and off
 
 from __future__ import annotations
 
+import pathlib
 import socket
+import subprocess
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import ip_address
 from struct import pack
 
 import pytest
@@ -197,6 +201,43 @@ async def test_a_workload_that_claims_a_remote_address_does_not_get_into_another
         assert await site.reach("b1", "outside", OUTSIDE[4]) == HOST[4]
         with pytest.raises(BlockingIOError):
             service.recv(16)
+
+
+async def test_what_goes_to_a_bridge_of_dockers_bears_no_mark_but_for_answers_of_published_ports(site: Site) -> None:
+    """The chain stands for Docker's own rules, and for the one in iptables' FORWARD that takes our mark."""
+    theirs = {"docker0": "198.18.5.2", "br-0123456789ab": "198.18.6.2", "br-lan": "198.18.7.2"}
+    known = frozenset({"docker0", "docker_gwbridge", "br-0123456789ab"})
+    assert await site.kernel.apply([SetFirewall(replace(site.firewall, dockers=known))]) == []
+    chain = "chain f {\n type filter hook forward priority 0; policy drop; meta mark & 0x80000 == 0x80000 accept\n }"
+    nft(site.netns["host"], f"table inet theirs {{\n {chain}\n}}")
+    with ExitStack() as stack:
+        for bridge, own in theirs.items():
+            site.netns[bridge] = beside(stack, site.netns["host"], bridge, own)
+
+            found = await site.reach("a1", bridge, own)
+            assert (found is not None) == (bridge not in known), bridge
+            back = await site.reach(bridge, "a1", str(ip_address(own) - 1), EVERYWHERE)
+            assert back == own, "a published port is for everybody"
+            assert await site.reach(bridge, "a1", address("a1", 4)) is None, "and nothing else"
+        assert await site.reach("a1", "outside", OUTSIDE[4]) == HOST[4]
+
+
+def beside(stack: ExitStack, host: pathlib.Path, bridge: str, own: str) -> pathlib.Path:
+    """A container on a bridge of somebody else's, which has the address before its own."""
+    number = int(own.split(".")[2])
+    container = namespaces.create(f"beside{number}")
+    stack.callback(namespaces.destroy, container)
+    gate = ip_address(own) - 1
+    lines = [f"link add {bridge} type bridge", f"addr add {gate}/24 dev {bridge}", f"link set {bridge} up"]
+    lines += [f"link add beside{number} master {bridge} type veth peer name eth0 netns {container}"]
+    ip(host, *lines, f"link set beside{number} up")
+    ip(container, f"addr add {own}/24 dev eth0", "link set eth0 up", f"route add default via {gate}")
+    return container
+
+
+def ip(netns: pathlib.Path, *lines: str) -> None:
+    command = ["nsenter", f"--net={netns}", "ip", "-batch", "-"]
+    subprocess.run(command, input="\n".join(lines), text=True, check=True, timeout=10)
 
 
 async def test_what_an_operator_drops_stays_dropped_whatever_the_priority(site: Site) -> None:

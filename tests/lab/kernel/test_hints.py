@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -177,6 +178,31 @@ async def test_a_setting_that_gives_no_event_is_noticed_within_a_second(
         hint = await listener.next()
         while hint is None or not (hint.devices >= wanted.devices and hint.host >= wanted.host):
             hint = await listener.next()
+    await listener.close()
+
+
+async def test_a_bridge_of_dockers_is_hinted_at_when_it_comes_and_goes_and_read(
+    kernel: LinuxKernel, netns: Path
+) -> None:
+    name = "br-0123456789ab"
+    listener = Listener(kernel.hints())
+    while await listener.next(2 * PERIOD_S) is not None:
+        pass
+
+    async def until_known(is_there: bool) -> None:
+        async with asyncio.timeout(WITHIN_SECONDS):
+            hint = await listener.next()
+            while hint is None or not hint.host:
+                hint = await listener.next()
+        assert (await kernel.read()).dockers == ({name} if is_there else set())
+        while (hint := await listener.next(QUIET_SECONDS)) is not None:
+            assert not hint.host, "once"
+
+    for words, is_there in (("add dev {} type bridge", True), ("set dev {} up", None), ("del dev {}", False)):
+        run = ["nsenter", f"--net={netns}", "ip", "link", *words.format(name).split()]
+        await asyncio.to_thread(subprocess.run, run, check=True, timeout=10)
+        if is_there is not None:
+            await until_known(is_there)
     await listener.close()
 
 

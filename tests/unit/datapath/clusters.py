@@ -119,8 +119,17 @@ class World:
     def view(self, name: str) -> HostView:
         uplinks = self.kernels[name].tables.uplinks
         attachments = self.attachments[name]
-        blocks, dns = self.blocks(), self.dns
-        return HostView(name, self.hosts, self.networks, self.endpoints, attachments, blocks, dict(uplinks), dns=dns)
+        return HostView(
+            name,
+            self.hosts,
+            self.networks,
+            self.endpoints,
+            attachments,
+            self.blocks(),
+            dict(uplinks),
+            dockers=self.kernels[name].state().dockers,
+            dns=self.dns,
+        )
 
     def scope(self, name: str, network_id: str | None = None) -> Scope:
         return whole_scope(self.view(name)) if network_id is None else scope_of(self.view(name), network_id)

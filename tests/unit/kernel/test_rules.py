@@ -55,6 +55,7 @@ FIREWALLS = st.builds(
     vxlans=st.frozensets(HEX.map("kvx".__add__), max_size=3),
     apart=st.frozensets(HEX.map("kvx".__add__), max_size=3),
     gateway_macs=st.frozensets(st.binary(min_size=6, max_size=6), max_size=3),
+    dockers=st.frozensets(HEX.map("br-".__add__), max_size=3),
 )
 LINE = re.compile(r"(add|delete) element (\w+) kvnet (\w+) \{ (.*) \}")
 
