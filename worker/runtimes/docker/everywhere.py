@@ -19,6 +19,7 @@ from worker.settings import Following
 
 # Docker does not list what it is making yet, and its call is bound before it is answered.
 IN_FLIGHT_S = 10.0
+DOUBT_S = 1.0
 # The catalogue may not have heard yet of a network that this host has just made.
 UNSEEN_S = 5.0
 # Docker still lists what it is removing; only what stays is a stray.
@@ -35,7 +36,7 @@ class Sight:
     Attributes:
         networks: the catalogue, by id; `seen`: ids that were in it at any time.
         docker: what Docker lists of our driver, by Docker's id; `shown`: ids that it listed at any time.
-        used: our ids of networks that have workloads of Docker's here.
+        used: our ids of networks that have workloads of Docker's here; `used_at`: when they last had.
         strays: Docker's ids that have no binding, and since when that was so.
         is_believed: what is missing in the catalogue is gone.
         needs_ipv4: Docker's networks have IPv4 always.
@@ -50,6 +51,7 @@ class Sight:
     seen: frozenset[str] = frozenset()
     shown: frozenset[str] = frozenset()
     used: frozenset[str] = frozenset()
+    used_at: Mapping[str, float] = field(default_factory=dict)
     strays: Mapping[str, float] = field(default_factory=dict)
     is_believed: bool = True
     needs_ipv4: bool = True
@@ -123,7 +125,10 @@ def decide(sight: Sight) -> Decision:
     unfit: dict[str, str] = {}
     actions += _copies(sight, unfit)
     if not sight.is_believed:
-        actions = [action for action in actions if not isinstance(action, (Remove, Lost))]
+        harmless = [action for action in actions if not isinstance(action, (Remove, Lost))]
+        if len(harmless) < len(actions):
+            waits.append(sight.now + DOUBT_S)  # nobody tells when the store is believed again
+        actions = harmless
     return Decision(tuple(actions), min(waits, default=None), unfit)
 
 
@@ -172,8 +177,9 @@ def _replaced(sight: Sight, network_id: str, known: EngineNetwork, waits: list[f
     is_active = sight.networks[network_id].state is NetworkState.ACTIVE
     if not binding.is_automatic or not is_active or network_id in sight.used or known.endpoints:
         return []
-    if sight.now - binding.since < QUIET_S:
-        waits.append(binding.since + QUIET_S)
+    quiet_since = max(binding.since, sight.used_at.get(network_id, 0.0))
+    if sight.now - quiet_since < QUIET_S:
+        waits.append(quiet_since + QUIET_S)  # whose last container has gone is often about to be removed
         return []
     return [Replace(network_id, known.id)]
 

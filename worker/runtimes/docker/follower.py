@@ -88,6 +88,8 @@ class Follower:
         self._troubles: dict[str, Trouble] = {}
         self._strays: dict[str, float] = {}
         self._seen: frozenset[str] = frozenset()
+        self._used: frozenset[str] = frozenset()
+        self._used_at: dict[str, float] = {}
         self._shown: frozenset[str] = frozenset()
         self._unfit: dict[str, Condition] = {}
 
@@ -190,6 +192,14 @@ class Follower:
         self._strays = {id_: self._strays.get(id_, now) for id_ in self.docker if id_ not in bindings}
         self._steps.named &= self.docker.keys()
         self._shown = (self._shown | self.docker.keys()) & bindings.keys()
+        used = frozenset(
+            record.network_id
+            for record in self._workloads.records()
+            if record.runtime == "docker" and record.phase is not Phase.DETACHING
+        )
+        self._used_at = {id_: at for id_, at in self._used_at.items() if id_ in self._catalogue.networks}
+        self._used_at |= dict.fromkeys(used | self._used, now)  # also of those that have just been left
+        self._used = used
         return Sight(
             host=self._settings.host,
             now=now,
@@ -199,11 +209,8 @@ class Follower:
             following=self._settings.docker.networks,
             seen=self._seen,
             shown=self._shown,
-            used=frozenset(
-                record.network_id
-                for record in self._workloads.records()
-                if record.runtime == "docker" and record.phase is not Phase.DETACHING
-            ),
+            used=used,
+            used_at=self._used_at,
             strays=self._strays,
             is_believed=self._is_believed(),
             needs_ipv4=self._steps.version < IPV6_ONLY,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kvnet.model import DockerFields, Driver, Network, NetworkState, Subnet
 from tests.unit.worker.docker_follower.three_hosts import EPOCH, HOSTS, Model
 from worker.runtimes.docker.everywhere import (
+    DOUBT_S,
     IN_FLIGHT_S,
     QUIET_S,
     STRAY_S,
@@ -80,6 +81,7 @@ def test_a_network_that_the_catalogue_has_not_heard_of_yet_is_named_and_not_remo
 def test_nothing_is_removed_while_the_store_is_not_believed() -> None:
     assert what(sight(docker=(HERE,), bound=(BOUND,), is_believed=False)) == ()
     assert what(sight(NET, bound=(BOUND,), is_believed=False)) == ()
+    assert decide(sight(docker=(HERE,), bound=(BOUND,), is_believed=False)).again_at == EPOCH + DOUBT_S
 
 
 def test_a_network_under_another_name_than_the_clusters_goes() -> None:
@@ -111,6 +113,9 @@ def test_an_unused_network_with_an_automatic_subnet_is_made_anew_after_a_quiet_m
     assert what(sight(NET, docker=(HERE,), bound=(automatic,))) == (Replace(NET.id, "d1"),)
     assert what(sight(NET, docker=(HERE,), bound=(automatic,), used=frozenset({NET.id}))) == ()
     assert what(sight(NET, docker=(HERE,), bound=(replace(automatic, since=EPOCH),))) == ()
+    just_left = sight(NET, docker=(HERE,), bound=(automatic,), used_at={NET.id: EPOCH - 0.5})
+    assert decide(just_left).actions == ()
+    assert decide(just_left).again_at == EPOCH - 0.5 + QUIET_S
 
 
 def test_of_two_the_used_one_stays_and_else_the_one_that_allows_fixed_addresses() -> None:
