@@ -254,6 +254,7 @@ class Worker:
             self._state,
             is_gone=self._is_gone,
             is_believed=lambda: self.source.mode() is Mode.LIVE,
+            underlay=lambda: self.view.own.underlay if self.view.own is not None else None,
             on_conditions=self.reporter.changed,
             time=self._time,
             log=self._log,

@@ -6,11 +6,12 @@ gone or was never there; ports are in the endpoint's record, so that they go wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
+from datapath.drivers.places import Place, Way, place_of, reaches_host, way_to_host
 from kvnet.errors import Invalid, KvnetError, NotFound
 from kvnet.model import Address, Network
 from kvnet.wire import PortBody
@@ -20,7 +21,6 @@ from worker.runtimes.docker.ipam_driver import RUNTIME
 from worker.runtimes.docker.ledger import Binding, Ledger
 from worker.runtimes.docker.options import GATEWAY, GWBRIDGE
 from worker.runtimes.docker.patience import Patience
-from worker.runtimes.docker.places import Place, place_of, reaches_host
 from worker.runtimes.docker.ports import Workloads
 from worker.runtimes.docker.wire import EndpointRequest
 
@@ -29,7 +29,7 @@ PREFIX = "eth"
 
 
 class EndpointDriver:
-    """`dns`: where names are answered, or None."""
+    """`dns`: where names are answered, or None. `underlay`: this host's address, as far as it is known."""
 
     def __init__(
         self,
@@ -38,12 +38,14 @@ class EndpointDriver:
         departures: Departures,
         patience: Patience,
         dns: IPv4Address | None,
+        underlay: Callable[[], Address | None],
     ) -> None:
         self._workloads = workloads
         self._departures = departures
         self._ledger = ledger
         self._patience = patience
         self._dns = dns
+        self._underlay = underlay
 
     async def create(self, request: EndpointRequest) -> Mapping[str, Any]:
         """Docker's id for what was claimed. Only what Docker left open may be in the answer."""
@@ -72,7 +74,7 @@ class EndpointDriver:
         network = await self._patience.network(binding.network)
         routes = self._dns_routes(record, network, request.sandbox)
         record = await self._workloads.hand_over(record.endpoint, request.sandbox, routes)
-        return self._joined(record, network, binding, routes)
+        return self._joined(record, network, binding, self._ways_to_names(network, routes))
 
     async def leave(self, request: EndpointRequest) -> Mapping[str, Any]:
         """It is deleted in a moment, whatever happens: what takes time begins now."""
@@ -136,15 +138,13 @@ class EndpointDriver:
                 return record
         return None
 
-    def _joined(self, record: Record, network: Network, binding: Binding, dns_routes: list[str]) -> Mapping[str, Any]:
+    def _joined(self, record: Record, network: Network, binding: Binding, to_names: Sequence[Way]) -> Mapping[str, Any]:
         addresses = [ip_address(text) for text in record.answer.get("addresses", ())]
-        places = [place_of(network, address) for address in addresses]
+        places = [place_of(network, address, self._underlay()) for address in addresses]
+        ways = [*(way for place in places for way in place.routes), *to_names]
         answer: dict[str, Any] = {
             "InterfaceName": {"SrcName": record.interface, "DstPrefix": network.interface_prefix or PREFIX},
-            "StaticRoutes": [
-                *(_route(str(cidr), gateway) for place in places for cidr, gateway in place.routes),
-                *(_route(destination, None) for destination in dns_routes),
-            ],
+            "StaticRoutes": [_route(way) for way in ways],
         }
         if network.internal or binding.egress == GATEWAY:
             # Without a gateway Docker would add an interface on a bridge of its own.
@@ -159,6 +159,9 @@ class EndpointDriver:
         route = f"{self._dns}/32"
         stay = (other for other in self._staying(sandbox) if route in other.routes)
         return [] if any(other.endpoint != record.endpoint for other in stay) else [route]
+
+    def _ways_to_names(self, network: Network, routes: list[str]) -> list[Way]:
+        return [way_to_host(network, self._dns, self._underlay())] if routes and self._dns is not None else []
 
     async def _bequeath(self, gone: Record) -> None:
         """The way to the names left the sandbox with its interface: another one of that container's takes it over."""
@@ -189,9 +192,9 @@ def _gateways(places: list[Place]) -> dict[str, Any]:
     return {names[place.gateway.version]: str(place.gateway) for place in places if place.gateway is not None}
 
 
-def _route(destination: str, gateway: Address | None) -> Mapping[str, Any]:
-    way = (ON_LINK, "") if gateway is None else (VIA, str(gateway))
-    return {"Destination": destination, "RouteType": way[0], "NextHop": way[1]}
+def _route(way: Way) -> Mapping[str, Any]:
+    kind, hop = (ON_LINK, "") if way.gateway is None else (VIA, str(way.gateway))
+    return {"Destination": str(way.destination), "RouteType": kind, "NextHop": hop}
 
 
 def _are_published(wanted: list[PortBody], there: Any) -> bool:

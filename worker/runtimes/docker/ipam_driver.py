@@ -13,6 +13,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from datapath.drivers.places import place_of
 from kvnet.errors import AddressTaken, Invalid, NotFound
 from kvnet.model import Address, Cidr, Network, Subnet
 from kvnet.rules import NAME
@@ -21,7 +22,6 @@ from worker.attachments import Phase, Record
 from worker.runtimes.docker.departures import Departures
 from worker.runtimes.docker.ledger import Ledger, Want
 from worker.runtimes.docker.patience import Patience
-from worker.runtimes.docker.places import place_of
 from worker.runtimes.docker.pools import Pools, described
 from worker.runtimes.docker.ports import ADDRESS_SPACE, Catalogue, Workloads
 from worker.runtimes.docker.wire import AddressRequest, PoolRequest

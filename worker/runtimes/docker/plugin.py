@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvnet.errors import Invalid, KvnetError
+from kvnet.model import Address
 from worker.log import Log
 from worker.ports import Controller, Time
 from worker.runtimes.docker.departures import Departures
@@ -31,7 +32,7 @@ from worker.runtimes.docker.wire import AddressRequest, EndpointRequest, Network
 from worker.runtimes.docker.words import Mistyped, words_of
 from worker.settings import Settings
 
-ANSWER_S = 9.0
+ANSWER_S = 7.0
 TEARDOWN_S = 5.0  # removing a container takes three of these, one after the other
 KEPT_TIMES = 512
 OK, BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, FAULT = 200, 400, 404, 405, 500
@@ -69,7 +70,7 @@ class Tally:
 
 
 class DockerPlugin:
-    """`listening`: where Docker calls; whoever opened it closes it."""
+    """`listening`: where Docker calls; whoever opened it closes it. `underlay`: this host's address, once known."""
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class DockerPlugin:
         ledger: Ledger,
         own: OwnCalls,
         *,
+        underlay: Callable[[], Address | None],
         time: Time,
         log: Log,
     ) -> None:
@@ -96,7 +98,7 @@ class DockerPlugin:
             settings, catalogue, ledger, controller, own, self._departures, time=time, log=log
         )
         ipam = IpamDriver(workloads, catalogue, ledger, pools, self._departures, patience)
-        endpoints = EndpointDriver(workloads, ledger, self._departures, patience, settings.dns)
+        endpoints = EndpointDriver(workloads, ledger, self._departures, patience, settings.dns, underlay)
         self._calls = {
             "Plugin.Activate": Call(_activate),
             **_network_calls(self._networks, endpoints),

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from kvnet.errors import KvnetError, StateUnusable
-from kvnet.model import Condition
+from kvnet.model import Address, Condition
 from worker.catalogue import NetworkCatalogue
 from worker.disk import StateDir
 from worker.log import Log
@@ -48,6 +48,7 @@ class DockerRuntime:
         *,
         is_gone: Callable[[str], Awaitable[bool]],
         is_believed: Callable[[], bool],
+        underlay: Callable[[], Address | None],
         on_conditions: Callable[[], None],
         time: Time,
         log: Log,
@@ -61,7 +62,16 @@ class DockerRuntime:
         self.ledger.load()
         own = OwnCalls()
         self.plugin: Plugin = DockerPlugin(
-            listening, settings, workloads, catalogue, controller, self.ledger, own, time=time, log=log
+            listening,
+            settings,
+            workloads,
+            catalogue,
+            controller,
+            self.ledger,
+            own,
+            underlay=underlay,
+            time=time,
+            log=log,
         )
         self._engine = DockerEngine(settings.docker.api)
         steps = Steps(

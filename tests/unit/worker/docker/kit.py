@@ -36,6 +36,7 @@ from worker.underlay import Underlay
 
 DEADLINE_S = 10.0
 DNS = IPv4Address("169.254.53.53")
+UNDERLAY = IPv4Address("192.0.2.1")
 MANY = "com.docker.network."
 
 
@@ -405,6 +406,7 @@ class Host:
             self.line,  # type: ignore[arg-type]
             self.ledger,
             self.own,
+            underlay=lambda: UNDERLAY,
             time=Time(rng=random.Random(1)),
             log=self.log,
         )
@@ -472,7 +474,7 @@ async def a_cluster(directory: Path, *names: str, removal: Removal = Removal.EVE
         for name in names:
             folder = directory / name
             plugin = DockerSettings(DockerMode.AUTO, plugin=folder / "run" / "kvnet.sock", removal=removal)
-            settings = Settings(api.url, name, Underlay(IPv4Address("192.0.2.1")), folder, docker=plugin, dns=DNS)
+            settings = Settings(api.url, name, Underlay(UNDERLAY), folder, docker=plugin, dns=DNS)
             state = StateDir.open(folder)
             stack.callback(state.close)
             controller = HttpController(api.url, time=Time())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvnet.model import Driver, UplinkMode
-from tests.unit.worker.docker.kit import Cluster, DockerError, Host, until
+from tests.unit.worker.docker.kit import DNS, UNDERLAY, Cluster, DockerError, Host, until
 from worker.runtimes.docker import pools
 
 pytestmark = pytest.mark.anyio
@@ -271,6 +271,19 @@ async def test_a_transparent_network_is_where_the_physical_one_is(cluster: Clust
     assert joined["Gateway"] == "192.168.77.254"
     assert joined["StaticRoutes"] == []  # a macvlan does not reach its host
     assert without["DisableGatewayService"]
+
+
+async def test_behind_a_shim_the_host_is_on_the_link_and_names_are_behind_it(h1: Host) -> None:
+    """Every other host on that wire would answer for the address for names."""
+    options = {"driver": "transparent", "uplink": "eth0", "shim": "true"}
+    network = await h1.made("lan", subnets=("192.168.77.0/24",), options=options)
+
+    routes = (await h1.docker.run(network)).joined["StaticRoutes"]
+
+    assert routes == [
+        {"Destination": f"{UNDERLAY}/32", "RouteType": 1, "NextHop": ""},
+        {"Destination": f"{DNS}/32", "RouteType": 0, "NextHop": str(UNDERLAY)},
+    ]
 
 
 # published ports
