@@ -16,7 +16,7 @@ from kvnet.model import Condition
 from worker.attachments import Phase
 from worker.log import Log
 from worker.ports import Backoff, Time
-from worker.runtimes.docker.everywhere import Action, Name, Sight, decide
+from worker.runtimes.docker.everywhere import DOUBT_S, Action, Name, Sight, decide
 from worker.runtimes.docker.ledger import Ledger
 from worker.runtimes.docker.ports import (
     DRIVER,
@@ -151,7 +151,9 @@ class Follower:
             group.create_task(self._watch_catalogue())
             while True:
                 self._kicked.clear()
-                again_s = self._look(group) if self.is_synchronous and self._catalogue.is_in_step else None
+                # A catalogue that is in step again, with nothing changed meanwhile, tells nobody.
+                is_in_step = self.is_synchronous and self._catalogue.is_in_step
+                again_s = self._look(group) if is_in_step else DOUBT_S
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(again_s):
                         await self._kicked.wait()

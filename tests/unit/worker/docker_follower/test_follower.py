@@ -220,6 +220,18 @@ async def test_an_automatic_network_that_is_used_after_all_leaves_no_second_one_
     await until(lambda: list(bench.engine.there) == [first], seconds=0.1)
 
 
+async def test_a_catalogue_that_is_in_step_again_is_looked_at_though_nothing_changed(bench: Bench) -> None:
+    await until(lambda: bench.events.is_open)
+    bench.catalogue.is_in_step = False
+    bench.add(NET)
+    await asyncio.sleep(5)
+    assert bench.names() == []
+
+    bench.catalogue.is_in_step = True
+
+    await until(lambda: bench.names() == ["web"], seconds=2)
+
+
 async def test_where_docker_has_no_two_of_a_name_the_automatic_one_goes_first(bench: Bench) -> None:
     bench.engine.api = (1, 47)
     bench.engine.die()
