@@ -146,6 +146,10 @@ class Worker:
             namespace_files=settings.namespace_files,
         )
 
+    async def _until_told(self) -> None:
+        if self.names is not None:
+            await self.names.until_told()
+
     def _build_voice(self, store: Store, kernel: HostKernel) -> None:
         """What this host tells the others."""
         settings, state, time, timing, log = self.settings, self._state, self._time, self.settings.timing, self._log
@@ -214,6 +218,7 @@ class Worker:
             turns,
             new_id=lambda: secrets.token_hex(8),
             boot_id=lambda: self.registration.boot_id,
+            until_told=self._until_told,
             time=time,
             log=log,
         )

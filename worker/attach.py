@@ -7,7 +7,7 @@ nothing of it is left, or what is left is queued to go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,10 @@ class Stopwatch:
 
 
 class Attacher:
-    """One per worker. Requests about the same endpoint id wait for each other."""
+    """One per worker. Requests about the same endpoint id wait for each other.
+
+    `until_told`: returns when the namespaces that are attached now know where to ask for names; never fails.
+    """
 
     def __init__(
         self,
@@ -68,9 +71,11 @@ class Attacher:
         *,
         new_id: Callable[[], str],
         boot_id: Callable[[], str],
+        until_told: Callable[[], Awaitable[None]],
         time: Time,
         log: Log,
     ) -> None:
+        self._until_told = until_told
         self._settings = settings
         self._namespaces = namespaces
         self._attachments = attachments
@@ -111,6 +116,7 @@ class Attacher:
         path = await self._path_of(request.netns) if request.netns else ""
         found = [record.endpoint for record in self._candidates(request) if _fits(record, request, path)]
         outcomes = dict(zip(found, await all_of(map(self._release, found)), strict=True))
+        await self._until_told()
         return {
             "detached": [endpoint for endpoint, is_done in outcomes.items() if is_done is True],
             "queued": [endpoint for endpoint, is_done in outcomes.items() if is_done is False],
@@ -193,6 +199,8 @@ class Attacher:
             record = replace(making.record, phase=Phase.ATTACHED, since=self._time.now())
             self._attachments.keep(record)
         self._log.info("attached", endpoint=record.endpoint, network=record.network, interface=record.interface)
+        await self._until_told()
+        stopwatch.lap("names")
         return _answer(record, stopwatch)
 
     async def _until_built(self, making: Making, request: AttachRequest) -> None:

@@ -2,8 +2,8 @@
 
 For namespaces under /run/netns that are attached here and reach the address. A file that is not ours is never touched;
 ours bears a mark with our host's name, and goes with the last attachment. Level-triggered, so what a crash left is
-cleaned up at the start; what another program changes in one of ours is put right half a minute later. Nothing depends
-on it: where it cannot be written, that is logged.
+cleaned up at the start; what another program changes in one of ours is put right half a minute later. An attach waits
+for its file, but not for long: where it cannot be written, that is logged, and nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -25,6 +25,7 @@ FILE = "resolv.conf"
 MARK = "# Made by kvnet on host {host}, which removes it when the namespace has left its last network."
 LOOK_S = 0.2
 REPAIR_S = 30.0
+PATIENCE_S = 1.0
 MOST_BYTES = 65_536
 
 
@@ -50,33 +51,60 @@ class NamespaceFiles:
         self._log = log
         self._resolv_conf = resolv_conf
         self._folder = folder
-        self._namespaces = namespaces
+        self._namespaces = frozenset(map(str, namespaces))
         self._told = ""
+        self._done: frozenset[str] | None = None
+        self._wake = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
         """Until cancelled."""
-        done: frozenset[str] | None = None
         repair_at = 0.0
         while True:
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, []
             names, now = self._names(self._wanted()), self._time.monotonic()
-            if names != done or now >= repair_at:
+            if self._done is None or now >= repair_at:
                 await asyncio.to_thread(self._bring_to, names)
-                done, repair_at = names, now + REPAIR_S
-            await self._time.sleep(LOOK_S)
+                repair_at = now + REPAIR_S
+            elif names != self._done:
+                await asyncio.to_thread(self._change, names - self._done, self._done - names)
+            self._done = names
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+
+    async def until_written(self) -> None:
+        """Return when the files are those of the namespaces that are attached now, or cannot be for the moment."""
+        if self._names(self._wanted()) == self._done:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await waiter
 
     def _names(self, paths: frozenset[str]) -> frozenset[str]:
-        places = (Path(path) for path in paths)
-        return frozenset(place.name for place in places if place.parent in self._namespaces)
+        places = (path.rpartition("/") for path in paths)
+        return frozenset(name for folder, _, name in places if folder in self._namespaces)
 
     def _bring_to(self, names: frozenset[str]) -> None:
+        """Whatever is there now."""
+        with self._failures_told():
+            self._change(names, self._marked() - names)
+
+    def _change(self, wanted: frozenset[str], unwanted: frozenset[str]) -> None:
         text = content(self._mark, self._address, _read(self._resolv_conf) or "")
-        try:
-            for name in self._marked() - names:
-                self._remove(name)
-            for name in sorted(names):
+        with self._failures_told():
+            for name in unwanted:
+                if self._is_ours(self._folder / name / FILE):
+                    self._remove(name)
+            for name in sorted(wanted):
                 self._write(name, text)
-        except OSError as error:
-            self._tell(f"{error.filename or self._folder}: {error.strerror}")
 
     def _write(self, name: str, text: str) -> None:
         place = self._folder / name / FILE
@@ -107,10 +135,16 @@ class NamespaceFiles:
         text = None if place.is_symlink() else _read(place)
         return text is not None and text.startswith(self._mark)
 
-    def _tell(self, detail: str) -> None:
-        if detail != self._told:
-            self._log.warning("namespace-file", detail=detail)
-        self._told = detail
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """The same only once."""
+        try:
+            yield
+        except OSError as error:
+            detail = f"{error.filename or self._folder}: {error.strerror}"
+            if detail != self._told:
+                self._log.warning("namespace-file", detail=detail)
+            self._told = detail
 
 
 def content(mark: str, address: IPv4Address, hosts: str) -> str:

@@ -138,6 +138,10 @@ class NameService:
             group.create_task(self._server.run())
             group.create_task(self._files.run())
 
+    async def until_told(self) -> None:
+        """Return when the plain namespaces that are attached now know where to ask. Never fails."""
+        await self._files.until_written()
+
     def asked(self, data: bytes, source: str, over_tcp: bool) -> bytes | Answering | None:
         """As `Server` has it."""
         known = self._askers.known(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from kvnet.model import Driver
 from tests.unit.worker.dns.kit import HERE, THERE, Cluster, running, until
-from worker.dns.resolv import MARK, NAMESPACES
+from worker.dns.resolv import MARK, NAMESPACES, PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 OURS, ANOTHERS = MARK.format(host=HERE), MARK.format(host=THERE)
@@ -34,6 +35,29 @@ async def test_it_comes_with_the_first_network_and_goes_with_the_last(tmp_path: 
         await until(lambda: not place.parent.exists())
         cluster.remove(other)
         await until(lambda: list((tmp_path / "netns").iterdir()) == [])
+
+
+async def test_who_waits_for_it_finds_it_and_does_not_find_it_any_more(tmp_path: Path) -> None:
+    cluster = Cluster()
+    shop = cluster.add_network("shop")
+    async with running(tmp_path, cluster) as server:
+        for number in range(2, 12):
+            endpoint, place = cluster.add(shop, f"web{number}", number), tmp_path / f"netns/web{number}/resolv.conf"
+            await server.service.until_told()
+            assert place.exists()
+            if number % 2:
+                cluster.remove(endpoint)
+                await server.service.until_told()
+                assert not place.parent.exists()
+
+
+async def test_where_it_cannot_be_written_nobody_waits_for_long(tmp_path: Path) -> None:
+    (tmp_path / "netns").write_text("a file")
+    cluster = Cluster()
+    async with running(tmp_path, cluster) as server:
+        cluster.add(cluster.add_network("shop"), "web", 2)
+        async with asyncio.timeout(PATIENCE_S / 2):
+            await server.service.until_told()
 
 
 async def test_what_is_not_ours_stays_as_it_is(tmp_path: Path) -> None:
