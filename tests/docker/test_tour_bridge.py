@@ -42,6 +42,26 @@ async def test_a_bridge_of_the_users(site: Site) -> None:
         assert await site.gets_out("h1", name), name
 
 
+async def test_who_reaches_a_container_on_a_bridge_of_dockers_own_driver_is_for_docker_to_say(site: Site) -> None:
+    """And it reaches ours by their published ports, and gets the answers."""
+    await site.create("h1", "alpine-net", "-o driver=bridge")
+    await site.run("h1", "ours", "alpine-net", "--hostname ours -p 8101:8080")
+    assert await site.gets_out("h1", "ours")
+    await site.docker("h1", "network create theirs")  # while ours runs
+    await site.run("h1", "other", "theirs", "--hostname other -p 8102:8080")
+    address, host = await site.address("h1", "other", "theirs"), site.hosts["h1"].host.port.underlay
+
+    assert not await site.reaches("h1", "ours", address)
+    assert not await site.reaches("h1", "other", await site.address("h1", "ours", "alpine-net"))
+    assert await site.greeting("h1", "other", str(host), 8101) == "ours"
+    assert await site.greeting("h1", "ours", str(host), 8102) == "other", "published by Docker"
+    assert await site.gets_out("h1", "ours")
+    assert await site.gets_out("h1", "other")
+
+    await site.docker("h1", "network connect theirs ours")
+    assert await site.reaches("h1", "ours", address), "it is on both"
+
+
 async def test_a_running_container_is_connected_to_networks_and_disconnected(site: Site) -> None:
     for network in ("front", "back", "side"):
         await site.create("h1", network, "-o driver=bridge")
