@@ -12,10 +12,11 @@ from kvnet.errors import KvnetError
 from kvnet.rules import NAME
 from kvnet.shims.cni import VERSIONS
 from worker.kernel.look import SeenInterface, SeenRoute
-from worker.runtimes.cni.options import CAPABILITIES, OURS, STANDARD, as_name, attach_request
+from worker.runtimes.cni.options import CAPABILITIES, OURS, STANDARD, attach_request
 from worker.runtimes.cni.refusals import number_of, shown
 from worker.runtimes.cni.request import parse_call
 from worker.runtimes.cni.results import chained, differences, result_of
+from worker.runtimes.fitting import as_name
 from worker.runtimes.netavark.words import network_body, setup_request
 
 UGLY = st.recursive(

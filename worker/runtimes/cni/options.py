@@ -7,8 +7,6 @@ container becomes names and labels. Pure.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any, cast
@@ -19,6 +17,7 @@ from kvnet.wire import NetworkBody, PortBody
 from worker.requests import AttachRequest
 from worker.runtimes.cni.refusals import CniRefused, Number
 from worker.runtimes.cni.request import RUNTIME, Call
+from worker.runtimes.fitting import as_name
 
 # The specification's own keys, and ours.
 STANDARD = (
@@ -36,8 +35,6 @@ STANDARD = (
 OURS = ("network", "create", "socket")
 CAPABILITIES = ("ips", "mac", "portMappings", "aliases", "dns")
 RESERVED_PREFIX = "cni.dev/"
-CUT = re.compile(r"[^A-Za-z0-9_.-]+")
-NAME_BYTES = 63
 PROTOCOLS = ("tcp", "udp")
 PORT_KEYS = ("hostPort", "containerPort", "protocol", "hostIP")
 # What container runtimes tell of a container in CNI_ARGS, and the label that it becomes.
@@ -121,15 +118,6 @@ def names_of(call: Call) -> tuple[str, list[str]]:
         return name, [as_name(text) for text in (group, job) if text]
     is_hash = len(call.container) > SHORT_ID and set(call.container) <= set("0123456789abcdef")
     return as_name(call.container[:SHORT_ID] if is_hash else call.container), []
-
-
-def as_name(text: str) -> str:
-    """The text itself where it is a name; else what can be kept of it, with a sum so that two never become one."""
-    if NAME.match(text):
-        return text
-    total = hashlib.sha256(text.encode()).hexdigest()[:ALLOC_SHORT]
-    kept = CUT.sub("-", text)[: NAME_BYTES - len(total) - 1].strip("-._")
-    return f"{kept}-{total}" if kept else total
 
 
 def labels_of(call: Call, given: object) -> dict[str, str]:

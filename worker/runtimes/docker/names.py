@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import re
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from kvnet.errors import KvnetError, NotFound
-from kvnet.rules import MAX_ALIASES, MAX_LABEL_VALUE, NAME
-from kvnet.wire import EndpointPatchBody
 from worker.attachments import Phase, Record
 from worker.log import Log
 from worker.ports import Time
+from worker.runtimes.docker.containers import Names, essence, names_of, places_of
 from worker.runtimes.docker.ports import DRIVER, Engine, EngineEvent, Workloads
 
 # A container that runs is told of in 3 ms; one that is being started only when it has (0.3 s and more).
@@ -32,88 +28,6 @@ AT_ONCE = 8
 SETTLE_S = (0.1, 0.4, 2.0)
 OWED_S = 5.0
 MOST_KNOWN = 4096
-LONGEST = 63
-DIGEST = 8
-SHORT_ID = 12
-KEPT_LABELS = ("com.docker.compose.project", "com.docker.compose.service")
-UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Of one endpoint, as an endpoint can have them."""
-
-    name: str
-    hostname: str
-    aliases: tuple[str, ...]
-    labels: Mapping[str, str]
-
-    def body(self) -> EndpointPatchBody:
-        return {
-            "name": self.name,
-            "hostname": self.hostname,
-            "aliases": list(self.aliases),
-            "labels": dict(self.labels),
-        }
-
-    def are_those_of(self, answer: Mapping[str, Any]) -> bool:
-        return (
-            (answer.get("name"), answer.get("hostname")) == (self.name, self.hostname)
-            and tuple(answer.get("aliases") or ()) == self.aliases
-            and self.labels.items() <= dict(answer.get("labels") or {}).items()
-        )
-
-
-def fitted(text: str) -> str:
-    """A name of Docker's may be too long for us, or end with what ours may not; a digest shows that it was cut."""
-    if NAME.match(text):
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
-    rest = UNFIT.sub("-", text).strip("_.-")[: LONGEST - DIGEST - 1].rstrip("_.-")
-    return f"{rest}-{digest}" if rest else f"docker-{digest}"
-
-
-def names_of(container: Mapping[str, Any], network: str) -> Names:
-    """From `GET /containers/{id}/json`; `network` as Docker calls it."""
-    config = container.get("Config") or {}
-    place = ((container.get("NetworkSettings") or {}).get("Networks") or {}).get(network) or {}
-    full, short = str(container.get("Name", "")).lstrip("/"), str(container.get("Id", ""))[:SHORT_ID]
-    name, hostname = fitted(full or short), fitted(str(config.get("Hostname") or short))
-    given = [fitted(str(alias)) for alias in place.get("Aliases") or ()]
-    aliases = [alias for alias in dict.fromkeys([*given, short]) if alias not in (name, hostname)]
-    told = config.get("Labels") or {}
-    labels = {"docker.container": short}
-    labels |= {key: str(told[key])[:MAX_LABEL_VALUE] for key in KEPT_LABELS if told.get(key)}
-    if name != full:
-        labels["docker.name"] = full[:MAX_LABEL_VALUE]
-    return Names(name, hostname, tuple(aliases[:MAX_ALIASES]), labels)
-
-
-def places_of(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Its networks' names, and Docker's ids of its endpoints there ("" as long as there are none)."""
-    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
-    return ((str(name), str((place or {}).get("EndpointID") or "")) for name, place in networks.items())
-
-
-def essence(container: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What of it names follow from: the whole is tens of kilobytes, and a host may have thousands."""
-    config = container.get("Config") or {}
-    labels = config.get("Labels") or {}
-    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
-    return {
-        "Id": container.get("Id"),
-        "Name": container.get("Name"),
-        "Config": {
-            "Hostname": config.get("Hostname"),
-            "Labels": {key: labels[key] for key in KEPT_LABELS if key in labels},
-        },
-        "NetworkSettings": {
-            "Networks": {
-                name: {key: (place or {}).get(key) for key in ("Aliases", "EndpointID")}
-                for name, place in networks.items()
-            }
-        },
-    }
 
 
 class Namer:

@@ -156,6 +156,9 @@ class Steps:
             if known := await self._engine.network(action.docker):
                 self.docker[known.id] = known
             raise NotNow from error
+        except asyncio.CancelledError:
+            making.cancel()  # Docker may take a minute for it
+            raise
         finally:
             await making
 

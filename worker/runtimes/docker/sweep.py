@@ -17,9 +17,9 @@ from kvnet.model import Condition
 from worker.attachments import Phase, Record
 from worker.log import Log
 from worker.ports import Controller, Time
+from worker.runtimes.docker.containers import places_of
 from worker.runtimes.docker.follower import Follower
 from worker.runtimes.docker.ledger import Ledger, Want
-from worker.runtimes.docker.names import places_of
 from worker.runtimes.docker.ports import Engine, Workloads
 
 # Docker does not list what it is still making; a start on a busy host takes seconds.

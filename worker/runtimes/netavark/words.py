@@ -11,9 +11,9 @@ from kvnet.model import Network
 from kvnet.rules import require_name, shown
 from kvnet.wire import NetworkBody, PortBody
 from worker.requests import AttachRequest
-from worker.runtimes.cni.options import as_name
 from worker.runtimes.cni.results import DEFAULTS
 from worker.runtimes.docker.options import IPAM, network_wishes, pool_wishes
+from worker.runtimes.fitting import as_name
 from worker.runtimes.repeatable import Attached
 
 RUNTIME = "netavark"

@@ -19,8 +19,10 @@ from tests.unit.worker.docker_follower.fakes import FakeEngine, FakeWorkloads, b
 from tests.unit.worker.kit import until
 from worker.log import Log
 from worker.ports import Time
-from worker.runtimes.docker.names import Namer, fitted, names_of
+from worker.runtimes.docker.containers import names_of
+from worker.runtimes.docker.names import Namer
 from worker.runtimes.docker.ports import DRIVER, EngineEvent, EngineNetwork, Workloads
+from worker.runtimes.fitting import as_name
 
 CID = "33b279001441" + "0" * 52
 EID = "e" * 64
@@ -29,14 +31,14 @@ NID = "a" * 64
 
 @given(st.text(min_size=1, max_size=300))
 def test_every_name_of_dockers_fits_and_one_that_fits_is_kept(text: str) -> None:
-    found = fitted(text)
+    found = as_name(text)
     assert NAME.match(found)
     assert found == text or not NAME.match(text)
 
 
 @given(st.text("ab-_.", min_size=60, max_size=80), st.text("ab-_.", min_size=60, max_size=80))
 def test_different_names_stay_different(one: str, two: str) -> None:
-    assert (fitted(one) == fitted(two)) == (one == two)
+    assert (as_name(one) == as_name(two)) == (one == two)
 
 
 def test_an_endpoint_has_its_containers_name_hostname_aliases_and_short_id() -> None:
