@@ -30,6 +30,7 @@ ROOM = 2048  # bytes of a record; few have more
 # In place of a namespace that its runtime has not told yet.
 ON_THE_HOST = "the host's own namespace"
 VETH, MACVLAN, UNKNOWN = "veth", "macvlan", ""
+ASKED_FIRST = frozenset({"docker"})  # runtimes that say whether a workload without a namespace is gone
 
 
 class Phase(StrEnum):

@@ -350,7 +350,7 @@ class Reconciler:
 
     async def _carry_out(self, draft: Draft, mode: Mode, *, is_last_try: bool) -> set[str]:
         """Returns the networks in which something failed ("": the whole host); a look at the kernel may mend it."""
-        operations: list[Operation] = list(draft.plan.operations)
+        operations: list[Operation] = [op for op in draft.plan.operations if not self._source.is_leaving(op)]
         if mode is not Mode.LIVE:
             operations = additions_only(operations, draft.actual.firewall)
         else:

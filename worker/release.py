@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from backends.store import Store
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
-from worker.attachments import Attachments, Phase, Record
+from worker.attachments import ASKED_FIRST, Attachments, Phase, Record
 from worker.log import Log
 from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
 from worker.removal import Remover
@@ -28,7 +28,6 @@ from worker.view import View
 LOOK_AGAIN_S = 1.0
 BUSY_S = 300.0  # an attempt sets its own next time when it ends
 DELETIONS_AT_ONCE = 16  # asked of the controller
-ASKED_FIRST = frozenset({"docker"})  # runtimes that say whether a workload without a namespace is gone
 
 
 class Releaser:
@@ -69,6 +68,7 @@ class Releaser:
         self._backoffs: dict[str, Backoff] = {}
         self._missing: dict[str, float] = {}
         self._busy: set[str] = set()
+        self._freed: dict[str, asyncio.Future[bool]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._has_looked_for_lost = False
 
@@ -77,8 +77,7 @@ class Releaser:
     async def release(self, record: Record, reason: str) -> bool:
         """Take it away, as far as that goes now. False: the rest is queued.
 
-        Where a runtime waits, it waits for the endpoint only: the kernel takes its time with the interface, which
-        nobody sees any more.
+        Where a runtime waits, it waits for the endpoint only: it has put the interface down itself.
 
         Raises:
             StateUnusable: it cannot be noted, so nothing was done.
@@ -86,10 +85,20 @@ class Releaser:
         record = self.order(record, reason)
         if record.runtime not in ASKED_FIRST or self._group is None:
             return await self._try(record)
-        freed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        doing = self._group.create_task(self._try(record, freed))
-        await asyncio.wait({doing, freed}, return_when=asyncio.FIRST_COMPLETED)
-        return doing.result() if doing.done() else freed.result()
+        freed = self._freed.get(record.endpoint)
+        if freed is None:
+            freed = self._freed[record.endpoint] = asyncio.get_running_loop().create_future()
+            self._group.create_task(self._free(record, freed))
+        return await asyncio.shield(freed)
+
+    async def _free(self, record: Record, freed: asyncio.Future[bool]) -> None:
+        is_over = False
+        try:
+            is_over = await self._try(record, freed)
+        finally:
+            del self._freed[record.endpoint]
+            if not freed.done():
+                freed.set_result(is_over)
 
     def order(self, record: Record, reason: str) -> Record:
         """Note that it is to go, and nothing else yet.
@@ -184,8 +193,8 @@ class Releaser:
         return is_over
 
     async def _remove(self, record: Record, freed: asyncio.Future[bool] | None) -> bool:
-        """True: both are gone. Where a runtime's own clean-up waits for it, at the same time: an address rests for a
-        while before another one gets it."""
+        """True: both are gone. Where a runtime's own clean-up waits for it, at the same time, the interface at leisure:
+        an address rests for a while before another one gets it."""
         if record.runtime in ASKED_FIRST:
             _, is_over = await all_of((self._interface_gone(record), self._endpoint_gone(record, freed)))
             return is_over
@@ -193,7 +202,7 @@ class Releaser:
         return await self._remove_endpoint(record)
 
     async def _interface_gone(self, record: Record) -> bool:
-        await self.remove_interface(record)
+        await self.remove_interface(record, is_urgent=False)
         return True
 
     async def _endpoint_gone(self, record: Record, freed: asyncio.Future[bool] | None) -> bool:
@@ -202,13 +211,14 @@ class Releaser:
             freed.set_result(True)
         return is_gone
 
-    async def remove_interface(self, record: Record) -> None:
-        """
+    async def remove_interface(self, record: Record, *, is_urgent: bool = True) -> None:
+        """`is_urgent`: as of a `Remover`.
+
         Raises:
             KernelRefused: it is still there.
         """
         try:
-            await self._remover.remove(record, is_moved=record.runtime in ASKED_FIRST)
+            await self._remover.remove(record, is_moved=record.runtime in ASKED_FIRST, is_urgent=is_urgent)
         finally:
             if record.network_id:
                 self._touch([record.network_id])

@@ -17,6 +17,9 @@ from worker.together import Together
 # A move takes the kernel a few milliseconds, more on a busy host, and the interface is nowhere meanwhile.
 LOOKS = 10
 PAUSE_S = 0.02
+# The kernel sleeps for 10 to 20 ms over one interface, or over many, and nobody else's is made meanwhile: those that
+# go in so long a time go together.
+LEISURE_S = 0.2
 
 
 class Remover:
@@ -27,9 +30,11 @@ class Remover:
         self._namespaces = namespaces
         self._time = time
         self._together = Together(kernel)
+        self._at_leisure = Together(kernel, lambda: time.sleep(LEISURE_S))
 
-    async def remove(self, record: Record, *, is_moved: bool) -> None:
-        """`is_moved`: its runtime moves it, so it may be on the host, under whatever name.
+    async def remove(self, record: Record, *, is_moved: bool, is_urgent: bool = True) -> None:
+        """`is_moved`: its runtime moves it, so it may be on the host, under whatever name. `is_urgent`: not so where
+        nobody uses it any more, and others may be waiting for the kernel.
 
         Raises:
             KernelRefused: it is still there.
@@ -43,7 +48,8 @@ class Remover:
             side = ContainerSide(record.netns, record.interface, b"", 0, (), ())
             operations.append(DeleteLink(Macvlan(macvlan_name(record.endpoint), "", 0), side))
         # What stands under the name is somebody else's and never was our interface.
-        failures = [f for f in await self._together.apply(operations) if not f.is_foreign]
+        together = self._together if is_urgent else self._at_leisure
+        failures = [f for f in await together.apply(operations) if not f.is_foreign]
         if failures:
             raise KernelRefused(f"the interface of {record.name} cannot be removed: {failures[0].reason}")
 

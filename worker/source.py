@@ -11,9 +11,9 @@ from enum import Enum
 
 from backends.store import Store
 from datapath.desired import HostView
-from datapath.objects import HostState, Ip, Operation, Scope
+from datapath.objects import DeleteLink, HostState, Ip, Operation, Scope, Veth
 from datapath.scopes import scope_of
-from worker.attachments import Attachments, Phase, Record
+from worker.attachments import ASKED_FIRST, Attachments, Phase, Record
 from worker.lastknown import with_attachments
 from worker.passes import ends_a_path, may_lose_traffic
 from worker.ports import Namespaces
@@ -169,6 +169,13 @@ class Source:
                 self._confirmed_lists = lists
             return doubt
         return None
+
+    def is_leaving(self, operation: Operation) -> bool:
+        """Whether it takes an interface away whose going somebody else sees to, at a better moment."""
+        if not isinstance(operation, DeleteLink) or not isinstance(operation.link, Veth):
+            return False
+        record = self._attachments.of_device(operation.link.name)
+        return record is not None and record.phase is Phase.DETACHING and record.runtime in ASKED_FIRST
 
     def _is_ordered(self, device: str) -> bool:
         record = self._attachments.of_device(device)

@@ -1,15 +1,15 @@
 """Hands the operations of many to the kernel at once: taking one interface away keeps the kernel busy for as long as
 taking away many.
 
-No timer: whoever comes first goes at once, and those who come meanwhile go together next. Every caller gets the
-failures of its own operations, which must not depend on those of others and may be repeated. Decides nothing about
-them.
+Whoever comes first goes at once, or after a pause where nobody minds, and those who come meanwhile go together next.
+Every caller gets the failures of its own operations, which must not depend on those of others and may be repeated.
+Decides nothing about them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,10 +31,11 @@ class _Order:
 
 
 class Together:
-    """One per kernel and kind of work."""
+    """One per kernel and kind of work. `pause`: what comes in that time goes along."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, pause: Callable[[], Awaitable[None]] | None = None) -> None:
         self._kernel = kernel
+        self._pause = pause
         self._waiting: list[_Order] = []
         self._turn = asyncio.Lock()
 
@@ -46,6 +47,8 @@ class Together:
         self._waiting.append(order)
         try:
             async with self._turn:
+                if not order.is_over and self._pause is not None:
+                    await self._pause()
                 if not order.is_over:
                     await self._carry_out(list(self._waiting))
         finally:

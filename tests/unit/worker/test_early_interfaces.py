@@ -71,9 +71,9 @@ async def test_a_claim_that_is_given_up_leaves_no_interface(world: World, h1: Ru
     record = await claimed(h1, "c2")
     await until(lambda: bool(h1.host.waiting()), seconds=1.0)
     assert await h1.workloads.release(record.endpoint)
-    assert not h1.host.waiting()
-    assert veth(record.endpoint) not in h1.veths()
     assert record.endpoint not in world.endpoints()
+    await until(lambda: not h1.host.waiting(), seconds=1.0)
+    assert veth(record.endpoint) not in h1.veths()
 
 
 async def test_a_claim_that_outlives_its_worker_has_its_interface_made_anew(world: World, h1: Running) -> None:
@@ -161,6 +161,7 @@ async def test_a_release_is_answered_before_the_kernel_is_done_and_nothing_is_fo
     monkeypatch.setattr(h1.kernel, "apply", apply)
     async with asyncio.timeout(0.1):
         assert await h1.workloads.release(record.endpoint)
+        assert await h1.workloads.release(record.endpoint)
 
     assert record.endpoint not in world.endpoints()
     left = h1.workloads.record(record.endpoint)
@@ -170,3 +171,16 @@ async def test_a_release_is_answered_before_the_kernel_is_done_and_nothing_is_fo
     may_go.set()
     await until(lambda: record.endpoint not in h1.state.names("attachments"), seconds=1.0)
     assert veth(record.endpoint) not in h1.veths()
+
+
+async def test_interfaces_that_go_soon_after_one_another_go_together(h1: Running) -> None:
+    for number in range(5):
+        record = await claimed(h1, f"c{number}")
+        await h1.workloads.hand_over(record.endpoint, C2)
+        assert await h1.workloads.release(record.endpoint)
+    before = len(h1.veths())
+    assert before > 1
+    await asyncio.sleep(1)
+    assert len(h1.veths()) == 1
+    assert not h1.host.waiting()
+    assert await h1.plan() == []

@@ -152,8 +152,8 @@ async def test_a_release_takes_interface_and_endpoint_and_may_be_repeated(world:
     assert await h1.workloads.release(record.endpoint)
     assert await h1.workloads.release(record.endpoint)
     assert not world.endpoints()
+    await until(lambda: not h1.state.names("attachments"), seconds=1.0)
     assert not h1.veths()
-    assert not h1.state.names("attachments")
 
 
 async def test_without_a_controller_a_release_is_queued_but_the_interface_goes(world: World, h1: Running) -> None:
