@@ -119,6 +119,11 @@ async def test_a_command_that_the_version_does_not_have_is_refused(
         ({"prevResult": []}, 7, "prevResult"),
         ({"prevResult": {"ips": 1}}, 7, "prevResult"),
         ({"dns": []}, 7, "dns"),
+        ({"dns": {"nameservers": 5}}, 7, "dns.nameservers"),
+        ({"dns": {"domain": ["example.org"]}}, 7, "dns.domain"),
+        ({"dns": {"servers": ["10.0.0.53"]}}, 2, "nameservers"),
+        ({"runtimeConfig": {"dns": {"servers": [5]}}}, 7, "runtimeConfig.dns.servers"),
+        ({"runtimeConfig": {"dns": {"nameservers": ["10.0.0.53"]}}}, 2, "servers"),
     ],
 )
 async def test_a_bad_configuration_is_refused_and_nothing_changes(

@@ -211,6 +211,20 @@ async def test_the_same_add_again_is_the_same_endpoint(lab: Lab, runtime: Runtim
     assert len(await endpoints(lab)) == 1
 
 
+@pytest.mark.parametrize("other", [{"ips": ["10.90.0.200"]}, {"ips": ["fd90::200"]}, {"mac": "02:00:00:00:77:77"}])
+async def test_an_add_that_asks_for_something_else_is_not_answered_with_what_is_there(
+    lab: Lab, runtime: Runtime, sandbox: Sandbox, other: dict[str, Any]
+) -> None:
+    netns = sandbox("blue")
+    first = await runtime.add("c1", netns)
+    answer = await runtime.call("ADD", "c1", netns, runtimeConfig=other)
+    assert answer.code == 103
+    assert first["ips"][0]["address"].split("/")[0] in answer.message
+
+    given = {"ips": [ip["address"] for ip in first["ips"]], "mac": first["interfaces"][1]["mac"].upper()}
+    assert await runtime.add("c1", netns, runtimeConfig=given) == first
+
+
 async def test_a_container_in_one_network_twice_has_two_endpoints(lab: Lab, runtime: Runtime, sandbox: Sandbox) -> None:
     netns = sandbox("blue")
     await runtime.add("c1", netns)
@@ -396,6 +410,14 @@ async def test_check_finds_what_somebody_changed(
     answer = await runtime.call("CHECK", "c1", netns, prevResult=result)
     assert answer.code == 110
     assert words in answer.message
+
+
+async def test_check_finds_that_the_namespace_is_another_one(runtime: Runtime, sandbox: Sandbox) -> None:
+    result = await runtime.add("c1", sandbox("blue"))
+    for other in (sandbox("green"), "/run/netns/nowhere"):
+        answer = await runtime.call("CHECK", "c1", other, prevResult=result)
+        assert answer.code == 110
+        assert str(other) in answer.message
 
 
 async def test_check_finds_that_the_endpoint_is_gone_from_the_store(

@@ -148,6 +148,10 @@ class Repeatable:
     async def look(self, record: Record) -> SeenInterface | None:
         return await asyncio.to_thread(self._looks.inside, record.netns, record.interface)
 
+    async def is_in(self, record: Record, netns: str) -> bool:
+        """Whether that path is the attachment's namespace, however it is called."""
+        return await self._namespaces.identity(netns) == record.identity
+
     async def look_outside(self, record: Record) -> SeenInterface | None:
         return None if record.is_inside else await asyncio.to_thread(self._looks.here, record.device)
 
@@ -167,6 +171,7 @@ class Repeatable:
             )
         if former.interface not in namespace.interfaces:
             raise Conflicting(f"{former.interface} was taken out of {former.netns} by somebody", fix="detach it first")
+        _require_same(former, request)
         return replace(request, netns=former.netns, name=former.name)
 
     async def _until_released(self, former: Record) -> None:
@@ -198,6 +203,22 @@ class Repeatable:
         """Of hosts that do it at once one makes it; the others have it, too."""
         with contextlib.suppress(NameTaken):
             await self._controller.create_network({**body, "id": self._new_network_id()})
+
+
+def _require_same(former: Record, request: AttachRequest) -> None:
+    """Whoever asks for what the attachment does not have is not answered as if it had.
+
+    Raises:
+        Conflicting
+    """
+    endpoint = endpoint_of(former)
+    there = {*endpoint["addresses"], endpoint["mac"]}
+    for wanted in filter(None, (request.address, request.address6, request.mac)):
+        if wanted not in there:
+            raise Conflicting(
+                f"{former.name} is attached already, with {', '.join(endpoint['addresses'])}, not {wanted}",
+                fix="take that away first",
+            )
 
 
 def callers_of(message: Mapping[str, Any]) -> frozenset[int]:

@@ -22,7 +22,7 @@ from worker.log import Log
 from worker.runtimes.cni.options import attach_request, network_to_create, object_in
 from worker.runtimes.cni.refusals import BY_CODE, CniRefused, Number, shown
 from worker.runtimes.cni.request import RUNTIME, Call, Command, parse_call, prefix_of, version_of
-from worker.runtimes.cni.results import chained, differences, dns_of, previous_result, result_of
+from worker.runtimes.cni.results import chained, differences, dns_of, previous_result, result_of, with_server
 from worker.runtimes.repeatable import Repeatable, callers_of, endpoint_of, first_error
 from worker.together import all_of
 from worker.underlay import MISSING
@@ -83,14 +83,14 @@ class CniPlugin:
     async def _add(self, call: Call, callers: frozenset[int]) -> dict[str, Any]:
         previous = previous_result(call.config)
         request = replace(attach_request(call, self._hands.endpoint_id(call.external)), callers=callers)
-        asked = object_in(call.config, "dns"), object_in(object_in(call.config, "runtimeConfig"), "dns")
+        dns = dns_of(object_in(call.config, "dns"), object_in(object_in(call.config, "runtimeConfig"), "dns"))
         try:
             made = await self._hands.attach(request, network_to_create(call))
         except Conflicting as error:
             if error.code in BY_CODE or isinstance(error, AlreadyAttached):
                 raise
             raise CniRefused(Number.INTERFACE_THERE, error.detail, fix=error.fix) from error
-        own = result_of(call.version, call.netns, made.inner, made.outer, dns_of(*asked, made.server(self._dns)))
+        own = result_of(call.version, call.netns, made.inner, made.outer, with_server(dns, made.server(self._dns)))
         return own if previous is None else chained(previous, own)
 
     async def _del(self, call: Call) -> None:
@@ -118,6 +118,10 @@ class CniPlugin:
         found: list[str] = []
         if not self._hands.endpoint_is_stored(record):
             found.append(f"endpoint {record.endpoint} was removed from {record.network}")
+        if not await self._hands.is_in(record, call.netns):
+            found.append(
+                f"{call.container} is attached in {record.netns}, and {call.netns} is another namespace or none"
+            )
         inner = await self._hands.look(record)
         if inner is None:
             return [*found, f"{record.interface} is not in {record.netns}"]

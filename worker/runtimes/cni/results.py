@@ -17,6 +17,7 @@ DEFAULTS = {4: "0.0.0.0/0", 6: "::/0"}
 SINCE_1_0 = VERSIONS.index("1.0.0")
 SINCE_1_1 = VERSIONS.index("1.1.0")
 DNS_KEYS = ("nameservers", "domain", "search", "options")
+RUNTIME_DNS_KEYS = {"nameservers": "servers", "search": "searches", "options": "options"}
 
 
 def result_of(
@@ -48,14 +49,21 @@ def chained(previous: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def dns_of(config: Mapping[str, Any], runtime: Mapping[str, Any], server: str) -> dict[str, Any]:
-    """Who is to be asked for names: what the runtime says, else the list, else this host's worker, if it answers."""
+def dns_of(config: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """Who is to be asked for names: what the runtime says, else the list; empty where neither does.
+
+    Raises:
+        CniRefused: what would not be of the form that the specification gives a result.
+    """
+    _require_dns(config, "dns", DNS_KEYS)
+    _require_dns(runtime, "runtimeConfig.dns", tuple(RUNTIME_DNS_KEYS.values()))
     found: dict[str, Any] = {key: config[key] for key in DNS_KEYS if config.get(key)}
-    renamed = {"nameservers": "servers", "search": "searches", "options": "options"}
-    found |= {key: runtime[theirs] for key, theirs in renamed.items() if runtime.get(theirs)}
-    if server and not found.get("nameservers"):
-        found["nameservers"] = [server]
-    return found
+    return found | {key: runtime[theirs] for key, theirs in RUNTIME_DNS_KEYS.items() if runtime.get(theirs)}
+
+
+def with_server(dns: Mapping[str, Any], server: str) -> dict[str, Any]:
+    """This host's worker answers for names, if nobody else was said to and it is reached."""
+    return {"nameservers": [server], **dns} if server else dict(dns)
 
 
 def previous_result(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -141,6 +149,20 @@ def _bare(address: object) -> str:
         return str(ip_interface(str(address)).ip)
     except ValueError:
         return ""
+
+
+def _require_dns(given: Mapping[str, Any], where: str, known: Sequence[str]) -> None:
+    for key, value in given.items():
+        if key not in known:
+            raise CniRefused(Number.UNSUPPORTED_FIELD, f"{where}.{key[:64]}", fix=f"known are {', '.join(known)}")
+        is_fit = isinstance(value, str) if key == "domain" else _is_list_of_texts(value)
+        if value is not None and not is_fit:
+            kind = "a text" if key == "domain" else "a list of texts"
+            raise CniRefused(Number.BAD_CONFIGURATION, f"{where}.{key} is not {kind}")
+
+
+def _is_list_of_texts(given: object) -> bool:
+    return isinstance(given, list) and all(isinstance(item, str) for item in given)
 
 
 def _is_list_of_objects(given: object) -> bool:
