@@ -78,6 +78,11 @@ HTTP_PORT = 80
     help="Whether 'docker network rm' and 'prune' here remove an unused network from the cluster. [everywhere]",
 )
 @click.option(
+    "--docker-keep-ids",
+    is_flag=True,
+    help="Never make a network anew that was made here without --subnet: its Docker id stays, and --ip is refused on it.",
+)
+@click.option(
     "--dns",
     envvar="KVNET_DNS",
     default="169.254.53.53",
@@ -130,6 +135,7 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
             plugin=given["docker_plugin"],
             networks=Following(given["docker_networks"]),
             removal=Removal(given["docker_removal"]),
+            keeps_ids=given["docker_keep_ids"],
         ),
         dns=parse_dns(given["dns"]),
         namespace_files=given["namespace_files"],

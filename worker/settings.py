@@ -73,13 +73,17 @@ class Removal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DockerSettings:
-    """`api`: Docker's own socket. `plugin`: ours, where Docker looks for us."""
+    """`api`: Docker's own socket. `plugin`: ours, where Docker looks for us.
+
+    `keeps_ids`: a network keeps the id that Docker gave it, also where Docker then refuses fixed addresses on it.
+    """
 
     mode: DockerMode = DockerMode.AUTO
     api: Path = Path("/run/docker.sock")
     plugin: Path = Path("/run/docker/plugins/kvnet.sock")
     networks: Following = Following.ALL
     removal: Removal = Removal.EVERYWHERE
+    keeps_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)

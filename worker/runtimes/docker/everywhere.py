@@ -24,8 +24,8 @@ DOUBT_S = 1.0
 UNSEEN_S = 5.0
 # Docker still lists what it is removing; only what stays is a stray.
 STRAY_S = 3.0
-# Nobody has used a network for so long after its birth: it may be made anew, with fixed addresses allowed. That makes
-# its name mean two networks for some 30 ms, and scripts mostly use soon what they make.
+# A network that was used and is not any more is made anew, with fixed addresses allowed, when nobody has used it for so
+# long: that makes its name mean two networks for a few milliseconds.
 QUIET_S = 2.0
 
 
@@ -40,6 +40,7 @@ class Sight:
         strays: Docker's ids that have no binding, and since when that was so.
         is_believed: what is missing in the catalogue is gone.
         needs_ipv4: Docker's networks have IPv4 always.
+        keeps_ids: no network is made anew for the sake of fixed addresses.
     """
 
     host: str
@@ -55,6 +56,7 @@ class Sight:
     strays: Mapping[str, float] = field(default_factory=dict)
     is_believed: bool = True
     needs_ipv4: bool = True
+    keeps_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +175,14 @@ def _spares(network_id: str, several: Sequence[EngineNetwork], sight: Sight) -> 
 
 
 def _replaced(sight: Sight, network_id: str, known: EngineNetwork, waits: list[float]) -> list[Action]:
+    """At once, before anybody has used it, for its Docker id becomes another."""
     binding = sight.bindings[known.id]
     is_active = sight.networks[network_id].state is NetworkState.ACTIVE
-    if not binding.is_automatic or not is_active or network_id in sight.used or known.endpoints:
+    if sight.keeps_ids or not binding.is_automatic or not is_active or network_id in sight.used or known.endpoints:
         return []
-    quiet_since = max(binding.since, sight.used_at.get(network_id, 0.0))
-    if sight.now - quiet_since < QUIET_S:
-        waits.append(quiet_since + QUIET_S)  # whose last container has gone is often about to be removed
+    used_at = sight.used_at.get(network_id)
+    if used_at is not None and sight.now - used_at < QUIET_S:
+        waits.append(used_at + QUIET_S)  # whose last container has gone is often about to be removed
         return []
     return [Replace(network_id, known.id)]
 

@@ -216,6 +216,7 @@ class Follower:
             strays=self._strays,
             is_believed=self._is_believed(),
             needs_ipv4=self._steps.version < IPV6_ONLY,
+            keeps_ids=self._settings.docker.keeps_ids,
         )
 
     async def _do(self, action: Action) -> None:

@@ -108,11 +108,15 @@ def test_a_stray_is_adopted_by_its_subnets_but_not_at_once_for_docker_may_be_rem
     assert what(sight(docker=(HERE,), strays=long, is_believed=False)) == ()
 
 
-def test_an_unused_network_with_an_automatic_subnet_is_made_anew_after_a_quiet_moment() -> None:
-    automatic = replace(BOUND, is_automatic=True, since=EPOCH - QUIET_S)
+def test_a_network_with_an_automatic_subnet_is_made_anew_before_anybody_uses_it() -> None:
+    automatic = replace(BOUND, is_automatic=True, since=EPOCH)
     assert what(sight(NET, docker=(HERE,), bound=(automatic,))) == (Replace(NET.id, "d1"),)
+    assert what(sight(NET, docker=(HERE,), bound=(automatic,), keeps_ids=True)) == ()
+
+
+def test_one_that_was_used_is_made_anew_after_a_quiet_moment() -> None:
+    automatic = replace(BOUND, is_automatic=True, since=EPOCH)
     assert what(sight(NET, docker=(HERE,), bound=(automatic,), used=frozenset({NET.id}))) == ()
-    assert what(sight(NET, docker=(HERE,), bound=(replace(automatic, since=EPOCH),))) == ()
     just_left = sight(NET, docker=(HERE,), bound=(automatic,), used_at={NET.id: EPOCH - 0.5})
     assert decide(just_left).actions == ()
     assert decide(just_left).again_at == EPOCH - 0.5 + QUIET_S
