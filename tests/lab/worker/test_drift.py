@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -12,9 +13,11 @@ import pytest
 
 from lab.lab import Lab
 from tests.lab.worker.bench import attached, until_answers, workers
+from worker.kernel.firewall import find_nft
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
 REPAIR_S = 1.0
+PATH = f"{Path(find_nft()).parent}:{os.environ['PATH']}"
 SYSFS = "mount -t sysfs none /sys && "
 SLACK_S = 2.0  # of a busy machine, on top
 # {b}, {x}: bridge and tunnel of the overlay; {r}: the routed network's bridge; {v}: a port of the overlay's bridge.
@@ -66,22 +69,34 @@ async def test_every_kind_of_damage_is_repaired(lab: Lab) -> None:
         shell(lab, command.format(**names, v=next(w for w in ports_of(lab, names["b"]) if w.startswith("kve")) or port))
         began = time.monotonic()
 
-        now = await look_until(lab, before, began + REPAIR_S + SLACK_S)
+        now, at = await look_until(lab, before, began + REPAIR_S + SLACK_S)
         assert now.splitlines() == before.splitlines(), f"{what} is not repaired"
-        if time.monotonic() - began > REPAIR_S:
-            slow.append(f"{what}: {time.monotonic() - began:.1f} s")
+        if at - began > REPAIR_S:
+            slow.append(f"{what}: {at - began:.1f} s")
     assert not slow
     for network in ("over", "plain"):
         await until_answers(lab, "c1", lab.address_of("c2", network))
     await until_answers(lab, "h2", str(lab.hosts["h1"].port.underlay), 8880)
 
 
-async def look_until(lab: Lab, wanted: str, deadline: float) -> str:
-    """The first look that is the wanted one, or the last before the deadline."""
+async def test_a_bridge_that_docker_makes_is_soon_in_the_firewall_and_as_soon_out_of_it(lab: Lab) -> None:
+    there = "nft list set inet kvnet dockers | grep -c br-0123456789ab"
+    for command, wanted in (("ip link add br-0123456789ab type bridge", "1"), ("ip link del br-0123456789ab", "0")):
+        shell(lab, command)
+        deadline = time.monotonic() + REPAIR_S + SLACK_S
+        while shell(lab, there).strip() != wanted:
+            assert time.monotonic() < deadline, command
+            await asyncio.sleep(0)
+    await until_answers(lab, "h2", str(lab.hosts["h1"].port.underlay), 8880)
+
+
+async def look_until(lab: Lab, wanted: str, deadline: float) -> tuple[str, float]:
+    """The first look that is the wanted one, or the last before the deadline, and when it began: one takes a while."""
     while True:
+        at = time.monotonic()
         now = look(lab)
-        if now == wanted or time.monotonic() > deadline:
-            return now
+        if now == wanted or at > deadline:
+            return now, at
         await asyncio.sleep(0)
 
 
@@ -109,4 +124,8 @@ def look(lab: Lab) -> str:
 
 def shell(lab: Lab, command: str) -> str:
     line = ["nsenter", f"--net={lab.netns_of('h1')}", "unshare", "-m", "sh", "-c", SYSFS + command]
-    return subprocess.run(line, check=False, capture_output=True, timeout=10, text=True).stdout
+    done = subprocess.run(
+        line, check=False, capture_output=True, timeout=10, text=True, env=os.environ | {"PATH": PATH}
+    )
+    assert "not found" not in done.stderr, done.stderr  # else nothing would be damaged, nor seen
+    return done.stdout
