@@ -90,7 +90,7 @@ class NamespaceFiles:
 
     def _names(self, paths: frozenset[str]) -> frozenset[str]:
         places = (path.rpartition("/") for path in paths)
-        return frozenset(name for folder, _, name in places if folder in self._namespaces)
+        return frozenset(name for folder, _, name in places if folder in self._namespaces and name.strip("."))
 
     def _bring_to(self, names: frozenset[str]) -> None:
         """Whatever is there now."""
@@ -98,12 +98,14 @@ class NamespaceFiles:
             self._change(names, self._marked() - names)
 
     def _change(self, wanted: frozenset[str], unwanted: frozenset[str]) -> None:
+        """What cannot be done for one namespace keeps no other from its file."""
         text = content(self._mark, self._address, _read(self._resolv_conf) or "")
-        with self._failures_told():
-            for name in unwanted:
+        for name in unwanted:
+            with self._failures_told():
                 if self._is_ours(self._folder / name / FILE):
                     self._remove(name)
-            for name in sorted(wanted):
+        for name in sorted(wanted):
+            with self._failures_told():
                 self._write(name, text)
 
     def _write(self, name: str, text: str) -> None:

@@ -57,7 +57,7 @@ class Server:
         self._time = time
         self._log = log
         self._waiting: set[asyncio.Task[bytes | None]] = set()
-        self._connections = 0
+        self._talking: set[asyncio.Task[None]] = set()
         self._faults = 0
 
     async def run(self) -> None:
@@ -87,12 +87,14 @@ class Server:
         loop.add_reader(sockets.udp.fileno(), self._take, sockets.udp)
         try:
             server = await asyncio.start_server(self._converse, sock=sockets.tcp)
-            async with server:
-                await server.serve_forever()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                server.close()  # and no wait for whoever is still connected
         finally:
             self.is_answering = False
             loop.remove_reader(sockets.udp.fileno())
-            for task in self._waiting:
+            for task in (*self._waiting, *self._talking):
                 task.cancel()
 
     # UDP
@@ -139,9 +141,11 @@ class Server:
     # TCP
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._talking.add(task)
         try:
-            if self._connections <= MOST_CONNECTIONS:
+            if len(self._talking) <= MOST_CONNECTIONS:
                 source = writer.get_extra_info("peername")[0]
                 while await self._exchange(reader, writer, source):
                     pass
@@ -150,7 +154,7 @@ class Server:
         except Exception as error:  # noqa: BLE001 - one connection must not end the service
             self._note_fault(error)
         finally:
-            self._connections -= 1
+            self._talking.discard(task)
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str) -> bool:

@@ -193,7 +193,9 @@ class NameService:
     async def _ask_for(self, domain: str) -> bool:
         answer = await self._forwarder.ask(made.about_domain(domain, self._time.rng.getrandbits(16)))
         is_told = answer is not None and not made.is_helpless(answer)
-        self._domains[domain].until = self._time.monotonic() + (DOMAIN_S if is_told else DOMAIN_RETRY_S)
+        found = self._domains.get(domain)
+        if found is not None:  # not pushed out meanwhile
+            found.until = self._time.monotonic() + (DOMAIN_S if is_told else DOMAIN_RETRY_S)
         return answer is not None and is_told and made.is_there(answer)
 
     def _namespaces(self) -> frozenset[str]:

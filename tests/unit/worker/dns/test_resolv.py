@@ -120,3 +120,15 @@ async def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(
     async with running(tmp_path, cluster) as server:
         assert server.service.is_answering
     assert "namespace-file" in capsys.readouterr().err
+
+
+async def test_one_that_cannot_be_written_keeps_no_other_from_its_own(tmp_path: Path) -> None:
+    (tmp_path / "netns").mkdir()
+    (tmp_path / "netns/a").write_text("somebody's file")
+    cluster = Cluster()
+    shop = cluster.add_network("shop")
+    async with running(tmp_path, cluster):
+        cluster.add(shop, "a", 2)
+        cluster.add(shop, "b", 3)
+        await until((tmp_path / "netns/b/resolv.conf").exists)
+    assert (tmp_path / "netns/a").read_text() == "somebody's file"

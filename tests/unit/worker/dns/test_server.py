@@ -97,3 +97,12 @@ async def test_a_fault_in_one_answer_is_that_one_s_alone(tmp_path: Path) -> None
                 await over_udp(server.port, dns.message.make_query("web", "TXT").to_wire(), source=SOURCE)
         cluster.version = sound  # type: ignore[method-assign]
         assert told(await over_udp(server.port, query(), source=SOURCE)) == ["127.0.0.9"]
+
+
+async def test_whoever_is_still_connected_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path, cluster_with_a_workload()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await until(lambda: server.service.is_answering)
+    async with asyncio.timeout(2.0):
+        assert await reader.read() == b""
+    writer.close()
