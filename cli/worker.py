@@ -80,7 +80,7 @@ HTTP_PORT = 80
 @click.option(
     "--docker-keep-ids",
     is_flag=True,
-    help="Never make a network anew that was made here without --subnet: its Docker id stays, and --ip is refused on it.",
+    help="Leave a network that was made here without --subnet as it is: its Docker id stays, and Docker refuses --ip.",
 )
 @click.option(
     "--dns",
