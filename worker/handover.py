@@ -216,21 +216,19 @@ class Handover:
         Raises:
             NotFound: there is no such endpoint.
             PortTaken: a program of this host has one of the ports; none is published.
+            KernelRefused: the ports do not lead there in time.
             KvnetError: what the controller said.
         """
-        async with self._turns.alone_with(endpoint), asyncio.timeout(self._settings.timing.attach_s):
-            changed = await self._changed(endpoint, body)
-            for attempt in range(1, PORT_ATTEMPTS + 1):
-                there = await hostports.who_listens(self._listeners, changed) if "ports" in body else None
-                if there is None:
-                    break
-                await self._changed(endpoint, {"ports": []})
-                if hostports.chooses_all(body.get("ports") or ()) or attempt == PORT_ATTEMPTS:
-                    raise hostports.taken(there, self._settings.host)
-                changed = await self._changed(endpoint, body)
-            if "ports" in body:
-                await self._building.until_built(self._known(endpoint))
-            return changed
+        timeout_s = self._settings.timing.attach_s
+        async with self._turns.alone_with(endpoint):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await self._change(endpoint, body)
+            except TimeoutError as error:
+                raise KernelRefused(
+                    f"the change of endpoint {endpoint} was not done within {timeout_s:g} s",
+                    fix="'kvnet status' on this host shows what it waits for",
+                ) from error
 
     # what a crash left
 
@@ -350,6 +348,21 @@ class Handover:
             return await self._kernel.name_inside(record.device, record.netns, packed_mac(record.answer["mac"]))
         except KernelRefused as error:
             raise NotFound(f"the interface of {record.name} cannot be found: {error.detail}") from error
+
+    async def _change(self, endpoint: str, body: EndpointPatchBody) -> Endpoint:
+        changed = await self._changed(endpoint, body)
+        if "ports" not in body:
+            return changed
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            there = await hostports.who_listens(self._listeners, changed)
+            if there is None:
+                break
+            await self._changed(endpoint, {"ports": []})
+            if hostports.chooses_all(body.get("ports") or ()) or attempt == PORT_ATTEMPTS:
+                raise hostports.taken(there, self._settings.host)
+            changed = await self._changed(endpoint, body)
+        await self._building.until_built(self._known(endpoint))
+        return changed
 
     async def _changed(self, endpoint: str, body: EndpointPatchBody) -> Endpoint:
         record = self._known(endpoint)

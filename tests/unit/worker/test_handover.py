@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -212,6 +213,18 @@ async def test_a_port_that_a_program_has_is_refused_and_a_chosen_one_is_chosen_a
     assert known.answer["ports"] == []
     changed = await h1.workloads.change(record.endpoint, {"ports": [{"port": 80}]})
     assert [port.get("host_port") for port in changed["ports"]] == [61001]
+
+
+async def test_a_change_that_the_kernel_does_not_end_is_given_up(h1: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = await moved(h1)
+
+    async def never(_: object) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(h1.kernel, "apply", never)
+    with pytest.raises(KernelRefused, match="not done within"):
+        await h1.workloads.change(record.endpoint, {"ports": [{"port": 80, "host_port": 8080}]})
 
 
 async def test_a_container_that_is_gone_is_docker_s_to_tell(world: World, h1: Running) -> None:
