@@ -12,6 +12,7 @@ import contextlib
 import errno
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ from worker.ports import Backoff, Time
 PORT = 53
 IP_FREEBIND = 15  # linux/in.h; Python has no name for it
 DATAGRAMS_A_TURN = 64
-MOST_WAITING = 512
-MOST_CONNECTIONS = 64
+MOST_WAITING, MOST_WAITING_EACH = 512, 64  # each: of one source
+MOST_CONNECTIONS, MOST_CONNECTIONS_EACH = 64, 16
 MOST_DATAGRAM = 65_535
 RECEIVE_BUFFER = 1 << 20
 BACKLOG = 64
@@ -45,6 +46,26 @@ class Sockets(NamedTuple):
         self.tcp.close()
 
 
+class Shares:
+    """Of something that there is a bounded number of: no source takes it all from the others."""
+
+    def __init__(self, most: int, each: int) -> None:
+        self._most, self._each = most, each
+        self._taken = Counter[str]()
+
+    def take(self, source: str) -> bool:
+        """True: one is taken, to be given back."""
+        if self._taken.total() >= self._most or self._taken[source] >= self._each:
+            return False
+        self._taken[source] += 1
+        return True
+
+    def give_back(self, source: str) -> None:
+        self._taken[source] -= 1
+        if not self._taken[source]:
+            del self._taken[source]
+
+
 class Server:
     """`asked(message, source's address, is over TCP)` answers at once, or by and by, or (None) never."""
 
@@ -57,6 +78,8 @@ class Server:
         self._time = time
         self._log = log
         self._waiting: set[asyncio.Task[bytes | None]] = set()
+        self._slots = Shares(MOST_WAITING, MOST_WAITING_EACH)
+        self._lines = Shares(MOST_CONNECTIONS, MOST_CONNECTIONS_EACH)
         self._talking: set[asyncio.Task[None]] = set()
         self._faults = 0
 
@@ -120,12 +143,13 @@ class Server:
             self._later(ours, answer, source)
 
     def _later(self, ours: socket.socket, answer: Answering, source: Any) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if not self._slots.take(source[0]):
             answer.close()  # whoever asked will ask again
             return
 
         def send(task: asyncio.Task[bytes | None]) -> None:
             self._waiting.discard(task)
+            self._slots.give_back(source[0])
             if task.cancelled():
                 return
             error = task.exception()
@@ -143,18 +167,21 @@ class Server:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        source = (writer.get_extra_info("peername") or ("",))[0]  # "": it is gone already
+        if not self._lines.take(source):
+            writer.close()
+            return
         self._talking.add(task)
         try:
-            if len(self._talking) <= MOST_CONNECTIONS:
-                source = writer.get_extra_info("peername")[0]
-                while await self._exchange(reader, writer, source):
-                    pass
+            while await self._exchange(reader, writer, source):
+                pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the caller went away
         except Exception as error:  # noqa: BLE001 - one connection must not end the service
             self._note_fault(error)
         finally:
             self._talking.discard(task)
+            self._lines.give_back(source)
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str) -> bool:

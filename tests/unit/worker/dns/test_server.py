@@ -12,8 +12,8 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from tests.unit.worker.dns.kit import LENGTH, Cluster, over_udp, running, texts, until
-from worker.dns.server import PORT_TAKEN, open_sockets
+from tests.unit.worker.dns.kit import LENGTH, Cluster, over_udp, running, texts, until, upstream
+from worker.dns.server import MOST_CONNECTIONS, MOST_WAITING, MOST_WAITING_EACH, PORT_TAKEN, Shares, open_sockets
 
 pytestmark = pytest.mark.anyio
 SOURCE = "127.0.0.9"  # as if it were a workload's
@@ -65,6 +65,41 @@ async def test_five_hundred_at_once_are_all_answered(tmp_path: Path) -> None:
     async with running(tmp_path, cluster_with_a_workload()) as server:
         answers = await asyncio.gather(*(over_udp(server.port, query(), source=SOURCE) for _ in range(500)))
         assert all(told(answer) == ["127.0.0.9"] for answer in answers)
+
+
+async def test_no_source_takes_all_connections_from_the_others(tmp_path: Path) -> None:
+    async with running(tmp_path, cluster_with_a_workload()) as server, contextlib.AsyncExitStack() as stack:
+        for _ in range(MOST_CONNECTIONS):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.8", 0))
+            stack.callback(writer.close)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(SOURCE, 0))
+        stack.callback(writer.close)
+        writer.write(LENGTH.pack(len(query())) + query())
+        async with asyncio.timeout(5.0):
+            size = LENGTH.unpack(await reader.readexactly(2))[0]
+            assert told(await reader.readexactly(size)) == ["127.0.0.9"]
+
+
+async def test_no_source_takes_all_waiting_places_from_the_others(tmp_path: Path) -> None:
+    async with (
+        upstream(silent=True) as resolver,
+        running(tmp_path, Cluster(), resolvers=["127.0.0.1"], resolver_port=resolver.port) as server,
+    ):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as greedy:
+            greedy.bind(("127.0.0.8", 0))
+            greedy.connect(("127.0.0.1", server.port))
+            for number in range(MOST_WAITING + 10):
+                greedy.send(query(f"n{number}.example.com"))
+            await until(lambda: len(resolver.heard) >= MOST_WAITING_EACH)
+        await over_udp(server.port, query("www.example.com"), source=SOURCE)  # the silence of others, told in time
+
+
+def test_shares_are_bounded_for_each_and_for_all() -> None:
+    shares = Shares(most=3, each=2)
+    assert [shares.take("a") for _ in range(3)] == [True, True, False]
+    assert [shares.take(source) for source in ("b", "c")] == [True, False]
+    shares.give_back("a")
+    assert [shares.take(source) for source in ("c", "b")] == [True, False]
 
 
 async def test_a_port_that_another_program_has_is_told_and_taken_as_soon_as_it_is_free(tmp_path: Path) -> None:
