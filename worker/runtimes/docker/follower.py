@@ -194,6 +194,8 @@ class Follower:
         self._strays = {id_: self._strays.get(id_, now) for id_ in self.docker if id_ not in bindings}
         self._steps.named &= self.docker.keys()
         self._shown = (self._shown | self.docker.keys()) & bindings.keys()
+        bound = {binding.network for binding in bindings.values()}
+        self._seen = (self._seen & bound) | self._catalogue.networks.keys()
         used = frozenset(
             record.network_id
             for record in self._workloads.records()
