@@ -15,7 +15,7 @@ from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids
 from controller.ipam.segments import require_near
 from controller.network_rules import require_active
 from controller.outcomes import told
-from controller.placing import Placing
+from controller.placing import Placing, see_winners
 from controller.ports import PortBook
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
@@ -221,19 +221,10 @@ class Creation:
                     f"host {claim.request.host!r} has an endpoint {claim.id!r} in another network",
                     fix="choose another id, or leave it out",
                 )
-            await self._catch_up(conflict)
+            await see_winners(self._state, self._writer.store, conflict.keys)
         except KvnetError as error:
             return error
         return None
-
-    async def _catch_up(self, conflict: Conflict) -> None:
-        """See what the winner wrote before choosing again."""
-        for key in conflict.keys:
-            if key.startswith((keys.ADDRESSES, keys.BLOCKS)):
-                entry = await self._writer.store.get(key)
-                table = self._state.addresses if key.startswith(keys.ADDRESSES) else self._state.host_blocks
-                if entry is not None:
-                    await self._state.reached(entry.version, table)
 
     async def _network_again(self) -> Versioned[Network]:
         entry = await self._writer.store.get(keys.network(self._network.value.id))

@@ -17,7 +17,7 @@ from backends.store import Absent, Check, Conflict, Delete, Put, Unchanged, Unkn
 from controller.claims import Claim, of_blocks
 from controller.endpoint_patching import EndpointPatch, changed, other_addresses, wanted_ports, with_addresses
 from controller.journal import Changed
-from controller.placing import Placing
+from controller.placing import Placing, see_winners
 from controller.ports import PortBook
 from controller.release import Release, is_holder, is_same, require_version
 from controller.requests import Caller, EndpointRequest
@@ -196,14 +196,9 @@ class _Change:
         """See what the winner wrote before choosing again; after a lost answer, whatever may have been."""
         if self._patch.ports is not None:
             await self._ports.look_again(self._writer.store, endpoint.host)
-        for key in lost:
-            if key == keys.network(endpoint.network):
-                self._network = await self._network_again()
-            elif key.startswith((keys.ADDRESSES, keys.BLOCKS)):
-                entry = await self._writer.store.get(key)
-                table = self._state.addresses if key.startswith(keys.ADDRESSES) else self._state.host_blocks
-                if entry is not None:
-                    await self._state.reached(entry.version, table)
+        if keys.network(endpoint.network) in lost:
+            self._network = await self._network_again()
+        await see_winners(self._state, self._writer.store, lost)
 
     async def _network_again(self) -> Versioned[Network]:
         entry = await self._writer.store.get(keys.network(self._network.value.id))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable
+from typing import Any
 
+from backends.store import Store
 from controller.claims import Claim
 from controller.ipam.addresses import AddressSpace
 from controller.ipam.ports import Crowded, Taken, Wish, kept
@@ -17,6 +19,7 @@ from controller.ipam.routed import BlockSpace, NoBlock, Placed
 from controller.ports import PortBook, refusal
 from controller.publishing import bound
 from controller.state import State
+from controller.tables import Table
 from kvnet import keys
 from kvnet.model import Endpoint, Network
 
@@ -162,3 +165,17 @@ class Placing:
     def _endpoint_of(self, network_id: str, endpoint_id: str) -> Endpoint | None:
         found = self._state.endpoints_of(network_id).get(endpoint_id)
         return found.value if found is not None else None
+
+
+async def see_winners(state: State, store: Store, lost: Iterable[str]) -> None:
+    """What others have written to the addresses and blocks that were lost to them, before another choice is made.
+
+    Raises:
+        StoreError
+    """
+    for key in lost:
+        if key.startswith((keys.ADDRESSES, keys.BLOCKS)):
+            entry = await store.get(key)
+            table: Table[Any] = state.addresses if key.startswith(keys.ADDRESSES) else state.host_blocks
+            if entry is not None:
+                await state.reached(entry.version, table)
