@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kvnet import codec
-from kvnet.errors import StoreBroken
+from kvnet.errors import StateUnusable, StoreBroken
 from worker.disk import StateDir
 from worker.log import Log
 
 BINDINGS = "docker-networks"
 WANTS = "docker-pools"
+ROOM = 1024  # bytes of a line; few have more
 T = TypeVar("T")
 
 
@@ -75,7 +76,7 @@ class Ledger:
         self._log = log
         self._bindings: dict[str, Binding] = {}
         self._wants: dict[str, Want] = {}
-        self._writing = asyncio.Lock()
+        self._syncing: set[asyncio.Task[None]] = set()
 
     def load(self) -> None:
         """
@@ -101,20 +102,28 @@ class Ledger:
         return max(found, key=lambda binding: binding.since, default=None)
 
     async def bind(self, binding: Binding) -> None:
-        """Durably, before it returns.
+        """Safe from a crash of ours when it returns, and from a power failure soon after: of what that takes, Docker
+        still has the network, which is then adopted by its subnets.
 
         Raises:
             StateUnusable: not written; nothing has changed.
         """
-        async with self._writing:
-            name = _file(BINDINGS, binding.docker)
-            await asyncio.to_thread(self._state.write, name, codec.encode(binding), durable=True)
-            self._bindings[binding.docker] = binding
+        name = _file(BINDINGS, binding.docker)
+        self._state.write(name, codec.encode(binding), durable=False, room=ROOM)
+        self._bindings[binding.docker] = binding
+        task = asyncio.ensure_future(self._sync(name))
+        self._syncing.add(task)
+        task.add_done_callback(self._syncing.discard)
+
+    async def _sync(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._state.sync, name)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", file=name, detail=error.detail)
 
     async def unbind(self, docker: str) -> None:
-        async with self._writing:
-            if self._bindings.pop(docker, None) is not None:
-                self._state.remove(_file(BINDINGS, docker))
+        if self._bindings.pop(docker, None) is not None:
+            self._state.remove(_file(BINDINGS, docker))
 
     def want(self, cidr: str) -> Want | None:
         return self._wants.get(cidr)
@@ -128,7 +137,7 @@ class Ledger:
         Raises:
             StateUnusable: not written; nothing has changed.
         """
-        self._state.write(_file(WANTS, want.cidr), codec.encode(want), durable=False)
+        self._state.write(_file(WANTS, want.cidr), codec.encode(want), durable=False, room=ROOM)
         self._wants[want.cidr] = want
 
     async def drop(self, cidr: str) -> None:

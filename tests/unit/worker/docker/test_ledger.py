@@ -73,7 +73,7 @@ async def test_what_could_not_be_written_is_not_believed(tmp_path: Path, monkeyp
     state = StateDir.open(tmp_path)
     ledger = _loaded(state)
 
-    def full(name: str, data: bytes, *, durable: bool) -> None:
+    def full(name: str, data: bytes, *, durable: bool, room: int = 0) -> None:
         raise StateUnusable("no space left on device")
 
     monkeypatch.setattr(state, "write", full)
