@@ -26,6 +26,8 @@ CREATIONS = 15
 CROWD = 40
 POLL_S = 0.002
 SUBNETS = {"kvnet": "10.70.0.0/24", "overlay": "10.71.0.0/24"}
+# With a subnet: without one a network of kvnet's is made anew at once, so that addresses may be chosen on it.
+MANY = {"kvnet": "10.72", "overlay": "10.73"}
 KINDS: Mapping[str, dict[str, Any]] = {"bridge": BRIDGE, "overlay": OVERLAY, "kvnet": KVNET}
 
 
@@ -107,7 +109,7 @@ async def _listing(site: Site) -> AsyncIterator[Figure]:
             network = f"seen-{name}-{number}"
             seen = asyncio.ensure_future(_seen(site.daemons["h2"], network))
             began = time.perf_counter()
-            await site.daemons["h1"].create_network(network, KINDS[name])
+            await site.daemons["h1"].create_network(network, KINDS[name], f"{MANY[name]}.{number}.0/24")
             calls.append((time.perf_counter() - began) * 1000)
             times.append((await seen - began) * 1000)
             began = time.perf_counter()
