@@ -63,6 +63,21 @@ async def test_containers_on_the_physical_network(site: Site, mode: str) -> None
             assert not left_over(site, host)
 
 
+async def test_behind_a_shim_each_container_asks_its_own_host_for_names(site: Site) -> None:
+    """Every host on the wire would answer for the address for names, and would not know the asker."""
+    gateway = site.lab.lab.around["lan"].address
+    where = f"--subnet {LAN} --gateway {gateway} -o uplink={LAN_UPLINK} -o shim=true"
+    await site.create("h1", "lan", f"-o driver=transparent {where}")
+    await site.until_listed("lan")
+    for host, name in (("h1", "ann"), ("h2", "bob")):
+        await site.run(host, name, "lan", f"--network-alias {name}-1")
+        underlay = site.hosts[host].host.port.underlay
+        assert f"{DNS} via {underlay}" in await site.inside(host, name, "ip route")
+
+    await site.until_named("h1", "ann", "bob-1", [await site.address("h2", "bob", "lan")])
+    await site.until_named("h2", "bob", "ann-1", [await site.address("h1", "ann", "lan")])
+
+
 async def attachments(site: Site, host: str) -> list[dict[str, object]]:
     """When the worker knows what Docker called them."""
 

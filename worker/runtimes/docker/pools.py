@@ -89,7 +89,7 @@ class Pools:
 
     async def _explicit(self, body: HoldBody, wanted: PoolRequest) -> Want:
         former = self._ledger.want(wanted.pool)
-        if former is not None and former.hold and self._time.now() - former.since < FRESH_S:
+        if former is not None and former.hold and 0 <= self._time.now() - former.since < FRESH_S:
             return former  # of a command that runs at the same time, or was cut short
         until = self._time.monotonic() + BECOMES_NETWORK_S
         while True:
