@@ -24,8 +24,9 @@ DOUBT_S = 1.0
 UNSEEN_S = 5.0
 # Docker still lists what it is removing; only what stays is a stray.
 STRAY_S = 3.0
-# A network that was used and is not any more is made anew, with fixed addresses allowed, when nobody has used it for so
-# long: that makes its name mean two networks for a few milliseconds.
+# A network is made anew, with fixed addresses allowed, when nobody has used it for so long after its birth or its last
+# use: that makes its name mean two networks for a few milliseconds, and what a script does next comes sooner.
+FRESH_S = 0.3
 QUIET_S = 2.0
 
 
@@ -175,14 +176,15 @@ def _spares(network_id: str, several: Sequence[EngineNetwork], sight: Sight) -> 
 
 
 def _replaced(sight: Sight, network_id: str, known: EngineNetwork, waits: list[float]) -> list[Action]:
-    """At once, before anybody has used it, for its Docker id becomes another."""
+    """Soon, before anybody has used it, for its Docker id becomes another."""
     binding = sight.bindings[known.id]
     is_active = sight.networks[network_id].state is NetworkState.ACTIVE
     if sight.keeps_ids or not binding.is_automatic or not is_active or network_id in sight.used or known.endpoints:
         return []
-    used_at = sight.used_at.get(network_id)
-    if used_at is not None and sight.now - used_at < QUIET_S:
-        waits.append(used_at + QUIET_S)  # whose last container has gone is often about to be removed
+    used_at = sight.used_at.get(network_id)  # whose last container has gone is often about to be removed
+    quiet_at = binding.since + FRESH_S if used_at is None else used_at + QUIET_S
+    if sight.now < quiet_at:
+        waits.append(quiet_at)
         return []
     return [Replace(network_id, known.id)]
 

@@ -13,6 +13,7 @@ from kvnet.model import DockerFields, Driver, Network, NetworkState, Subnet
 from tests.unit.worker.docker_follower.three_hosts import EPOCH, HOSTS, Model
 from worker.runtimes.docker.everywhere import (
     DOUBT_S,
+    FRESH_S,
     IN_FLIGHT_S,
     QUIET_S,
     STRAY_S,
@@ -109,8 +110,9 @@ def test_a_stray_is_adopted_by_its_subnets_but_not_at_once_for_docker_may_be_rem
 
 
 def test_a_network_with_an_automatic_subnet_is_made_anew_before_anybody_uses_it() -> None:
-    automatic = replace(BOUND, is_automatic=True, since=EPOCH)
+    automatic = replace(BOUND, is_automatic=True, since=EPOCH - FRESH_S)
     assert what(sight(NET, docker=(HERE,), bound=(automatic,))) == (Replace(NET.id, "d1"),)
+    assert decide(sight(NET, docker=(HERE,), bound=(replace(automatic, since=EPOCH),))).again_at == EPOCH + FRESH_S
     assert what(sight(NET, docker=(HERE,), bound=(automatic,), keeps_ids=True)) == ()
 
 
