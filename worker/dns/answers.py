@@ -32,6 +32,7 @@ MOST_TCP = 65_535
 MOST_KEPT = 4096  # of one zone
 MOST_TURNS = 16  # orders that are kept of one answer
 MOST_HOLDERS = 400  # told of in one answer
+FOR_GOOD = float("inf")
 HEADER = 12
 ID = 2
 QR, OPCODE_MASK = 0x80, 0x78
@@ -52,6 +53,7 @@ class Malformed(Exception):
 class Kept:
     wires: list[bytes]
     turn: int = 0
+    until: float = FOR_GOOD
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Answers:
     _kept: dict[bytes, Kept] = field(default_factory=dict)
     _generation: int = -1
 
-    def at_hand(self, data: bytes, *, over_tcp: bool = False) -> bytes | None:
+    def at_hand(self, data: bytes, now: float, *, over_tcp: bool = False) -> bytes | None:
         """The answer, if the very same question was answered since anything changed."""
         generation = self.zone.generation
         if generation != self._generation:
@@ -72,7 +74,7 @@ class Answers:
             self._generation = generation
             return None
         kept = self._kept.get(_key(data, over_tcp))
-        if kept is None:
+        if kept is None or kept.until <= now:
             return None
         wire = kept.wires[kept.turn]
         kept.turn = (kept.turn + 1) % len(kept.wires)
@@ -87,10 +89,12 @@ class Answers:
         self._keep(_key(data, over_tcp), Kept(wires, (first + 1) % orders))
         return data[:ID] + wires[first]
 
-    def prepare_absent(self, data: bytes, question: Question, *, over_tcp: bool = False) -> bytes:
-        """There is no such name; kept likewise."""
+    def prepare_absent(
+        self, data: bytes, question: Question, *, over_tcp: bool = False, until: float = FOR_GOOD
+    ) -> bytes:
+        """There is no such name; kept likewise, but not longer than that."""
         wire = absent(question)
-        self._keep(_key(data, over_tcp), Kept([wire[ID:]]))
+        self._keep(_key(data, over_tcp), Kept([wire[ID:]], until=until))
         return wire
 
     def _keep(self, key: bytes, kept: Kept) -> None:

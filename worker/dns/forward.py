@@ -88,13 +88,18 @@ class Forwarder:
         self._time = time
         self._silent_until: dict[Place, float] = {}
 
-    async def ask(self, data: bytes, *, over_tcp: bool = False) -> bytes | None:
+    @property
+    def is_silent(self) -> bool:
+        """There is no resolver, or none that did not keep silent a moment ago."""
+        now = self._time.monotonic()
+        return all(self._silent_until.get(place, 0.0) > now for place in self._resolvers.current())
+
+    async def ask(self, data: bytes, *, over_tcp: bool = False, patience_s: float = PATIENCE_S) -> bytes | None:
         """The answer of the first resolver that has one, else any that came; None: nobody answered in time."""
         places = self._in_order()
         if not places:
             return None
-        now = self._time.monotonic()
-        patience = HURRY_S if all(self._silent_until.get(place, 0.0) > now for place in places) else PATIENCE_S
+        patience = min(patience_s, HURRY_S) if self.is_silent else patience_s
         last: bytes | None = None
         waiting, asking = [*places, *places], set[asyncio.Task[bytes | None]]()
         try:

@@ -1,7 +1,7 @@
 """The name service of one host: who asks, what that means to him, and what is told where it cannot be said.
 
-Answers always: what is not known yet is a failure that the asker tries again, never "there is no such name". A name
-without a dot is ours alone, so what is unknown is answered at once. Never ends because of what is asked.
+Answers always: what is not known yet is a failure that the asker tries again, never "there is no such name". Never ends
+because of what is asked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kvnet.model import Condition, Driver, Endpoint, Host
 from worker.attachments import Phase, Record
 from worker.dns import answers as made
 from worker.dns.askers import Askers, Knowledge, Known, Listing, knowledge_of
+from worker.dns.bare import BareNames
 from worker.dns.forward import PORT as RESOLVER_PORT
 from worker.dns.forward import Forwarder, Resolvers
 from worker.dns.resolv import FOLDER, NamespaceFiles
@@ -113,6 +114,7 @@ class NameService:
         self._askers = Askers(host, knowledge, records, own=own, clock=time.monotonic, rng=rng)
         resolvers = Resolvers(resolv_conf, frozenset({(str(address), port)}), time.monotonic, resolver_port)
         self._forwarder = Forwarder(resolvers, time)
+        self._bare_names = BareNames(self._forwarder, time)
         self._server = Server(address, self.asked, time=time, log=log, port=port)
         self._files = NamespaceFiles(
             host, address, self._namespaces, time=time, log=log, resolv_conf=resolv_conf, folder=namespace_files
@@ -145,7 +147,7 @@ class NameService:
     def asked(self, data: bytes, source: str, over_tcp: bool) -> bytes | Answering | None:
         """As `Server` has it."""
         known = self._askers.known(source)
-        at_hand = known.answers.at_hand(data, over_tcp=over_tcp)
+        at_hand = known.answers.at_hand(data, self._time.monotonic(), over_tcp=over_tcp)
         if at_hand is not None:
             return at_hand
         try:
@@ -160,18 +162,30 @@ class NameService:
         if isinstance(meaning, Found):
             return known.answers.prepare(data, question, meaning, over_tcp=over_tcp)
         is_known = known.is_whole and zone.is_complete
-        if meaning is Verdict.ABSENT:
-            if not is_known:
-                return made.failed(question)
+        if meaning in (Verdict.ABSENT, Verdict.BARE) and not is_known:
+            return made.failed(question)
+        if meaning is Verdict.ABSENT or (meaning is Verdict.BARE and zone.is_host):
             return known.answers.prepare_absent(data, question, over_tcp=over_tcp)
         if zone.is_host:
             return made.refused(question)
+        if meaning is Verdict.BARE:
+            until = self._bare_names.nobodys_until(question.name.lower())
+            if until > self._time.monotonic():
+                return known.answers.prepare_absent(data, question, over_tcp=over_tcp, until=until)
+            return self._bare(data, question, known, over_tcp=over_tcp)
         if isinstance(meaning, Under):
             return self._under(data, question, meaning.domain, is_known=is_known, over_tcp=over_tcp)
         return self._forwarded(data, question, over_tcp=over_tcp)
 
     async def _forwarded(self, data: bytes, question: made.Question, *, over_tcp: bool) -> bytes:
         return await self._forwarder.ask(data, over_tcp=over_tcp) or made.failed(question)
+
+    async def _bare(self, data: bytes, question: made.Question, known: Known, *, over_tcp: bool) -> bytes:
+        answer = await self._bare_names.ask(question.name.lower(), data, over_tcp=over_tcp)
+        meaning = known.answers.zone.meaning(question.name)
+        if isinstance(meaning, Found):  # it came meanwhile
+            return known.answers.prepare(data, question, meaning, over_tcp=over_tcp)
+        return answer or made.absent(question)
 
     async def _under(
         self, data: bytes, question: made.Question, domain: str, *, is_known: bool, over_tcp: bool

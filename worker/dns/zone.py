@@ -28,6 +28,7 @@ class Verdict(Enum):
 
     ABSENT = "absent"
     ELSEWHERE = "elsewhere"  # it is not ours to say: the host's resolvers may know
+    BARE = "bare"  # a name without a dot: likewise, but most often nobody does
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +157,10 @@ class Zone:
         return tuple(found.values())
 
     def _absent(self, asked: str, *, is_ours: bool) -> Meaning:
-        if is_ours or (asked and "." not in asked):
+        if is_ours:
             return Verdict.ABSENT
+        if asked and "." not in asked:
+            return Verdict.BARE
         under = (names.name for names in self.networks if names.name and asked.endswith(f".{names.name}"))
         domain = next(under, "")
         return Under(domain) if domain else Verdict.ELSEWHERE

@@ -28,10 +28,43 @@ async def test_strangers_and_workloads_get_the_resolver_s_answer(tmp_path: Path)
         for asker in (source, STRANGER):
             assert texts(await server.ask("www.example.com", source=asker)) == ["192.0.2.80"]
             assert (await server.ask("no.example.com", source=asker)).rcode() == dns.rcode.NXDOMAIN
+
+
+async def test_a_name_without_a_dot_is_ours_first_and_then_the_resolver_s(tmp_path: Path) -> None:
+    cluster = Cluster()
+    shop = cluster.add_network("shop")
+    source = str(cluster.add(shop, "web", 2).addresses[0])
+    known = {("nas", "A"): ["192.0.2.7"], ("web", "A"): ["192.0.2.8"]}
+    async with (
+        upstream(known=known) as resolver,
+        running(tmp_path, cluster, resolvers=["127.0.0.1"], resolver_port=resolver.port) as server,
+    ):
+        for asker in (source, STRANGER):
+            assert texts(await server.ask("NAS", source=asker)) == ["192.0.2.7"]
+        assert texts(await server.ask("web", source=source)) == ["10.1.0.2"]
+        assert texts(await server.ask("web", source=STRANGER)) == ["192.0.2.8"]
+        assert (await server.ask("nas.kvnet", source=source)).rcode() == dns.rcode.NXDOMAIN
+        for _ in range(3):
+            absent = await server.ask("db", source=source)
+            assert (absent.rcode(), absent.authority) == (dns.rcode.NXDOMAIN, [])
+        assert resolver.heard.count(("db", "A")) == 1, "nobody is asked again so soon"
+        cluster.add(shop, "db", 3)
+        assert texts(await server.ask("db", source=source)) == ["10.1.0.3"]
+
+
+async def test_nobody_waits_long_for_a_name_without_a_dot(tmp_path: Path) -> None:
+    source_of = Cluster()
+    source = str(source_of.add(source_of.add_network("shop"), "web", 2).addresses[0])
+    async with (
+        upstream(silent=True) as resolver,
+        running(tmp_path, source_of, resolvers=["127.0.0.1"], resolver_port=resolver.port) as server,
+    ):
+        began = time.monotonic()
+        assert (await server.ask("nosuch", source=source)).rcode() == dns.rcode.NXDOMAIN
+        assert time.monotonic() - began < PATIENCE_S - TURN_S
         heard = len(resolver.heard)
         assert (await server.ask("nosuch", source=source)).rcode() == dns.rcode.NXDOMAIN
-        assert (await server.ask("web", source=STRANGER)).rcode() == dns.rcode.NXDOMAIN
-        assert len(resolver.heard) == heard, "names without a dot are ours alone"
+        assert len(resolver.heard) == heard
 
 
 async def test_a_network_called_like_a_domain_hides_nothing_of_it(tmp_path: Path) -> None:

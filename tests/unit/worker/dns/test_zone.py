@@ -73,7 +73,7 @@ def test_a_peer_s_names_are_not_told() -> None:
     back = cluster.add_network("back", peers=("000000000001",))
     asker = cluster.add(shop, "web", 2)
     cluster.add(back, "db", 3)
-    assert zone(cluster, asker).meaning("db") is Verdict.ABSENT
+    assert zone(cluster, asker).meaning("db") is Verdict.BARE
     assert zone(cluster, asker).meaning("3.0.2.10.in-addr.arpa") is Verdict.ELSEWHERE
 
 
@@ -81,7 +81,7 @@ def test_what_is_unknown_is_absent_at_once_unless_others_may_know_it() -> None:
     cluster = Cluster()
     asker = cluster.add(cluster.add_network("dev"), "web", 2)
     asked = zone(cluster, asker)
-    assert asked.meaning("nosuch") is Verdict.ABSENT
+    assert asked.meaning("nosuch") is Verdict.BARE
     assert asked.meaning("nosuch.kvnet") is Verdict.ABSENT
     assert asked.meaning("nosuch.dev.kvnet") is Verdict.ABSENT
     assert asked.meaning("go.dev") == Under("dev")
