@@ -217,7 +217,7 @@ def _subnets(network: Network, wanted: Sequence[SubnetPatch] | None) -> tuple[tu
                 continue
             new.append(_new_subnet(network, one, i))
         else:
-            refused += _gateway_refusal(old, one, i)
+            refused += _gateway_refusal(network, old, one, i)
             kept[old.cidr] = _altered(old, cidr, one, i)
     after = [kept[s.cidr] for s in network.subnets if s.cidr in kept] + new
     return tuple(sorted(after, key=lambda s: s.cidr.version)) or (network.subnets if refused else ()), refused
@@ -252,10 +252,12 @@ def _new_subnet(network: Network, one: SubnetPatch, i: int) -> Subnet:
     return parse_subnet(asked, f"/subnets/{i}", needs_gateway=network.driver not in WITHOUT_GATEWAY)
 
 
-def _gateway_refusal(old: Subnet, one: SubnetPatch, i: int) -> Iterator[FieldError]:
+def _gateway_refusal(network: Network, old: Subnet, one: SubnetPatch, i: int) -> Iterator[FieldError]:
+    """null is the default again: the same patch twice, of which the first made the subnet, is no change."""
     if "gateway" in one.given:
         text = one.given["gateway"]
-        wanted = None if text is None else parse_address(text, f"/subnets/{i}/gateway")
+        default = _new_subnet(network, SubnetPatch(str(old.cidr)), i).gateway
+        wanted = default if text is None else parse_address(text, f"/subnets/{i}/gateway")
         if wanted != old.gateway:
             detail = f"the gateway of {old.cidr} cannot change while the network lives: its endpoints route over it"
             yield FieldError(f"/subnets/{i}/gateway", detail)

@@ -157,3 +157,10 @@ def test_null_for_what_is_at_its_default_anyway_is_no_change() -> None:
     assert changed(before, NetworkPatch({"shim": None, "internal": None, "peers": None, "uplink_mode": None})) is before
     with pytest.raises(Immutable):
         changed(network(internal=True), NetworkPatch({"internal": None}))
+
+
+def test_a_new_subnet_with_the_default_gateway_may_be_asked_for_twice() -> None:
+    patch = NetworkPatch(subnets=(SubnetPatch("10.1.1.0/24", {"gateway": None}),))
+    made = changed(network(), patch)
+
+    assert changed(made, patch) is made
