@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from kvnet.errors import KvnetError, NotFound
+from kvnet.errors import ControllerUnreachable, KvnetError, NotFound
 from kvnet.model import Network, NetworkState
 from worker.ports import Backoff, Time
 from worker.runtimes.docker.ports import Catalogue
@@ -45,9 +45,16 @@ class Patience:
     async def network(self, id: str) -> Network:
         """
         Raises:
-            NotFound: the store has none of that id, or is not heard.
+            NotFound: the store has none of that id.
+            ControllerUnreachable: this host does not hear the store.
         """
-        found = await self.until(lambda: self._catalogue.networks.get(id), NAMING_S)
+        seconds = NAMING_S if self._catalogue.is_in_step else PASSING_S
+        found = await self.until(lambda: self._catalogue.networks.get(id), seconds)
+        if found is None and not self._catalogue.is_in_step:
+            raise ControllerUnreachable(
+                f"this host does not hear the store, so the network {id} is not known on it",
+                fix="see 'kvnet status'; run the command again when that is well",
+            )
         if found is None:
             raise NotFound(
                 f"the network {id} is not known on this host", fix="see 'kvnet network ls' and 'kvnet status'"

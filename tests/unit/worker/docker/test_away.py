@@ -7,10 +7,13 @@ import time
 
 import pytest
 
-from kvnet.errors import HostFenced, KvnetError
+from backends.memory import MemoryStore
+from kvnet.errors import ControllerUnreachable, HostFenced, KvnetError, NotFound
 from kvnet.wire import EndpointBody
 from tests.unit.worker.docker.kit import Cluster, DockerError, Host, until
 from worker.attachments import Record
+from worker.catalogue import NetworkCatalogue
+from worker.ports import Time
 from worker.runtimes.docker import patience, plugin
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +138,18 @@ async def test_a_controller_that_is_back_in_a_moment_is_waited_for(cluster: Clus
     container = await start
 
     assert (await cluster.endpoints("web"))[0]["address"] == container.address
+
+
+async def test_a_network_that_is_only_unheard_of_is_not_said_to_be_unknown(
+    h1: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PASSING_S", 0.1)
+    monkeypatch.setattr(patience, "NAMING_S", 0.1)
+    deaf = NetworkCatalogue(MemoryStore(), time=Time())
+    with pytest.raises(ControllerUnreachable, match="does not hear the store"):
+        await patience.Patience(deaf, Time()).network("0123456789ab")
+    with pytest.raises(NotFound, match="not known on this host"):
+        await patience.Patience(h1.catalogue, Time()).network("0123456789ab")
 
 
 async def test_a_host_that_is_fenced_says_so(h1: Host, monkeypatch: pytest.MonkeyPatch) -> None:
