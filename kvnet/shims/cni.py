@@ -6,7 +6,6 @@ what needs no worker: what is not a call at all, the versions, and that the work
 
 from __future__ import annotations
 
-import json
 import os
 
 from kvnet.shims import relay
@@ -20,7 +19,8 @@ START = "start it ('systemctl start kvnet-worker'), or name its socket: \"socket
 def main() -> int:
     command = os.environ.get("CNI_COMMAND", "")
     try:
-        config = _config(relay.read_question())
+        text = relay.read_question()
+        config = relay.object_of(text) if text.strip() else {}
     except ValueError as error:
         return _fail(None, UNREADABLE, f"the configuration on standard input cannot be read: {error}")
     version = config.get("cniVersion")
@@ -44,21 +44,6 @@ def main() -> int:
         return _fail(version, UNREADABLE, f"the configuration is too large: {error}")
     relay.say(answer.get("output"))
     return 1 if answer.get("failed") else 0
-
-
-def _config(text: bytes) -> dict[str, object]:
-    """Nothing at all is an empty one.
-
-    Raises:
-        ValueError: not an object.
-    """
-    try:
-        config = json.loads(text) if text.strip() else {}
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(config, dict):
-        raise ValueError("it is not a JSON object")
-    return config
 
 
 def _fail(version: object, code: int, message: str, details: str = "") -> int:

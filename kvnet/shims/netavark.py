@@ -6,7 +6,6 @@ KVNET_SOCKET, or the network's option `socket`.
 
 from __future__ import annotations
 
-import json
 import sys
 
 from kvnet import __version__
@@ -24,7 +23,7 @@ def main() -> int:
         relay.say({"version": __version__, "api_version": API_VERSION})
         return 0
     try:
-        given = _object(relay.read_question())
+        given = relay.object_of(relay.read_question())
         question: dict[str, object] = {"op": "netavark", "command": command, "netns": netns, "input": given}
         question["callers"] = relay.callers()
         answer = relay.ask(relay.socket_path(_option(given, "socket")), question)
@@ -34,20 +33,6 @@ def main() -> int:
         return _fail(str(error))
     relay.say(answer.get("output"))
     return 1 if answer.get("failed") else 0
-
-
-def _object(text: bytes) -> dict[str, object]:
-    """
-    Raises:
-        ValueError: not an object.
-    """
-    try:
-        given = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(given, dict):
-        raise ValueError("it is not a JSON object")
-    return given
 
 
 def _option(given: dict[str, object], name: str) -> object:

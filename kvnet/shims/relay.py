@@ -54,6 +54,20 @@ def read_question() -> bytes:
     return bytes(found)
 
 
+def object_of(text: bytes) -> dict[str, object]:
+    """
+    Raises:
+        ValueError: not a JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    return found
+
+
 def callers() -> list[int]:
     """The processes that started this one, and theirs: the runtime is one of them.
 
