@@ -138,6 +138,7 @@ def follow_ports(tables: Tables, bridge: str) -> None:
         mtus = [port.mtu for port in tables.links.values() if master(port) == bridge]
         mtus += [uplink.mtu for uplink in tables.uplinks.values() if uplink.bridge == bridge]
         tables.links[bridge] = replace(link, mtu=min(mtus, default=BRIDGE_MTU))
+        _settle_ipv6(tables)
 
 
 def set_ipv6(tables: Tables, name: str, on: bool) -> None:

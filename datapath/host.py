@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from datapath.drivers.routed import ways_to
 from datapath.memo import NetworkMemo
-from datapath.names import DNS_BRIDGE, DNS_MAC, DOCKERS, bridge_name, bridge_of, vxlan_name
+from datapath.names import DNS_BRIDGE, DNS_MAC, bridge_name, bridge_of, vxlan_name
 from datapath.objects import Bridge, Firewall, HostState, InterfaceAddress, Ip, Publication
 from datapath.packing import packed_mac
 from datapath.presence import built, is_carried, local_endpoints, peers_of
@@ -77,13 +77,9 @@ def _firewall(view: HostView, networks: Sequence[Network], bridged: Sequence[Net
         apart=frozenset(vxlan_name(network.id) for network in tunnels if not network.icc),
         gateway_macs=frozenset(packed_mac(network.gateway_mac) for network in tunnels),
         dns=frozenset({dns} if dns else ()),
-        dockers=_dockers(view) if with_bridge else frozenset(),
+        # A network that stands on such a bridge makes it its operator's.
+        dockers=frozenset(view.dockers) - {n.uplink for n in view.networks.values()} if with_bridge else frozenset(),
     )
-
-
-def _dockers(view: HostView) -> frozenset[str]:
-    """Those that it always has are there before they are: so nothing gets to them meanwhile either."""
-    return (DOCKERS | frozenset(view.dockers)) - {network.uplink for network in view.networks.values()}
 
 
 def _has_bridge(view: HostView, network: Network) -> bool:

@@ -24,8 +24,8 @@ from kvnet.model import Network
 
 DNS_BRIDGE = "kvdns"  # port-less: it only bears the address at which names are answered
 DNS_MAC: Mac = BRIDGE_MAC_PREFIX + b"\x00\x00\x00\x35"
-DOCKERS = frozenset({"docker0", "docker_gwbridge"})  # the bridges that Docker makes by itself
-_OF_DOCKER = re.compile(r"br-[0-9a-f]{12}\Z")  # and what it calls those that its users make
+# The bridges that Docker makes by itself, and what it calls those of its users.
+_OF_DOCKER = re.compile(r"(docker0|docker_gwbridge|br-[0-9a-f]{12})\Z")
 _ID_LENGTH = 12
 _CACHED_NAMES = 4096  # one per endpoint that a host carries; a bridge has at most 1,023 ports
 
@@ -41,7 +41,7 @@ def bridge_of(network: Network) -> str:
 
 def is_of_docker(device: str) -> bool:
     """Whether a bridge of this name is one of Docker's own, as far as names tell it."""
-    return device in DOCKERS or _OF_DOCKER.match(device) is not None
+    return _OF_DOCKER.match(device) is not None
 
 
 def shim_name(network_id: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from datapath.desired import host_state
 from datapath.fabric import Drop, Path
-from datapath.names import DOCKERS, is_of_docker
+from datapath.names import is_of_docker
 from datapath.objects import Firewall, Foreign, Gate, Uplink
 from kvnet.model import Driver, PublishedPort
 from tests.unit.datapath.clusters import World, endpoint, host, namespace_of, network
@@ -77,11 +77,11 @@ def test_a_bridge_is_known_by_its_kind_too_and_forgotten_when_it_is_gone() -> No
     kernel.add_foreign(Foreign("br-cccccccccccc", "veth"))
     kernel.add_foreign(Foreign(THEIRS, "bridge"))
     made.settle()
-    assert firewall(made).dockers == DOCKERS | {THEIRS}
+    assert firewall(made).dockers == {THEIRS}
 
     kernel.remove_foreign(THEIRS)
     made.settle()
-    assert firewall(made).dockers == DOCKERS
+    assert firewall(made).dockers == set()
 
 
 def test_a_bridge_that_a_network_stands_on_is_no_bridge_of_dockers() -> None:
