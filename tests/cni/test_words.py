@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +89,30 @@ def test_what_add_tells_check_finds(version: str) -> None:
             for ip in result["ips"]:
                 name = "lo" if ip["address"].startswith("127.") else "eth0"
                 assert result["interfaces"][ip["interface"]]["name"] == name
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [{"start_ip": "0.0.0.0"}, {"end_ip": "255.255.255.255"}, {"start_ip": "::"}, {"start_ip": "10.1.1.0"}],
+)
+def test_a_range_outside_of_its_subnet_is_refused(lease: dict[str, str]) -> None:
+    subnet = {"subnet": "10.1.0.0/24", "lease_range": lease}
+    refusal = refused(lambda: network_body({"name": "web", "subnets": [subnet]}))
+    assert refusal is not None
+    assert "is not inside 10.1.0.0/24" in refusal.detail
+
+
+def test_a_range_as_podman_makes_it_is_the_block_that_was_asked_for() -> None:
+    subnet = {"subnet": "10.1.0.0/24", "lease_range": {"start_ip": "10.1.0.129", "end_ip": "10.1.0.254"}}
+    (body,) = network_body({"name": "web", "subnets": [subnet]})["subnets"]
+    assert body["range"] == "10.1.0.128/25"
+
+
+def test_a_port_without_bounds_is_refused() -> None:
+    given = {
+        "network": {"id": "1", "name": "web"},
+        "network_options": {"interface_name": "eth0"},
+        "container_id": "c1",
+        "port_mappings": [{"container_port": float("inf"), "host_port": 80}],
+    }
+    assert refused(lambda: setup_request(given, "/run/netns/blue", "nv/1/c1/eth0", "e1")) is not None

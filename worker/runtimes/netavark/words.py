@@ -116,7 +116,7 @@ def ports_of(given: list[Any]) -> tuple[PortBody, ...]:
         try:
             first, host, count = int(item["container_port"]), int(item["host_port"]), int(item.get("range") or 1)
             protocols = str(item.get("protocol") or "tcp").split(",")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise Invalid("a port mapping cannot be read", fix="container_port, host_port, range, protocol") from error
         for protocol in protocols:
             port: PortBody = {"port": first, "host_port": host, "protocol": protocol.strip().lower()}
@@ -164,8 +164,12 @@ def _subnet(given: Any) -> dict[str, Any]:
 def _range(lease: Any, cidr: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     """Podman makes first and last address of a block; the network's own first and last may be left out of it."""
     first, last = _address(lease.get("start_ip") or cidr[0]), _address(lease.get("end_ip") or cidr[-1])
-    for low, high in ((first, last), (first - 1, last), (first - 1, last + 1), (first, last + 1)):
-        blocks = list(summarize_address_range(low, high)) if low.version == high.version and low <= high else []
+    if first not in cidr or last not in cidr:
+        raise Invalid(f"{first} to {last} is not inside {cidr}", fix="give --ip-range inside the subnet")
+    before = first - 1 if first > cidr[0] else first
+    behind = last + 1 if last < cidr[-1] else last
+    for low, high in ((first, last), (before, last), (before, behind), (first, behind)):
+        blocks = list(summarize_address_range(low, high)) if low <= high else []
         if len(blocks) == 1:
             return cast("IPv4Network | IPv6Network", blocks[0])
     raise Invalid(f"{first} to {last} is not one block", fix="give --ip-range as a CIDR")
