@@ -48,11 +48,15 @@ class Late(KvnetError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`parse` None: it has no arguments, and whatever comes with it is not looked at."""
+    """`parse` None: it has no arguments, and whatever comes with it is not looked at.
+
+    `answers_repeats`: also with no content, which is a repeat of a call whose connection broke.
+    """
 
     handle: Handle
     parse: Callable[[Members], Any] | None = None
     is_teardown: bool = False
+    answers_repeats: bool = False
 
 
 @dataclass(slots=True)
@@ -149,8 +153,9 @@ class DockerPlugin:
         return Reply(status, failure(text))
 
     async def _outcome(self, name: str, call: Call, body: bytes) -> tuple[int, KvnetError | None, Mapping[str, Any]]:
+        parse = None if call.answers_repeats and not body else call.parse
         try:
-            value = call.parse(parsed(body)) if call.parse is not None else None
+            value = parse(parsed(body)) if parse is not None else None
         except KvnetError as error:
             is_nonsense = isinstance(error, Invalid) and not isinstance(error, Mistyped)
             return BAD_REQUEST if is_nonsense else OK, error, {}
@@ -203,7 +208,7 @@ def _network_calls(networks: NetworkDriver, endpoints: EndpointDriver) -> Mappin
         "CreateNetwork": Call(networks.create, NetworkRequest.of),
         "DeleteNetwork": Call(networks.delete, lambda members: members.id("NetworkID"), is_teardown=True),
         "CreateEndpoint": Call(endpoints.create, endpoint),
-        "EndpointOperInfo": Call(lambda _: endpoints.info(), endpoint),
+        "EndpointOperInfo": Call(lambda _: endpoints.info(), endpoint, answers_repeats=True),
         "DeleteEndpoint": Call(endpoints.delete, endpoint, is_teardown=True),
         "Join": Call(endpoints.join, endpoint),
         "Leave": Call(endpoints.leave, endpoint, is_teardown=True),

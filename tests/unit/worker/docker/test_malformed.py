@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from tests.unit.worker.docker.kit import Cluster, Host, a_cluster
 
 BARE = ("Plugin.Activate", "NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities")
+# An error to it would leave a container that has started without Docker's knowing.
+REPEATABLE = ("NetworkDriver.EndpointOperInfo",)
 METHODS = (
     *(f"NetworkDriver.{name}" for name in ("CreateNetwork", "DeleteNetwork", "CreateEndpoint", "DeleteEndpoint")),
     *(f"NetworkDriver.{name}" for name in ("EndpointOperInfo", "Join", "Leave", "AllocateNetwork", "FreeNetwork")),
@@ -26,7 +28,16 @@ METHODS = (
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_empty_body_is_never_all_defaults(cluster: Cluster, h1: Host, method: str) -> None:
-    for body in (b"", b"\n", b"{", b"[]", b"null", b"7", b'"x"', b"\xff\xfe", b"[" * 100_000):
+    for body in (b"",)[method in REPEATABLE :] + (
+        b"\n",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b'"x"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ):
         reply = await h1.caller.call(method, body)
         assert reply.status == 400, body
         assert reply.error
@@ -39,6 +50,12 @@ async def test_an_empty_body_is_never_all_defaults(cluster: Cluster, h1: Host, m
 async def test_what_has_no_arguments_is_answered_whatever_comes_with_it(h1: Host, method: str) -> None:
     for body in (b"", b"{}", b"nonsense"):
         assert (await h1.caller.call(method, body)).status == 200
+
+
+@pytest.mark.anyio
+async def test_what_docker_repeats_after_a_join_is_answered(h1: Host) -> None:
+    reply = await h1.caller.call("NetworkDriver.EndpointOperInfo", b"")
+    assert (reply.status, reply.error) == (200, "")
 
 
 @pytest.mark.anyio
