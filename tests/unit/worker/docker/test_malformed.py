@@ -28,16 +28,8 @@ METHODS = (
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_empty_body_is_never_all_defaults(cluster: Cluster, h1: Host, method: str) -> None:
-    for body in (b"",)[method in REPEATABLE :] + (
-        b"\n",
-        b"{",
-        b"[]",
-        b"null",
-        b"7",
-        b'"x"',
-        b"\xff\xfe",
-        b"[" * 100_000,
-    ):
+    nonsense = (b"\n", b"{", b"[]", b"null", b"7", b'"x"', b"\xff\xfe", b"[" * 100_000)
+    for body in nonsense if method in REPEATABLE else (b"", *nonsense):
         reply = await h1.caller.call(method, body)
         assert reply.status == 400, body
         assert reply.error
