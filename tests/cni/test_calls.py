@@ -171,7 +171,8 @@ async def test_mapped_ports_are_reached_from_outside_until_the_container_goes(la
     address = str(lab.hosts["h1"].port.underlay4)
     mappings = [
         {"hostPort": 8880, "containerPort": 8080, "protocol": "tcp"},
-        {"hostPort": 8881, "containerPort": 8081, "protocol": "UDP", "hostIP": address},
+        # As containerd and Nomad write it.
+        {"HostPort": 8881, "ContainerPort": 8081, "Protocol": "UDP", "HostIP": address},
     ]
     await runtime.add("c1", workload.netns, runtimeConfig={"portMappings": mappings})
     await until_answers(lab, "outside", address, 8880)
@@ -324,7 +325,7 @@ async def test_names_are_asked_where_the_runtime_says_else_where_the_list_says(
     dns = {"nameservers": ["10.0.0.53"], "search": ["example.org"]}
     result = await runtime.add("c1", sandbox("blue"), dns=dns)
     assert result["dns"] == dns
-    asked = {"dns": {"servers": ["10.0.0.54"], "searches": ["svc.example.org"]}}
+    asked = {"dns": {"Servers": ["10.0.0.54"], "searches": ["svc.example.org"], "Options": None}}
     result = await runtime.add("c2", sandbox("green"), dns=dns, runtimeConfig=asked)
     assert result["dns"] == {"nameservers": ["10.0.0.54"], "search": ["svc.example.org"]}
 

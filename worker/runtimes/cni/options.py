@@ -16,7 +16,7 @@ from kvnet.rules import MAX_ALIASES, MAX_LABEL_VALUE, NAME, shown
 from kvnet.wire import NetworkBody, PortBody
 from worker.requests import AttachRequest
 from worker.runtimes.cni.refusals import CniRefused, Number
-from worker.runtimes.cni.request import RUNTIME, Call
+from worker.runtimes.cni.request import RUNTIME, Call, as_spelled
 from worker.runtimes.fitting import as_name
 
 # The specification's own keys, and ours.
@@ -138,6 +138,7 @@ def ports_of(given: object) -> tuple[PortBody, ...]:
     """As CNI's own plugin has it, a mapping names both ports; nobody is given one that was not asked for."""
     ports: list[PortBody] = []
     for item in _list(given, "runtimeConfig.portMappings"):
+        item = as_spelled(item, PORT_KEYS) if isinstance(item, dict) else item
         if not isinstance(item, dict) or not set(item) <= set(PORT_KEYS):
             raise CniRefused(
                 Number.BAD_CONFIGURATION, f"portMappings has {_told(item)}", fix=f"objects with {', '.join(PORT_KEYS)}"

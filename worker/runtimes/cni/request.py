@@ -6,7 +6,7 @@ What only ADD reads of the configuration is judged in `options`. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -62,6 +62,14 @@ class Call:
     def external(self) -> str:
         """The attachment's key. By the list, not by the network: what GC counts are the attachments of one list."""
         return f"{prefix_of(self.name)}{self.container}/{self.interface}"
+
+
+def as_spelled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Under the names that the conventions give the fields. Go takes them in any case, so runtimes do not care: what
+    containerd and Nomad send has HostPort, Servers.
+    """
+    spelled = {name.lower(): name for name in known}
+    return {spelled.get(str(name).lower(), name): value for name, value in given.items()}
 
 
 def prefix_of(list_name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from kvnet.shims.cni import VERSIONS
 from worker.kernel.look import SeenInterface
 from worker.runtimes.cni.refusals import CniRefused, Number
+from worker.runtimes.cni.request import as_spelled
 
 DEFAULTS = {4: "0.0.0.0/0", 6: "::/0"}
 SINCE_1_0 = VERSIONS.index("1.0.0")
@@ -55,6 +56,7 @@ def dns_of(config: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, A
     Raises:
         CniRefused: what would not be of the form that the specification gives a result.
     """
+    runtime = as_spelled(runtime, RUNTIME_DNS_KEYS.values())
     _require_dns(config, "dns", DNS_KEYS)
     _require_dns(runtime, "runtimeConfig.dns", tuple(RUNTIME_DNS_KEYS.values()))
     found: dict[str, Any] = {key: config[key] for key in DNS_KEYS if config.get(key)}
