@@ -31,6 +31,7 @@ ROOM = 2048  # bytes of a record; few have more
 ON_THE_HOST = "the host's own namespace"
 VETH, MACVLAN, UNKNOWN = "veth", "macvlan", ""
 ASKED_FIRST = frozenset({"docker"})  # runtimes that say whether a workload without a namespace is gone
+CONTAINER = "docker.container"  # the label of endpoints that Docker's containers have
 
 
 class Phase(StrEnum):

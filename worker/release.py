@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from backends.store import Store
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
-from worker.attachments import ASKED_FIRST, Attachments, Phase, Record
+from worker.attachments import ASKED_FIRST, CONTAINER, Attachments, Phase, Record
 from worker.log import Log
 from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
 from worker.removal import Remover
@@ -242,13 +242,20 @@ class Releaser:
     # what went without being asked
 
     def _order_lost(self) -> None:
-        """Once a run: endpoints that were made from here and whose records went with the power, as their workloads."""
+        """Once a run: endpoints that were made from here and whose records went with the power, as their workloads.
+
+        Or with the state directory, where it was Docker's: such a container has no interface any more, and asks for a
+        new endpoint when it is restarted.
+        """
         if self._has_looked_for_lost or self._source.mode() is not Mode.LIVE:
             return
         self._has_looked_for_lost = True
         now = self._time.now()
+        owned = self._view.outline(()).endpoints.values()
+        containers = {id_ for own in owned for id_, endpoint in own.items() if CONTAINER in endpoint.labels}
         for endpoint, network in self._view.local.items.items():
-            if self._attachments.bears_mark(endpoint) and self._attachments.get(endpoint) is None:
+            is_lost = self._attachments.get(endpoint) is None
+            if is_lost and (endpoint in containers or self._attachments.bears_mark(endpoint)):
                 lost = Record(endpoint, network, endpoint, "", "", Phase.ATTACHED, now, network_id=network)
                 self.order(lost, "its record was lost")
 

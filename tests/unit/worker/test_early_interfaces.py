@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from datapath.names import handed_name
 from datapath.objects import CreateLink, DeleteLink, Failure, Operation, Veth
 from kvnet.errors import KernelRefused
 from tests.unit.worker.kit import NET, Running, World, until, veth
-from worker.attachments import Attachments, Phase, Record
+from worker.attachments import CONTAINER, Attachments, Phase, Record
 from worker.disk import PAGE, StateDir
 
 pytestmark = pytest.mark.anyio
@@ -98,6 +99,21 @@ async def test_an_endpoint_whose_record_the_power_took_is_released(world: World,
     await world.start()
 
     await until(lambda: record.endpoint not in world.endpoints(), seconds=5.0)
+    assert "e-of-somebody-else" in world.endpoints()
+
+
+async def test_endpoints_of_containers_do_not_outlive_a_state_directory_that_was_lost(
+    world: World, h1: Running
+) -> None:
+    await world.create_endpoint("of-somebody-else", "h1")
+    record = await claimed(h1, "c2")
+    await h1.workloads.change(record.endpoint, {"labels": {CONTAINER: "0123456789ab"}})
+    await world.crash()
+    shutil.rmtree(world.directory / "h1")
+
+    await world.start()
+
+    await until(lambda: record.endpoint not in world.endpoints(), seconds=60.0)
     assert "e-of-somebody-else" in world.endpoints()
 
 

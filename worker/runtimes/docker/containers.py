@@ -11,6 +11,7 @@ from typing import Any
 
 from kvnet.rules import MAX_ALIASES, MAX_LABEL_VALUE
 from kvnet.wire import EndpointPatchBody
+from worker.attachments import CONTAINER
 from worker.runtimes.fitting import as_name
 
 SHORT_ID = 12
@@ -51,7 +52,7 @@ def names_of(container: Mapping[str, Any], network: str) -> Names:
     given = [as_name(str(alias)) for alias in place.get("Aliases") or ()]
     aliases = [alias for alias in dict.fromkeys([*given, short]) if alias not in (name, hostname)]
     told = config.get("Labels") or {}
-    labels = {"docker.container": short}
+    labels = {CONTAINER: short}
     labels |= {key: str(told[key])[:MAX_LABEL_VALUE] for key in KEPT_LABELS if told.get(key)}
     if name != full:
         labels["docker.name"] = full[:MAX_LABEL_VALUE]
