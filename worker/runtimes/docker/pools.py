@@ -7,6 +7,8 @@ too: nothing but the subnet tells it from a new one. Never makes or removes a ne
 
 from __future__ import annotations
 
+import asyncio
+
 from kvnet.errors import Conflicting, Invalid, KvnetError, NotFound, SubnetTaken
 from kvnet.model import Network, NetworkState
 from kvnet.wire import HoldBody
@@ -22,6 +24,7 @@ HOLD_S = 60.0  # for so long the controller keeps a hold
 FRESH_S = 45.0  # a younger hold of ours is good for another network
 BECOMES_NETWORK_S = 3.0
 LOOK_S = 0.25
+RELEASE_S = 1.0  # Docker's user still waits for why it failed
 # Docker asks for another pool, for ever, while a route of the host is in the way of each that it gets.
 MAX_UNUSED = 64
 
@@ -83,9 +86,14 @@ class Pools:
         await self._ledger.drop(pool)
         if want.hold:
             try:
-                await self._controller.release_hold(want.hold)
+                async with asyncio.timeout(RELEASE_S):
+                    await self._controller.release_hold(want.hold)
             except KvnetError as error:
                 self._log.warning("docker-hold-runs-out", subnet=pool, hold=want.hold, detail=error.detail)
+            except TimeoutError:
+                self._log.warning(
+                    "docker-hold-runs-out", subnet=pool, hold=want.hold, detail="the controller is silent"
+                )
 
     async def _explicit(self, body: HoldBody, wanted: PoolRequest) -> Want:
         former = self._ledger.want(wanted.pool)

@@ -14,7 +14,7 @@ from tests.unit.worker.docker.kit import Cluster, DockerError, Host, until
 from worker.attachments import Record
 from worker.catalogue import NetworkCatalogue
 from worker.ports import Time
-from worker.runtimes.docker import patience, plugin
+from worker.runtimes.docker import patience, plugin, pools
 
 pytestmark = pytest.mark.anyio
 
@@ -138,6 +138,22 @@ async def test_a_controller_that_is_back_in_a_moment_is_waited_for(cluster: Clus
     container = await start
 
     assert (await cluster.endpoints("web"))[0]["address"] == container.address
+
+
+async def test_what_a_failed_network_had_held_is_not_waited_for(h1: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "ANSWER_S", 0.3)
+    monkeypatch.setattr(pools, "RELEASE_S", 0.1)
+
+    async def before() -> None:
+        if h1.docker.calls and h1.docker.calls[-1] == "IpamDriver.RequestAddress":
+            h1.line.state = "silent"
+
+    h1.docker.before = before
+    began = time.monotonic()
+    with pytest.raises(DockerError, match="did not answer in time"):
+        await h1.docker.create(subnets=(SUBNET,))
+    assert time.monotonic() - began < plugin.TEARDOWN_S / 2
+    h1.line.state = "up"
 
 
 async def test_a_network_that_is_only_unheard_of_is_not_said_to_be_unknown(
