@@ -20,7 +20,8 @@ from controller.state import State
 from controller.suspicions import Suspicions
 from controller.writer import Writer
 from kvnet import codec, keys
-from kvnet.model import Address, AddressClaim, Block, BlockState, Cidr, ClaimKind, Versioned
+from kvnet.claims import AddressClaim, ClaimKind
+from kvnet.model import Address, Block, BlockState, Cidr, Versioned
 
 MAX_PER_SWEEP = 1_000
 

@@ -25,8 +25,9 @@ from controller.ports import NOTHING, Swap
 from controller.publishing import wishes_of
 from controller.requests import Caller, EndpointRequest
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import Invalid
-from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Host, Network, PublishedPort, Versioned
+from kvnet.model import Address, Endpoint, Host, Network, PublishedPort, Versioned
 from kvnet.rules import require_name
 
 ID_SPACE = 1 << 64

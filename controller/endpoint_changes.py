@@ -25,8 +25,9 @@ from controller.state import State
 from controller.tables import Table
 from controller.writer import Writer
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import NotFound
-from kvnet.model import AddressClaim, ClaimKind, Endpoint, Network, Versioned
+from kvnet.model import Endpoint, Network, Versioned
 
 # An address of so young an endpoint, that no host has reported yet, need not cool down: nobody has sent anything to it.
 FRESH_S = 5.0

@@ -15,7 +15,8 @@ from controller.rehearsal import Written
 from controller.state import State
 from datapath.preview import HostPreview, Situation, preview
 from kvnet import codec, keys
-from kvnet.model import Block, Cidr, Endpoint, Host, Network, SubnetClaim
+from kvnet.claims import SubnetClaim
+from kvnet.model import Block, Cidr, Endpoint, Host, Network
 
 MAX_NAMED = 10
 

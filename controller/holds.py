@@ -24,8 +24,9 @@ from controller.subnet_claims import SubnetClaims
 from controller.views import Hold
 from controller.writer import Writer
 from kvnet import codec, keys
+from kvnet.claims import SubnetClaim, SubnetHold
 from kvnet.errors import HoldGone, Invalid, NotFound
-from kvnet.model import Cidr, Subnet, SubnetClaim, SubnetHold, Versioned
+from kvnet.model import Cidr, Subnet, Versioned
 from kvnet.rules import NETWORK_ID, require_name, shown
 
 HOLD_S = 60.0

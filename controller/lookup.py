@@ -14,8 +14,9 @@ from controller.requests import Caller
 from controller.state import State
 from controller.views import AddressHolder, BlockUse, CheckReport, HeldPort, SubnetHolder, Utilisation
 from kvnet import keys
+from kvnet.claims import ClaimKind, PortHold
 from kvnet.errors import NotFound
-from kvnet.model import Address, Cidr, ClaimKind, Driver, Network, PortHold, Subnet, Versioned
+from kvnet.model import Address, Cidr, Driver, Network, Subnet, Versioned
 from kvnet.rules import shown
 
 

@@ -21,8 +21,9 @@ from controller.state import State
 from controller.suspicions import Suspicions
 from controller.writer import Writer
 from kvnet import codec, keys
+from kvnet.claims import SubnetClaim
 from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
-from kvnet.model import Network, NetworkState, SubnetClaim
+from kvnet.model import Network, NetworkState
 
 NAMING_S = 60.0
 MAX_PER_SWEEP = 1_000

@@ -27,8 +27,9 @@ from controller.state import State
 from controller.subnet_claims import SubnetClaims
 from controller.writer import Writer
 from kvnet import codec, keys
+from kvnet.claims import SubnetClaim
 from kvnet.errors import BridgeTaken, HoldGone, HoldMismatch, IdTaken, SubnetsExhausted, SubnetTaken
-from kvnet.model import Cidr, Driver, Network, Pool, Subnet, SubnetClaim, Versioned
+from kvnet.model import Cidr, Driver, Network, Pool, Subnet, Versioned
 
 
 @dataclass(frozen=True, slots=True)

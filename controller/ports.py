@@ -16,8 +16,9 @@ from controller.busy import Busy
 from controller.ipam.ports import Crowded, Taken, Wish, choose_ports, first_of, hold_of, with_holds, without
 from controller.tables import Table
 from kvnet import codec, keys
+from kvnet.claims import HeldPorts, PortHold
 from kvnet.errors import Invalid, PortsExhausted, PortTaken
-from kvnet.model import Endpoint, HeldPorts, Network, PortHold, PublishedPort, Versioned
+from kvnet.model import Endpoint, Network, PublishedPort, Versioned
 
 # A transaction has room for so many keys of ports beside the rest of an endpoint.
 MAX_BUCKETS = 16

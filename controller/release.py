@@ -19,8 +19,9 @@ from controller.requests import Caller
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import HostInUse, KvnetError, NotFound, PreconditionFailed, TooMuchContention
-from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Versioned
+from kvnet.model import Address, Endpoint, Versioned
 
 Claims = Mapping[Address, Versioned[AddressClaim]]
 

@@ -19,8 +19,9 @@ from controller.state import State
 from controller.views import Reservation
 from controller.writer import Writer
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import Conflicting, NameTaken, NotFound
-from kvnet.model import Address, AddressClaim, ClaimKind, Network, Versioned
+from kvnet.model import Address, Network, Versioned
 from kvnet.rules import require_name, shown
 
 

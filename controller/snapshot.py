@@ -21,8 +21,9 @@ from controller.bootstrap import not_ours
 from controller.ipam.check import check
 from controller.ipam.findings import Finding
 from kvnet import __version__, codec, keys, sentinel
+from kvnet.claims import SubnetClaim
 from kvnet.errors import BackupUnusable, StoreBroken, StoreForeign, StoreTooNew
-from kvnet.model import Cluster, SubnetClaim
+from kvnet.model import Cluster
 
 FORMAT = 1
 LEFT_OUT = (

@@ -24,22 +24,19 @@ from controller.settings import Settings
 from controller.signal import Signal
 from controller.tables import Table
 from kvnet import codec, keys, sentinel
+from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, SubnetClaim
 from kvnet.model import (
     Address,
-    AddressClaim,
     Alive,
     Block,
     Cidr,
-    ClaimKind,
     Endpoint,
-    HeldPorts,
     Host,
     Inventory,
     Network,
     Observed,
     Pool,
     Reclaim,
-    SubnetClaim,
     Versioned,
 )
 from kvnet.sentinel import Meta

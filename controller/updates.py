@@ -30,8 +30,9 @@ from controller.state import State
 from controller.subnet_claims import SubnetClaims
 from controller.writer import Writer
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind, SubnetClaim
 from kvnet.errors import AddressTaken, Invalid, NetworkInUse, NotFound, PreconditionFailed
-from kvnet.model import Address, AddressClaim, Cidr, ClaimKind, Network, Subnet, SubnetClaim, Versioned
+from kvnet.model import Address, Cidr, Network, Subnet, Versioned
 
 MAX_NAMED_HOLDERS = 20
 MAX_NEW_RESERVATIONS = 20  # each is a check of the one commit

@@ -28,8 +28,9 @@ from controller.state import State
 from controller.suspicions import S, Suspicions
 from controller.writer import Writer
 from kvnet import keys
+from kvnet.claims import ClaimKind
 from kvnet.errors import HostInUse, KvnetError, NetworkInUse
-from kvnet.model import ClaimKind, HostState, NetworkState
+from kvnet.model import HostState, NetworkState
 
 ACTOR = "upkeep"
 MAX_PER_SWEEP = 5_000

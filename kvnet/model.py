@@ -83,14 +83,6 @@ class HostState(StrEnum):
     EVICTED = "evicted"  # goes with what it carries
 
 
-class ClaimKind(StrEnum):
-    """Why an address is not free."""
-
-    ENDPOINT = "endpoint"
-    RESERVATION = "reservation"
-    TOMBSTONE = "tombstone"  # released, cooling down
-
-
 @dataclass(frozen=True, slots=True)
 class Versioned(Generic[T_co]):
     """A value and the store revision that wrote it: what ETag and If-Match carry."""
@@ -328,42 +320,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class AddressClaim:
-    """What stands under `addresses/<network>/<ip>`.
-
-    `holder` is the endpoint's id, or the reservation's name; for a tombstone whoever had it last.
-    `until` (Unix seconds) is when a tombstone's cool-down ends.
-    """
-
-    kind: ClaimKind
-    holder: str
-    since: float
-    until: float | None = None
-    host: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SubnetHold:
-    """A subnet is kept for a network that `host` is about to make, until then (Unix seconds) at least."""
-
-    host: str
-    since: float
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class SubnetClaim:
-    """What stands under `subnets/<cidr>`. `forced` tells why an overlap with a host's route was accepted, if it was.
-
-    `network` is the network's id; while `hold` is there no network has the subnet, and it is the id of the hold.
-    """
-
-    network: str
-    forced: str = ""
-    hold: SubnetHold | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
     """A host's part of a routed network's range, under `blocks/<network>/<cidr>`. Blocks of a family are of one size.
 
@@ -379,23 +335,6 @@ class Block:
     @property
     def gateway(self) -> Address:
         return self.cidr.network_address + 1
-
-
-@dataclass(frozen=True, slots=True)
-class PortHold:
-    """A host port that an endpoint has. `address` None = on every address of the host."""
-
-    port: int
-    network: str
-    endpoint: str
-    address: Address | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HeldPorts:
-    """What stands under `ports/<host>/<protocol>_<first>`: of these host ports, who has which."""
-
-    held: tuple[PortHold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from controller.ipam.window import Window
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import AddressesExhausted, AddressTaken, Invalid
-from kvnet.model import Address, AddressClaim, ClaimKind, Network
+from kvnet.model import Address, Network
 
 MAX_RESERVATIONS = 3  # named when no address is free
 

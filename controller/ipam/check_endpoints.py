@@ -10,7 +10,8 @@ from controller.ipam.dump import Dump
 from controller.ipam.findings import Finding, Invariant, Repair
 from controller.ipam.window import fixed_addresses
 from kvnet import codec, keys
-from kvnet.model import Address, AddressClaim, ClaimKind, Endpoint, Network, Versioned
+from kvnet.claims import AddressClaim, ClaimKind
+from kvnet.model import Address, Endpoint, Network, Versioned
 
 # Upkeep removes tombstones within seconds of their end; one that is this much over has been forgotten.
 STUCK_AFTER_S = 600.0

@@ -11,7 +11,8 @@ from controller.ipam.blocks import Blocks
 from controller.ipam.dump import Dump
 from controller.ipam.findings import Finding, Invariant, Repair
 from kvnet import codec, keys
-from kvnet.model import Cidr, SubnetClaim
+from kvnet.claims import SubnetClaim
+from kvnet.model import Cidr
 
 OVERDUE_S = 120.0
 

@@ -10,7 +10,8 @@ from controller.ipam.dump import Dump
 from controller.ipam.findings import Finding, Invariant, Repair
 from controller.ipam.ports import clash, covers, hold_of, with_holds
 from kvnet import codec, keys
-from kvnet.model import Endpoint, HeldPorts, PortHold, PublishedPort, Versioned
+from kvnet.claims import HeldPorts, PortHold
+from kvnet.model import Endpoint, PublishedPort, Versioned
 
 
 def ports(dump: Dump) -> Iterator[Finding]:

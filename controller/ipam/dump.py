@@ -12,22 +12,20 @@ from typing import Any
 
 from backends.store import Entry
 from kvnet import codec, keys, sentinel
+from kvnet.claims import AddressClaim, HeldPorts, SubnetClaim
 from kvnet.errors import KvnetError
 from kvnet.model import (
-    AddressClaim,
     Alive,
     Block,
     Cidr,
     Cluster,
     Endpoint,
-    HeldPorts,
     Host,
     Inventory,
     Network,
     Observed,
     Pool,
     Reclaim,
-    SubnetClaim,
     Versioned,
 )
 

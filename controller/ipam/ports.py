@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from kvnet.claims import HeldPorts, PortHold
 from kvnet.keys import PORTS_PER_BUCKET
-from kvnet.model import Address, HeldPorts, PortHold, PublishedPort
+from kvnet.model import Address, PublishedPort
 
 # Chosen for who names none: first above what kernels use for their own connections, then the rest of what IANA leaves.
 EPHEMERAL = ((61000, 65535), (49152, 60999))

@@ -17,8 +17,9 @@ from controller.ipam.addresses import AddressHolder, AddressSpace, Candidate
 from controller.ipam.grid import Grid
 from controller.ipam.window import Fixed, Window
 from kvnet import keys
+from kvnet.claims import AddressClaim
 from kvnet.errors import AddressTaken, BlocksExhausted, BlockTaken, Invalid
-from kvnet.model import Address, AddressClaim, Block, BlockState, Cidr, Network, Subnet, Versioned
+from kvnet.model import Address, Block, BlockState, Cidr, Network, Subnet, Versioned
 
 # How many blocks without a free address (reserved, cooling down) are looked at before there is said to be none.
 MAX_LOOKED_AT = 64

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from controller.ipam.blocks import Blocks, FreeTree, cidr_of, node_of
 from controller.ipam.explain import PoolState, subnets_exhausted
 from controller.ipam.holders import Holder, HolderKind
+from kvnet.claims import SubnetClaim
 from kvnet.errors import SubnetsExhausted, SubnetTaken
-from kvnet.model import Cidr, Inventory, Pool, SubnetClaim, Versioned
+from kvnet.model import Cidr, Inventory, Pool, Versioned
 
 MAX_EXAMPLES = 5
 # VPN clients split the default route in halves (IPv4) or down to 2000::/3 (IPv6): still a default route.

@@ -10,7 +10,8 @@ from controller.ipam.addresses import AddressSpace
 from controller.ipam.holders import HolderKind
 from controller.ipam.subnets import SubnetSpace
 from controller.ipam.window import Window
-from kvnet.model import Cidr, ClaimKind, Pool
+from kvnet.claims import ClaimKind
+from kvnet.model import Cidr, Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.ipam.idle import IdleQueue, Rest
-from kvnet.model import Address, AddressClaim, ClaimKind, Subnet
+from kvnet.claims import AddressClaim, ClaimKind
+from kvnet.model import Address, Subnet
 
 # How far from the longest idle address a choice may be.
 MAX_PASSED_OVER = 63

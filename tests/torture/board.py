@@ -14,7 +14,7 @@ from typing import Protocol
 
 from backends.store import Entry
 from kvnet import codec, keys
-from kvnet.model import AddressClaim, ClaimKind
+from kvnet.claims import AddressClaim, ClaimKind
 from tests.torture.findings import Findings
 from tests.torture.ledger import ABSENT, Done, Form, Held
 

@@ -15,7 +15,8 @@ from backends.mirror import Mirror
 from backends.store import Snapshot, StoreError
 from controller.cluster import Cluster
 from kvnet import codec, keys
-from kvnet.model import AddressClaim, ClaimKind, Network
+from kvnet.claims import AddressClaim, ClaimKind
+from kvnet.model import Network
 from tests.torture.clients import Tally, things_of_network
 from tests.torture.findings import Findings
 from tests.torture.history import Recorder, Stream, read_rounds, still_open

@@ -26,7 +26,7 @@ from backends.store import (
     Write,
 )
 from kvnet import codec
-from kvnet.model import AddressClaim, ClaimKind
+from kvnet.claims import AddressClaim, ClaimKind
 from tests.torture.board import TAKEN, Attempt, Board, Release
 from tests.torture.ledger import ABSENT, Form
 

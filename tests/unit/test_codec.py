@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from kvnet import codec
 from kvnet.addresses import parse, text_of
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import StoreBroken
 from kvnet.model import (
-    AddressClaim,
-    ClaimKind,
     Condition,
     Endpoint,
     Host,

@@ -16,7 +16,8 @@ from controller.cluster import Cluster
 from controller.requests import Caller, EndpointRequest, NetworkRequest, SubnetRequest
 from controller.settings import Clock, Settings
 from kvnet import codec, keys
-from kvnet.model import Alive, Host, Network, SubnetClaim
+from kvnet.claims import SubnetClaim
+from kvnet.model import Alive, Host, Network
 
 T = TypeVar("T")
 

@@ -14,8 +14,9 @@ from controller.cluster import Cluster
 from controller.endpoint_patching import EndpointPatch
 from controller.requests import PortRequest
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, PortHold
 from kvnet.errors import KvnetError
-from kvnet.model import AddressClaim, ClaimKind, Endpoint, HeldPorts, PortHold
+from kvnet.model import Endpoint
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network, opened
 
 NETWORKS = ("plain", "routed")

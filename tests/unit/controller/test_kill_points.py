@@ -18,8 +18,8 @@ from controller.cluster import Cluster
 from controller.drafts import PLACEHOLDER
 from controller.requests import HoldRequest, NameRequest, PortRequest, ReservationRequest
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, SubnetClaim
 from kvnet.errors import KvnetError
-from kvnet.model import AddressClaim, ClaimKind, HeldPorts, SubnetClaim
 from tests.unit.controller.kit import ME, FailingStore, FakeTime, Fault, Killed, add_host, endpoint, network, opened
 
 Operation = tuple[str, int]

@@ -16,8 +16,9 @@ from controller.cluster import Cluster
 from controller.requests import HoldRequest, NameRequest
 from controller.snapshot import pack, unpack
 from kvnet import codec, keys
+from kvnet.claims import SubnetClaim, SubnetHold
 from kvnet.errors import KvnetError, NetworkDeleting, NetworkInUse, PreconditionFailed, SubnetTaken
-from kvnet.model import DockerFields, Inventory, Network, NetworkState, SubnetClaim, SubnetHold, UsedRange
+from kvnet.model import DockerFields, Inventory, Network, NetworkState, UsedRange
 from tests.unit.controller.kit import (
     ME,
     FailingStore,

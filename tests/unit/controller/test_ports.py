@@ -14,8 +14,9 @@ from backends.store import Store
 from controller.cluster import Cluster
 from controller.requests import PortRequest
 from kvnet import codec, keys
+from kvnet.claims import HeldPorts
 from kvnet.errors import Invalid, KvnetError, PortsExhausted, PortTaken
-from kvnet.model import Endpoint, HeldPorts, Versioned
+from kvnet.model import Endpoint, Versioned
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network, opened
 
 pytestmark = pytest.mark.anyio

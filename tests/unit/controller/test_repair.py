@@ -12,8 +12,8 @@ from backends.memory import MemoryStore
 from backends.store import Delete, Put
 from controller.cluster import Cluster
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import KvnetError
-from kvnet.model import AddressClaim, ClaimKind
 from tests.unit.controller.kit import ME, FakeTime, endpoint, network
 
 pytestmark = pytest.mark.anyio

@@ -15,6 +15,7 @@ from controller.changing import NetworkPatch, SubnetPatch
 from controller.cluster import Cluster
 from controller.requests import NetworkRequest, SubnetRequest
 from kvnet import codec, keys
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import (
     AddressTaken,
     BridgeTaken,
@@ -25,7 +26,7 @@ from kvnet.errors import (
     PreconditionFailed,
     SubnetTaken,
 )
-from kvnet.model import AddressClaim, ClaimKind, Network
+from kvnet.model import Network
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network, opened
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,8 @@ from backends.store import Delete, Put
 from controller import journal
 from controller.cluster import Cluster
 from kvnet import codec, keys
-from kvnet.model import AddressClaim, Alive, ClaimKind, NetworkState, Reclaim
+from kvnet.claims import AddressClaim, ClaimKind
+from kvnet.model import Alive, NetworkState, Reclaim
 from kvnet.model import Cluster as Identity
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network, opened
 

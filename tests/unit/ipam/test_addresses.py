@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from controller.ipam.addresses import AddressSpace, Candidate
 from controller.ipam.idle import IdleQueue, Rest
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import AddressesExhausted, AddressTaken, Invalid
-from kvnet.model import Address, AddressClaim, ClaimKind, Driver, Network, Subnet
+from kvnet.model import Address, Driver, Network, Subnet
 
 COOL_DOWN_S = 60.0
 NOW = 1000.0

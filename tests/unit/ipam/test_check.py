@@ -15,18 +15,8 @@ from controller.ipam.check import check
 from controller.ipam.check_endpoints import STUCK_AFTER_S
 from controller.ipam.findings import Finding, Invariant, Repair
 from kvnet import codec, keys
-from kvnet.model import (
-    AddressClaim,
-    ClaimKind,
-    Cluster,
-    Driver,
-    Endpoint,
-    Host,
-    JournalChange,
-    Network,
-    Subnet,
-    SubnetClaim,
-)
+from kvnet.claims import AddressClaim, ClaimKind, SubnetClaim
+from kvnet.model import Cluster, Driver, Endpoint, Host, JournalChange, Network, Subnet
 
 NOW = 10_000.0
 Values = dict[str, bytes]

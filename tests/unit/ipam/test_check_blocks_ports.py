@@ -10,21 +10,8 @@ import pytest
 from controller.ipam.check import check
 from controller.ipam.findings import Finding, Invariant
 from kvnet import codec, keys
-from kvnet.model import (
-    AddressClaim,
-    Block,
-    ClaimKind,
-    Cluster,
-    Driver,
-    Endpoint,
-    HeldPorts,
-    Host,
-    Network,
-    PortHold,
-    PublishedPort,
-    Subnet,
-    SubnetClaim,
-)
+from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, PortHold, SubnetClaim
+from kvnet.model import Block, Cluster, Driver, Endpoint, Host, Network, PublishedPort, Subnet
 from tests.unit.ipam.test_check import Corruption, Values, apply, drop, entries, put
 
 NOW = 10_000.0

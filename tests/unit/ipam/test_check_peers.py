@@ -11,7 +11,8 @@ from backends.store import Unchanged
 from controller.ipam.check import check
 from controller.ipam.findings import Finding, Invariant
 from kvnet import codec, keys
-from kvnet.model import Cluster, Driver, Network, NetworkState, Subnet, SubnetClaim
+from kvnet.claims import SubnetClaim
+from kvnet.model import Cluster, Driver, Network, NetworkState, Subnet
 from tests.unit.ipam.test_check import Values, apply, entries
 
 NOW = 10_000.0

@@ -23,8 +23,9 @@ from controller.ipam.ports import (
     with_holds,
     without,
 )
+from kvnet.claims import HeldPorts, PortHold
 from kvnet.keys import PORTS_PER_BUCKET
-from kvnet.model import Address, HeldPorts, PortHold
+from kvnet.model import Address
 
 ADDRESSES: Sequence[Address | None] = [None, *map(ip_address, ("0.0.0.0", "10.0.0.1", "10.0.0.2", "::", "fd00::1"))]
 PROTOCOLS = st.sampled_from(["tcp", "udp"])

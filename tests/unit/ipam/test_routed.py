@@ -14,17 +14,9 @@ from controller.ipam.grid import Grid, block_length
 from controller.ipam.host_addresses import HostAddresses
 from controller.ipam.routed import BlockSpace, NoBlock, Placed
 from controller.ipam.segments import are_adjacent
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import AddressesExhausted, AddressTaken, BlocksExhausted, BlockTaken
-from kvnet.model import (
-    AddressClaim,
-    ClaimKind,
-    Driver,
-    Host,
-    Inventory,
-    Network,
-    Subnet,
-    UsedRange,
-)
+from kvnet.model import Driver, Host, Inventory, Network, Subnet, UsedRange
 
 ID = "0123456789ab"
 HOSTS = ["h1", "h2", "h3"]

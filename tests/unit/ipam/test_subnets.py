@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from controller.ipam.holders import HolderKind
 from controller.ipam.subnets import SubnetSpace, counts_as_used
+from kvnet.claims import SubnetClaim, SubnetHold
 from kvnet.errors import SubnetsExhausted, SubnetTaken
-from kvnet.model import Cidr, Inventory, Pool, SubnetClaim, SubnetHold, UsedRange
+from kvnet.model import Cidr, Inventory, Pool, UsedRange
 
 POOL = Pool("default", ip_network("10.192.0.0/22"), 24)
 POOL6 = Pool("default6", ip_network("fd00:1:2::/62"), 64)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from controller.ipam.addresses import AddressSpace
 from controller.ipam.subnets import SubnetSpace
 from controller.ipam.utilisation import largest_free_block, of_network, of_pool
-from kvnet.model import AddressClaim, Cidr, ClaimKind, Driver, Network, Pool, Subnet, SubnetClaim
+from kvnet.claims import AddressClaim, ClaimKind, SubnetClaim
+from kvnet.model import Cidr, Driver, Network, Pool, Subnet
 
 NOW = 1000.0
 BLOCKS: list[Cidr] = [ip_network("10.0.0.0/27"), ip_network("fd00::20/123")]
