@@ -68,8 +68,9 @@ class DockerEngine:
     async def containers(self) -> Sequence[Mapping[str, Any]]:
         return _objects(await self._get("/containers/json"))
 
-    async def containers_of(self, network: str) -> Sequence[str]:
-        found = _objects(await self._get("/containers/json", {"network": [network]}, "all=1&"))
+    async def containers_of(self, id: str, name: str) -> Sequence[str]:
+        # One that was never started knows its networks by name alone.
+        found = _objects(await self._get("/containers/json", {"network": [id, name]}, "all=1&"))
         return [str(plain.get("Id", "")) for plain in found]
 
     async def listed(self, id: str) -> Mapping[str, Any] | None:

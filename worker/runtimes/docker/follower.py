@@ -38,7 +38,7 @@ AT_ONCE = 4
 # From then on a condition says what is wrong: what heals by itself does so in fewer attempts.
 TOLD_AFTER = 4
 # Daemons from here on have networks without IPv4.
-IPV6_ONLY = (1, 47)
+IPV6_ONLY = (1, 48)
 
 
 @dataclass(slots=True)

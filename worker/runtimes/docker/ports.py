@@ -207,8 +207,8 @@ class Engine(Protocol):
         """The running ones, as `GET /containers/json` has them."""
         ...
 
-    async def containers_of(self, network: str) -> Sequence[str]:
-        """Ids of those, stopped ones too, that refer to the network."""
+    async def containers_of(self, id: str, name: str) -> Sequence[str]:
+        """Ids of those that refer to the network, also of stopped ones and of those that were never started."""
         ...
 
     async def listed(self, id: str) -> Mapping[str, Any] | None:

@@ -138,7 +138,7 @@ class Steps:
         removal begins.
         """
         network = self._network(action)
-        if await self._engine.containers_of(action.docker):
+        if await self._engine.containers_of(action.docker, network.name):
             raise NotNow
         if self.version >= NO_DUPLICATES:
             await self._remove(action.docker)

@@ -11,6 +11,7 @@ from kvnet.errors import KvnetError, NameTaken, NotFound
 from kvnet.model import Network, NetworkState, Versioned
 from kvnet.wire import Endpoint, EndpointPatchBody, NameBody
 from worker.attachments import Phase, Record
+from worker.runtimes.docker.containers import places_of
 from worker.runtimes.docker.ledger import Binding, Ledger
 from worker.runtimes.docker.ports import DRIVER, EngineAway, EngineEvent, EngineNetwork, EngineRefused
 
@@ -78,9 +79,9 @@ class FakeEngine:
         self._enter()
         return [box for id_, box in self.boxes.items() if id_ not in self.starting]
 
-    async def containers_of(self, network: str) -> Sequence[str]:
+    async def containers_of(self, id: str, name: str) -> Sequence[str]:
         self._enter()
-        return []
+        return [of for of, box in self.boxes.items() if {id, name} & {network for network, _ in places_of(box)}]
 
     async def listed(self, id: str) -> Mapping[str, Any] | None:
         self._enter()

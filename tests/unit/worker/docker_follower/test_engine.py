@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
@@ -17,6 +18,13 @@ from worker.runtimes.docker.engine import DockerEngine, parse_network
 from worker.runtimes.docker.ports import EngineAway, EngineRefused
 
 pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A list that is told as one."""
+
+    body: Sequence[Any]
 
 
 class FakeDocker:
@@ -51,6 +59,7 @@ class FakeDocker:
             await self._stream(answer, writer)
             return
         status, body = (answer, {"message": "no such thing"}) if isinstance(answer, int) else (200, answer)
+        body = body.body if isinstance(body, Answer) else body
         data = json.dumps(body).encode()
         writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
 
@@ -112,6 +121,16 @@ async def test_what_is_not_there_is_none_and_removing_it_is_no_error(docker: Fak
     with pytest.raises(EngineRefused, match="no such thing") as refused:
         await engine.remove_network("x")
     assert refused.value.http == 403
+
+
+async def test_the_containers_of_a_network_are_also_those_that_know_it_by_name_only(
+    docker: FakeDocker, engine: DockerEngine
+) -> None:
+    place = {"IPAMConfig": None, "Aliases": None, "NetworkID": "", "EndpointID": "", "DNSNames": None}  # of engine 29
+    created = {"Id": "c1", "State": "created", "NetworkSettings": {"Networks": {"web": place}}}
+    docker.answers["GET /v1.41/containers/json"] = Answer([created])
+    assert await engine.containers_of("n1", "web") == ["c1"]
+    assert docker.asked[-1] == 'GET /v1.41/containers/json?all=1&filters={"network":["n1","web"]}'
 
 
 async def test_no_daemon_is_away(tmp_path: Path) -> None:

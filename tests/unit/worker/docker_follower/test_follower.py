@@ -21,6 +21,7 @@ from tests.unit.worker.docker_follower.fakes import (
     FakeEngine,
     FakePlugin,
     FakeWorkloads,
+    box,
 )
 from tests.unit.worker.docker_follower.test_everywhere import NET
 from tests.unit.worker.kit import until
@@ -211,6 +212,15 @@ async def test_an_unused_automatic_network_is_made_anew_and_a_used_one_is_not(be
     assert bench.names() == ["web"]
 
 
+async def test_a_network_for_which_a_container_was_made_that_has_not_started_yet_is_not_made_anew(bench: Bench) -> None:
+    await until(lambda: bench.events.is_open)
+    bench.add(NAMELESS)
+    bench.engine.boxes["c1"] = box("c1", "one", "", network="web")
+    first = await bench.engine.appear("web", SUBNETS, network=NET.id, is_automatic=True)
+    await asyncio.sleep(10)
+    assert list(bench.engine.there) == [first]
+
+
 async def test_an_automatic_network_that_is_used_after_all_leaves_no_second_one_of_its_name(bench: Bench) -> None:
     await until(lambda: bench.events.is_open)
     bench.add(NAMELESS)
@@ -233,10 +243,10 @@ async def test_a_catalogue_that_is_in_step_again_is_looked_at_though_nothing_cha
 
 
 async def test_where_docker_has_no_two_of_a_name_the_automatic_one_goes_first(bench: Bench) -> None:
-    bench.engine.api = (1, 47)
+    bench.engine.api = (1, 51)
     bench.engine.die()
     bench.engine.away = False
-    await until(lambda: bench.events.is_open and bench.events.version == (1, 47))
+    await until(lambda: bench.events.is_open and bench.events.version == (1, 51))
     bench.add(NAMELESS)
     first = await bench.engine.appear("web", SUBNETS, network=NET.id, is_automatic=True)
     await until(lambda: bench.names() == ["web"] and first not in bench.engine.there)
