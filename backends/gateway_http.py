@@ -23,6 +23,8 @@ IDLE_S = 3.0
 MAX_IDLE = 8
 MAX_HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
+# Docker answers 304 to what is so already; neither says how long its body is, for there is none.
+BODILESS = frozenset({204, 304})
 
 
 class NotSent(Exception):
@@ -152,7 +154,7 @@ class HttpClient:
             async with asyncio.timeout(timeout_s):
                 await connection.send(method, path, body, {**self._headers, **(headers or {})})
                 status, told = await connection.head()
-                if status == 204:
+                if status in BODILESS:
                     return Reply(status, b"")
                 return Reply(status, b"".join([piece async for piece in connection.pieces(told)]))
         except TimeoutError:

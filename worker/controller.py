@@ -20,6 +20,8 @@ from worker.ports import Backoff, Time
 
 ATTEMPTS = 4
 ANSWER_S = 30.0
+READY_S = 2.0
+READY = 200
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 # Codes that promise that nothing was written.
@@ -104,6 +106,12 @@ class HttpController:
             OutcomeUnknown, ControllerUnreachable, KvnetError: as above.
         """
         await self._ask("DELETE", f"/v1/networks/{_part(network)}", b"", ANSWER_S, is_repeatable=False)
+
+    async def answers(self) -> bool:
+        try:
+            return (await self._http.request("GET", "/readyz", b"", READY_S)).status == READY
+        except (NotSent, Lost):
+            return False
 
     async def close(self) -> None:
         await self._http.close()

@@ -49,6 +49,10 @@ class Controller(Protocol):
 
     async def delete_network(self, network: str) -> None: ...
 
+    async def answers(self) -> bool:
+        """Whether it is there and can serve, within a moment."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Namespace:

@@ -113,6 +113,20 @@ async def test_nobody_there_is_said_with_the_address() -> None:
     await controller.close()
 
 
+async def test_whether_it_answers_is_told_without_an_error(api: Api) -> None:
+    there, nowhere = controller_at(api.url), controller_at("unix:///nowhere/c.sock")
+    assert await there.answers()
+    assert not await nowhere.answers()
+    async with scripted(lambda _: b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}") as (
+        starting,
+        heard,
+    ):
+        assert not await starting.answers()
+    assert len(heard) == 1
+    await there.close()
+    await nowhere.close()
+
+
 async def test_a_name_cannot_reach_another_resource() -> None:
     controller = controller_at("http://127.0.0.1:1")
     with pytest.raises(Invalid):

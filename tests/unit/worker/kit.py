@@ -367,6 +367,9 @@ class FakeController:
     async def delete_network(self, network: str) -> None:
         self._enter(f"delete network {network}")
 
+    async def answers(self) -> bool:
+        return not self._outages.controller
+
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
         self._enter(f"delete {endpoint}")
         found = await self._network(network)

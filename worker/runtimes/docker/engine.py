@@ -68,6 +68,9 @@ class DockerEngine:
     async def containers(self) -> Sequence[Mapping[str, Any]]:
         return _objects(await self._get("/containers/json"))
 
+    async def exited(self) -> Sequence[Mapping[str, Any]]:
+        return _objects(await self._get("/containers/json", {"status": ["exited"]}, "all=1&"))
+
     async def containers_of(self, id: str, name: str) -> Sequence[str]:
         # One that was never started knows its networks by name alone.
         found = _objects(await self._get("/containers/json", {"network": [id, name]}, "all=1&"))
@@ -81,6 +84,10 @@ class DockerEngine:
         path = f"{await self._prefixed()}/containers/{quote(id, safe='')}/json"
         plain = await _unless_absent(self._ask("GET", path, timeout_s=timeout_s))
         return None if plain is None else _object(plain)
+
+    async def start_container(self, id: str) -> None:
+        path = f"{await self._prefixed()}/containers/{quote(id, safe='')}/start"
+        await _unless_absent(self._ask("POST", path, timeout_s=CHANGE_S))
 
     async def events(self) -> AsyncGenerator[EngineEvent | None, None]:
         """

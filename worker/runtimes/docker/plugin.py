@@ -35,6 +35,14 @@ from worker.settings import Settings
 ANSWER_S = 7.0
 TEARDOWN_S = 5.0  # removing a container takes three of these, one after the other
 KEPT_TIMES = 512
+OF_A_START = frozenset(
+    {
+        "IpamDriver.RequestAddress",
+        "NetworkDriver.CreateEndpoint",
+        "NetworkDriver.Join",
+        "NetworkDriver.ProgramExternalConnectivity",
+    }
+)
 OK, BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, FAULT = 200, 400, 404, 405, 500
 
 Handle = Callable[[Any], Awaitable[Mapping[str, Any]]]
@@ -74,7 +82,10 @@ class Tally:
 
 
 class DockerPlugin:
-    """`listening`: where Docker calls; whoever opened it closes it. `underlay`: this host's address, once known."""
+    """`listening`: where Docker calls; whoever opened it closes it. `underlay`: this host's address, once known.
+
+    `on_failed_start`: a container will not start, because of what Docker is about to be told.
+    """
 
     def __init__(
         self,
@@ -87,10 +98,12 @@ class DockerPlugin:
         own: OwnCalls,
         *,
         underlay: Callable[[], Address | None],
+        on_failed_start: Callable[[], None] = lambda: None,
         time: Time,
         log: Log,
     ) -> None:
         self._server = HttpServer(listening, self.answer, log=log)
+        self._on_failed_start = on_failed_start
         self._time = time
         self._log = log
         self._tallies: dict[str, Tally] = {}
@@ -148,6 +161,8 @@ class DockerPlugin:
         tally.failed += 1
         text = words_of(error)
         self._log.warning("docker-call-failed", call=name, code=error.code, detail=text, ms=round(took_s * 1000, 1))
+        if name in OF_A_START:
+            self._on_failed_start()
         if call.is_teardown and status == OK:
             return Reply(OK, success({}))
         return Reply(status, failure(text))

@@ -207,6 +207,10 @@ class Engine(Protocol):
         """The running ones, as `GET /containers/json` has them."""
         ...
 
+    async def exited(self) -> Sequence[Mapping[str, Any]]:
+        """Those that have run and do not any more, as `GET /containers/json` has them."""
+        ...
+
     async def containers_of(self, id: str, name: str) -> Sequence[str]:
         """Ids of those that refer to the network, also of stopped ones and of those that were never started."""
         ...
@@ -217,6 +221,10 @@ class Engine(Protocol):
 
     async def container(self, id: str, timeout_s: float) -> Mapping[str, Any] | None:
         """While the container is being started Docker does not answer: hence the bound."""
+        ...
+
+    async def start_container(self, id: str) -> None:
+        """One that runs already, or is not there, is no error."""
         ...
 
     def events(self) -> AsyncIterator[EngineEvent | None]:

@@ -24,6 +24,7 @@ from worker.runtimes.docker.ledger import Ledger, OwnCalls
 from worker.runtimes.docker.names import Namer
 from worker.runtimes.docker.plugin import DockerPlugin
 from worker.runtimes.docker.ports import Engine, EngineEvent, Plugin, Workloads
+from worker.runtimes.docker.revive import Reviver
 from worker.runtimes.docker.steps import Steps
 from worker.runtimes.docker.sweep import Sweeper
 from worker.settings import Settings
@@ -70,6 +71,7 @@ class DockerRuntime:
             self.ledger,
             own,
             underlay=underlay,
+            on_failed_start=lambda: self.reviver.kick(),
             time=time,
             log=log,
         )
@@ -99,6 +101,7 @@ class DockerRuntime:
         )
         self.namer = Namer(self._engine, workloads, time=time, log=log)
         self.sweeper = Sweeper(self._engine, self.follower, workloads, self.ledger, controller, time=time, log=log)
+        self.reviver = Reviver(self._engine, self.follower, catalogue, controller, time=time, log=log)
         self.events = Events(
             self._engine,
             on_open=self._opened,
@@ -117,6 +120,7 @@ class DockerRuntime:
                 group.create_task(self._again("networks", self.follower.run))
                 group.create_task(self._again("names", self.namer.run))
                 group.create_task(self._again("sweep", self.sweeper.run))
+                group.create_task(self._again("restarts", self.reviver.run))
                 group.create_task(self._again("events", self.events.run))
                 group.create_task(self._watch_conditions())
         finally:
@@ -147,6 +151,7 @@ class DockerRuntime:
         await self.follower.read_anew(self.events.version)
         await self.namer.read_anew()
         self.sweeper.kick()
+        self.reviver.begin_anew()
 
     async def _recognise(self, engine: Engine) -> None:
         """What was bound to a Docker whose memory was wiped since is not what its users have removed."""

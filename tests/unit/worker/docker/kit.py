@@ -392,6 +392,7 @@ class Host:
     catalogue: NetworkCatalogue
     said: io.StringIO = field(default_factory=io.StringIO)
     own: OwnCalls = field(default_factory=OwnCalls)
+    failed_starts: int = 0
 
     async def start(self) -> None:
         self.log = Log(self.said)
@@ -407,12 +408,16 @@ class Host:
             self.ledger,
             self.own,
             underlay=lambda: UNDERLAY,
+            on_failed_start=self._count_failed_start,
             time=Time(rng=random.Random(1)),
             log=self.log,
         )
         self.caller = Caller(self.settings.docker.plugin)
         self.docker = FakeDocker(self.caller)
         self.task = asyncio.create_task(self.plugin.run())
+
+    def _count_failed_start(self) -> None:
+        self.failed_starts += 1
 
     async def stop(self) -> None:
         self.caller.close()

@@ -20,6 +20,7 @@ EPOCH = 1_800_000_000.0
 
 class FakeEngine:
     """`away`: it does not answer. `foreign`: names of other drivers' networks. `log`: what it was asked to change.
+    `problem`: what the start of a container meets.
 
     With a `plugin` side: what Docker makes is bound, what it removes is unbound, as the plugin does.
     """
@@ -34,6 +35,7 @@ class FakeEngine:
         self.starting: dict[str, asyncio.Event] = {}
         self.log: list[str] = []
         self.asked = 0
+        self.problem: KvnetError | None = None
         self.of_subnet: dict[str, str] = {}
         self._ledger = ledger
         self._streams: list[asyncio.Queue[EngineEvent | None]] = []
@@ -98,6 +100,18 @@ class FakeEngine:
             except TimeoutError:
                 raise EngineAway("no answer") from None
         return self.boxes.get(id)
+
+    async def exited(self) -> Sequence[Mapping[str, Any]]:
+        self._enter()
+        return [box for box in self.boxes.values() if box.get("State", {}).get("Status") == "exited"]
+
+    async def start_container(self, id: str) -> None:
+        self._enter()
+        found = self.boxes[id]
+        self.log.append(f"start {found['Name']}")
+        if self.problem is not None:
+            raise self.problem
+        found["State"] = {**found["State"], "Status": "running", "Error": ""}
 
     async def events(self) -> AsyncGenerator[EngineEvent | None, None]:
         self._enter()
@@ -196,6 +210,9 @@ class FakeController:
         if holder is not None and holder.id != network:
             raise NameTaken(f"{holder.id} has it")
         self._catalogue.put(replace(known.value, name=body["name"], state=NetworkState.ACTIVE))
+
+    async def answers(self) -> bool:
+        return self.away is None
 
     async def delete_network(self, network: str) -> None:
         self._enter()

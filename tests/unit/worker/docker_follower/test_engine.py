@@ -58,6 +58,9 @@ class FakeDocker:
         if isinstance(answer, list):
             await self._stream(answer, writer)
             return
+        if answer == 304:
+            writer.write(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+            return
         status, body = (answer, {"message": "no such thing"}) if isinstance(answer, int) else (200, answer)
         body = body.body if isinstance(body, Answer) else body
         data = json.dumps(body).encode()
@@ -131,6 +134,16 @@ async def test_the_containers_of_a_network_are_also_those_that_know_it_by_name_o
     docker.answers["GET /v1.41/containers/json"] = Answer([created])
     assert await engine.containers_of("n1", "web") == ["c1"]
     assert docker.asked[-1] == 'GET /v1.41/containers/json?all=1&filters={"network":["n1","web"]}'
+
+
+async def test_a_start_of_what_runs_already_or_has_gone_is_no_error(docker: FakeDocker, engine: DockerEngine) -> None:
+    docker.answers["POST /v1.41/containers/c1/start"] = 304
+    async with asyncio.timeout(5.0):
+        await engine.start_container("c1")
+    await engine.start_container("gone")
+    docker.answers["POST /v1.41/containers/c2/start"] = 500
+    with pytest.raises(EngineRefused):
+        await engine.start_container("c2")
 
 
 async def test_no_daemon_is_away(tmp_path: Path) -> None:
