@@ -114,6 +114,7 @@ class Reviver:
     async def run(self) -> None:
         """Until cancelled."""
         pause_s: float | None = None
+        self.kick()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
@@ -141,7 +142,7 @@ class Reviver:
             for id_ in down:
                 group.create_task(self._attend(id_))
         now = self._time.monotonic()
-        waits = [max(0.0, tries.due - now) for tries in self._tries.values() if tries.due is not None]
+        waits = [max(FIRST_PAUSE_S, tries.due - now) for tries in self._tries.values() if tries.due is not None]
         return min([*waits, *([self._time.jittered(UNCLEAR_S)] if self._is_unclear else [])], default=None)
 
     async def _attend(self, id: str) -> None:
@@ -161,17 +162,18 @@ class Reviver:
 
     async def _start(self, id: str, failure: Failure, tries: Tries) -> None:
         tries.count(self._time)
-        number = tries.backoff.failures
-        self._log.info("docker-container-revived", container=id[:12], name=failure.name, number=number, why=failure.why)
         try:
             await self._engine.start_container(id)
-        except EngineAway as error:
-            self._is_unclear = True
-            self._log.warning("docker-revival-failed", container=id[:12], name=failure.name, detail=error.detail)
         except KvnetError as error:
-            is_last = tries.due is None
+            self._is_unclear |= isinstance(error, EngineAway)
             self._log.warning(
-                "docker-revival-failed", container=id[:12], name=failure.name, detail=error.detail, given_up=is_last
+                "docker-container-not-revived",
+                container=id[:12],
+                name=failure.name,
+                number=tries.backoff.failures,
+                given_up=tries.due is None,
+                detail=error.detail,
             )
-        else:
-            self._tries.pop(id, None)
+            return
+        self._tries.pop(id, None)
+        self._log.info("docker-container-revived", container=id[:12], name=failure.name, after=failure.why)

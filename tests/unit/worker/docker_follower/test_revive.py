@@ -200,6 +200,18 @@ async def test_one_that_docker_does_not_tell_of_yet_is_looked_at_later(bench: Be
 
 
 @pytest.mark.anyio
+async def test_one_that_cannot_be_looked_at_costs_no_more_than_a_look_now_and_then(bench: Bench) -> None:
+    bench.put(down())
+    bench.engine.problem = EngineRefused("remote: no", 500)
+    bench.reviver.begin_anew()
+    await until(lambda: bool(bench.engine.log))
+    bench.engine.starting["bob"] = asyncio.Event()
+    before = bench.engine.asked
+    await asyncio.sleep(600)
+    assert bench.engine.asked - before < 2 * 600
+
+
+@pytest.mark.anyio
 async def test_a_start_that_we_refuse_later_on_is_seen_too(bench: Bench) -> None:
     bench.reviver.begin_anew()
     await asyncio.sleep(600)
