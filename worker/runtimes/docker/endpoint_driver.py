@@ -154,7 +154,7 @@ class EndpointDriver:
 
     def _dns_routes(self, record: Record, network: Network, sandbox: str) -> list[str]:
         """Once per sandbox: the kernel refuses a second one over another interface, and with it the interface."""
-        if self._dns is None or not reaches_host(network):
+        if self._dns is None or not reaches_host(network) or not _has_ipv4(record):
             return []
         route = f"{self._dns}/32"
         stay = (other for other in self._staying(sandbox) if route in other.routes)
@@ -171,7 +171,7 @@ class EndpointDriver:
             return
         for other in heirs:
             try:
-                if reaches_host(await self._patience.network(other.network_id)):
+                if _has_ipv4(other) and reaches_host(await self._patience.network(other.network_id)):
                     await self._workloads.add_route(other.endpoint, route)
                     return
             except KvnetError:
@@ -185,6 +185,11 @@ class EndpointDriver:
             and record.phase is Phase.ATTACHED
             and not self._departures.is_going(record.endpoint)
         ]
+
+
+def _has_ipv4(record: Record) -> bool:
+    """What asks for names there needs an address to ask from: the server's is an IPv4 one."""
+    return any(ip_address(text).version == 4 for text in record.answer.get("addresses", ()))
 
 
 def _gateways(places: list[Place]) -> dict[str, Any]:

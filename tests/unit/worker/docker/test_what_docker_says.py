@@ -219,6 +219,20 @@ async def test_the_route_to_the_name_server_is_given_once_per_sandbox(h1: Host) 
     assert given == [True, False, True, False]
 
 
+async def test_the_route_to_the_name_server_is_not_given_where_there_is_no_ipv4(h1: Host) -> None:
+    six = await h1.made("six", subnets=("fd00:90::/64",))
+    web, spare = await h1.made("web"), await h1.made("spare")
+    sandbox = "/var/run/docker/netns/0123456789ab"
+    first = await h1.docker.run(six, sandbox=sandbox)
+    second = await h1.docker.run(web, sandbox=sandbox)
+    third = await h1.docker.run(spare, sandbox=sandbox)
+
+    assert [DNS_ROUTE in one.joined["StaticRoutes"] for one in (first, second, third)] == [False, True, False]
+    await h1.docker.stop(second)
+    bearers = {record.external for record in h1.workloads.records() if "169.254.53.53/32" in record.routes}
+    assert bearers == {third.endpoint}
+
+
 async def test_the_route_to_the_name_server_goes_over_to_another_network_of_the_container(h1: Host) -> None:
     bare = {"driver": "transparent", "uplink": "eth0", "shim": "false"}
     options = [{}, bare, {}]
