@@ -180,12 +180,61 @@ async def test_a_host_reboots(site: Site, order: str) -> None:
         await host.start()
     if order == "controller last":
         await lab.start_controller()
-        await site.docker("h2", "start bob")  # Docker tries once at its start
+        await site.until(lambda: _are_up(site, "h2", {"bob"}), "what Docker gave up runs", seconds=15)
     await lab.until_ready("h2")
 
     await site.until_reaches("h1", "ann", "bob")
     await site.until_reaches("h2", "bob", "ann")
     await site.until(lambda: _has(site, "net", 2), "two endpoints", seconds=FORGOTTEN_S)
+
+
+async def test_what_docker_tried_once_at_its_boot_is_started_when_the_controller_is_back(site: Site) -> None:
+    await site.create("h2", "net", "--subnet 10.20.0.0/24")
+    await site.until_listed("net")
+    await site.run("h1", "ann", "net")
+    await site.run("h2", "bob", "net", "--restart=always -p 8081:8080")
+    await site.run("h2", "cat", "net", "--restart=unless-stopped")
+    await site.run("h2", "off", "net", "--restart=unless-stopped")
+    await site.run("h2", "once", "net")
+    await site.docker("h2", "stop off")
+    lab = site.lab.lab
+    assert lab.controller is not None
+    await lab.controller.kill()
+    host = await site.lab.reboot("h2")
+    await site.lab.start_worker("h2")
+    await host.start()
+
+    await asyncio.sleep(12.0)  # longer than any call of Docker's waits
+    for name in ("bob", "cat"):
+        told = await site.docker("h2", f"inspect -f '{{{{.State.Status}}}} {{{{.State.Error}}}}' {name}")
+        assert told.startswith("exited remote: "), told
+
+    await lab.start_controller()
+    await site.until(lambda: _are_up(site, "h2", {"bob", "cat"}), "what is to be kept running runs", seconds=15)
+    await site.until_reaches("h1", "ann", "bob")
+    await site.until_reaches("h2", "cat", "ann")
+    await site.until(lambda: _has(site, "net", 3), "three endpoints", seconds=FORGOTTEN_S)
+
+
+async def test_what_crashes_while_the_controller_is_away_comes_back_with_it(site: Site) -> None:
+    await pair(site, "--restart=always")
+    lab = site.lab.lab
+    assert lab.controller is not None
+    await lab.controller.kill()
+    await site.docker("h2", "exec -d bob kill -TERM 1")
+
+    async def is_down() -> bool:
+        return "exited" in await site.docker("h2", "inspect -f {{.State.Status}} bob")
+
+    await site.until(is_down, "Docker has given it up", seconds=60)
+    await lab.start_controller()
+    await site.until(lambda: _are_up(site, "h2", {"bob"}), "it runs again", seconds=15)
+    await site.until_reaches("h1", "ann", "bob")
+    await site.until(lambda: _has(site, "net", 2), "two endpoints", seconds=FORGOTTEN_S)
+
+
+async def _are_up(site: Site, host: str, names: set[str]) -> bool:
+    return set((await site.docker(host, "ps --format {{.Names}}")).split()) == names
 
 
 async def test_dockerd_boots_at_once_without_controller_and_store(site: Site) -> None:
