@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -18,6 +19,8 @@ COMPOSE = ("/usr/bin/python3", str(CONTAINERS / "usr/bin/docker-compose"))
 COMPOSE_PATH = f"{CONTAINERS}/usr/lib/python3/dist-packages:{CONTAINERS}/usr/lib/python3.11"
 LIBRARIES = f"{CONTAINERS}/usr/lib/x86_64-linux-gnu"
 FLAVOUR = "nft"
+# A folder with another engine: `dockerd` and `docker`, and what they call where Debian's is not the right one.
+OTHER = "KVNET_TEST_DOCKER"
 LIST_SECONDS = 10.0
 
 
@@ -27,13 +30,20 @@ def docker(folder: Path) -> Programs:
     wrappers = folder / "iptables"
     wrappers.mkdir()
     make_wrappers(wrappers)
-    path = f"{wrappers / FLAVOUR}:{wrappers / 'bin'}:{NEIGHBOURS}/usr/bin:{NEIGHBOURS}/usr/sbin:{os.environ['PATH']}"
+    theirs = f"{NEIGHBOURS}/usr/bin:{NEIGHBOURS}/usr/sbin:{os.environ['PATH']}"
+    path = f"{wrappers / FLAVOUR}:{wrappers / 'bin'}:{theirs}"
+    if other := os.environ.get(OTHER):
+        path = f"{other}:{path}"
     return Programs(
-        dockerd=str(NEIGHBOURS / "usr/sbin/dockerd"),
-        docker=str(NEIGHBOURS / "usr/bin/docker"),
+        dockerd=_found("dockerd", path),
+        docker=_found("docker", path),
         environment={"PATH": path, "LD_LIBRARY_PATH": libraries()},
         image=make_image(folder / "busybox.tar"),
     )
+
+
+def _found(program: str, path: str) -> str:
+    return shutil.which(program, path=path) or program
 
 
 def is_real_root() -> bool:
