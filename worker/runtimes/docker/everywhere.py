@@ -25,7 +25,8 @@ UNSEEN_S = 5.0
 # Docker still lists what it is removing; only what stays is a stray.
 STRAY_S = 3.0
 # A network is made anew, with fixed addresses allowed, when nobody has used it for so long after its birth or its last
-# use: that makes its name mean two networks for a few milliseconds, and what a script does next comes sooner.
+# use: that makes its name mean two networks for a few milliseconds, and what a script does next comes sooner. Or none,
+# for longer, where Docker has no two of a name: a command that meets that fails, so it comes when scripts are done.
 FRESH_S = 0.3
 QUIET_S = 2.0
 
@@ -42,6 +43,7 @@ class Sight:
         is_believed: what is missing in the catalogue is gone.
         needs_ipv4: Docker's networks have IPv4 always.
         keeps_ids: no network is made anew for the sake of fixed addresses.
+        has_namesakes: Docker may have two networks of one name.
     """
 
     host: str
@@ -58,6 +60,7 @@ class Sight:
     is_believed: bool = True
     needs_ipv4: bool = True
     keeps_ids: bool = False
+    has_namesakes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,8 @@ def _replaced(sight: Sight, network_id: str, known: EngineNetwork, waits: list[f
     if sight.keeps_ids or not binding.is_automatic or not is_active or network_id in sight.used or known.endpoints:
         return []
     used_at = sight.used_at.get(network_id)  # whose last container has gone is often about to be removed
-    quiet_at = binding.since + FRESH_S if used_at is None else used_at + QUIET_S
+    fresh_s = FRESH_S if sight.has_namesakes else QUIET_S
+    quiet_at = binding.since + fresh_s if used_at is None else used_at + QUIET_S
     if sight.now < quiet_at:
         waits.append(quiet_at)
         return []

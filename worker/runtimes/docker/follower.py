@@ -27,7 +27,7 @@ from worker.runtimes.docker.ports import (
     EngineRefused,
     Workloads,
 )
-from worker.runtimes.docker.steps import NotNow, Steps
+from worker.runtimes.docker.steps import NO_DUPLICATES, NotNow, Steps
 from worker.settings import Settings
 
 FIRST_PAUSE_S = 0.05
@@ -219,6 +219,7 @@ class Follower:
             is_believed=self._is_believed(),
             needs_ipv4=self._steps.version < IPV6_ONLY,
             keeps_ids=self._settings.docker.keeps_ids,
+            has_namesakes=self._steps.version < NO_DUPLICATES,
         )
 
     async def _do(self, action: Action) -> None:

@@ -116,6 +116,14 @@ def test_a_network_with_an_automatic_subnet_is_made_anew_before_anybody_uses_it(
     assert what(sight(NET, docker=(HERE,), bound=(automatic,), keeps_ids=True)) == ()
 
 
+def test_where_docker_has_no_two_of_a_name_it_is_made_anew_when_scripts_are_done() -> None:
+    automatic = replace(BOUND, is_automatic=True, since=EPOCH - FRESH_S)
+    fresh = sight(NET, docker=(HERE,), bound=(automatic,), has_namesakes=False)
+    assert decide(fresh).actions == ()
+    assert decide(fresh).again_at == EPOCH - FRESH_S + QUIET_S
+    assert what(replace(fresh, now=EPOCH + QUIET_S)) == (Replace(NET.id, "d1"),)
+
+
 def test_one_that_was_used_is_made_anew_after_a_quiet_moment() -> None:
     automatic = replace(BOUND, is_automatic=True, since=EPOCH)
     assert what(sight(NET, docker=(HERE,), bound=(automatic,), used=frozenset({NET.id}))) == ()
