@@ -208,7 +208,7 @@ async def test_what_docker_tried_once_at_its_boot_is_started_when_the_controller
     for name in ("bob", "cat"):
         told = await site.docker("h2", f"inspect -f '{{{{.State.Status}}}} {{{{.State.Error}}}}' {name}")
         assert told.startswith("exited "), told
-        assert "remote: " in told, told  # from engine 28 on, after words of its own
+        assert "remote: " in told, told  # of engine 29, after words of its own
 
     await lab.start_controller()
     await site.until(lambda: _are_up(site, "h2", {"bob", "cat"}), "what is to be kept running runs", seconds=15)

@@ -52,7 +52,7 @@ def down(
         down(),
         down(policy="unless-stopped"),
         down(network=""),
-        down(error=f"failed to set up container networking: {REFUSED}"),  # from engine 28 on
+        down(error=f"failed to set up container networking: {REFUSED}"),  # of engine 29
         down(error='Post "http://%2Frun%2Fdocker%2Fplugins%2Fkvnet.sock/NetworkDriver.Join": EOF'),
         down(error="dial unix /run/docker/plugins/kvnet.sock: connect: connection refused"),
         down(error="NetworkDriver.CreateEndpoint: kvnet's worker failed"),
