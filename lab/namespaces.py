@@ -52,11 +52,17 @@ def create(name: str) -> Path:
 def share() -> None:
     """Names that are made from now on are seen in mount namespaces made later, too."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if not os.path.ismount(FOLDER):
+    if not _is_mounted(FOLDER):
         where = os.fsencode(FOLDER)
         for flags in (MS_BIND | MS_REC, MS_SHARED):
             if _libc.mount(where, where, None, flags, None):
                 raise Unfit(f"{FOLDER} cannot be shared: {os.strerror(ctypes.get_errno())}", fix="use root")
+
+
+def _is_mounted(folder: Path) -> bool:
+    """`os.path.ismount` does not see what is bound onto itself, and a second time would double all that is below."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == str(folder) for line in mounts)
 
 
 def destroy(path: Path) -> None:

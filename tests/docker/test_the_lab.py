@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import namespaces
 from lab.docker_hosts import CGROUPS, Programs, open_docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -50,3 +51,13 @@ async def test_every_host_has_a_docker_of_its_own_and_nothing_is_left(
         worlds.add(world_of(str(host.holder.pid)))
         assert traces(worlds)
     assert traces(worlds) == []
+
+
+def test_any_number_of_labs_share_the_names_of_namespaces_once() -> None:
+    def points() -> list[str]:
+        return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+    for _ in range(3):
+        namespaces.share()
+
+    assert points().count("/run/netns") == 1
