@@ -393,7 +393,7 @@ class Worker:
                 tell = self._log.warning if doubt is not None else self._log.info
                 tell("mode", mode=now.value, **({"code": doubt.code, "detail": doubt.detail} if doubt else {}))
                 self.reconciler.touch_everything()
-                self.releaser.look_again()
+                self.releaser.hurry()
             mode = now
             await self._time.sleep(MODE_S)
 

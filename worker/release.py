@@ -130,6 +130,12 @@ class Releaser:
         """The set of local endpoints changed: somebody may have removed one of ours."""
         self._wake.set()
 
+    def hurry(self) -> None:
+        """The controller is heard again: what it could not be told waits no longer, for others want its ports."""
+        now = self._time.monotonic()
+        self._due = {name: at if name in self._busy else min(at, now) for name, at in self._due.items()}
+        self._wake.set()
+
     # the loop
 
     async def run(self) -> None:

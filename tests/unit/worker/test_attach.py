@@ -202,6 +202,27 @@ async def test_a_detach_while_the_controller_is_away_is_finished_when_it_is_back
     await until(lambda: not world.endpoints() and not h1.state.names("attachments"), seconds=30)
 
 
+async def test_queued_detaches_go_on_as_soon_as_a_worker_that_began_without_the_store_hears_it(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    for number in range(12):
+        await h1.attach("c1", id=f"e{number}", name=f"c{number}", interface=f"eth{number}")
+    world.outages.controller = world.outages.store = True
+    for number in range(12):
+        await h1.detach(id=f"e{number}")
+    await world.crash()
+    h1 = await world.start(ready=False)
+    await asyncio.sleep(300)
+    world.outages.controller = world.outages.store = False
+
+    async def is_live() -> bool:
+        return bool((await h1.status())["mode"] == "live")
+
+    assert not await is_live()
+    await until(is_live)
+    await until(lambda: not world.endpoints(), seconds=1.0)
+
+
 async def test_an_endpoint_that_somebody_removes_takes_its_interface_along(world: World) -> None:
     h1 = await world.start()
     h1.host.add_namespace(C1)
