@@ -52,17 +52,27 @@ def create(name: str) -> Path:
 def share() -> None:
     """Names that are made from now on are seen in mount namespaces made later, too."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if not _is_mounted(FOLDER):
-        where = os.fsencode(FOLDER)
-        for flags in (MS_BIND | MS_REC, MS_SHARED):
-            if _libc.mount(where, where, None, flags, None):
-                raise Unfit(f"{FOLDER} cannot be shared: {os.strerror(ctypes.get_errno())}", fix="use root")
+    where = os.fsencode(FOLDER)
+    for flags in (MS_SHARED,) if _is_mounted(FOLDER) else (MS_BIND | MS_REC, MS_SHARED):
+        if _libc.mount(where, where, None, flags, None):
+            raise Unfit(f"{FOLDER} cannot be shared: {os.strerror(ctypes.get_errno())}", fix="use root")
 
 
 def _is_mounted(folder: Path) -> bool:
-    """`os.path.ismount` does not see what is bound onto itself, and a second time would double all that is below."""
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == str(folder) for line in mounts)
+    """`os.path.ismount` does not see what is bound onto itself, and a second time would double all that is below.
+
+    Nor would a list of the mounts tell: one of that name may be hidden under another /run.
+    """
+    return _mount_of(folder) != _mount_of(folder.parent)
+
+
+def _mount_of(path: Path) -> str:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    return next(line for line in facts.splitlines() if line.startswith("mnt_id:"))
 
 
 def destroy(path: Path) -> None:
