@@ -27,6 +27,7 @@ from tests.lab.eye import look
 
 DRIVER = ("-d", "kvnet", "--ipam-driver", "kvnet")
 SOON_S = 10.0
+REACHED_S = 30.0  # a busybox that asks for a name at the wrong moment alone waits 10
 CLEAN_S = 45.0
 PAGE_S = 2.0
 PING = "ping -c 1 -w 2 -q"
@@ -88,7 +89,9 @@ class Site:
 
     async def until_reaches(self, host: str, container: str, target: str, *, six: bool = False) -> None:
         await self.until(
-            partial(self.reaches, host, container, target, six=six), f"{container} on {host} reaches {target}"
+            partial(self.reaches, host, container, target, six=six),
+            f"{container} on {host} reaches {target}",
+            REACHED_S,
         )
 
     async def greeting(self, host: str, container: str, target: str, port: int = 8080) -> str:
