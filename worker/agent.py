@@ -94,12 +94,30 @@ class Worker:
         self.view = View(
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
         )
-        self.trust = Trust(
-            state,
-            self.view,
+        self._build_judgement(store, namespaces)
+        self.reconciler = Reconciler(
+            kernel,
+            self.source,
             time=time,
-            doubt_s=timing.doubt_s,
+            timing=timing,
             log=log,
+            on_report=lambda: self.reporter.changed(),
+            on_underlay=lambda: self.registration.look_again(),
+            concerns=self._concerns,
+        )
+        self._build_voice(store, kernel)
+        self._build_hands(store, controller, kernel, namespaces, listeners)
+        self.names = self._name_service()
+
+    def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
+        """What is known, and how far it is believed."""
+        settings = self.settings
+        self.trust = Trust(
+            self._state,
+            self.view,
+            time=self._time,
+            doubt_s=settings.timing.doubt_s,
+            log=self._log,
             accept=settings.accept_store,
             expected=settings.cluster,
             on_accepted=self._start_over,
@@ -116,19 +134,6 @@ class Worker:
             dns=settings.dns.packed if settings.dns is not None else b"",
             serves_docker=settings.docker.mode is not DockerMode.OFF,
         )
-        self.reconciler = Reconciler(
-            kernel,
-            self.source,
-            time=time,
-            timing=timing,
-            log=log,
-            on_report=lambda: self.reporter.changed(),
-            on_underlay=lambda: self.registration.look_again(),
-            concerns=self._concerns,
-        )
-        self._build_voice(store, kernel)
-        self._build_hands(store, controller, kernel, namespaces, listeners)
-        self.names = self._name_service()
 
     def _name_service(self) -> NameService | None:
         settings = self.settings
@@ -187,21 +192,8 @@ class Worker:
         listeners: Listeners,
     ) -> None:
         """What gives workloads their interfaces, and takes them away."""
-        settings, time, timing, log = self.settings, self._time, self.settings.timing, self._log
-        self.releaser = Releaser(
-            store,
-            controller,
-            kernel,
-            namespaces,
-            self.attachments,
-            self.view,
-            self.source,
-            self.trust,
-            touch=self.reconciler.touch,
-            time=time,
-            timing=timing,
-            log=log,
-        )
+        settings, time, log = self.settings, self._time, self._log
+        self.releaser = self._releaser(store, controller, kernel, namespaces)
         readiness = Readiness(settings, self.lifeline, self.source, self.view, time)
         maker = Maker(settings, controller, listeners, self.attachments, self.releaser, time, log)
         building = Building(self.view, self.attachments, self.reconciler)
@@ -240,6 +232,22 @@ class Worker:
             boot_id=lambda: self.registration.boot_id,
             time=time,
             log=log,
+        )
+
+    def _releaser(self, store: Store, controller: Controller, kernel: HostKernel, namespaces: Namespaces) -> Releaser:
+        return Releaser(
+            store,
+            controller,
+            kernel,
+            namespaces,
+            self.attachments,
+            self.view,
+            self.source,
+            self.trust,
+            touch=self.reconciler.touch,
+            time=self._time,
+            timing=self.settings.timing,
+            log=self._log,
         )
 
     def serve_docker(self, listening: socket.socket) -> None:

@@ -75,9 +75,9 @@ class DockerRuntime:
             time=time,
             log=log,
         )
-        self._engine = DockerEngine(settings.docker.api)
+        self._engine = engine = DockerEngine(settings.docker.api)
         steps = Steps(
-            self._engine,
+            engine,
             catalogue,
             self.ledger,
             own,
@@ -89,26 +89,21 @@ class DockerRuntime:
             log=log,
         )
         self.follower = Follower(
-            self._engine,
-            steps,
-            catalogue,
-            self.ledger,
-            workloads,
-            settings,
-            is_believed=is_believed,
-            time=time,
-            log=log,
+            engine, steps, catalogue, self.ledger, workloads, settings, is_believed=is_believed, time=time, log=log
         )
-        self.namer = Namer(self._engine, workloads, time=time, log=log)
-        self.sweeper = Sweeper(self._engine, self.follower, workloads, self.ledger, controller, time=time, log=log)
-        self.reviver = Reviver(self._engine, self.follower, catalogue, controller, time=time, log=log)
-        self.events = Events(
+        self.namer = Namer(engine, workloads, time=time, log=log)
+        self.sweeper = Sweeper(engine, self.follower, workloads, self.ledger, controller, time=time, log=log)
+        self.reviver = Reviver(engine, self.follower, catalogue, controller, time=time, log=log)
+        self.events = self._events()
+
+    def _events(self) -> Events:
+        return Events(
             self._engine,
             on_open=self._opened,
             on_close=self.follower.lose_sight,
             on_event=self._event,
-            time=time,
-            log=log,
+            time=self._time,
+            log=self._log,
         )
 
     async def run(self) -> None:
