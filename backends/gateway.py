@@ -17,7 +17,6 @@ from typing import Self, TypeVar
 from urllib.parse import quote
 
 from backends import gateway_wire as wire
-from backends.gateway_http import HttpClient, Lost, NotSent, Reply, Target
 from backends.lease import Clock, HeldSession, Sleep, require_ttl
 from backends.store import (
     Batch,
@@ -35,6 +34,7 @@ from backends.store import (
     require_floor,
 )
 from kvnet.errors import Invalid
+from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import secrets
 import time
 from typing import Any
 
-from backends.gateway_http import HttpClient, Target
 from bench.docker_site import Refused, Site
+from kvnet.http import HttpClient, Target
 from lab import namespaces
 from lab.docker_hosts import PLUGIN
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from backends.gateway_http import HttpClient
+from kvnet.http import HttpClient
 from lab import namespaces, processes
 from lab.docker_hosts import IMAGE, DockerLab, open_docker_lab
 from lab.lab import until

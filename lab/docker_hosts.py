@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backends.gateway_http import HttpClient, Lost, NotSent, Target
 from kvnet.errors import KvnetError
+from kvnet.http import HttpClient, Lost, NotSent, Target
 from lab import namespaces, processes
 from lab.lab import Host, Lab, open_lab, until
 from lab.processes import Process

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
-from backends.gateway_http import HttpClient, Lost, NotSent, Reply, Target
 from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, OutcomeUnknown
+from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
 from kvnet.problems import from_problem
 from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody, Hold, HoldBody, NameBody, Network, NetworkBody
 from worker.ports import Backoff, Time

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from backends.gateway_http import HttpClient, Lost, NotSent, Target
+from kvnet.http import HttpClient, Lost, NotSent, Target
 from worker.runtimes.docker.ports import DRIVER, EngineAway, EngineEvent, EngineNetwork, EngineRefused
 
 OLDEST = (1, 24)

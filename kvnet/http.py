@@ -1,7 +1,8 @@
-"""Just enough HTTP/1.1 for the workers: the store gateway and their endpoints, over TCP, TLS and unix sockets.
+"""Just enough HTTP/1.1 for clients of a controller and of Docker's API: over TCP, TLS and unix sockets.
 
-A client library of the usual kind costs a worker 14 MB and cannot say the one thing that matters here: whether any
-byte of a request had left when it failed. `NotSent` says it had not; everything later is `Lost`. Every wait is bounded.
+A client library of the usual kind costs a worker 14 MB and a command 35 ms before it does anything, and cannot say the
+one thing that matters here: whether any byte of a request had left when it failed. `NotSent` says it had not;
+everything later is `Lost`. Every wait is bounded.
 Never follows redirects, never repeats a request.
 """
 
@@ -83,7 +84,7 @@ class Connection:
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
         lines = [f"{method} {path} HTTP/1.1", f"host: {self._authority}", f"content-length: {len(body)}"]
-        if body:
+        if body and "content-type" not in headers:
             lines.append("content-type: application/json")
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
