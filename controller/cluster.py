@@ -25,6 +25,7 @@ from controller.leader import Leadership
 from controller.lookup import Ipam
 from controller.outcomes import store_errors_told
 from controller.pools import Pools
+from controller.questions import Questions
 from controller.rehearsal import rehearse
 from controller.reservations import Reservations
 from controller.settings import Settings
@@ -50,6 +51,7 @@ class Cluster:
         events: what changed, as a stream.
         standing: whether the store may be believed; while it is not, nothing is written.
         acceptance: an operator's word that it may.
+        questions: what is asked of hosts and answered by their workers; changes nothing.
         upkeep: what the elected replica does; runs by itself.
     """
 
@@ -69,6 +71,7 @@ class Cluster:
         self.endpoints = changes.endpoints
         self.updates, self.peering = changes.updates, changes.peering
         self.hosts = Hosts(state, writer, changes.release)
+        self.questions = Questions(state, writer, settings, rng)
         self.pools = Pools(state, writer, changes.subnet_guard)
         self.reservations = Reservations(state, writer, self.networks, reservation_guard)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)

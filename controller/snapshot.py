@@ -31,6 +31,8 @@ LEFT_OUT = (
     keys.LEADERS,
     keys.OBSERVED,
     keys.RECLAIMS,
+    keys.QUESTIONS,
+    keys.ANSWERS,
     keys.ACCEPTED,
     keys.RESTORING,
     keys.JOURNAL_FLOOR,

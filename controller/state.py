@@ -39,6 +39,7 @@ from kvnet.model import (
     Reclaim,
     Versioned,
 )
+from kvnet.questions import Answer, Question
 from kvnet.sentinel import Meta
 
 Endpoints = Mapping[str, Versioned[Endpoint]]
@@ -64,6 +65,8 @@ class State:
         self.ports = Table(store, keys.PORTS, partial(codec.decode, HeldPorts), now, rng)
         self.reclaims = Table(store, keys.RECLAIMS, partial(codec.decode, Reclaim), now, rng)
         self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
+        self.questions = Table(store, keys.QUESTIONS, partial(codec.decode, Question), now, rng)
+        self.answers = Table(store, keys.ANSWERS, partial(codec.decode, Answer), now, rng)
         self.events = EventLog(settings.event_queue, settings.bookmark_interval_s)
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
         self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
@@ -115,6 +118,8 @@ class State:
             self.observed,
             self.host_blocks,
             self.ports,
+            self.questions,
+            self.answers,
         )
 
     @property

@@ -19,6 +19,7 @@ from controller.block_upkeep import BlockUpkeep
 from controller.consistency import Consistency
 from controller.hosts import Hosts
 from controller.naming_upkeep import NamingUpkeep
+from controller.questions import QuestionUpkeep
 from controller.reclaim import Reclaims
 from controller.removal import Removal
 from controller.requests import Caller
@@ -72,6 +73,7 @@ class Upkeep:
         self._reclaims = Reclaims(state, writer, hosts, settings, ACTOR)
         self._blocks = BlockUpkeep(state, writer, settings, ACTOR)
         self._naming = NamingUpkeep(state, writer, removal, settings, ACTOR)
+        self._questions = QuestionUpkeep(state, writer, settings)
         self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
         self.last = Sweep(refused="not swept yet")
@@ -100,6 +102,7 @@ class Upkeep:
             ("hosts", self._finish_removals),
             ("endpoints", self._reclaims.sweep),
             ("blocks", self._blocks.sweep),
+            ("questions", self._questions.sweep),
             ("leaks", self._stop_leaks),
             ("journal", self._trim_journal),
         ):
@@ -112,7 +115,7 @@ class Upkeep:
 
     def _forget(self) -> None:
         own = (self._stuck, self._leaving, self._leaking, self._ahead)
-        for suspicions in (*own, self._reclaims, self._blocks, self._naming):
+        for suspicions in (*own, self._reclaims, self._blocks, self._naming, self._questions):
             suspicions.forget()
 
     def _reason_to_stay_away(self) -> str:

@@ -356,6 +356,22 @@ class WorkerUnreachable(KvnetError):
     title = "The worker does not answer"
 
 
+class HostSilent(KvnetError):
+    """A host's worker was asked something and did not answer; `context` says whether it is alive and since when."""
+
+    code = "host-silent"
+    status = 504
+    title = "The host does not answer"
+
+
+class AnswerTooLarge(KvnetError):
+    """What a worker would answer does not fit into one value of the store."""
+
+    code = "answer-too-large"
+    status = 507
+    title = "The answer is too large"
+
+
 class HostFenced(KvnetError):
     """This host lost its session: it claims nothing until it has seen the current state again."""
 

@@ -40,9 +40,11 @@ RECLAIMS = "reclaims/"
 BLOCKS = "blocks/"
 PORTS = "ports/"
 BRIDGES = "bridges/"
+QUESTIONS = "questions/"
+ANSWERS = "answers/"
 
 # What workers and sessions put there by themselves: says nothing of whether there is a cluster.
-PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS)
+PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS, QUESTIONS, ANSWERS)
 # What makes a cluster: never there without its sentinel.
 LASTING = (
     META,
@@ -211,6 +213,18 @@ def alive(host_name: str) -> str:
 
 def observed(host_name: str) -> str:
     return f"{OBSERVED}{host_name}"
+
+
+def questions_to(host_name: str) -> str:
+    return f"{QUESTIONS}{host_name}/"
+
+
+def question(host_name: str, question_id: str) -> str:
+    return f"{QUESTIONS}{host_name}/{question_id}"
+
+
+def answer(question_id: str) -> str:
+    return f"{ANSWERS}{question_id}"
 
 
 def journal(at: float, unique: str) -> str:

@@ -90,6 +90,10 @@ class WorkerClient:
         """Returns {"operations": [text], "conflicts": [...]}: what the worker would do now."""
         return await self.request({"op": "plan"})
 
+    async def ask(self, kind: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a controller may ask this host's worker, without a controller or a store."""
+        return await self.request({"op": "ask", "kind": kind, "parameters": dict(parameters or {})})
+
     async def ping(self) -> dict[str, Any]:
         return await self.request({"op": "ping"})
 

@@ -21,11 +21,11 @@ from backends.store import Store, StoreError
 from backends.url import shown
 from datapath.words import describe
 from kvnet import keys
-from kvnet.errors import KvnetError, StateUnusable
+from kvnet.errors import KvnetError
 from kvnet.model import Condition, Driver, NetworkObserved
 from kvnet.rules import NETWORK_ID
-from worker import lastknown
 from worker.alone import Turns
+from worker.answering import Answerer, Kind
 from worker.attach import Attacher
 from worker.attachments import Attachments
 from worker.building import Building
@@ -35,6 +35,7 @@ from worker.disk import StateDir
 from worker.handover import Handover
 from worker.log import Log
 from worker.making import Maker
+from worker.memory import Memory
 from worker.ports import Controller, HostKernel, Listeners, Namespaces, Time
 from worker.readiness import Readiness
 from worker.reconcile import Reconciler
@@ -61,7 +62,6 @@ NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
 GC_THRESHOLDS = (20_000, 20, 100)
 SWITCH_INTERVAL_S = 0.001
 MODE_S = 0.5
-SAVE_SHARE = 50.0  # saving the last known state takes at most this part of the time
 
 
 class Worker:
@@ -88,7 +88,6 @@ class Worker:
         self._state = state
         self._time = time
         self._log = log
-        self._dirty = asyncio.Event()
         self.docker: DockerRuntime | None = None
         self.attachments = Attachments(state, log)
         self.view = View(
@@ -105,9 +104,13 @@ class Worker:
             on_underlay=lambda: self.registration.look_again(),
             concerns=self._concerns,
         )
+        self.memory = Memory(
+            state, self.view, self.source, self.trust, self.reconciler, time=time, timing=timing, log=log
+        )
         self._build_voice(store, kernel)
         self._build_hands(store, controller, kernel, namespaces, listeners)
         self.names = self._name_service()
+        self.answerer = Answerer(store, settings.host, self._kinds(), time=time, log=log)
 
     def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
         """What is known, and how far it is believed."""
@@ -297,17 +300,29 @@ class Worker:
 
     async def run(self) -> None:
         """Until cancelled."""
+        parts = (
+            self.view,
+            self.reconciler,
+            self.lifeline,
+            self.registration,
+            self.reporter,
+            self.releaser,
+            self.workloads,
+            self.memory,
+            self.answerer,
+        )
         async with asyncio.TaskGroup() as group:
-            for part in (self.view, self.reconciler, self.lifeline, self.registration, self.reporter, self.releaser):
+            for part in parts:
                 group.create_task(part.run())
-            group.create_task(self.workloads.run())
-            group.create_task(self._remember())
             group.create_task(self._watch_mode())
-            group.create_task(self._restore_if_alone())
             if self.docker is not None:
                 group.create_task(self.docker.run())
             if self.names is not None:
                 group.create_task(self.names.run())
+
+    def _kinds(self) -> Mapping[str, Kind]:
+        """What controllers, and the command line on this host, can ask; never a change of a network."""
+        return {"status": self._status}
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -316,6 +331,7 @@ class Worker:
             "status": self._status,
             "plan": self._plan,
             "ping": self._ping,
+            "ask": self.answerer.ask,
             **program_operations(
                 self.settings,
                 self._store,
@@ -337,11 +353,11 @@ class Worker:
             self.reconciler.touch(networks)
         else:
             self.reconciler.touch_everything()
-        self._dirty.set()
+        self.memory.changed()
 
     def _local_changed(self) -> None:
         self.releaser.look_again()
-        self._dirty.set()
+        self.memory.changed()
 
     def _underlay_changed(self) -> None:
         """This host's record is another one, or its address is gone or back: tunnels and MTUs follow from it."""
@@ -364,6 +380,7 @@ class Worker:
         self.reconciler.start_over()
         self.registration.start_over()
         self.reporter.start_over()
+        self.answerer.start_over()
         if self.docker is not None:
             self.docker.start_over()
 
@@ -404,38 +421,6 @@ class Worker:
                 self.releaser.hurry()
             mode = now
             await self._time.sleep(MODE_S)
-
-    # the last known state
-
-    async def _restore_if_alone(self) -> None:
-        """When the store does not answer soon after the start, build what was there before."""
-        await self._time.sleep(self.settings.timing.patience_s)
-        own = self.view.own
-        if self.source.mode() is not Mode.BLIND or own is None:
-            return
-        known = await asyncio.to_thread(lastknown.restore, self._state, own, self.trust.cluster)
-        if known is not None and self.source.mode() is Mode.BLIND:
-            self._log.warning("restored", detail="the store is away: built from the last known state")
-            self.source.restored = known
-            self.reconciler.touch_everything()
-
-    async def _remember(self) -> None:
-        """Save what is known, now and then; the larger it is, the more rarely."""
-        took_s = 0.0
-        while True:
-            await self._dirty.wait()
-            await self._time.sleep(max(self.settings.timing.snapshot_s, SAVE_SHARE * took_s))
-            self._dirty.clear()
-            if self.source.mode() is not Mode.LIVE:
-                continue
-            began = self._time.monotonic()
-            self.trust.remember()
-            try:
-                await asyncio.to_thread(lastknown.save, self._state, self.trust.cluster, self.view.written())
-            except StateUnusable as error:
-                self._log.warning("state-unusable", detail=error.detail)
-                self._dirty.set()
-            took_s = self._time.monotonic() - began
 
     # the socket's operations
 

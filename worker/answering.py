@@ -1,0 +1,137 @@
+"""Answers what controllers ask this host through the store: what only its worker can see.
+
+A question that is withdrawn is forgotten, and an answer that nobody waits for is not written: every answer's commit
+checks that its question is still there. Bounded in number, time and size. Never changes a network, and what a kind of
+question may do is decided where it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from backends.store import Conflict, Present, Put, Store, StoreError
+from kvnet import codec, keys
+from kvnet.errors import AnswerTooLarge, Invalid, KvnetError, WorkerUnreachable
+from kvnet.problems import to_problem
+from kvnet.questions import MAX_ANSWER_BYTES, MAX_ANSWER_S, Answer, Question
+from worker.log import Log
+from worker.ports import Backoff, Time
+from worker.tables import Table
+
+AT_ONCE = 4
+MAX_WAITING = 256
+ATTEMPTS = 5
+
+Kind = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Answerer:
+    """`kinds`: what can be asked, by name."""
+
+    def __init__(self, store: Store, host: str, kinds: Mapping[str, Kind], *, time: Time, log: Log) -> None:
+        self._store = store
+        self._host = host
+        self._kinds = kinds
+        self._time = time
+        self._log = log
+        self._table: Table[Question] = Table(
+            store, keys.questions_to(host), partial(codec.decode, Question), self._take, time
+        )
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+        self._seen: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._table.mirror.run())
+            for _ in range(AT_ONCE):
+                group.create_task(self._work())
+
+    async def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The same question from this host itself, over the worker's socket.
+
+        Raises:
+            Invalid: nothing of that kind can be asked.
+            KvnetError: what came of it.
+        """
+        kind, parameters = message.get("kind"), message.get("parameters", {})
+        if not isinstance(kind, str) or not isinstance(parameters, dict):
+            raise Invalid.field("/kind", "the question has no kind", f"one of {', '.join(self._kinds)}")
+        return await self._result(kind, parameters)
+
+    def start_over(self) -> None:
+        """The store was accepted as it is, so all of it is read anew."""
+        self._table.start_over()
+
+    def _take(self, changed: Collection[str]) -> None:
+        for id_ in changed:
+            if id_ not in self._table.items:
+                self._seen.discard(id_)
+            elif id_ not in self._seen:
+                self._seen.add(id_)
+                try:
+                    self._waiting.put_nowait(id_)
+                except asyncio.QueueFull:
+                    self._log.warning("question-dropped", detail=f"{MAX_WAITING} are waiting already")
+
+    async def _work(self) -> None:
+        while True:
+            question = self._table.items.get(await self._waiting.get())
+            if question is not None:
+                await self._write(await self._answer(question))
+
+    async def _answer(self, question: Question) -> Answer:
+        began = self._time.monotonic()
+        result, problem = None, None
+        try:
+            result = await self._result(question.kind, question.parameters)
+        except KvnetError as error:
+            problem = to_problem(error, instance=question.request_id)
+        self._log.info(
+            "asked",
+            kind=question.kind,
+            asker=question.asker,
+            request_id=question.request_id,
+            code=problem["code"] if problem else "",
+            ms=round(1000 * (self._time.monotonic() - began), 1),
+        )
+        return Answer(question.id, self._host, self._time.now(), result, problem)
+
+    async def _result(self, kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        known = self._kinds.get(kind)
+        if known is None:
+            raise Invalid.field(
+                "/kind", f"this worker is not asked {kind[:64]!r}", f"it knows {', '.join(sorted(self._kinds))}"
+            )
+        try:
+            async with asyncio.timeout(MAX_ANSWER_S):
+                return await known(parameters)
+        except TimeoutError:
+            raise WorkerUnreachable(
+                f"the answer was not ready within {MAX_ANSWER_S:g} s", fix="ask for less, or when the host is less busy"
+            ) from None
+        except KvnetError:
+            raise
+        except Exception as error:
+            self._log.error("question-failed", kind=kind, detail=f"{type(error).__name__}: {error}")
+            raise KvnetError(f"the worker failed: {type(error).__name__}", fix="see its log") from error
+
+    async def _write(self, answer: Answer) -> None:
+        value = codec.encode(answer)
+        if len(value) > MAX_ANSWER_BYTES:
+            error = AnswerTooLarge(f"the answer would have {len(value)} bytes", fix="ask for less at once")
+            value = codec.encode(Answer(answer.id, answer.host, answer.answered_at, None, to_problem(error)))
+        question = keys.question(self._host, answer.id)
+        backoff = Backoff(0.1, 2.0)
+        for _ in range(ATTEMPTS):
+            try:
+                await self._store.commit([Present(question)], [Put(keys.answer(answer.id), value)])
+                return
+            except Conflict:
+                return  # nobody waits any more
+            except StoreError as error:
+                self._log.warning("answer-not-written", detail=str(error))
+                await self._time.sleep(backoff.next(self._time))
