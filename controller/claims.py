@@ -174,7 +174,8 @@ def transaction_of(claim: Claim, endpoint: Endpoint, fixed: tuple[Check, ...], c
     checks: list[Check] = [*fixed, Absent(key)]
     if claim.is_repeatable:  # nobody foresees an id of ours; a caller's may be in use on this host in another network
         checks.append(Absent(local))
-    writes = [Put(key, data), Put(local, endpoint.network.encode())]
+    stored = codec.stamped(data, caller.request_id, caller.trace)
+    writes = [Put(key, stored), Put(local, endpoint.network.encode())]
     for address, version in claim.chosen:
         address_key = keys.address(endpoint.network, address)
         checks.append(Absent(address_key) if version is None else Unchanged(address_key, version))

@@ -13,11 +13,15 @@ from kvnet.model import DockerFields
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, for the journal. `source` is where from: an address, "cli", "upkeep"."""
+    """Who asks, for the journal. `source` is where from: an address, "cli", "upkeep".
+
+    `trace`: the traceparent of the request's span; "" where nothing is traced.
+    """
 
     actor: str
     request_id: str
     source: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

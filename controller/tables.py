@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from backends.mirror import Mirror
 from backends.store import Change, Store
+from kvnet import codec
 from kvnet.errors import StoreBroken
 from kvnet.model import Versioned
 
@@ -52,7 +53,7 @@ class Table(Generic[T]):
         """This process is about to write `data`; when it comes back through the watch it need not be decoded again."""
         if len(self._expected) >= MAX_EXPECTED:  # commits that failed leave theirs behind
             self._expected.clear()
-        self._expected[key] = (data, value)
+        self._expected[key] = (codec.unstamped(data), value)
 
     def _on_change(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -74,7 +75,7 @@ class Table(Generic[T]):
         expected = self._expected.pop(change.key, None)
         if entry is None:
             return None
-        if expected is not None and expected[0] == entry.value:
+        if expected is not None and expected[0] == codec.unstamped(entry.value):
             return Versioned(expected[1], entry.version)
         try:
             return Versioned(self._decode(entry.value), entry.version)

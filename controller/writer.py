@@ -10,18 +10,19 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from backends.committer import Committer, Transaction
-from backends.store import Check, Conflict, Revision, Store, StoreError, Unknown, Write
+from backends.store import Check, Conflict, Put, Revision, Store, StoreError, Unknown, Write
 from controller import journal
 from controller.journal import Changed
 from controller.requests import Caller
 from controller.settings import Settings
 from controller.standing import Standing
-from kvnet import keys
+from kvnet import codec, keys
 from kvnet.errors import TooMuchContention
 
 FIRST_PAUSE_S = 0.001
 MAX_PAUSE_S = 0.1
 MAX_LOST_ANSWERS = 3
+STAMPED = (keys.NETWORKS, keys.ENDPOINTS)
 
 
 class Writer:
@@ -70,7 +71,7 @@ class Writer:
         self, checks: Sequence[Check], writes: Sequence[Write], caller: Caller, *changes: Changed
     ) -> Transaction:
         note = journal.note(self.now(), caller, *changes) if changes else None
-        return Transaction(tuple(checks), tuple(writes), note)
+        return Transaction(tuple(checks), tuple([stamped(write, caller) for write in writes]), note)
 
     async def commit_many(self, transactions: Sequence[Transaction]) -> list[Revision | StoreError]:
         """Each on its own terms; the outcomes in the order given.
@@ -90,6 +91,13 @@ class Writer:
     def turns(self, what: str) -> Turns:
         """For a loop that repeats a commit; `what` could not be done, says the error that ends it."""
         return Turns(what, self._attempts, self._sleep, self._rng)
+
+
+def stamped(write: Write, caller: Caller) -> Write:
+    """What workers mirror says which request wrote it: so they can say whose change they brought into the kernel."""
+    if not isinstance(write, Put) or not write.key.startswith(STAMPED):
+        return write
+    return Put(write.key, codec.stamped(write.value, caller.request_id, caller.trace), write.session)
 
 
 class Turns:

@@ -1,12 +1,15 @@
 """Model <-> bytes: compact JSON with a schema version, so that any language and `etcdctl get` can read it.
 
 Unknown fields are ignored (a newer kvnet may have written them); a newer schema number is refused, never guessed at.
+What a request changed may bear its stamp: which request it was. That is of the envelope and not of the object: objects
+are equal whoever wrote them, and readers that know no stamps ignore it.
 The converters are derived once per class from its type hints; there is no second description of a model.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
@@ -16,7 +19,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from math import isfinite
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kvnet.addresses import text_of
 from kvnet.errors import Invalid, StoreBroken
@@ -29,6 +32,18 @@ _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circu
 _quoted = json.encoder.encode_basestring
 _ADDRESSES = {IPv4Address, IPv6Address}
 _CIDRS = {IPv4Network, IPv6Network}
+_HEAD = b'{"v":%d,' % SCHEMA
+_STAMPED = _HEAD + b'"request_id":"'
+_STAMP = re.compile(rb'\{"v":\d+,"request_id":"([A-Za-z0-9._:/=+-]{1,128})"(?:,"traceparent":"([0-9a-f-]{55})")?,')
+_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}\Z")
+_SANE_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+
+
+class Stamp(NamedTuple):
+    """The request that wrote a stored value last; `trace` is its W3C traceparent, "" if it was not traced."""
+
+    request_id: str
+    trace: str = ""
 
 
 def encode(value: Any) -> bytes:
@@ -57,6 +72,31 @@ def decode(cls: type[T], data: bytes) -> T:
             f"a stored {cls.__name__} has schema {schema}, this kvnet knows up to {SCHEMA}", fix="upgrade this kvnet"
         )
     return from_json(cls, plain)
+
+
+def stamped(data: bytes, request_id: str, trace: str = "") -> bytes:
+    """What `encode` wrote, with the request that wrote it; as it is if that has no id that could go there."""
+    if not is_request_id(request_id) or not data.startswith(_HEAD) or data.startswith(_STAMPED):
+        return data
+    more = f',"traceparent":"{trace}"' if trace and _SANE_TRACE.match(trace) else ""
+    return b'%b%b"%b,%b' % (_STAMPED, request_id.encode(), more.encode(), data[len(_HEAD) :])
+
+
+def stamp_of(data: bytes) -> Stamp | None:
+    """Which request wrote it; None if it bears no stamp. Costs no parsing."""
+    found = _STAMP.match(data)
+    return None if found is None else Stamp(found[1].decode(), (found[2] or b"").decode())
+
+
+def unstamped(data: bytes) -> bytes:
+    """As `encode` wrote it."""
+    found = _STAMP.match(data) if data.startswith(_STAMPED) else None
+    return data if found is None else _HEAD + data[found.end() :]
+
+
+def is_request_id(text: str) -> bool:
+    """Whether it can go into stored values, headers and log lines without being quoted."""
+    return _SANE_ID.match(text) is not None
 
 
 def to_json(value: Any) -> dict[str, Any]:

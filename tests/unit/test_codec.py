@@ -117,3 +117,36 @@ NOT_ADDRESSES = ["", "10.1", "010.1.1.1", "1.2.3.4.5", "1.2.3.256", "1.2.3.4 ", 
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"appear|hex"):
         parse(text)
+
+
+request_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}", fullmatch=True)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+# The journal's entries have the request as their own field, and no stamp.
+@given(models.filter(lambda model: not isinstance(model, JournalEntry)), request_ids, st.sampled_from(["", TRACE]))
+def test_a_stamp_says_which_request_wrote_a_value_and_leaves_the_object_as_it_is(
+    model: Any, request_id: str, trace: str
+) -> None:
+    data = codec.encode(model)
+    stamped = codec.stamped(data, request_id, trace)
+
+    assert codec.stamp_of(stamped) == codec.Stamp(request_id, trace)
+    assert codec.decode(type(model), stamped) == model
+    assert codec.unstamped(stamped) == data
+    assert json.loads(stamped)["request_id"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", " ", 'a"b', "a\\u0000", "-x", "x" * 129, "ü", "a\nb"])
+def test_what_is_no_request_id_is_never_stamped(request_id: str) -> None:
+    data = codec.encode(Host("h1", IPv4Address("10.0.0.1"), 1500))
+
+    assert codec.stamped(data, request_id) == data
+    assert codec.stamp_of(data) is None
+
+
+def test_a_label_called_request_id_is_no_stamp() -> None:
+    network = b'{"v":1,"labels":{"request_id":"x"}}'
+
+    assert codec.stamp_of(network) is None
+    assert codec.unstamped(network) == network
