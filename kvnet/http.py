@@ -182,7 +182,13 @@ class HttpClient:
                     yield status, line
 
     async def stream(
-        self, method: str, path: str, body: bytes, answer_s: float, silence_s: float | None
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        answer_s: float,
+        silence_s: float | None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[tuple[int, bytes | None], None]:
         """The answer's status alone, as soon as it is there; then each line with it, until the answer ends.
 
@@ -195,11 +201,11 @@ class HttpClient:
         waited_s: float | None = answer_s
         try:
             async with asyncio.timeout(answer_s):
-                await connection.send(method, path, body, self._headers)
-                status, headers = await connection.head()
+                await connection.send(method, path, body, {**self._headers, **(headers or {})})
+                status, told = await connection.head()
             yield status, None
             waited_s = silence_s
-            pieces = connection.pieces(headers)
+            pieces = connection.pieces(told)
             rest = b""
             while (piece := await _next_within(pieces, silence_s)) is not None:
                 *whole, rest = (rest + piece).split(b"\n")

@@ -1,0 +1,39 @@
+"""The cluster as a whole: how full it is, who has what, whether it is consistent, and what the controllers believe."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from urllib.parse import quote
+
+from kvnet.client.connection import Connection
+from kvnet.client.places import segment
+from kvnet.wire import CheckReport
+
+
+class Cluster(Connection):
+    async def ipam(self) -> dict[str, Any]:
+        return await self.request("GET", "/v1/ipam")
+
+    async def who_has_address(self, address: str) -> dict[str, Any]:
+        return await self.request("GET", f"/v1/ipam/addresses/{segment(address)}")
+
+    async def who_has_subnet(self, cidr: str) -> dict[str, Any]:
+        return await self.request("GET", f"/v1/ipam/subnets/{quote(cidr, safe='/:')}")
+
+    async def check(self, *, repair: bool = False) -> CheckReport:
+        method, query = ("POST", {"repair": "true"}) if repair else ("GET", {})
+        return cast(CheckReport, await self.request(method, "/v1/ipam/check", query=query, repeatable=True))
+
+    async def status(self) -> dict[str, Any]:
+        return await self.request("GET", "/v1/status")
+
+    async def store_state(self) -> dict[str, Any]:
+        return await self.request("GET", "/v1/store-state")
+
+    async def accept_store(self, cluster: str, revision_before: int) -> dict[str, Any]:
+        """Safe to repeat: what was accepted already is accepted once more."""
+        body = {"cluster": cluster, "revision_before": revision_before}
+        return await self.request("POST", "/v1/store-state/accept", body=body)
+
+    async def version(self) -> dict[str, Any]:
+        return await self.request("GET", "/v1/version")

@@ -1,0 +1,32 @@
+"""Hosts: what is known of them, and how one leaves for good."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+from kvnet.client.connection import Connection
+from kvnet.client.places import given, segment
+from kvnet.wire import HeldPort, Host, Plan
+
+
+class Hosts(Connection):
+    def hosts(self) -> AsyncIterator[Host]:
+        return cast(AsyncIterator[Host], self.all_of("/v1/hosts", {}))
+
+    async def get_host(self, host: str) -> Host:
+        return cast(Host, await self.request("GET", f"/v1/hosts/{segment(host)}"))
+
+    async def host_ports(self, host: str, *, port: int = 0, protocol: str = "") -> list[HeldPort]:
+        """The ports of a host that endpoints publish; all of them, or one."""
+        query = given({"port": port, "protocol": protocol})
+        answer = await self.request("GET", f"/v1/hosts/{segment(host)}/ports", query=query)
+        return cast("list[HeldPort]", answer["items"])
+
+    async def delete_host(self, host: str, *, force: bool = False) -> None:
+        query = {"force": "true"} if force else {}
+        await self.request("DELETE", f"/v1/hosts/{segment(host)}", query=query)
+
+    async def plan_host_deletion(self, host: str, *, force: bool = False) -> Plan:
+        query = {"force": "true"} if force else {}
+        return await self.plan("DELETE", f"/v1/hosts/{segment(host)}", query=query)
