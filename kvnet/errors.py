@@ -364,6 +364,13 @@ class HostSilent(KvnetError):
     title = "The host does not answer"
 
 
+class ProbeBusy(Conflicting):
+    """A host takes part in one connectivity test at a time."""
+
+    code = "probe-busy"
+    title = "A connectivity test is under way"
+
+
 class AnswerTooLarge(KvnetError):
     """What a worker would answer does not fit into one value of the store."""
 

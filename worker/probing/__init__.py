@@ -1,0 +1,1 @@
+"""Whether hosts and endpoints reach each other, tried with packets of our own."""
