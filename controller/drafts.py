@@ -22,6 +22,7 @@ from kvnet.rules import MAX_LABELS, NETWORK_ID, fitting_labels, require_name, sh
 DEFAULT_POOLS = {4: "default", 6: "default6"}
 ROUTED_PREFIX_LENGTH = 20  # of an automatic subnet that is cut into blocks: 64 of /26, for as many hosts
 PLACEHOLDER = "docker-"  # and the id: the name of a network whose name is still to come
+RESERVED_NAMES = frozenset({"prune"})  # what stands in a path where a network's name may
 POOL_FIELDS = {4: "pool", 6: "pool6"}
 _PLACEHOLDERS: Mapping[int, Cidr] = {4: ip_network("16.0.0.0/24"), 6: ip_network("fd00::/64")}
 
@@ -123,6 +124,8 @@ def require_network_name(name: str) -> None:
     require_name(name, "/name")
     if NETWORK_ID.match(name):
         raise Invalid.field("/name", f"{name!r} could be mistaken for a network's id", "not 12 hexadecimal digits")
+    if name in RESERVED_NAMES:
+        raise Invalid.field("/name", f"{name!r} is a word of the API: /v1/networks/{name}", "any other name")
 
 
 def draft_of(request: NetworkRequest) -> Draft:

@@ -18,6 +18,7 @@ from starlette.responses import FileResponse
 
 from controller.api.answers import EventOut, Problem
 from controller.api.bodies import SCHEMAS
+from controller.api.described import complete
 from controller.api.models import (
     AcceptIn,
     EndpointIn,
@@ -125,7 +126,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             "title": "EndpointOneOrMany",
             "oneOf": [{"$ref": f"{SCHEMAS}EndpointIn"}, {"$ref": f"{SCHEMAS}EndpointsIn"}],
         }
-        app.openapi_schema = with_refusals(without_item_schemas(document))
+        app.openapi_schema = complete(with_refusals(without_item_schemas(document)))
     return app.openapi_schema
 
 

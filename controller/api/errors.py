@@ -5,7 +5,18 @@ Kept apart from `kvnet.errors`: only this room raises them. Each has its page un
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from kvnet import errors as known
 from kvnet.errors import Invalid, KvnetError
+
+
+def every_problem(base: type[KvnetError] = KvnetError) -> Iterator[type[KvnetError]]:
+    """All that this API may answer with; each has its page."""
+    for kind in base.__subclasses__():
+        if kind.__module__ in (known.__name__, __name__):
+            yield kind
+        yield from every_problem(kind)
 
 
 class MalformedRequest(KvnetError):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from controller.api import errors as api_errors
 from controller.api import render
 from controller.api.answers import HealthOut, ProblemPage, StatusOut, VersionOut
+from controller.api.errors import every_problem
 from controller.api.routing import operations_router, problems, resource_router, service
 from kvnet import __version__
-from kvnet import errors as known
-from kvnet.errors import KvnetError, NotFound
+from kvnet.errors import NotFound
 
 router = operations_router()
 resources = resource_router("operations")
@@ -85,15 +83,8 @@ async def get_version() -> Response:
 @router.get("/problems/{code}", response_model=ProblemPage, responses=problems(404), summary="What a problem means")
 async def get_problem(code: str) -> Response:
     """The page behind a problem's `type`."""
-    for kind in _kinds(KvnetError):
+    for kind in every_problem():
         if kind.code == code:
             meaning = " ".join((kind.__doc__ or kind.title).split())
             return render.answer({"code": code, "status": kind.status, "title": kind.title, "meaning": meaning})
     raise NotFound(f"there is no problem {code[:80]!r}", fix="see docs/api.md for all of them")
-
-
-def _kinds(base: type[KvnetError]) -> Iterator[type[KvnetError]]:
-    for kind in base.__subclasses__():
-        if kind.__module__ in (known.__name__, api_errors.__name__):
-            yield kind
-        yield from _kinds(kind)

@@ -9,12 +9,22 @@ from fastapi import Query, Request, Response
 
 from controller.api import render
 from controller.api.answers import AddressOut, CheckOut, IpamOut, SubnetLookupOut
-from controller.api.routing import caller, problems, resource_router, service
+from controller.api.bodies import JsonBody
+from controller.api.models import ReportIn
+from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
 from controller.parsing import parse_address
 from kvnet.errors import Invalid
 from kvnet.model import Cidr
 
 router = resource_router("ipam")
+REPORT: JsonBody[ReportIn] = JsonBody(ReportIn, "ReportIn", is_optional=True)
+EXAMPLE = {
+    "revision": 41,
+    "findings": [
+        {"kind": "orphan", "invariant": "I6", "detail": "names/ghost names a network that is not there",
+         "keys": ["names/ghost"], "fix": "the key is removed", "repairable": True}
+    ],
+}  # fmt: skip
 
 
 @router.get("/ipam", response_model=IpamOut, responses=problems(), summary="Utilisation")
@@ -51,7 +61,7 @@ async def get_address(request: Request, address: str) -> Response:
     summary="Who holds parts of this block?",
 )
 async def get_subnet(request: Request, cidr: str) -> Response:
-    """Networks, pools and hosts' own routes that overlap it; the slash may be written plainly or as %2F."""
+    """Networks, pools and hosts' own routes that overlap it; the slash may be written plainly, as %2F, or as `_`."""
     wanted = _cidr(cidr)
     holders = [
         {"cidr": str(held.cidr), "kind": held.kind, "holder": held.holder, "detail": held.detail}
@@ -66,18 +76,29 @@ async def check_invariants(request: Request) -> Response:
     return render.answer(render.check(await service(request).cluster.ipam.check()))
 
 
-@router.post("/ipam/check", response_model=CheckOut, responses=problems(504), summary="Check, and repair")
+@router.post(
+    "/ipam/check",
+    response_model=CheckOut,
+    responses=problems(412, *WITH_BODY),
+    openapi_extra=REPORT.documented(nothing_but_this=EXAMPLE),
+    summary="Check, and repair",
+)
 async def repair_invariants(
     request: Request, repair: Annotated[bool, Query(description="Put right what can be put right safely.")] = False
 ) -> Response:
-    """Each repair is one transaction that checks that nothing moved meanwhile. No body is needed."""
+    """Each repair is one transaction that checks that nothing moved meanwhile.
+
+    No body is needed. With an earlier answer of this check as the body only what is listed there is repaired, and only
+    where nothing that it rests on changed since; what did is left alone, and listed under `changed`.
+    """
     ipam = service(request).cluster.ipam
-    report = await ipam.repair(caller(request)) if repair else await ipam.check()
+    asked = (await REPORT.read(request)).request() if await request.body() else None
+    report = await ipam.repair(caller(request), asked) if repair else await ipam.check()
     return render.answer(render.check(report))
 
 
 def _cidr(text: str) -> Cidr:
     try:
-        return ip_network(text[:64], strict=False)
+        return ip_network(text[:64].replace("_", "/"), strict=False)
     except ValueError:
         raise Invalid.field("/path/cidr", f"{text[:64]!r} is not a block of addresses", "like 10.1.0.0/24") from None

@@ -136,12 +136,19 @@ def _wording(detail: Mapping[str, Any]) -> str:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Every method that some route answers at this path; Starlette would name those of the first route only."""
+    """Every method that some route answers at this path; Starlette would name those of the first route only.
+
+    A path that stands in the description as it is (`/v1/networks/prune`) is that and nothing else.
+    """
     found: set[str] = set()
+    literal: set[str] = set()
     for route in request.app.routes:
         methods: set[str] = getattr(route, "methods", None) or set()
         if methods and route.matches({**request.scope, "method": next(iter(methods))})[0] is Match.FULL:
             found |= methods
+            if getattr(route, "path", "") == request.url.path:
+                literal |= methods
+    found = literal or found
     if "GET" in found:
         found.add("HEAD")
     return sorted(found)
