@@ -13,13 +13,16 @@ from controller.busy import Busy
 from controller.endpoints import Endpoints
 from controller.guards import Guard
 from controller.holds import Holds
+from controller.hosts import Hosts
 from controller.naming import Naming
 from controller.network_creation import NetworkCreation
 from controller.networks import Networks
 from controller.peering import Peering
+from controller.pools import Pools
 from controller.ports import PortBook
 from controller.release import Release
 from controller.removal import Removal
+from controller.reservations import Reservations
 from controller.settings import Settings
 from controller.state import State
 from controller.subnet_claims import SubnetClaims
@@ -36,13 +39,16 @@ class Cases:
     endpoints: Endpoints
     updates: Updates
     peering: Peering
+    hosts: Hosts
+    pools: Pools
+    reservations: Reservations
     removal: Removal
-    release: Release
-    subnet_guard: Guard
 
 
 def cases(state: State, writer: Writer, settings: Settings, rng: random.Random) -> Cases:
-    guard = Guard(writer.store, keys.SUBNET_GUARD, (state.subnets, state.pools), settings.read_your_writes_s)
+    patience_s = settings.read_your_writes_s
+    guard = Guard(writer.store, keys.SUBNET_GUARD, (state.subnets, state.pools), patience_s)
+    reservation_guard = Guard(writer.store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
     ports = PortBook(state.ports, Busy())
     release = Release(state, writer, ports, settings.cool_down_s)
     removal = Removal(state, writer)
@@ -56,7 +62,8 @@ def cases(state: State, writer: Writer, settings: Settings, rng: random.Random) 
         endpoints=Endpoints(state, writer, ports, networks, release, rng),
         updates=Updates(state, writer, networks, guard, claims),
         peering=Peering(state, writer, networks),
+        hosts=Hosts(state, writer, release),
+        pools=Pools(state, writer, guard),
+        reservations=Reservations(state, writer, networks, reservation_guard),
         removal=removal,
-        release=release,
-        subnet_guard=guard,
     )

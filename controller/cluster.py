@@ -19,22 +19,17 @@ from controller.cases import Cases, cases
 from controller.consistency import Consistency
 from controller.events import EventLog
 from controller.forecast import Forecast, change_of, forecast
-from controller.guards import Guard
-from controller.hosts import Hosts
 from controller.leader import Leadership
 from controller.lookup import Ipam
 from controller.outcomes import store_errors_told
-from controller.pools import Pools
 from controller.questions import Questions
 from controller.rehearsal import rehearse
-from controller.reservations import Reservations
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
 from controller.upkeep import Upkeep
 from controller.views import ClusterStatus
 from controller.writer import Writer
-from kvnet import keys
 from kvnet.errors import StoreUnavailable
 from kvnet.model import Cluster as Identity
 
@@ -64,16 +59,13 @@ class Cluster:
         self._writer = writer = Writer(store, settings, rng, standing)
         patience_s = settings.read_your_writes_s
         changes = cases(state, writer, settings, rng)
-        reservation_guard = Guard(store, keys.RESERVATION_GUARD, (state.addresses,), patience_s)
         consistency = Consistency(writer, settings.cool_down_s)
         self.networks = changes.networks
         self.holds, self.naming = changes.holds, changes.naming
         self.endpoints = changes.endpoints
         self.updates, self.peering = changes.updates, changes.peering
-        self.hosts = Hosts(state, writer, changes.release)
+        self.hosts, self.pools, self.reservations = changes.hosts, changes.pools, changes.reservations
         self.questions = Questions(state, writer, settings, rng)
-        self.pools = Pools(state, writer, changes.subnet_guard)
-        self.reservations = Reservations(state, writer, self.networks, reservation_guard)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events

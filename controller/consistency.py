@@ -1,7 +1,8 @@
 """`kvnet check` on a live store, and the repair of what can be repaired without a person's decision.
 
 One listing of the whole root, so that nothing is seen half-written; the judgement is the pure `controller.ipam.check`.
-A repair is one commit that checks everything its finding rests on: what changed meanwhile is left alone.
+A repair is one commit that checks everything its finding rests on: what changed meanwhile is left alone. Repairing by a
+report does no more than the report says: what it does not list, and what changed since, is left alone, and told.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import json
 
-from backends.store import Conflict, Put
+from backends.store import Conflict, Put, Unchanged
 from controller import views
 from controller.ipam.check import check
 from controller.ipam.findings import Finding, Repair
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
-from controller.requests import Caller
+from controller.requests import Caller, RepairRequest
 from controller.writer import Writer
+from kvnet.errors import PreconditionFailed
 
 EVERYTHING = ""
 MAX_REPAIRS = 1_000
@@ -43,16 +45,19 @@ class Consistency:
             found, revision = await self.findings()
         return views.CheckReport(ok=not found, findings=tuple(map(_view, found)), revision=revision)
 
-    async def repair_all(self, caller: Caller) -> views.CheckReport:
-        """Repair what can be repaired, then look again.
+    async def repair_all(self, caller: Caller, asked: RepairRequest | None = None) -> views.CheckReport:
+        """Repair what can be repaired, then look again. `asked`: only what an earlier report lists.
 
         Raises:
+            PreconditionFailed: the store is older than the report.
             StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         with store_errors_told():
-            found, _ = await self.findings()
-            repairs = [(f, f.repair) for f in found if f.repair is not None][:MAX_REPAIRS]
+            found, at = await self.findings()
             done: dict[bool, list[views.Finding]] = {True: [], False: []}
+            if asked is not None:
+                found, done[False] = _as_reported(found, at, asked)
+            repairs = [(f, f.repair) for f in found if f.repair is not None][:MAX_REPAIRS]
             for finding, repair in repairs:
                 done[await self.repair(finding.detail, repair, caller)].append(_view(finding))
             left, revision = await self.findings()
@@ -74,6 +79,33 @@ class Consistency:
         except Conflict:
             return False
         return True
+
+
+def _as_reported(found: list[Finding], at: int, asked: RepairRequest) -> tuple[list[Finding], list[views.Finding]]:
+    """What the report lists and is still so; and what is not so any more, or rests on something that changed since.
+
+    Raises:
+        PreconditionFailed
+    """
+    if asked.revision > at:
+        raise PreconditionFailed(
+            f"the report is of revision {asked.revision}, and the store is at {at}",
+            fix="this is not the store that was looked at, or it was restored since: check it again",
+            context={"revision": at},
+        )
+    now = {(f.invariant.value, frozenset(f.keys)): f for f in found}
+    same, changed = [], []
+    for listed in asked.findings:
+        finding = now.get((listed.invariant, frozenset(listed.keys)))
+        if finding is None:
+            changed.append(listed)
+        elif finding.repair is not None and any(
+            isinstance(check, Unchanged) and check.version > asked.revision for check in finding.repair.checks
+        ):
+            changed.append(_view(finding))
+        else:
+            same.append(finding)
+    return same, changed
 
 
 def _view(finding: Finding) -> views.Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 from weakref import WeakSet
 
@@ -119,6 +119,18 @@ class EventLog:
                 del self._decoded[next(iter(self._decoded))]
             known = self._decoded[revision] = _events(revision, value)
         return known
+
+    @property
+    def floor(self) -> int:
+        """Changes up to this revision may be missing."""
+        return self._floor
+
+    def newest_first(self, words: Sequence[Sequence[bytes]]) -> Iterator[int]:
+        """The revisions that are kept and have, of each of the alternatives, one in their bytes."""
+        for revision in sorted(self._kept, reverse=True):
+            value = self._kept[revision]
+            if all(any(word in value for word in alternatives) for alternatives in words):
+                yield revision
 
     def drop(self, subscription: Subscription) -> None:
         self._subscribers.discard(subscription)

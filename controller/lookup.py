@@ -10,7 +10,7 @@ from controller.ipam.holders import HolderKind
 from controller.ipam.routed import BlockSpace
 from controller.networks import Networks
 from controller.pools import Pools
-from controller.requests import Caller
+from controller.requests import Caller, RepairRequest
 from controller.state import State
 from controller.views import AddressHolder, BlockUse, CheckReport, HeldPort, SubnetHolder, Utilisation
 from kvnet import keys
@@ -111,9 +111,9 @@ class Ipam:
         """Raises: StoreUnavailable, StoreBroken."""
         return await self._consistency.report()
 
-    async def repair(self, caller: Caller) -> CheckReport:
-        """Raises: StoreUnavailable, OutcomeUnknown, StoreBroken."""
-        return await self._consistency.repair_all(caller)
+    async def repair(self, caller: Caller, asked: RepairRequest | None = None) -> CheckReport:
+        """Raises: PreconditionFailed, StoreUnavailable, OutcomeUnknown, StoreBroken."""
+        return await self._consistency.repair_all(caller, asked)
 
     def _networks_with(self, address: Address) -> Iterator[tuple[Versioned[Network], Subnet]]:
         for network in self._networks.list():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.views import Finding
 from kvnet.model import DockerFields
 
 
@@ -157,3 +158,11 @@ class PoolRequest:
     cidr: str
     prefix_length: int
     reserved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRequest:
+    """What an earlier check found, and the revision it is true of: nothing else is to be repaired."""
+
+    revision: int
+    findings: tuple[Finding, ...]

@@ -31,11 +31,13 @@ class JsonBody(Generic[T]):
         *,
         tags: frozenset[str] = frozenset(),
         kinds: tuple[str, ...] = ("application/json",),
+        is_optional: bool = False,
     ) -> None:
         self.name = name
         self.adapter: TypeAdapter[T] = TypeAdapter(kind)
         self._tags = tags
         self._kinds = kinds
+        self._is_optional = is_optional
 
     async def read(self, request: Request) -> T:
         """
@@ -64,7 +66,7 @@ class JsonBody(Generic[T]):
         shown = {name: {"summary": name.replace("_", " "), "value": value} for name, value in examples.items()}
         schema = {"schema": {"$ref": SCHEMAS + self.name}}
         content = {**schema, "examples": shown} if shown else schema
-        return {"requestBody": {"required": True, "content": dict.fromkeys(self._kinds, content)}}
+        return {"requestBody": {"required": not self._is_optional, "content": dict.fromkeys(self._kinds, content)}}
 
 
 def _require_unique_names(data: bytes) -> None:

@@ -9,6 +9,7 @@ from controller.api.answers import HoldOut, Page
 from controller.api.bodies import JsonBody
 from controller.api.models import HoldIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.plans import PLANNED, DryRun, nothing, planned
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -35,16 +36,19 @@ EXAMPLES = {
     "/holds",
     status_code=201,
     response_model=HoldOut,
-    responses=problems(404, *WITH_BODY),
+    responses=problems(404, *WITH_BODY, also=PLANNED),
     openapi_extra=BODY.documented(**EXAMPLES),
     summary="Hold a subnet",
 )
-async def create_hold(request: Request) -> Response:
+async def create_hold(request: Request, dry_run: DryRun = None) -> Response:
     """Keep a subnet for a network that is created within a minute and names the hold; then it is free again.
 
     A second request is a second hold.
     """
     asked = await BODY.read(request)
+    if dry_run:
+        wanted, who = asked.request(), caller(request)
+        return await planned(request, lambda changes: changes.holds.create(wanted, who), render.hold)
     made = await service(request).cluster.holds.create(asked.request(), caller(request))
     return created(render.hold(made), f"/v1/holds/{made.id}", is_new=True)
 
@@ -70,10 +74,13 @@ async def get_hold(request: Request, hold: str) -> Response:
     "/holds/{hold}",
     status_code=204,
     response_class=Response,
-    responses=problems(504),
+    responses=problems(504, also=PLANNED),
     summary="Release a hold",
 )
-async def release_hold(request: Request, hold: str) -> Response:
+async def release_hold(request: Request, hold: str, dry_run: DryRun = None) -> Response:
     """No error if there is no such hold any more; a network that has the subnet by now keeps it."""
-    await service(request).cluster.holds.release(hold, caller(request))
+    who = caller(request)
+    if dry_run:
+        return await planned(request, lambda changes: changes.holds.release(hold, who), nothing)
+    await service(request).cluster.holds.release(hold, who)
     return Response(status_code=204)

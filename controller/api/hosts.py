@@ -13,6 +13,7 @@ from controller.api import render
 from controller.api.answers import HeldPortsOut, HostOut, Page
 from controller.api.endpoints import NetworkNames
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.plans import PLANNED, DryRun, nothing, planned
 from controller.api.routing import (
     CursorText,
     IfNoneMatch,
@@ -86,14 +87,18 @@ async def list_host_ports(
     "/hosts/{host}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 504),
+    responses=problems(404, 409, 504, also=PLANNED),
     summary="Remove a host",
 )
 async def delete_host(
     request: Request,
     host: str,
     force: Annotated[bool, Query(description="Release its endpoints too. Be sure that it is gone for good.")] = False,
+    dry_run: DryRun = None,
 ) -> Response:
     """Refused while it lives or carries endpoints, unless forced."""
-    await service(request).cluster.hosts.delete(host, caller(request), force)
+    who = caller(request)
+    if dry_run:
+        return await planned(request, lambda changes: changes.hosts.delete(host, who, force), nothing)
+    await service(request).cluster.hosts.delete(host, who, force)
     return Response(status_code=204)

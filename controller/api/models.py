@@ -21,9 +21,11 @@ from controller.requests import (
     NetworkRequest,
     PoolRequest,
     PortRequest,
+    RepairRequest,
     ReservationRequest,
     SubnetRequest,
 )
+from controller.views import Finding
 from kvnet.errors import Invalid
 from kvnet.model import DockerFields
 from kvnet.rules import (
@@ -43,6 +45,8 @@ from kvnet.rules import (
 )
 
 MAX_BULK = 500
+MAX_REPORTED = 1_000
+MAX_REPORTED_TEXT = 2_000
 
 
 # The model's own rule, in the spelling of JSON Schema (and of the regular expressions of pydantic).
@@ -376,6 +380,31 @@ class ReservationIn(Body):
 
     def request(self) -> ReservationRequest:
         return ReservationRequest(self.name, self.address)
+
+
+class ReportedIn(Body):
+    kind: str = Field("", max_length=32)
+    invariant: str = Field(max_length=8)
+    detail: str = Field(max_length=MAX_REPORTED_TEXT)
+    keys: tuple[Annotated[str, Field(max_length=MAX_REPORTED_TEXT)], ...] = Field(max_length=64)
+    fix: str = Field("", max_length=MAX_REPORTED_TEXT)
+    repairable: bool = False
+
+
+class ReportIn(Body):
+    """An answer of the check, as it was given: what is to be repaired, and as of which revision."""
+
+    revision: int = Field(ge=0, le=2**63 - 1)
+    findings: tuple[ReportedIn, ...] = Field(max_length=MAX_REPORTED)
+    ok: bool = False
+    repaired: tuple[ReportedIn, ...] = Field((), max_length=MAX_REPORTED)
+    changed: tuple[ReportedIn, ...] = Field((), max_length=MAX_REPORTED)
+
+    def request(self) -> RepairRequest:
+        return RepairRequest(
+            self.revision,
+            tuple(Finding(f.invariant, f.detail, f.keys, f.fix, f.repairable, f.kind) for f in self.findings),
+        )
 
 
 class AcceptIn(Body):

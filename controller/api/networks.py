@@ -13,7 +13,7 @@ from controller.api.bodies import JsonBody
 from controller.api.errors import IdempotencyKeyReused
 from controller.api.models import NameIn, NetworkIn, NetworkPatchIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
-from controller.api.plans import PLANNED, DryRun, PlanOut, nothing, planned, unused
+from controller.api.plans import OR_PLAN, PLANNED, DryRun, PlanOut, nothing, planned, unused
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -43,7 +43,6 @@ PATCH: JsonBody[NetworkPatchIn] = JsonBody(
 )
 NAME: JsonBody[NameIn] = JsonBody(NameIn, "NameIn")
 NETWORK_ID_DIGITS = 12
-OR_PLAN = "{}; or, with `dry_run=plan`, what would come of it."
 
 EXAMPLES = {
     "only_a_name": {"name": "my-net"},

@@ -17,6 +17,7 @@ from controller.api.answers import Answer
 from controller.api.routing import service
 from controller.cases import Cases
 from controller.forecast import Forecast
+from controller.status import PLANNED as PLANNED_STATUS
 from controller.views import NetworkUse
 from datapath.objects import NO_FIREWALL, SetFirewall
 from datapath.preview import HostPreview
@@ -66,6 +67,7 @@ class PlanOut(Answer):
     warnings: list[WarningOut]
 
 
+OR_PLAN = "{}; or, with `dry_run=plan`, what would come of it."
 PLANNED: dict[int, dict[str, Any]] = {
     200: {"description": "With `dry_run=plan`: what would come of it.", "model": PlanOut}
 }
@@ -82,7 +84,7 @@ async def planned(
 def unused(network: Versioned[Network]) -> render.Json:
     """A network as it would be answered, that nobody uses yet."""
     size = sum(subnet.size for subnet in network.value.subnets)
-    return render.network(network, NetworkUse(0, (), 0, size, (), ()))
+    return render.network(network, NetworkUse(0, (), 0, size, ()), PLANNED_STATUS)
 
 
 def nothing(_: object) -> None:

@@ -9,6 +9,7 @@ from controller.api.answers import Page, PoolOut
 from controller.api.bodies import JsonBody
 from controller.api.models import PoolIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.plans import OR_PLAN, PLANNED, DryRun, PlanOut, nothing, planned
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -33,14 +34,19 @@ BODY: JsonBody[PoolIn] = JsonBody(PoolIn, "PoolIn")
     "/pools",
     status_code=201,
     response_model=PoolOut,
-    responses=problems(*WITH_BODY, also={200: {"description": "It was there already, just so.", "model": PoolOut}}),
+    responses=problems(
+        *WITH_BODY, also={200: {"description": OR_PLAN.format("It was there already"), "model": PoolOut | PlanOut}}
+    ),
     openapi_extra=BODY.documented(class_b={"name": "lab", "cidr": "172.30.0.0/16", "prefix_length": 24}),
     summary="Create a pool",
 )
-async def create_pool(request: Request) -> Response:
+async def create_pool(request: Request, dry_run: DryRun = None) -> Response:
     """The name is the identity: the same pool again is the same pool."""
     cluster = service(request).cluster
     asked = await BODY.read(request)
+    if dry_run:
+        wanted, who = asked.request(), caller(request)
+        return await planned(request, lambda changes: changes.pools.create(wanted, who), render.pool)
     try:
         before = cluster.pools.get(asked.name).version
     except NotFound:
@@ -73,10 +79,13 @@ async def get_pool(request: Request, pool: str, if_none_match: IfNoneMatch = Non
     "/pools/{pool}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 412, 504),
+    responses=problems(404, 409, 412, 504, also=PLANNED),
     summary="Delete a pool",
 )
-async def delete_pool(request: Request, pool: str, if_match: IfMatch = None) -> Response:
+async def delete_pool(request: Request, pool: str, if_match: IfMatch = None, dry_run: DryRun = None) -> Response:
     """Refused while a network uses a part of it."""
-    await service(request).cluster.pools.delete(pool, caller(request), wanted_version(if_match))
+    who, version = caller(request), wanted_version(if_match)
+    if dry_run:
+        return await planned(request, lambda changes: changes.pools.delete(pool, who, version), nothing)
+    await service(request).cluster.pools.delete(pool, who, version)
     return Response(status_code=204)

@@ -9,6 +9,7 @@ from controller.api.answers import Page, ReservationOut
 from controller.api.bodies import JsonBody
 from controller.api.models import ReservationIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
+from controller.api.plans import OR_PLAN, PLANNED, DryRun, PlanOut, nothing, planned
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -29,15 +30,21 @@ BODY: JsonBody[ReservationIn] = JsonBody(ReservationIn, "ReservationIn")
     status_code=201,
     response_model=ReservationOut,
     responses=problems(
-        404, *WITH_BODY, also={200: {"description": "It was there already, just so.", "model": ReservationOut}}
+        404,
+        *WITH_BODY,
+        also={200: {"description": OR_PLAN.format("It was there already"), "model": ReservationOut | PlanOut}},
     ),
     openapi_extra=BODY.documented(printer={"name": "printer", "address": "10.1.0.9"}),
     summary="Reserve an address",
 )
-async def create_reservation(request: Request, network: str) -> Response:
+async def create_reservation(request: Request, network: str, dry_run: DryRun = None) -> Response:
     """The name is the identity within the network: the same reservation again is the same reservation."""
     cluster = service(request).cluster
     asked = await BODY.read(request)
+    if dry_run:
+        wanted, who = asked.request(), caller(request)
+        show = render.reservation
+        return await planned(request, lambda changes: changes.reservations.create(network, wanted, who), show)
     before = {held.version for held in cluster.reservations.list(network)}
     made = await cluster.reservations.create(network, asked.request(), caller(request))
     location = f"/v1/networks/{made.network}/reservations/{made.name}"
@@ -64,10 +71,13 @@ async def list_reservations(
     "/networks/{network}/reservations/{reservation}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 504),
+    responses=problems(404, 409, 504, also=PLANNED),
     summary="Release a reservation",
 )
-async def delete_reservation(request: Request, network: str, reservation: str) -> Response:
+async def delete_reservation(request: Request, network: str, reservation: str, dry_run: DryRun = None) -> Response:
     """By name or address."""
-    await service(request).cluster.reservations.delete(network, reservation, caller(request))
+    who = caller(request)
+    if dry_run:
+        return await planned(request, lambda changes: changes.reservations.delete(network, reservation, who), nothing)
+    await service(request).cluster.reservations.delete(network, reservation, who)
     return Response(status_code=204)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -20,9 +21,11 @@ class Cluster(Connection):
     async def who_has_subnet(self, cidr: str) -> dict[str, Any]:
         return await self.request("GET", f"/v1/ipam/subnets/{quote(cidr, safe='/:')}")
 
-    async def check(self, *, repair: bool = False) -> CheckReport:
+    async def check(self, *, repair: bool = False, report: Mapping[str, Any] | None = None) -> CheckReport:
+        """`report`: an earlier answer; only what it lists is repaired, and only where nothing changed since."""
         method, query = ("POST", {"repair": "true"}) if repair else ("GET", {})
-        return cast(CheckReport, await self.request(method, "/v1/ipam/check", query=query, repeatable=True))
+        body = None if report is None else dict(report)
+        return cast(CheckReport, await self.request(method, "/v1/ipam/check", query=query, body=body, repeatable=True))
 
     async def status(self) -> dict[str, Any]:
         return await self.request("GET", "/v1/status")

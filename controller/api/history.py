@@ -1,0 +1,57 @@
+"""/v1/journal: what happened to one thing, newest first. What happens next is the stream's to tell (/v1/events)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+from pydantic import Field
+
+from controller.api import render
+from controller.api.answers import Answer, EventOut
+from controller.api.routing import Name, problems, resource_router, service
+from controller.cluster import Cluster
+from controller.history import Subject, changes
+from controller.parsing import parse_address
+from kvnet.errors import NotFound
+
+router = resource_router("events")
+
+
+class JournalOut(Answer):
+    """Changes, newest first."""
+
+    items: list[EventOut]
+    kept_from: int = Field(description="Older changes than those after this revision are not kept.")
+    revision: int
+
+
+@router.get("/journal", response_model=JournalOut, responses=problems(), summary="What happened to one thing")
+async def list_changes(
+    request: Request,
+    network: Annotated[Name | None, Query(description="By name or id; also one that is gone.")] = None,
+    endpoint: Annotated[Name | None, Query(description="By id or name.")] = None,
+    host: Name | None = None,
+    pool: Name | None = None,
+    address: Annotated[str | None, Query(max_length=64, description="Who had it.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Response:
+    """Of all that is named; without a name, of everything. The journal is bounded: `kept_from` says how far it goes."""
+    cluster = service(request).cluster
+    subject = Subject(
+        networks=() if network is None else _stand_for(cluster, network),
+        endpoint=endpoint or "",
+        host=host or "",
+        pool=pool or "",
+        address="" if address is None else str(parse_address(address, "/query/address")),
+    )
+    found = [render.event(event) for event in changes(cluster.events, subject, limit)]
+    return render.answer({"items": found, "kept_from": cluster.events.floor, "revision": cluster.revision})
+
+
+def _stand_for(cluster: Cluster, network: str) -> tuple[str, ...]:
+    """Of one that is there its id alone, so that an earlier one of the same name is not mixed up with it."""
+    try:
+        return (cluster.networks.get(network).value.id,)
+    except NotFound:
+        return (network,)

@@ -1,0 +1,79 @@
+"""What happened to one thing: its changes in the journal, the newest first.
+
+Pure but for reading what is kept in memory. The journal is as long as it is bounded to be; what is older is not known,
+and the answer says from which revision on it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from controller.events import EventLog
+from controller.views import Event
+from kvnet import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the changes are wanted of. All that is given must hold; nothing given: of everything.
+
+    `networks`: ids and names that stand for one network. `endpoint`: its id, or its name. `address`: its text.
+    """
+
+    networks: tuple[str, ...] = ()
+    endpoint: str = ""
+    host: str = ""
+    pool: str = ""
+    address: str = ""
+
+    def concerns(self, event: Event) -> bool:
+        known = [state for state in (event.before, event.after) if state is not None]
+        return (
+            (not self.networks or _is_of_network(event, known, self.networks))
+            and (not self.endpoint or _is_of_endpoint(event, known, self.endpoint))
+            and (not self.host or event.key == keys.host(self.host) or _has(known, "host", self.host))
+            and (not self.pool or event.key == keys.pool(self.pool))
+            and (not self.address or _is_of_address(event, known, self.address))
+        )
+
+    def words(self) -> list[tuple[bytes, ...]]:
+        """Of each, one must be in the bytes of a commit that concerns it: what has none is never decoded."""
+        singles = [(one,) for one in (self.endpoint, self.host, self.pool, self.address) if one]
+        return [tuple(word.encode() for word in words) for words in (self.networks, *singles) if words]
+
+
+def changes(log: EventLog, subject: Subject, limit: int) -> list[Event]:
+    """The newest `limit` of them, newest first."""
+    return list(islice(_found(log, subject), limit))
+
+
+def _found(log: EventLog, subject: Subject) -> Iterator[Event]:
+    for revision in log.newest_first(subject.words()):
+        for event in reversed(log.events_of(revision) or ()):
+            if subject.concerns(event):
+                yield event
+
+
+def _is_of_network(event: Event, known: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bool:
+    if event.network in names:
+        return True
+    return event.key.startswith(keys.NETWORKS) and any(_has(known, "name", name) for name in names)
+
+
+def _is_of_endpoint(event: Event, known: Sequence[Mapping[str, Any]], endpoint: str) -> bool:
+    if not event.key.startswith(keys.ENDPOINTS):
+        return False
+    return event.key.endswith(f"/{endpoint}") or _has(known, "name", endpoint)
+
+
+def _is_of_address(event: Event, known: Sequence[Mapping[str, Any]], address: str) -> bool:
+    if event.key.startswith(keys.ADDRESSES):
+        return event.key.endswith(f"/{address}")
+    return any(address in state.get("addresses", ()) for state in known)
+
+
+def _has(known: Sequence[Mapping[str, Any]], member: str, value: str) -> bool:
+    return any(state.get(member) == value for state in known)
