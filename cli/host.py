@@ -13,7 +13,7 @@ from cli.lazy import LazyGroup
 from cli.output import Column, Listing, ListOptions
 from cli.safe import safe
 from cli.session import connected, current, output_option
-from cli.words import few
+from cli.words import few, problems
 from kvnet.errors import KvnetError
 from kvnet.wire import Host
 
@@ -30,7 +30,7 @@ HOSTS: Listing[Host] = Listing(
         Column("ENDPOINTS", lambda h: str(h["endpoints"]), key=lambda h: h["endpoints"], right=True),
         Column("NETWORKS", lambda h: few(h["networks"]), key=lambda h: len(h["networks"])),
         Column("BEHIND", lambda h: str(h["lag_revisions"] or ""), key=lambda h: h["lag_revisions"], if_any=True),
-        Column("PROBLEMS", lambda h: few([c["code"] for c in h["conditions"]]), if_any=True),
+        Column("PROBLEMS", lambda h: few([c["reason"] for c in problems(h["status"])]), if_any=True),
         Column("MTU", lambda h: str(h["mtu"]), key=lambda h: h["mtu"], wide=True),
         Column("KERNEL", lambda h: h["kernel"], wide=True),
         Column("KVNET", lambda h: h["kvnet_version"], wide=True),

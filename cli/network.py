@@ -20,7 +20,7 @@ from cli.safe import safe
 from cli.session import connected, current, output_option
 from cli.subnets import SubnetOptions, arranged
 from cli.values import LABEL, NAMED_ADDRESS, OPTION, mapping
-from cli.words import few, pairs, share, use_of
+from cli.words import few, pairs, problems, share, use_of
 from kvnet.errors import Invalid, KvnetError
 from kvnet.wire import Endpoint, Network, NetworkBody
 
@@ -37,7 +37,7 @@ NETWORKS: Listing[Network] = Listing(
         Column("DRIVER", lambda n: n["driver"]),
         Column("AGE", lambda n: n["created_at"], is_age=True),
         Column("STATE", lambda n: "" if n["state"] == "active" else n["state"], if_any=True),
-        Column("PROBLEMS", lambda n: few([f"{c['host']}:{c['code']}" for c in n["conditions"]]), if_any=True),
+        Column("PROBLEMS", lambda n: few([f"{c['host']}:{c['reason']}" for c in problems(n["status"])]), if_any=True),
         Column("ID", lambda n: n["id"], wide=True),
         Column("GATEWAY", lambda n: ",".join(s["gateway"] or "-" for s in n["subnets"]), wide=True),
         Column("VNI", lambda n: str(n["vni"] or ""), key=lambda n: n["vni"] or 0, wide=True),

@@ -17,7 +17,7 @@ from cli import output
 from cli.failures import FAILURE
 from cli.safe import safe
 from cli.session import connected, current, output_option
-from cli.words import age, seconds_since
+from cli.words import age, problems, seconds_since
 from kvnet.errors import ControllerUnreachable, KvnetError
 from kvnet.wire import Host
 
@@ -69,7 +69,7 @@ def troubles(facts: Mapping[str, Any], hosts: Sequence[Host], now: float) -> Ite
             yield f"host {name} is down, last seen {seen} ago" if seen else f"host {name} is down"
         elif host["lag_revisions"]:
             yield f"host {name} is {host['lag_revisions']} revisions behind"
-        yield from (f"host {name}: {condition['detail']} ({condition['code']})" for condition in host["conditions"])
+        yield from (f"host {name}: {one['detail']} ({one['reason']})" for one in problems(host["status"]))
 
 
 async def _look(client: Client) -> tuple[dict[str, Any], list[Host]]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvnet.wire import Condition, Status
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 SHOWN_NAMES = 3
@@ -68,6 +72,11 @@ def few(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - SHOWN_NAMES
     return ",".join(names[:SHOWN_NAMES]) + (f",+{more}" if more > 0 else "")
+
+
+def problems(status: Status) -> list[Condition]:
+    """What hosts report, of a network, an endpoint or a host."""
+    return [one for one in status["conditions"] if one["type"] == "problem"]
 
 
 def pairs(labels: Mapping[str, str]) -> str:

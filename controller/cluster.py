@@ -17,6 +17,7 @@ from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
 from controller.cases import Cases, cases
 from controller.consistency import Consistency
+from controller.convergence import Convergences
 from controller.events import EventLog
 from controller.forecast import Forecast, change_of, forecast
 from controller.leader import Leadership
@@ -27,6 +28,7 @@ from controller.rehearsal import rehearse
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
+from controller.status import Statuses
 from controller.upkeep import Upkeep
 from controller.views import ClusterStatus
 from controller.writer import Writer
@@ -42,6 +44,7 @@ class Cluster:
         networks, endpoints, hosts, pools, reservations: the use cases.
         holds, naming: networks that are made before their name is known, and the subnets kept for them.
         updates, peering: what a living network becomes, and whom it may talk to.
+        convergence, statuses: which host has applied what, and how everything is.
         ipam: questions about addresses and blocks, and the check of the invariants.
         events: what changed, as a stream.
         standing: whether the store may be believed; while it is not, nothing is written.
@@ -65,6 +68,8 @@ class Cluster:
         self.endpoints = changes.endpoints
         self.updates, self.peering = changes.updates, changes.peering
         self.hosts, self.pools, self.reservations = changes.hosts, changes.pools, changes.reservations
+        self.convergence = Convergences(state, settings.clock)
+        self.statuses = Statuses(state, standing)
         self.questions = Questions(state, writer, settings, rng)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)

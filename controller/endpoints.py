@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from controller.convergence import roll_of
 from controller.creation import Creation, Outcome
 from controller.endpoint_changes import EndpointChanges
 from controller.endpoint_patching import EndpointPatch
@@ -143,14 +144,7 @@ class Endpoints:
     def convergence(self, endpoint: Versioned[Endpoint]) -> Convergence:
         """Which hosts of the network have not applied it yet. Hosts that are away are not waited for: they fence
         themselves and look at everything when they return."""
-        waiting = []
-        network = endpoint.value.network
-        for host in self._state.hosts_of(network):
-            observed = self._state.observed.get(host)
-            seen = observed.value.networks.get(network) if observed else None
-            if self._state.alive.get(host) and (seen is None or seen.version < endpoint.version):
-                waiting.append(host)
-        return Convergence(converged=not waiting, waiting_for=tuple(sorted(waiting)))
+        return roll_of(self._state, endpoint.value.network).told(endpoint.version)
 
     async def until_applied(self, network: str, id_or_name: str, timeout_s: float) -> Convergence:
         """Wait until every living host of the network has applied the endpoint; says who has not when time is up.

@@ -120,6 +120,11 @@ class EventLog:
             known = self._decoded[revision] = _events(revision, value)
         return known
 
+    def moment(self, revision: int) -> float | None:
+        """When the commit of that revision was made; None if the journal does not have it (any more)."""
+        value = self._kept.get(revision)
+        return None if value is None else journal.moment(value)
+
     @property
     def floor(self) -> int:
         """Changes up to this revision may be missing."""

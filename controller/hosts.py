@@ -147,7 +147,8 @@ class Hosts:
         observed, inventory = self._state.observed.get(name), self._state.inventory.get(name)
         networks = self._state.networks_on(name)
         seen = observed.value.networks if observed else {}
-        latest = {network: self._state.latest_change(network) for network in networks}
+        others = (id_ for id_, told in seen.items() if told.version and self._state.networks.get(id_) is not None)
+        latest = {network: self._state.latest_change(network) for network in (*networks, *others)}
         lag = {
             network: max(0, version - (seen[network].version if network in seen else 0))
             for network, version in latest.items()

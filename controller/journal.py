@@ -21,6 +21,7 @@ from kvnet.model import JournalEntry
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 _FLOOR = re.compile(rb'\{"v":1,"trimmed":(\d+)\}')
+_MOMENT = re.compile(rb'\{"v":1,"n":\d+,"entries":\[\{"at":(\d+(?:\.\d+)?(?:e[+-]?\d+)?),')
 _COUNTED = re.compile(rb'\{"v":1,"n":(\d+),')
 
 
@@ -66,6 +67,12 @@ def count(value: bytes) -> int:
     """How many entries a journal key holds; 1 for one that is not ours."""
     head = _COUNTED.match(value)
     return int(head[1]) if head else 1
+
+
+def moment(value: bytes) -> float | None:
+    """When the first of its entries was made; None for one that is not ours. Costs no parsing."""
+    found = _MOMENT.match(value)
+    return float(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,13 @@ removed when the store shows that none is left. Never removes what somebody stil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from controller.network_creation import NetworkCreation
 from controller.network_rules import no_network, stored_network
 from controller.outcomes import store_errors_told
 from controller.removal import Removal
 from controller.requests import Caller, NetworkRequest
 from controller.state import State
-from controller.views import HostCondition, NetworkUse, SubnetUse
+from controller.views import NetworkUse, SubnetUse
 from controller.writer import Writer
 from kvnet import keys
 from kvnet.errors import NetworkInUse, NotFound
@@ -60,7 +58,7 @@ class Networks:
         return await stored_network(self._writer.store, network_id)
 
     def use(self, network_id: str) -> NetworkUse:
-        """How full a network is, where it is, and what its hosts have to say about it.
+        """How full a network is, and where it is.
 
         Raises:
             NotFound
@@ -76,15 +74,8 @@ class Networks:
             used=sum(s.used for s in subnets),
             size=sum(s.size for s in subnets),
             subnets=subnets,
-            conditions=tuple(self._conditions(network.id)),
             peers=tuple((id_, found.value.name) for id_ in network.peers if (found := self._state.networks.get(id_))),
         )
-
-    def _conditions(self, network_id: str) -> Iterator[HostCondition]:
-        for name, observed in sorted(self._state.observed.items.items()):
-            seen = observed.value.networks.get(network_id)
-            for condition in seen.conditions if seen else ():
-                yield HostCondition(name, condition.code, condition.detail, condition.since)
 
     async def delete(self, name_or_id: str, caller: Caller, if_version: int | None = None) -> None:
         """Remove a network that nobody uses, with its reservations.

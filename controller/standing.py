@@ -44,6 +44,7 @@ class Standing:
         self._owed: set[str] = set()  # mirrors that have not listed since the last acceptance
         self._witnesses: dict[str, str] = {}
         self._changed = Signal()
+        self._troubled: tuple[str, float] | None = None
         state.on_list = self._on_list
         state.meta.listen(lambda *_: self._changed.ring())
 
@@ -85,8 +86,19 @@ class Standing:
 
     @property
     def trouble(self) -> Trouble | None:
-        if not self._id:
-            return None
+        found = self._found_trouble() if self._id else None
+        if found is None:
+            self._troubled = None
+        elif self._troubled is None or self._troubled[0] != found.kind:
+            self._troubled = found.kind, self._state.now()
+        return found
+
+    @property
+    def troubled_since(self) -> float | None:
+        """When this controller saw the present trouble first."""
+        return self._troubled[1] if self.trouble is not None and self._troubled is not None else None
+
+    def _found_trouble(self) -> Trouble | None:
         found = self.sentinel
         if found is None:
             return self._wiped()

@@ -22,6 +22,7 @@ from controller.ipam.spaces import Space, shape, space_for
 from controller.ipam.subnets import SubnetSpace
 from controller.settings import Settings
 from controller.signal import Signal
+from controller.steps import Steps
 from controller.tables import Table
 from kvnet import codec, keys, sentinel
 from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, SubnetClaim
@@ -34,6 +35,7 @@ from kvnet.model import (
     Host,
     Inventory,
     Network,
+    NetworkObserved,
     Observed,
     Pool,
     Reclaim,
@@ -50,7 +52,7 @@ class State:
     """The tables, and what is derived from them the moment a change arrives."""
 
     def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
-        self._now = now = settings.clock.now
+        self.now = now = settings.clock.now
         self._patience_s = settings.read_your_writes_s
         self.meta: Table[Meta] = Table(store, keys.META, sentinel.decode, now, rng)
         self.pools = Table(store, keys.POOLS, partial(codec.decode, Pool), now, rng)
@@ -81,7 +83,8 @@ class State:
         self._claims: dict[str, dict[Address, Versioned[AddressClaim]]] = {}
         self._carried: dict[str, dict[str, int]] = {}
         self._hosts_of: dict[str, dict[str, int]] = {}
-        self._latest: dict[str, int] = {}
+        self._latest: dict[str, Steps] = {}
+        self._reports: dict[str, dict[str, NetworkObserved]] = {}
         self._vanished: dict[str, tuple[float, str]] = {}  # when, and the incarnation
         self._spaces: dict[str, Space] = {}
         self._blocks_of: dict[str, dict[Cidr, Versioned[Block]]] = {}
@@ -95,7 +98,7 @@ class State:
         self.endpoints.listen(self._on_endpoint)
         self.addresses.listen(self._on_address)
         self.alive.listen(self._on_alive)
-        self.observed.listen(lambda *_: self.progress.ring())
+        self.observed.listen(self._on_observed)
         self.subnets.listen(self._on_subnet)
         self.inventory.listen(self._on_inventory)
         self.pools.listen(self._on_pool)
@@ -194,12 +197,23 @@ class State:
 
     def latest_change(self, network: str) -> int:
         """The newest revision of a network that its hosts have to apply."""
-        return self._latest.get(network, 0)
+        steps = self._latest.get(network)
+        return steps.last if steps is not None else 0
+
+    def behind_since(self, network: str, applied: int) -> float | None:
+        """When the oldest change of the network after `applied` was made; None if there is none, or nobody knows."""
+        steps = self._latest.get(network)
+        first = steps.after(applied) if steps is not None else None
+        return None if first is None else self.events.moment(first)
+
+    def reports_on(self, network: str) -> Mapping[str, NetworkObserved]:
+        """What the hosts said last of a network, by host."""
+        return self._reports.get(network, {})
 
     def last_seen(self, host: str) -> float | None:
         """Now if it lives; else as this controller, or the mark on the host, remembers it."""
         if self.alive.get(host):
-            return self._now()
+            return self.now()
         mark = self.reclaims.get(host)
         noted = mark.value.last_seen if mark is not None else None
         return self._vanished[host][0] if host in self._vanished else noted
@@ -253,7 +267,8 @@ class State:
 
     def _on_list(self, prefix: str, before: int, now: int) -> None:
         if now < before:  # revisions begin anew from there: what was numbered above it will never be seen again
-            self._latest = {network: min(version, now) for network, version in self._latest.items()}
+            for steps in self._latest.values():
+                steps.went_back(now)
             if prefix == keys.JOURNAL:
                 self.events.went_back(now)
         self.on_list(prefix, before, now)
@@ -366,11 +381,21 @@ class State:
             space.put(address, after.value, after.version)
 
     def _note_latest(self, network: str, version: int) -> None:
-        if version > self._latest.get(network, 0):
-            self._latest[network] = version
+        steps = self._latest.get(network)
+        if steps is None:
+            steps = self._latest[network] = Steps()
+        steps.note(version)
+
+    def _on_observed(self, host: str, before: Versioned[Observed] | None, after: Versioned[Observed] | None) -> None:
+        new = after.value.networks if after is not None else {}
+        for network in before.value.networks.keys() - new.keys() if before is not None else ():
+            _drop_from(self._reports, network, host)
+        for network, seen in new.items():
+            self._reports.setdefault(network, {})[host] = seen
+        self.progress.ring()
 
     def _on_alive(self, name: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None) -> None:
-        now = self._now()
+        now = self.now()
         if after is None:
             self._vanished[name] = (now, before.value.incarnation if before is not None else "")
         else:

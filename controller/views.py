@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvnet.errors import StoreWentBack
-from kvnet.model import Address, Cidr, Endpoint, Host, Inventory, Network, Observed, Pool, Versioned
+from kvnet.model import Address, Cidr, Condition, Endpoint, Host, Inventory, Network, Observed, Pool, Versioned
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class HostStatus:
 
     `down_since`: when it was first seen absent; None while it lives. `incarnation`: the run of the worker that lives or
     was seen last.
-    `lag`: per network id the host takes part in, how many store revisions of it the host has not applied (0: none).
+    `lag`: per network id that the host carries or has something of, how many store revisions of it the host has not
+    applied (0: none).
     """
 
     host: Host
@@ -36,11 +37,22 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class HostCondition:
-    host: str
-    code: str
-    detail: str
-    since: float
+class StatusCondition:
+    """`kind`: ready, converged, or problem. `status`: true, false or unknown. `host`: who reports it, if one does.
+
+    `since`: when it became so; None if nobody knows.
+    """
+
+    kind: str
+    status: str
+    reason: str
+    detail: str = ""
+    host: str | None = None
+    since: float | None = None
+
+
+# `ready` and `converged`, in this order, and then the problems that hosts report.
+Status = tuple[StatusCondition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +71,40 @@ class NetworkUse:
     used: int
     size: int
     subnets: tuple[SubnetUse, ...]
-    conditions: tuple[HostCondition, ...]
     peers: tuple[tuple[str, str], ...] = ()  # (id, name)
 
 
 @dataclass(frozen=True, slots=True)
 class Convergence:
-    """`waiting_for`: the hosts of the network that have not applied the endpoint yet, in alphabetical order."""
+    """`waiting_for`: the living hosts that have not applied it yet; `away`: those that are down, and not waited for."""
 
     converged: bool
     waiting_for: tuple[str, ...]
+    away: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostConvergence:
+    """`wanted`, `applied`: revisions of the network. `lag_seconds`: since the oldest change that the host has not
+    applied was committed; 0 if there is none, None if it is not known any more when that was."""
+
+    host: str
+    alive: bool
+    wanted: int
+    applied: int
+    lag_revisions: int
+    lag_seconds: float | None
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConvergence:
+    """`converged`: no living host is behind `version`, the newest change of the network."""
+
+    network: str
+    version: int
+    converged: bool
+    hosts: tuple[HostConvergence, ...]
 
 
 @dataclass(frozen=True, slots=True)

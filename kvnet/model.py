@@ -443,10 +443,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class NetworkObserved:
-    """`version`: every change of this network up to this store revision is in the host's kernel."""
+    """`version`: every change of this network up to this store revision is in the host's kernel, `since` then.
+
+    `since` is 0 if that is not known. It is no reason for a report: two that differ in nothing else are equal.
+    """
 
     version: int
     conditions: tuple[Condition, ...] = ()
+    since: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

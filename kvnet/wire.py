@@ -158,10 +158,47 @@ class PoolBody(TypedDict, total=False):
 
 
 class Condition(TypedDict):
-    host: str
+    """`type`: ready, converged, problem. `status`: true, false, unknown. `host`: who reports the problem."""
+
+    type: str
+    status: str
+    reason: str
+    detail: str
+    host: str | None
+    since: str | None
+
+
+class Status(TypedDict):
+    """First `ready`, then `converged`, then the problems that hosts report."""
+
+    conditions: list[Condition]
+
+
+class HostProblem(TypedDict):
     code: str
     detail: str
     since: str
+
+
+class HostConvergence(TypedDict):
+    """`lag_seconds`: since the oldest change that it has not applied was made; None: nobody knows any more."""
+
+    host: str
+    alive: bool
+    wanted: int
+    applied: int
+    lag_revisions: int
+    lag_seconds: float | None
+    problems: list[HostProblem]
+
+
+class NetworkConvergence(TypedDict):
+    """`converged`: no living host is behind `version`, the newest change of the network."""
+
+    network: str
+    version: int
+    converged: bool
+    hosts: list[HostConvergence]
 
 
 class Subnet(TypedDict):
@@ -228,7 +265,7 @@ class Network(TypedDict):
     hosts: list[str]
     used: int
     size: int
-    conditions: list[Condition]
+    status: Status
 
 
 class PlannedOperation(TypedDict):
@@ -263,8 +300,11 @@ class Plan(TypedDict):
 
 
 class Applied(TypedDict):
+    """`away`: hosts that are down, and therefore not waited for."""
+
     converged: bool
     waiting_for: list[str]
+    away: list[str]
 
 
 class Endpoint(TypedDict):
@@ -285,6 +325,7 @@ class Endpoint(TypedDict):
     created_at: str
     version: int
     applied: Applied
+    status: Status
 
 
 class Host(TypedDict):
@@ -302,8 +343,8 @@ class Host(TypedDict):
     kernel: str
     kvnet_version: str
     version: int
-    conditions: list[Condition]
     lag_revisions: int
+    status: Status
 
 
 class HeldPort(TypedDict):

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backends.open import open_store
@@ -389,15 +390,14 @@ class Worker:
         doubt = self.source.doubt()
         if not self.reconciler.has_seen_everything or (doubt is not None and doubt.code in NOT_OUR_STORE):
             return None
-        observed = self.reconciler.observed()
-        if doubt is not None and doubt.code == WENT_BACK and not observed:
+        found = self.reconciler.observed()
+        if doubt is not None and doubt.code == WENT_BACK and not found:
             return None  # an older report that is there says more than none: controllers see that its store went back
-        found = {id_: NetworkObserved(version, conditions) for id_, (version, conditions) in observed.items()}
         for id_, condition in self.docker.conditions() if self.docker is not None else ():
             # Of a network that is not here, because Docker cannot have it, nothing is applied.
             known = found.get(id_, NetworkObserved(0))
             if NETWORK_ID.match(id_):
-                found[id_] = NetworkObserved(known.version, (*known.conditions, condition))
+                found[id_] = replace(known, conditions=(*known.conditions, condition))
         return found
 
     async def _is_gone(self, network_id: str) -> bool:

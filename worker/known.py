@@ -38,6 +38,7 @@ class Known:
     """A network as the last pass left it. `actual`: None = the kernel has to be read before the next plan.
 
     `scope`: what of the kernel was its, so that it is found again when the network is gone. `uplinks`: as last read.
+    `applied_at`: when `version` was reached.
     `look_s`: what the last look at it in the kernel took. `rests_until`: what changes before then is gathered.
     `unknown_since`: since when it lacks a peer that may be told any moment. `is_blocked`: something that is not ours is
     in the way of all of it, so that rules of ours must not name its devices.
@@ -47,6 +48,7 @@ class Known:
     backoff: Backoff
     actual: HostState | None = None
     version: int = 0
+    applied_at: float = 0.0
     read_at: float = LONG_AGO
     look_s: float = 0.0
     rests_until: float = LONG_AGO

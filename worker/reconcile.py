@@ -19,7 +19,7 @@ from datapath.names import DNS_BRIDGE
 from datapath.objects import Failure, Hint, HostState, Kernel, Macvlan, Operation, Veth
 from datapath.plan import Plan
 from kvnet.errors import KvnetError, StoreUnavailable
-from kvnet.model import Condition
+from kvnet.model import Condition, NetworkObserved
 from worker.agenda import Agenda, Work
 from worker.drafts import Draft, draft_of, in_the_way, problems_of, refused, words
 from worker.known import HostPart, Known, Statistics
@@ -154,14 +154,16 @@ class Reconciler:
     def has_seen_everything(self) -> bool:
         return self._full_passes > 0
 
-    def observed(self) -> dict[str, tuple[int, tuple[Condition, ...]]]:
+    def observed(self) -> dict[str, NetworkObserved]:
         """Of every network that this host takes part in: the version that is in its kernel, and what is wrong."""
         present = self._source.present()
         doubt = self._source.doubt()
         problems = ([] if doubt is None else [(doubt.code, doubt.detail)]) + list(self._host.problems)
         general = self._general = self._dated(self._general, problems)
         return {
-            id_: (known.version, (*general, *self._concerns(id_), *known.conditions))
+            id_: NetworkObserved(
+                known.version, (*general, *self._concerns(id_), *known.conditions), known.applied_at
+            )
             for id_, known in self._networks.items()
             if id_ in present
         }
@@ -420,7 +422,8 @@ class Reconciler:
             self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
         if mode is Mode.LIVE and not self._waits_for_peers(known, network_id, problems):
-            known.version = max(known.version, draft.versions[network_id])
+            if draft.versions[network_id] > known.version:
+                known.version, known.applied_at = draft.versions[network_id], self._time.now()
             self._waiting.arrive(network_id, known.version, draft.number)
             if known.desired == HostState() and not problems:
                 self._forget(network_id)

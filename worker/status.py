@@ -83,7 +83,7 @@ def _attachment(record: Record) -> dict[str, Any]:
 
 def _networks(view: View, reconciler: Reconciler) -> list[dict[str, Any]]:
     found = []
-    for network_id, (version, conditions) in sorted(reconciler.observed().items()):
+    for network_id, seen in sorted(reconciler.observed().items()):
         tables = view.tables(network_id)
         network = tables.network if tables else None
         found.append(
@@ -91,9 +91,9 @@ def _networks(view: View, reconciler: Reconciler) -> list[dict[str, Any]]:
                 "id": network_id,
                 "name": network.name if network else "",
                 "endpoints": len(tables.endpoints.items) if tables else 0,
-                "version": version,
+                "version": seen.version,
                 "wanted_version": view.version(network_id),
-                "conditions": [_condition(condition) for condition in conditions],
+                "conditions": [_condition(condition) for condition in seen.conditions],
             }
         )
     return found

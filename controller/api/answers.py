@@ -54,10 +54,46 @@ class SubnetOut(Answer):
 
 
 class ConditionOut(Answer):
-    host: str
+    """`ready` and `converged` are always there, in this order; then one `problem` for each that a host reports."""
+
+    type: Literal["ready", "converged", "problem"]
+    status: Literal["true", "false", "unknown"] = Field(
+        description="unknown: nobody can tell, because a host is down or the store is not believed."
+    )
+    reason: str = Field(description="A stable code, such as `applied`, `behind`, `host-down`, `foreign-object`.")
+    detail: str
+    host: str | None = Field(description="The host that reports the problem.")
+    since: str | None = Field(description="When it became so; null if nobody knows.")
+
+
+class ConditionsOut(Answer):
+    conditions: list[ConditionOut]
+
+
+class HostProblemOut(Answer):
     code: str
     detail: str
     since: str
+
+
+class HostConvergenceOut(Answer):
+    host: str
+    alive: bool
+    wanted: int
+    applied: int = Field(description="Every change of the network up to this revision is in the host's kernel.")
+    lag_revisions: int
+    lag_seconds: float | None = Field(
+        description="Since the oldest change that it has not applied was made; 0 if there is none, "
+        "null if nobody knows any more."
+    )
+    problems: list[HostProblemOut]
+
+
+class ConvergenceOut(Answer):
+    network: str
+    version: int = Field(description="The newest change of the network.")
+    converged: bool = Field(description="No living host is behind it.")
+    hosts: list[HostConvergenceOut]
 
 
 class PeerOut(Answer):
@@ -118,7 +154,7 @@ class NetworkOut(Answer):
     hosts: list[str]
     used: int
     size: int
-    conditions: list[ConditionOut]
+    status: ConditionsOut
 
 
 class PruneOut(Answer):
@@ -137,7 +173,8 @@ class PortOut(Answer):
 
 class AppliedOut(Answer):
     converged: bool
-    waiting_for: list[str] = Field(description="Hosts of the network that have not applied this endpoint yet.")
+    waiting_for: list[str] = Field(description="Living hosts of the network that have not applied it yet.")
+    away: list[str] = Field(description="Hosts of the network that are down: they are not waited for.")
 
 
 class EndpointOut(Answer):
@@ -158,6 +195,7 @@ class EndpointOut(Answer):
     created_at: str
     version: int
     applied: AppliedOut
+    status: ConditionsOut
 
 
 class BulkItem(Answer):
@@ -187,8 +225,8 @@ class HostOut(Answer):
     kernel: str
     kvnet_version: str = Field(description="What the worker runs.")
     version: int
-    conditions: list[ConditionOut]
     lag_revisions: int = Field(description="How far the host is behind, in the network where it is furthest behind.")
+    status: ConditionsOut
 
 
 class PoolOut(Answer):

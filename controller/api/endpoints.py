@@ -39,6 +39,7 @@ from controller.api.routing import (
 from controller.cases import Cases
 from controller.cluster import Cluster
 from controller.requests import EndpointRequest
+from controller.status import PLANNED as PLANNED_STATUS
 from controller.views import Convergence
 from kvnet.errors import IdTaken, KvnetError, NotFound
 from kvnet.model import Endpoint, Network, Versioned
@@ -114,7 +115,7 @@ async def _plan(request: Request, net: Network, asked: EndpointIn | EndpointsIn)
         return made
 
     def show(made: list[Versioned[Endpoint]]) -> render.Json:
-        shown = [render.endpoint(one, net.name, Convergence(False, ())) for one in made]
+        shown = [render.endpoint(one, net.name, Convergence(False, ()), PLANNED_STATUS) for one in made]
         return {"items": shown} if isinstance(asked, EndpointsIn) else shown[0]
 
     return await planned(request, create, show)
@@ -238,14 +239,14 @@ def _listed(
     found: Sequence[Versioned[Endpoint]] = cluster.endpoints.list(only, host, address)
     if name is not None or label:
         found = [e for e in found if (name is None or e.value.name == name) and has_labels(e.value.labels, label)]
-    names = NetworkNames(cluster)
+    names, look = NetworkNames(cluster), cluster.statuses.look()
     return render.answer(
         page(
             found,
             lambda e: (e.value.network, e.value.name, e.value.id),
             asked,
             cluster.revision,
-            lambda e: render.endpoint(e, names.of(e.value.network), cluster.endpoints.convergence(e)),
+            lambda e: render.endpoint(e, names.of(e.value.network), look.applied(e), look.endpoint(e)),
         )
     )
 
@@ -257,7 +258,7 @@ def _listed(
     summary="Get an endpoint",
 )
 async def get_endpoint(request: Request, network: str, endpoint: str, if_none_match: IfNoneMatch = None) -> Response:
-    """By id, or by name if only one has it. The ETag stands for the specification, not for `applied`."""
+    """By id, or by name if only one has it. The ETag stands for the specification, not for `applied` and `status`."""
     cluster = service(request).cluster
     net = cluster.networks.get(network).value
     return entity(_shown(cluster, cluster.endpoints.get(net.id, endpoint), net), if_none_match)
@@ -334,7 +335,8 @@ class NetworkNames:
 
 
 def _shown(cluster: Cluster, endpoint: Versioned[Endpoint], network: Network) -> render.Json:
-    return render.endpoint(endpoint, network.name, cluster.endpoints.convergence(endpoint))
+    look = cluster.statuses.look()
+    return render.endpoint(endpoint, network.name, look.applied(endpoint), look.endpoint(endpoint))
 
 
 def _exists(cluster: Cluster, network_id: str, endpoint_id: str) -> bool:

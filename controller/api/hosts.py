@@ -25,13 +25,14 @@ from controller.api.routing import (
     service,
 )
 from controller.cluster import Cluster
+from controller.status import Look
 from controller.views import HostStatus
 
 router = resource_router("hosts")
 
 
-def shown(cluster: Cluster, names: NetworkNames, status: HostStatus) -> render.Json:
-    return render.host(status, {network: names.of(network) for network in status.networks})
+def shown(cluster: Cluster, names: NetworkNames, look: Look, status: HostStatus) -> render.Json:
+    return render.host(status, {network: names.of(network) for network in status.networks}, look.host(status))
 
 
 @router.get("/hosts", response_model=Page[HostOut], responses=problems(), summary="List hosts")
@@ -43,9 +44,9 @@ async def list_hosts(
     asked = PageAsked.parse(limit, cursor, {"alive": alive})
     everybody = sorted(cluster.hosts.list(), key=lambda s: s.host.name)
     found = [status for status in everybody if alive is None or status.alive == alive]
-    names = NetworkNames(cluster)
+    names, look = NetworkNames(cluster), cluster.statuses.look()
     return render.answer(
-        page(found, lambda s: (s.host.name,), asked, cluster.revision, lambda s: shown(cluster, names, s))
+        page(found, lambda s: (s.host.name,), asked, cluster.revision, lambda s: shown(cluster, names, look, s))
     )
 
 
@@ -58,7 +59,8 @@ async def list_hosts(
 async def get_host(request: Request, host: str, if_none_match: IfNoneMatch = None) -> Response:
     """The ETag stands for what the host says of itself; whether it is alive is an observation beside it."""
     cluster = service(request).cluster
-    return entity(shown(cluster, NetworkNames(cluster), cluster.hosts.get(host)), if_none_match)
+    names, look = NetworkNames(cluster), cluster.statuses.look()
+    return entity(shown(cluster, names, look, cluster.hosts.get(host)), if_none_match)
 
 
 @router.get(

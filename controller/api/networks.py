@@ -33,6 +33,7 @@ from controller.api.routing import (
     wanted_version,
 )
 from controller.cluster import Cluster
+from controller.status import Look
 from kvnet.errors import IdTaken, NotFound
 from kvnet.model import Network, Versioned
 
@@ -71,8 +72,9 @@ PATCH_EXAMPLES = {
 }
 
 
-def shown(cluster: Cluster, network: Versioned[Network]) -> render.Json:
-    return render.network(network, cluster.networks.use(network.value.id))
+def shown(cluster: Cluster, network: Versioned[Network], look: Look | None = None) -> render.Json:
+    look = look or cluster.statuses.look()
+    return render.network(network, cluster.networks.use(network.value.id), look.network(network))
 
 
 @router.post(
@@ -80,7 +82,9 @@ def shown(cluster: Cluster, network: Versioned[Network]) -> render.Json:
     status_code=201,
     response_model=NetworkOut,
     responses=problems(
-        *WITH_BODY, also={200: {"description": OR_PLAN.format("It was there already"), "model": NetworkOut | PlanOut}}
+        404,
+        *WITH_BODY,
+        also={200: {"description": OR_PLAN.format("It was there already"), "model": NetworkOut | PlanOut}},
     ),
     openapi_extra=BODY.documented(**EXAMPLES),
     summary="Create a network",
@@ -127,7 +131,10 @@ async def list_networks(
         and (driver is None or network.value.driver == driver)
         and has_labels(network.value.labels, label)
     ]
-    return render.answer(page(found, lambda n: (n.value.name,), asked, cluster.revision, lambda n: shown(cluster, n)))
+    look = cluster.statuses.look()
+    return render.answer(
+        page(found, lambda n: (n.value.name,), asked, cluster.revision, lambda n: shown(cluster, n, look))
+    )
 
 
 @router.get(
@@ -137,7 +144,7 @@ async def list_networks(
     summary="Get a network",
 )
 async def get_network(request: Request, network: str, if_none_match: IfNoneMatch = None) -> Response:
-    """By name or id. The ETag stands for the specification; use, hosts and conditions are observations beside it."""
+    """By name or id. The ETag stands for the specification; use, hosts and status are observations beside it."""
     cluster = service(request).cluster
     return entity(shown(cluster, cluster.networks.get(network)), if_none_match)
 
@@ -236,14 +243,15 @@ async def delete_network(request: Request, network: str, if_match: IfMatch = Non
 async def prune_networks(request: Request, dry_run: bool = False) -> Response:
     """Deletes every network without endpoints and answers what they were. No body is needed."""
     cluster = service(request).cluster
-    doomed = {n.value.id: shown(cluster, n) for n in cluster.networks.list()}
+    look = cluster.statuses.look()
+    doomed = {n.value.id: shown(cluster, n, look) for n in cluster.networks.list()}
     pruned = await cluster.networks.prune(caller(request), dry_run)
     return render.answer({"deleted": [doomed.get(n.value.id) or shown(cluster, n) for n in pruned], "dry_run": dry_run})
 
 
 def _changed(cluster: Cluster) -> Callable[[Versioned[Network]], render.Json]:
     """A living network as it would be answered, with what it is used for now."""
-    return lambda network: render.network(network, cluster.networks.use(network.value.id))
+    return lambda network: shown(cluster, network)
 
 
 def reused(error: IdTaken) -> IdempotencyKeyReused:

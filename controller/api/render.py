@@ -25,9 +25,11 @@ from controller.views import (
     HeldPort,
     Hold,
     HostStatus,
+    NetworkConvergence,
     NetworkUse,
     PoolStatus,
     Reservation,
+    Status,
     SubnetUse,
     Trouble,
 )
@@ -57,7 +59,43 @@ def text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def network(one: Versioned[Network], use: NetworkUse) -> Json:
+def status(conditions: Status) -> Json:
+    return {
+        "conditions": [
+            {
+                "type": c.kind,
+                "status": c.status,
+                "reason": c.reason,
+                "detail": c.detail,
+                "host": c.host,
+                "since": moment(c.since),
+            }
+            for c in conditions
+        ]
+    }
+
+
+def convergence(one: NetworkConvergence) -> Json:
+    return {
+        "network": one.network,
+        "version": one.version,
+        "converged": one.converged,
+        "hosts": [
+            {
+                "host": host.host,
+                "alive": host.alive,
+                "wanted": host.wanted,
+                "applied": host.applied,
+                "lag_revisions": host.lag_revisions,
+                "lag_seconds": None if host.lag_seconds is None else round(host.lag_seconds, 3),
+                "problems": [{"code": c.code, "detail": c.detail, "since": instant(c.since)} for c in host.conditions],
+            }
+            for host in one.hosts
+        ],
+    }
+
+
+def network(one: Versioned[Network], use: NetworkUse, seen: Status) -> Json:
     net = one.value
     used = {block.cidr: block for block in use.subnets}
     return {
@@ -92,9 +130,7 @@ def network(one: Versioned[Network], use: NetworkUse) -> Json:
         "hosts": list(use.hosts),
         "used": use.used,
         "size": use.size,
-        "conditions": [
-            {"host": c.host, "code": c.code, "detail": c.detail, "since": instant(c.since)} for c in use.conditions
-        ],
+        "status": status(seen),
     }
 
 
@@ -132,7 +168,7 @@ def _subnet(subnet: Subnet, use: SubnetUse | None) -> Json:
     }
 
 
-def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) -> Json:
+def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence, seen: Status) -> Json:
     it = one.value
     texts = [text_of(address) for address in it.addresses]
     return {
@@ -152,8 +188,13 @@ def endpoint(one: Versioned[Endpoint], network_name: str, applied: Convergence) 
         "labels": dict(it.labels),
         "created_at": instant(it.created_at),
         "version": one.version,
-        "applied": {"converged": applied.converged, "waiting_for": list(applied.waiting_for)},
+        "applied": waited(applied),
+        "status": status(seen),
     }
+
+
+def waited(one: Convergence) -> Json:
+    return {"converged": one.converged, "waiting_for": list(one.waiting_for), "away": list(one.away)}
 
 
 def _first(texts: Sequence[str]) -> str | None:
@@ -169,36 +210,31 @@ def _port(port: PublishedPort) -> Json:
     }
 
 
-def host(status: HostStatus, network_names: Mapping[str, str]) -> Json:
-    observed = status.observed.networks if status.observed else {}
+def host(one: HostStatus, network_names: Mapping[str, str], seen: Status) -> Json:
     return {
-        "name": status.host.name,
-        "underlay": str(status.host.underlay),
-        "mtu": status.host.mtu,
-        "abilities": list(status.host.abilities),
-        "alive": status.alive,
-        "state": _host_state(status),
-        "down_since": moment(status.down_since),
-        "incarnation": status.incarnation,
-        "last_seen": moment(status.last_seen),
-        "endpoints": status.endpoints,
-        "networks": [network_names.get(one, one) for one in status.networks],
-        "kernel": status.inventory.kernel if status.inventory else "",
-        "kvnet_version": status.inventory.version if status.inventory else "",
-        "version": status.version,
-        "conditions": [
-            {"host": status.host.name, "code": c.code, "detail": c.detail, "since": instant(c.since)}
-            for seen in observed.values()
-            for c in seen.conditions
-        ],
-        "lag_revisions": max(status.lag.values(), default=0),
+        "name": one.host.name,
+        "underlay": str(one.host.underlay),
+        "mtu": one.host.mtu,
+        "abilities": list(one.host.abilities),
+        "alive": one.alive,
+        "state": _host_state(one),
+        "down_since": moment(one.down_since),
+        "incarnation": one.incarnation,
+        "last_seen": moment(one.last_seen),
+        "endpoints": one.endpoints,
+        "networks": [network_names.get(name, name) for name in one.networks],
+        "kernel": one.inventory.kernel if one.inventory else "",
+        "kvnet_version": one.inventory.version if one.inventory else "",
+        "version": one.version,
+        "lag_revisions": max(one.lag.values(), default=0),
+        "status": status(seen),
     }
 
 
-def _host_state(status: HostStatus) -> str:
+def _host_state(one: HostStatus) -> str:
     """One that is being removed is that first, whether it lives or not."""
-    marked = status.host.state
-    return marked.value if marked is not HostState.ACTIVE else ("alive" if status.alive else "down")
+    marked = one.host.state
+    return marked.value if marked is not HostState.ACTIVE else ("alive" if one.alive else "down")
 
 
 def trouble(one: Trouble | None) -> Json | None:
@@ -287,7 +323,7 @@ def network_use(one: Versioned[Network], use: NetworkUse, blocks: Iterable[Block
 
 
 def address_holder(one: AddressHolder, cluster: Cluster) -> Json:
-    carrier = one.endpoint
+    carrier, look = one.endpoint, cluster.statuses.look()
     return {
         "address": str(one.address),
         "kind": one.kind,
@@ -296,7 +332,9 @@ def address_holder(one: AddressHolder, cluster: Cluster) -> Json:
         "holder": one.holder,
         "since": moment(one.since),
         "until": moment(one.until),
-        "endpoint": endpoint(carrier, one.network.name, cluster.endpoints.convergence(carrier)) if carrier else None,
+        "endpoint": endpoint(carrier, one.network.name, look.applied(carrier), look.endpoint(carrier))
+        if carrier
+        else None,
         "block": block(one.block) if one.block is not None else None,
     }
 

@@ -266,7 +266,7 @@ async def test_a_creation_waits_until_the_living_hosts_have_applied_it() -> None
 
         async def is_waited_for() -> bool:
             found = (await api.get(f"{path}/e1")).json()
-            return found.get("applied") == {"converged": False, "waiting_for": ["h1"]}
+            return found.get("applied") == {"converged": False, "waiting_for": ["h1"], "away": []}
 
         await eventually(is_waited_for)
         assert not waiting.done()
@@ -276,7 +276,7 @@ async def test_a_creation_waits_until_the_living_hosts_have_applied_it() -> None
         async with asyncio.timeout(DEADLINE_S):
             answer = await waiting
     assert answer.status_code == 201
-    assert answer.json()["applied"] == {"converged": True, "waiting_for": []}
+    assert answer.json()["applied"] == {"converged": True, "waiting_for": [], "away": []}
 
 
 async def test_a_waiting_creation_does_not_hold_the_server_up() -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from cli.words import problems
 from kvnet.errors import KvnetError
 from lab.docker_hosts import DockerLab, Programs, open_docker_lab
 from lab.lab import until
@@ -168,17 +169,17 @@ async def test_what_is_in_the_way_in_one_docker_is_told_to_the_whole_cluster(lab
     await lab.docker("h2", "network", "create", "web")
     await lab.docker("h1", *CREATE, "--subnet", "10.9.0.0/24", "web")
 
-    async def problems() -> list[str]:
-        return [found["detail"] for found in (await lab.lab.client.get_host("h2"))["conditions"]]
+    async def told() -> list[str]:
+        return [found["detail"] for found in problems((await lab.lab.client.get_host("h2"))["status"])]
 
     async def is_told() -> bool:
-        return any("copy of web" in detail for detail in await problems())
+        return any("copy of web" in detail for detail in await told())
 
     await until(is_told, "the host's conditions say so", seconds=20)
     await lab.docker("h2", "network", "rm", "web")
     await until_shown(lab, "web")
 
     async def is_well() -> bool:
-        return not await problems()
+        return not await told()
 
     await until(is_well, "nothing is wrong any more", seconds=10)

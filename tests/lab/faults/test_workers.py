@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cli.words import problems
 from datapath.names import bridge_name, veth_name, vxlan_name
 from kvnet.errors import AlreadyAttached, Conflicting, ForeignObject, HostFenced, Invalid, KvnetError, NamespaceNotFound
 from lab import namespaces, processes
@@ -255,9 +256,9 @@ def by_ip(lab: Lab, *words: str, **link: Any) -> None:
 
 
 async def conditions(lab: Lab, network: str) -> list[str]:
-    of_network = (await lab.client.get_network(network))["conditions"]
-    of_host = (await lab.client.get_host("h1"))["conditions"]
-    return [c["code"] for c in of_network if c in of_host]
+    of_network = problems((await lab.client.get_network(network))["status"])
+    of_host = {c["reason"] for c in problems((await lab.client.get_host("h1"))["status"])}
+    return [c["reason"] for c in of_network if c["host"] == "h1" and c["reason"] in of_host]
 
 
 async def test_a_foreign_bridge_of_our_name_is_told_and_left_alone(lab: Lab, network: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ async def test_a_routed_network_waits_for_its_block_and_follows_the_others(world
     await world.client().commit([], [Put(*theirs)])
     way = ip_address("10.9.0.64").packed
     await until(lambda: way in {r.destination for r in h1.host.state().routes}, seconds=2.0)
-    await until(lambda: h1.worker.reconciler.observed()[NET2][0] >= h1.worker.view.revision, seconds=10.0)
+    await until(lambda: h1.worker.reconciler.observed()[NET2].version >= h1.worker.view.revision, seconds=10.0)
 
 
 async def test_published_ports_are_sent_checked_and_told(world: World) -> None:
@@ -143,7 +143,9 @@ async def test_an_underlay_that_moves_is_followed_and_one_that_is_gone_is_told(w
     )
     h1.host.addresses.clear()
     h1.worker.reconciler.hint(Hint(underlay=True))
-    await until(lambda: "underlay-missing" in {c.code for c in h1.worker.reconciler.observed()[NET][1]}, seconds=2.0)
+    await until(
+        lambda: "underlay-missing" in {c.code for c in h1.worker.reconciler.observed()[NET].conditions}, seconds=2.0
+    )
     assert await h1.plan() == []
     assert h1.worker.view.hosts.items["h1"].underlay == moved
 

@@ -213,7 +213,7 @@ async def test_what_the_kernel_refuses_is_told_and_tried_again_with_growing_paus
     assert network["version"] < network["wanted_version"]
     h1.kernel.refuses = lambda _: False
     await until(lambda: peer.addresses[0].packed in {n.address for n in h1.host.state(NET).neighbours}, seconds=20)
-    await until(lambda: h1.worker.reconciler.observed()[NET][1] == ())
+    await until(lambda: h1.worker.reconciler.observed()[NET].conditions == ())
 
 
 async def test_a_plan_says_what_would_be_done_and_does_nothing(world: World) -> None:
