@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.logs import LEVELS, to_stderr
+from cli.logs import log_options, to_stderr
 from cli.values import DURATION
 from kvnet.rules import require_name
 
@@ -53,8 +53,10 @@ DEFAULT_LISTEN = "127.0.0.1:7480"
     "--dead-host-after", type=DURATION, metavar="TIME", help="Release a missing host's endpoints after this. [24h]"
 )
 @click.option("--no-upkeep", is_flag=True, help="Leave the upkeep to other replicas.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="[info]")
-def controller(store: str, listen: str, listen_unix: Path | None, log_level: str, **given: Any) -> None:
+@log_options
+def controller(
+    store: str, listen: str, listen_unix: Path | None, log_level: str, log_format: str, **given: Any
+) -> None:
     """Run a controller until Ctrl-C or SIGTERM. Any number of them may serve one store.
 
     There is no authentication yet: listen on an address that only those reach who may change every network.
@@ -69,7 +71,7 @@ def controller(store: str, listen: str, listen_unix: Path | None, log_level: str
 
     if given["name"]:
         require_name(given["name"], "/name")
-    to_stderr(log_level)
+    to_stderr(log_level, log_format)
     chosen = {
         "replica": given["name"] or socket.gethostname(),
         "cluster_id": given["cluster"],

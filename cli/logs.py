@@ -1,21 +1,80 @@
-"""Where the log of a server goes: stderr, one line per event, in UTC; a service manager adds the rest."""
+"""Where the log of a server goes: stderr, one line per event, in the form that all of kvnet's logs have.
+
+For people on a terminal, as JSON where a program keeps it; what libraries log comes in the same form. A service manager
+adds the rest.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from kvnet.logline import FORMATS, LEVELS, Format, format_for, line
+from kvnet.request import current
 
 # They tell of every start, end and request; we tell of what changed.
-CHATTY = ("uvicorn", "httpx2", "httpcore2")
-LEVELS = ("debug", "info", "warning", "error")
+CHATTY = ("uvicorn", "asyncio")
+FACTS = "facts"  # the attribute of a record that has them: log.info("event", extra={"facts": {...}})
+SHORT = {"WARNING": "warning", "CRITICAL": "error"}
 
 
-def to_stderr(level: str) -> None:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
+class Form(logging.Formatter):
+    """A record of the standard library as a line of ours. Its message is the event unless it brings facts."""
+
+    def __init__(self, form: Format, component: str) -> None:
+        super().__init__()
+        self._form = form
+        self._component = component
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts: dict[str, Any] = dict(getattr(record, FACTS, None) or {})
+        message = record.getMessage()
+        if FACTS in record.__dict__:
+            event = message
+        else:
+            event, facts["detail"] = record.name.removeprefix("kvnet."), message
+        if record.exc_info:
+            facts["trace"] = self.formatException(record.exc_info)
+        request_id = current().request_id
+        if request_id:
+            facts.setdefault("request_id", request_id)
+        facts["component"] = self._component
+        level = SHORT.get(record.levelname, record.levelname.lower())
+        return line(self._form, record.created, level, event, facts)
+
+
+def to_stderr(level: str, form: str = "auto", component: str = "controller") -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
+    handler.setFormatter(Form(format_for(form, sys.stderr), component))
     if level != "debug":
         for chatty in CHATTY:
             logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--log-level` and `--log-format`, for whatever stays and runs."""
+    level = click.option(
+        "--log-level",
+        envvar="KVNET_LOG_LEVEL",
+        type=click.Choice(LEVELS),
+        default="info",
+        help="[KVNET_LOG_LEVEL; info]",
+    )
+    form = click.option(
+        "--log-format",
+        envvar="KVNET_LOG_FORMAT",
+        type=click.Choice(FORMATS),
+        default="auto",
+        help="auto: for people on a terminal, JSON otherwise. [KVNET_LOG_FORMAT; auto]",
+    )
+    return level(form(command))
+
+
+def facts(**known: Any) -> Mapping[str, Mapping[str, Any]]:
+    """For `extra=` of the standard library's loggers."""
+    return {FACTS: known}

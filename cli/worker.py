@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from cli.logs import to_stderr
+from cli.logs import log_options, to_stderr
 from cli.session import controller_option, current, socket_option
 from cli.values import DURATION
 from kvnet.errors import Invalid
@@ -98,13 +99,16 @@ HTTP_PORT = 80
     help="Where 'ip netns exec' finds what resolv.conf to use. [KVNET_NAMESPACE_FILES; /etc/netns]",
 )
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
+@log_options
 @controller_option
 @socket_option
 def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
     """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working."""
     import asyncio
 
+    from kvnet.logline import format_for
     from worker.agent import run_worker
+    from worker.log import Log
     from worker.settings import (
         DockerMode,
         DockerSettings,
@@ -116,11 +120,12 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         parse_underlay,
     )
 
-    to_stderr("info")
+    to_stderr(given["log_level"], given["log_format"], "worker")
     session = current()
+    host = given["host"] or socket.gethostname().partition(".")[0]
     settings = Settings(
         controller=session.controller,
-        host=given["host"] or socket.gethostname().partition(".")[0],
+        host=host,
         underlay=parse_underlay(given["underlay"] or address_towards(session.controller)),
         state_dir=given["state_dir"],
         socket=Path(session.socket),
@@ -140,7 +145,12 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         dns=parse_dns(given["dns"]),
         namespace_files=given["namespace_files"],
     )
-    asyncio.run(run_worker(settings))
+    log = Log(
+        form=format_for(given["log_format"], sys.stderr),
+        level=given["log_level"],
+        always={"component": "worker", "host": host},
+    )
+    asyncio.run(run_worker(settings, log=log))
 
 
 def address_towards(controller: str) -> str:

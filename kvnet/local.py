@@ -38,8 +38,9 @@ def attach_request(
     ports: Sequence[Mapping[str, Any]] = (),
     gateway_priority: int = 0,
     reuse: bool = False,
+    request_id: str = "",
 ) -> dict[str, Any]:
-    """The request as it goes over the socket; what is empty is left out."""
+    """The request as it goes over the socket; what is empty is left out. `request_id`: as the log is to name it."""
     given = {
         "network": network,
         "netns": netns,
@@ -56,6 +57,7 @@ def attach_request(
         "ports": [dict(port) for port in ports],
         "gateway_priority": gateway_priority,
         "reuse": reuse,
+        "request_id": request_id,
     }
     return {"op": "attach", **{key: value for key, value in given.items() if value}}
 

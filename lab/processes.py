@@ -125,7 +125,7 @@ async def start(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "KVNET_LOG_FORMAT": "human", **(environment or {})},
             preexec_fn=before,
             pass_fds=() if listening is None else (listening[0],),
             start_new_session=True,  # Ctrl-C is for the one who started us all; it ends the others in order

@@ -31,6 +31,7 @@ from worker.attach import Attacher
 from worker.attachments import Attachments
 from worker.building import Building
 from worker.catalogue import NetworkCatalogue
+from worker.chronicle import Chronicle
 from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.handover import Handover
@@ -38,6 +39,7 @@ from worker.log import Log
 from worker.making import Maker
 from worker.memory import Memory
 from worker.ports import Controller, HostKernel, Listeners, Namespaces, Time
+from worker.probing.prober import Prober
 from worker.readiness import Readiness
 from worker.reconcile import Reconciler
 from worker.registration import Registration
@@ -104,6 +106,7 @@ class Worker:
             on_report=lambda: self.reporter.changed(),
             on_underlay=lambda: self.registration.look_again(),
             concerns=self._concerns,
+            chronicle=Chronicle(log, time, origins=self.view.origins, name_of=self.view.name_of),
         )
         self.memory = Memory(
             state, self.view, self.source, self.trust, self.reconciler, time=time, timing=timing, log=log
@@ -111,6 +114,7 @@ class Worker:
         self._build_voice(store, kernel)
         self._build_hands(store, controller, kernel, namespaces, listeners)
         self.names = self._name_service()
+        self.prober = Prober(self.view, self.attachments, time=time)
         self.answerer = Answerer(store, settings.host, self._kinds(), time=time, log=log)
 
     def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
@@ -323,7 +327,7 @@ class Worker:
 
     def _kinds(self) -> Mapping[str, Kind]:
         """What controllers, and the command line on this host, can ask; never a change of a network."""
-        return {"status": self._status}
+        return {"status": self._status, "probe": self.prober.answer}
 
     def operations(self) -> Mapping[str, Operation]:
         return {

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, OutcomeUnknown
 from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
 from kvnet.problems import from_problem
+from kvnet.request import current
 from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody, Hold, HoldBody, NameBody, Network, NetworkBody
 from worker.ports import Backoff, Time
 
@@ -126,11 +127,12 @@ class HttpController:
         is_repeatable: bool,
         headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
+        headers = {**_who_asks(), **(headers or {})}
         pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         for attempt in range(1, ATTEMPTS + 1):
             is_last = attempt == ATTEMPTS
             try:
-                reply = await self._http.request(method, path, body, timeout_s, headers or {})
+                reply = await self._http.request(method, path, body, timeout_s, headers)
             except NotSent as error:
                 if is_last:
                     raise self._unreachable(error) from error
@@ -173,6 +175,13 @@ class HttpController:
             fix="start it, or start the worker with the right --controller",
             context={"controller": self._url},
         )
+
+
+def _who_asks() -> dict[str, str]:
+    """So that the journal and the controller's log name the request that this host works for."""
+    stamp = current()
+    headers = {"x-request-id": stamp.request_id} if stamp.request_id else {}
+    return headers | ({"traceparent": stamp.trace} if stamp.trace else {})
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from backends.store import Revision, Store
 from kvnet import codec, keys
 from kvnet.model import Block, Driver, Endpoint, Network
 from worker.ports import Time
+from worker.provenance import Origins
 from worker.tables import Table, until_in_step
 
 SETTLE_S = 5.0
@@ -38,6 +39,8 @@ class NetworkTables:
         self.task: asyncio.Task[None] | None = None
         self.peers: tuple[str, ...] = ()
         self.blocks: Table[Block] | None = None
+        self.origins = Origins()
+        self.name = ""  # the last one that was told
         self._store = store
         self._id = network_id
         self._host = host
@@ -50,10 +53,20 @@ class NetworkTables:
         self._is_unsettled = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.specification: Table[Network] = Table(
-            store, keys.network(network_id), partial(codec.decode, Network), self._specification_changed, time
+            store,
+            keys.network(network_id),
+            partial(codec.decode, Network),
+            self._specification_changed,
+            time,
+            self.origins,
         )
         self.endpoints: Table[Endpoint] = Table(
-            store, keys.endpoints(network_id), partial(codec.decode, Endpoint), self._endpoints_changed, time
+            store,
+            keys.endpoints(network_id),
+            partial(codec.decode, Endpoint),
+            self._endpoints_changed,
+            time,
+            self.origins,
         )
 
     @property
@@ -131,7 +144,7 @@ class NetworkTables:
     def _specification_changed(self, _: Collection[str]) -> None:
         network = self.network
         if network is not None:  # one that is gone, or cannot be read, keeps what it had
-            self.peers = network.peers
+            self.peers, self.name = network.peers, network.name
             if network.driver is Driver.ROUTED and self.blocks is None:
                 self._open_blocks()
         self._changed(self.specification)

@@ -21,6 +21,7 @@ from datapath.plan import Plan
 from kvnet.errors import KvnetError, StoreUnavailable
 from kvnet.model import Condition, NetworkObserved
 from worker.agenda import Agenda, Work
+from worker.chronicle import Chronicle
 from worker.drafts import Draft, draft_of, in_the_way, problems_of, refused, words
 from worker.known import HostPart, Known, Statistics
 from worker.log import Log
@@ -43,7 +44,8 @@ LATE = frozenset({"peer-unknown", "block-missing"})
 
 class Reconciler:
     """`on_report` is called after every pass that changed what there is to report, `on_underlay` when the host's own
-    addresses or routes changed. `concerns`: what else is wrong that a network suffers from."""
+    addresses or routes changed. `concerns`: what else is wrong that a network suffers from.
+    `chronicle`: tells what came of passes."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class Reconciler:
         on_report: Callable[[], None],
         on_underlay: Callable[[], None] = lambda: None,
         concerns: Callable[[str], Sequence[Condition]] = lambda _: (),
+        chronicle: Chronicle | None = None,
     ) -> None:
         self.statistics = Statistics()
         self._kernel = kernel
@@ -67,6 +70,7 @@ class Reconciler:
         self._on_report = on_report
         self._on_underlay = on_underlay
         self._concerns = concerns
+        self._chronicle = chronicle or Chronicle(log, time)
         self._agenda = Agenda()
         self._wake = asyncio.Event()
         self._networks: dict[str, Known] = {}
@@ -161,9 +165,7 @@ class Reconciler:
         problems = ([] if doubt is None else [(doubt.code, doubt.detail)]) + list(self._host.problems)
         general = self._general = self._dated(self._general, problems)
         return {
-            id_: NetworkObserved(
-                known.version, (*general, *self._concerns(id_), *known.conditions), known.applied_at
-            )
+            id_: NetworkObserved(known.version, (*general, *self._concerns(id_), *known.conditions), known.applied_at)
             for id_, known in self._networks.items()
             if id_ in present
         }
@@ -230,16 +232,20 @@ class Reconciler:
         mode = self._source.mode()
         if mode is Mode.BLIND:
             return  # whoever opens our eyes asks for a look at everything
+        self._begin_telling(work)
+        kind = "full" if work.everything else "part"
         try:
             if work.everything:
                 await self._look_at_everything(mode)
             else:
                 await self._look_at(work, mode)
         except KvnetError as error:
-            self._log.warning("pass-failed", detail=error.detail)
+            self._log.warning("pass-failed", detail=error.detail, code=error.code)
+            self._chronicle.end(kind, error)
             self._fail_waiting(work.networks, error)
             self._postpone(work)
             return
+        self._chronicle.end(kind)
         self._backoff.reset()
         self.statistics.passes += 1
         took_s = self._time.monotonic() - began
@@ -247,6 +253,10 @@ class Reconciler:
         self._rest(work.networks, rest_s(took_s))
         if work.everything:
             self.statistics.last_full_pass_ms = self.statistics.last_pass_ms
+
+    def _begin_telling(self, work: Work) -> None:
+        looked = {*self._networks, ""} if work.everything else {*work.read, *([""] if work.host else [])}
+        self._chronicle.begin(looked, is_settled=self.has_seen_everything)
 
     def _rest(self, networks: Collection[str], pause_s: float) -> None:
         until = self._time.monotonic() + pause_s
@@ -340,6 +350,8 @@ class Reconciler:
         if late and memo is not None:
             self.touch(late, read=True)
         versions = {id_: self._source.version(id_) for id_ in chosen}
+        if memo is not None:
+            self._chronicle.planned(chosen)
 
         def compute() -> Draft:
             states = {id_: desired(view, id_, memo) for id_ in versions}
@@ -362,6 +374,7 @@ class Reconciler:
         failures = await self._kernel.apply(operations) if operations else []
         self.statistics.operations += sum(map(changes_something, operations))
         self.statistics.failures += len(failures)
+        self._chronicle.carried_out(draft, operations, failures)
         hard, soft = split_failures(failures)
         failed = by_network(hard, draft.owners) if hard else {}
         self._note_host(draft, operations, soft, is_broken="" in failed)
@@ -421,6 +434,8 @@ class Reconciler:
             self._waiting.fail(network_id, draft.versions[network_id], draft.number, in_the_way(conflicts))
             self.touch([network_id], read=True, after_s=known.backoff.next(self._time))
             return
+        if mode is Mode.LIVE:
+            self._chronicle.arrived(network_id, known.version, draft.versions[network_id])
         if mode is Mode.LIVE and not self._waits_for_peers(known, network_id, problems):
             if draft.versions[network_id] > known.version:
                 known.version, known.applied_at = draft.versions[network_id], self._time.now()

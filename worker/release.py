@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from backends.store import Store
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
+from kvnet.request import asked_by
 from worker.attachments import ASKED_FIRST, CONTAINER, Attachments, Phase, Record
 from worker.log import Log
 from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
@@ -162,7 +163,7 @@ class Releaser:
         self._due = {endpoint: at for endpoint, at in self._due.items() if endpoint in names}
         now = self._time.monotonic()
         # At once, so that their interfaces go together.
-        await all_of(self._try(record) for record in leaving if self._due.get(record.endpoint, 0.0) <= now)
+        await all_of(self._try_by_itself(record) for record in leaving if self._due.get(record.endpoint, 0.0) <= now)
 
     async def _until_due(self) -> None:
         due = min([*self._due.values(), *self._missing.values()], default=None)
@@ -170,6 +171,11 @@ class Releaser:
             async with asyncio.timeout(None if due is None else max(0.0, due - self._time.monotonic())):
                 await self._wake.wait()
         self._wake.clear()
+
+    async def _try_by_itself(self, record: Record) -> bool:
+        """Nobody waits for it any more, so it is a request of this host's own."""
+        with asked_by(f"{self._time.rng.getrandbits(64):016x}"):
+            return await self._try(record)
 
     async def _try(self, record: Record, freed: asyncio.Future[bool] | None = None) -> bool:
         """One attempt; True when nothing of it is left. `freed` is told when the endpoint is not."""

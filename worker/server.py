@@ -1,7 +1,8 @@
 """The worker's unix socket: one JSON object per line each way, for root only.
 
 Every request is bounded in length, number and time, and every answer is a result or a problem; what a caller sends can
-end its own connection at most. What the operations do is decided elsewhere.
+end its own connection at most. Every request has an id (`request_id`, else a new one), which goes along to the
+controller and into the log. What the operations do is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kvnet.codec import is_request_id
 from kvnet.errors import Invalid, KvnetError, MissingCapability, PortInUse, Unfit, WorkerUnreachable
 from kvnet.problems import to_problem
+from kvnet.request import asked_by
 from worker.log import Log
 
 MAX_LINE = 64 << 10
@@ -77,6 +81,14 @@ class Server:
             operation = self._operations.get(name)
             if operation is None:
                 raise Invalid.field("/op", f"no operation {name[:64]!r}", f"known are: {', '.join(self._operations)}")
+            request_id, asked = _named(message)
+            with asked_by(request_id):
+                return await self._done(operation, asked)
+        except KvnetError as error:
+            return _problem(error)
+
+    async def _done(self, operation: Operation, message: Mapping[str, Any]) -> dict[str, Any]:
+        try:
             async with asyncio.timeout(OPERATION_S):
                 return {"ok": True, "result": await operation(message)}
         except KvnetError as error:
@@ -152,6 +164,15 @@ def _parsed(line: bytes) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(message, dict) or not isinstance(message.get("op"), str):
         raise Invalid("the request is not an object with an 'op'", fix='one object per line: {"op": "status"}')
     return message["op"], message
+
+
+def _named(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The request's id, the caller's own or a new one, and the request without it."""
+    given = message.get("request_id")
+    if given is not None and not (isinstance(given, str) and is_request_id(given)):
+        fix = "1 to 128 letters, digits or any of . _ : / = + -, a letter or digit first"
+        raise Invalid.field("/request_id", "not a request id", fix)
+    return given or secrets.token_hex(8), {name: value for name, value in message.items() if name != "request_id"}
 
 
 def _problem(error: KvnetError) -> dict[str, Any]:

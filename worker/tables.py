@@ -13,13 +13,15 @@ from backends.mirror import Mirror
 from backends.store import Change, Revision, Store
 from kvnet.errors import KvnetError
 from worker.ports import Time
+from worker.provenance import Origins
 
 T = TypeVar("T")
 PATIENCE_S = 60.0
 
 
 class Table(Generic[T]):
-    """`items` by the last part of the key. `on_change` is called with the names of what came, changed or went."""
+    """`items` by the last part of the key. `on_change` is called with the names of what came, changed or went,
+    `origins` are told whose doing that was."""
 
     def __init__(
         self,
@@ -28,12 +30,14 @@ class Table(Generic[T]):
         parse: Callable[[bytes], T],
         on_change: Callable[[Collection[str]], None],
         time: Time,
+        origins: Origins | None = None,
     ) -> None:
         self.mirror = Mirror(store, prefix, on_change=self._take, rng=time.rng, clock=time.monotonic, sleep=time.sleep)
         self.broken: dict[str, str] = {}
         self.fell_back: tuple[Revision, Revision] | None = None
         self._items: dict[str, T] = {}
         self._parse = parse
+        self._origins = origins
         self._on_change = on_change
         self._highest: Revision = 0
         self.is_owed = False
@@ -79,6 +83,8 @@ class Table(Generic[T]):
                 self._items[name] = self._parse(change.entry.value)
             except (KvnetError, ValueError, TypeError) as error:
                 self.broken[name] = str(error)
+        if self._origins is not None:
+            self._origins.note(changes, self.mirror.revision)
         self._on_change(names)
 
 

@@ -22,9 +22,11 @@ from kvnet.sentinel import Meta
 from worker.lastknown import Written
 from worker.networktables import NetworkTables
 from worker.ports import Time
+from worker.provenance import Origins
 from worker.tables import Table, until_in_step
 
 LOOK_AGAIN_S = 1.0
+REMEMBERED = 64  # networks that were left, until the kernel has left them too
 
 
 class View:
@@ -47,6 +49,7 @@ class View:
         self._on_local = on_local
         self._networks: dict[str, NetworkTables] = {}
         self._pins: dict[str, int] = {}
+        self._parted: dict[str, tuple[str, Origins]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._is_ready = asyncio.Event()
         self.meta: Table[Meta] = Table(
@@ -117,6 +120,16 @@ class View:
         """As far as it is mirrored here."""
         known = (tables.network for tables in self._networks.values())
         return next((n for n in known if n is not None and name_or_id in (n.id, n.name)), None)
+
+    def origins(self, network_id: str) -> Origins | None:
+        """Whose changes of it wait to be in the kernel; also of a network that this host has just left."""
+        tables = self._networks.get(network_id)
+        return tables.origins if tables is not None else self._parted.get(network_id, ("", None))[1]
+
+    def name_of(self, network_id: str) -> str:
+        """How people call it, as far as that is known here; also of one that this host has just left."""
+        tables = self._networks.get(network_id)
+        return tables.name if tables is not None else self._parted.get(network_id, ("", None))[0]
 
     def version(self, network_id: str) -> Revision:
         tables = self._networks.get(network_id)
@@ -251,15 +264,21 @@ class View:
         wanted = own | {peer for id_ in own & self._networks.keys() for peer in self._networks[id_].peers}
         closed = [id_ for id_ in self._networks if id_ not in wanted]
         for id_ in closed:
-            task = self._networks.pop(id_).task
-            if task is not None:
-                task.cancel()
+            tables = self._networks.pop(id_)
+            self._part_with(id_, tables)
+            if tables.task is not None:
+                tables.task.cancel()
         for id_ in wanted - self._networks.keys():
             tables = NetworkTables(self._store, id_, self.host, self._network_changed, self._adjust, self._time)
             tables.task = group.create_task(tables.run())
             self._networks[id_] = tables
         if closed:
             self._on_networks(closed)
+
+    def _part_with(self, network_id: str, tables: NetworkTables) -> None:
+        if len(self._parted) >= REMEMBERED:
+            del self._parted[next(iter(self._parted))]
+        self._parted[network_id] = (tables.name, tables.origins)
 
     def _network_changed(self, network_id: str) -> None:
         """Who is in it, and on which hosts, concerns those that it is peered with too."""

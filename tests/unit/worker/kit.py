@@ -42,6 +42,7 @@ from kvnet.errors import (
     StateUnusable,
 )
 from kvnet.model import Address, Cluster, Driver, Endpoint, Host, Network, PublishedPort, Subnet
+from kvnet.request import current
 from kvnet.wire import Endpoint as EndpointJson
 from kvnet.wire import EndpointBody, EndpointPatchBody, Hold, HoldBody, NameBody, NetworkBody, PortBody
 from kvnet.wire import Network as NetworkJson
@@ -332,7 +333,7 @@ class FakeController:
             after = self._patched(before, body)
             version = there.version
             if after != before:
-                put = Put(keys.endpoint(found.id, endpoint), codec.encode(after))
+                put = Put(keys.endpoint(found.id, endpoint), _stamped(codec.encode(after)))
                 version = await self._store.commit([Present(keys.endpoint(found.id, endpoint))], [put])
         self._leave()
         return shown(after, found, version)
@@ -436,7 +437,7 @@ async def add_endpoint(store: MemoryStore, endpoint: Endpoint) -> int:
     return await store.commit(
         [Absent(keys.endpoint(endpoint.network, endpoint.id)), Present(keys.network(endpoint.network))],
         [
-            Put(keys.endpoint(endpoint.network, endpoint.id), codec.encode(endpoint)),
+            Put(keys.endpoint(endpoint.network, endpoint.id), _stamped(codec.encode(endpoint))),
             Put(keys.local(endpoint.host, endpoint.id), endpoint.network.encode()),
         ],
     )
@@ -467,6 +468,10 @@ def overlay(network_id: str = NET, name: str = "my-net", vni: int = 4242, octet:
         Subnet(ip_network(f"fd00:{octet}::/64"), IPv6Address(f"fd00:{octet}::1")),
     )
     return Network(network_id, name, Driver.OVERLAY, subnets, EPOCH, vni=vni)
+
+
+def _stamped(data: bytes) -> bytes:
+    return codec.stamped(data, current().request_id)
 
 
 @dataclass(slots=True)

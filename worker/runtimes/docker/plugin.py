@@ -16,6 +16,7 @@ from typing import Any
 
 from kvnet.errors import Invalid, KvnetError
 from kvnet.model import Address
+from kvnet.request import asked_by
 from worker.log import Log
 from worker.ports import Controller, Time
 from worker.runtimes.docker.departures import Departures
@@ -150,9 +151,13 @@ class DockerPlugin:
             return Reply(NOT_FOUND, failure(f"kvnet has no call {name[:80]!r}"))
         if request.verb != "POST":
             return Reply(NOT_ALLOWED, failure(f"{name} is called by POST"))
+        with asked_by(f"{self._time.rng.getrandbits(64):016x}"):
+            return await self._answer(name, call, request.body)
+
+    async def _answer(self, name: str, call: Call, body: bytes) -> Reply:
         tally = self._tallies.setdefault(name, Tally())
         began = self._time.monotonic()
-        status, error, answer = await self._outcome(name, call, request.body)
+        status, error, answer = await self._outcome(name, call, body)
         took_s = self._time.monotonic() - began
         tally.count += 1
         tally.took_s.append(took_s)
@@ -160,7 +165,9 @@ class DockerPlugin:
             return Reply(status, success(answer))
         tally.failed += 1
         text = words_of(error)
-        self._log.warning("docker-call-failed", call=name, code=error.code, detail=text, ms=round(took_s * 1000, 1))
+        self._log.warning(
+            "docker-call-failed", call=name, code=error.code, detail=text, duration_ms=round(took_s * 1000, 1)
+        )
         if name in OF_A_START:
             self._on_failed_start()
         if call.is_teardown and status == OK:
