@@ -38,7 +38,7 @@ class Form(logging.Formatter):
         else:
             event, facts["detail"] = record.name.removeprefix("kvnet."), message
         if record.exc_info:
-            facts["trace"] = self.formatException(record.exc_info)
+            facts["traceback"] = self.formatException(record.exc_info)
         request_id = current().request_id
         if request_id:
             facts.setdefault("request_id", request_id)

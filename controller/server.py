@@ -206,7 +206,7 @@ async def _opened(settings: ServerSettings, opener: Callable[[str], Awaitable[St
                 raise
             if error.detail != told:
                 told = error.detail
-                log.warning("%s: waiting for it", told)
+                log.warning("store-awaited", extra={"facts": {"detail": f"{told}: waiting for it"}})
         await clock.sleep(rng.uniform(*START_PAUSE_S))
 
 
@@ -240,10 +240,8 @@ def _listening(settings: ServerSettings, sockets: Sequence[socket.socket]) -> Li
 def _started(listening: Listening, ready: Callable[[Listening], None] | None) -> None:
     host = listening.url.removeprefix("http://").rpartition(":")[0].strip("[]")
     if host and not ipaddress.ip_address(host).is_loopback:
-        log.warning(
-            "listening on %s without authentication: whoever reaches this address can change every network",
-            listening.url,
-        )
+        detail = f"{listening.url} has no authentication: whoever reaches this address can change every network"
+        log.warning("open-to-all", extra={"facts": {"detail": detail}})
     if ready is not None:
         ready(listening)
 

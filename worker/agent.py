@@ -35,6 +35,7 @@ from worker.chronicle import Chronicle
 from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.handover import Handover
+from worker.inquiry import Inquiry
 from worker.log import Log
 from worker.making import Maker
 from worker.memory import Memory
@@ -97,6 +98,7 @@ class Worker:
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
         )
         self._build_judgement(store, namespaces)
+        self.inquiry = Inquiry(controller, time=time, log=log)
         self.reconciler = Reconciler(
             kernel,
             self.source,
@@ -106,7 +108,9 @@ class Worker:
             on_report=lambda: self.reporter.changed(),
             on_underlay=lambda: self.registration.look_again(),
             concerns=self._concerns,
-            chronicle=Chronicle(log, time, origins=self.view.origins, name_of=self.view.name_of),
+            chronicle=Chronicle(
+                log, time, origins=self.view.origins, name_of=self.view.name_of, tell=self.inquiry.tell
+            ),
         )
         self.memory = Memory(
             state, self.view, self.source, self.trust, self.reconciler, time=time, timing=timing, log=log
@@ -315,6 +319,7 @@ class Worker:
             self.workloads,
             self.memory,
             self.answerer,
+            self.inquiry,
         )
         async with asyncio.TaskGroup() as group:
             for part in parts:

@@ -108,6 +108,14 @@ class HttpController:
         """
         await self._ask("DELETE", f"/v1/networks/{_part(network)}", b"", ANSWER_S, is_repeatable=False)
 
+    async def removed_by(self, network: str, name: str) -> str:
+        what = f"network={_part(network)}" if name == network else f"endpoint={_part(name)}"
+        reply = await self._http.request("GET", f"/v1/journal?{what}&limit=1", b"", READY_S)
+        newest = self._object(reply).get("items") if reply.status == READY else None
+        if not isinstance(newest, list) or not newest or newest[0].get("after") is not None:
+            return ""
+        return str(newest[0].get("request_id", ""))
+
     async def answers(self) -> bool:
         try:
             return (await self._http.request("GET", "/readyz", b"", READY_S)).status == READY

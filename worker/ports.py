@@ -49,6 +49,10 @@ class Controller(Protocol):
 
     async def delete_network(self, network: str) -> None: ...
 
+    async def removed_by(self, network: str, name: str) -> str:
+        """The request that removed the network, or its endpoint `name`; "" if nobody knows. Not for decisions."""
+        ...
+
     async def answers(self) -> bool:
         """Whether it is there and can serve, within a moment."""
         ...

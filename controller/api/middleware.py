@@ -1,8 +1,8 @@
 """What every request passes through, as one plain ASGI layer: who asks, how long it took, how much it may send.
 
 Gives each request an id (taken from the client when it is a sane one) and a `Caller`, limits the body, answers HEAD by
-GET, counts and times, and turns an unexpected failure into a 500 problem. Costs microseconds: endpoint creation is
-measured through it. Never reads a body itself and never buffers an answer.
+GET, counts and times, logs one line, and turns an unexpected failure into a 500 problem. Costs microseconds: endpoint
+creation is measured through it. Never reads a body itself and never buffers an answer.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from kvnet.errors import Invalid, KvnetError
 MAX_BODY_BYTES = 1024 * 1024
 CALLER = "kvnet.caller"
 IS_HEAD = "kvnet.is_head"
+SERVER_ERROR = 500
+MAX_PATH_TOLD = 200
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}\Z")
 _SANE_ACTOR = re.compile(rb"[A-Za-z0-9][A-Za-z0-9 ._:/=+@-]{0,127}\Z")
@@ -70,13 +72,33 @@ class RequestContext:
             limited = _limited(receive) if scope["method"] in _WITH_BODY else receive
             await self._app(scope, limited, send_with_id)
         except Exception as error:
-            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            facts = {"request_id": request_id, "method": scope["method"], "path": scope["path"][:MAX_PATH_TOLD]}
+            log.exception("request-failed", extra={"facts": facts})
             if status:
                 raise ConnectionAbortedError("the answer broke off; the client must see that") from error
             await problem_response(internal(request_id), request_id)(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "")
-            self._metrics.observe(scope["method"], route, status, self._clock() - started_at)
+            took_s = self._clock() - started_at
+            self._metrics.observe(scope["method"], route, status, took_s)
+            self._told(scope, asked, request_id, route, status, took_s)
+
+    def _told(self, scope: Scope, asked: _Headers, request_id: str, route: str, status: int, took_s: float) -> None:
+        """What changes something, or fails here, at info; what only looks at debug: there is much of it."""
+        level = logging.DEBUG if asked.is_safe and status < SERVER_ERROR else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        facts = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "route": route or None,
+            "path": scope["path"][:MAX_PATH_TOLD],
+            "status": status,
+            "duration_ms": round(took_s * 1000, 2),
+            "actor": asked.actor or None,
+            "source": asked.source,
+        }
+        log.log(level, "request", extra={"facts": facts})
 
 
 class _Headers:

@@ -161,7 +161,8 @@ async def on_kvnet_error(request: Request, error: Exception) -> Response:
 
 async def on_store_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, store.StoreError)
-    log.warning("store error in request %s: %r", request.scope.get(REQUEST_ID, ""), error)
+    facts = {"request_id": request.scope.get(REQUEST_ID, ""), "error": type(error).__name__, "detail": str(error)}
+    log.warning("store-error", extra={"facts": facts})
     return problem_response(from_store(error), request.scope.get(REQUEST_ID, ""))
 
 

@@ -309,6 +309,7 @@ class FakeController:
 
     def __init__(self, store: MemoryStore, life: Life, outages: Outages, lock: asyncio.Lock) -> None:
         self.requests: list[str] = []
+        self.removers: dict[str, str] = {}
         self._lock = lock  # in place of the real one's checks on addresses
         self._store = store
         self._life = life
@@ -368,11 +369,17 @@ class FakeController:
     async def delete_network(self, network: str) -> None:
         self._enter(f"delete network {network}")
 
+    async def removed_by(self, network: str, name: str) -> str:
+        if self._outages.controller:
+            raise ControllerUnreachable("it is away")
+        return self.removers.get(name, "")
+
     async def answers(self) -> bool:
         return not self._outages.controller
 
     async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
         self._enter(f"delete {endpoint}")
+        self.removers[endpoint] = current().request_id
         found = await self._network(network)
         if await self._store.get(keys.endpoint(found.id, endpoint)) is None:
             raise NotFound(f"no endpoint {endpoint}")

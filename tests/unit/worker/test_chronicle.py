@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.store import Change, Entry, Put
+from backends.store import Change, Delete, Entry, Put
 from datapath.objects import DeleteLink
 from kvnet import codec, keys
 from kvnet.model import Network
@@ -103,11 +103,24 @@ async def test_what_somebody_undid_is_told_as_repaired_and_names_no_request(worl
 
 
 @pytest.mark.anyio
-async def test_a_removal_names_what_went(world: World) -> None:
+async def test_a_removal_names_what_went_and_who_removed_it(world: World) -> None:
     h1 = await world.start()
     h1.host.add_namespace(C1)
     await h1.attach("c1", id="e1")
-    await h1.detach(id="e1")
+    with asked_by("the-detach"):
+        await h1.detach(id="e1")
+    await until(lambda: any("removed=e1" in line for line in told(h1, "applied")))
+
+    assert ids_in([line for line in told(h1, "applied") if "removed=e1" in line]) == ["the-detach"]
+
+
+@pytest.mark.anyio
+async def test_a_removal_is_told_also_when_nobody_can_say_whose_it_was(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    world.outages.controller = True
+    await world.client().commit([], [Delete(keys.endpoint(NET, "e1")), Delete(keys.local("h1", "e1"))])
     await until(lambda: any("removed=e1" in line for line in told(h1, "applied")))
 
 

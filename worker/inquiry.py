@@ -1,0 +1,56 @@
+"""Finds out who removed what a pass took out of the kernel: a removal leaves nothing that could bear a stamp.
+
+The controller's journal knows. Asked behind the pass and seldom: a line that cannot wait, because very much is removed
+at once or the controller is away, is told without. Nobody else waits for any of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from kvnet.errors import KvnetError
+from kvnet.http import Lost, NotSent
+from worker.chronicle import Told
+from worker.log import Log
+from worker.ports import Controller, Time
+from worker.together import all_of
+
+WAITING = 32
+NAMES = 4  # of a line's removals: most often they are one request's
+ANSWER_S = 1.0
+PAUSE_S = 0.1
+
+
+class Inquiry:
+    def __init__(self, controller: Controller, *, time: Time, log: Log) -> None:
+        self._controller = controller
+        self._time = time
+        self._log = log
+        self._waiting: asyncio.Queue[Told] = asyncio.Queue(WAITING)
+
+    def tell(self, told: Told) -> None:
+        if told.brought.removed and not self._waiting.full():
+            self._waiting.put_nowait(told)
+        else:
+            told.write(self._log)
+
+    async def run(self) -> None:
+        """Until cancelled; then what waits is told as it is."""
+        try:
+            while True:
+                told = await self._waiting.get()
+                told.with_ids(await self._requests_of(told)).write(self._log)
+                await self._time.sleep(PAUSE_S)
+        finally:
+            while not self._waiting.empty():
+                self._waiting.get_nowait().write(self._log)
+
+    async def _requests_of(self, told: Told) -> Sequence[str]:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                names = told.brought.removed[-NAMES:]
+                found = await all_of(self._controller.removed_by(told.network_id, name) for name in names)
+        except (KvnetError, NotSent, Lost, TimeoutError):
+            return ()
+        return [one for one in dict.fromkeys(found) if one]
