@@ -16,6 +16,7 @@ from backends.store import Store
 from controller.acceptance import Acceptance
 from controller.bootstrap import found_cluster
 from controller.cases import Cases, cases
+from controller.connectivity.run import Connectivity
 from controller.consistency import Consistency
 from controller.convergence import Convergences
 from controller.events import EventLog
@@ -50,6 +51,7 @@ class Cluster:
         standing: whether the store may be believed; while it is not, nothing is written.
         acceptance: an operator's word that it may.
         questions: what is asked of hosts and answered by their workers; changes nothing.
+        connectivity: a test of who reaches whom, through the workers.
         upkeep: what the elected replica does; runs by itself.
     """
 
@@ -71,6 +73,7 @@ class Cluster:
         self.convergence = Convergences(state, settings.clock)
         self.statuses = Statuses(state, standing)
         self.questions = Questions(state, writer, settings, rng)
+        self.connectivity = Connectivity(state, self.questions, rng)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events

@@ -10,6 +10,8 @@ from kvnet.client.connection import Connection
 from kvnet.client.places import segment
 from kvnet.wire import CheckReport
 
+CONNECTIVITY_S = 120.0
+
 
 class Cluster(Connection):
     async def ipam(self) -> dict[str, Any]:
@@ -40,3 +42,7 @@ class Cluster(Connection):
 
     async def version(self) -> dict[str, Any]:
         return await self.request("GET", "/v1/version")
+
+    async def test_connectivity(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Safe to repeat: nothing is changed by it."""
+        return await self.request("POST", "/v1/connectivity", body=dict(wish), repeatable=True, wait_s=CONNECTIVITY_S)

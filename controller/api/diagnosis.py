@@ -1,0 +1,196 @@
+"""/v1/hosts/{host}/doctor and /v1/connectivity: what is wrong with hosts, and between them, as their workers find it.
+
+Nothing is changed by either; both take as long as the workers need, and both are bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Request, Response
+from pydantic import Field
+
+from controller.api import render
+from controller.api.answers import Answer
+from controller.api.bodies import JsonBody
+from controller.api.models import Body, Name
+from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
+from controller.connectivity.run import MAX_HOSTS, Wish
+
+MAX_NETWORKS = 500
+DOCTOR_S = 18.0
+
+router = resource_router("operations")
+
+
+class ConnectivityIn(Body):
+    networks: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=63)]], Field(max_length=MAX_NETWORKS)] | None
+    ) = Field(None, description="Names or ids; null tests all.")
+    hosts: Annotated[list[Name], Field(max_length=MAX_HOSTS)] | None = Field(None, description="Null tests all.")
+    between: Literal["hosts", "endpoints", "both"] = "both"
+    all_endpoints: bool = Field(False, description="Every endpoint with every other, instead of one for each host.")
+
+    def wish(self) -> Wish:
+        return Wish(
+            None if self.networks is None else tuple(self.networks),
+            None if self.hosts is None else tuple(self.hosts),
+            tries_hosts=self.between != "endpoints",
+            tries_endpoints=self.between != "hosts",
+            all_endpoints=self.all_endpoints,
+        )
+
+
+class FindingOut(Answer):
+    code: str
+    detail: str
+    fix: str
+
+
+class TestedHostOut(Answer):
+    name: str
+    underlay: str
+    mtu: int
+    answers: bool
+    problem: FindingOut | None
+
+
+class RoundTripOut(Answer):
+    min: float
+    avg: float
+    max: float
+
+
+class EchoOut(Answer):
+    sent: int
+    answered: int
+
+
+class TunnelOut(Answer):
+    sent: int
+    left: int = Field(description="Seen leaving the sender's link.")
+    arrived: int = Field(description="Seen on the receiver's link, before its firewall.")
+    through: int | None = Field(description="Seen behind the receiver's tunnel; null where it has none.")
+
+
+class PassingOut(Answer):
+    needed: int = Field(description="The largest packet that the networks of both send, with the tunnel's headers.")
+    passes: int | None = Field(description="The largest that arrived whole.")
+    told_by: str | None = Field(description="Who on the way says that larger ones do not pass; null: nobody.")
+
+
+Status = Literal["ok", "mtu", "loss", "blocked", "no-answer"]
+
+
+class LinkOut(Answer):
+    """One direction between two hosts. The numbers are null where nothing could be tried."""
+
+    from_: str = Field(alias="from")
+    to: str
+    status: Status
+    code: str
+    detail: str
+    fix: str
+    rtt_ms: RoundTripOut | None
+    echo: EchoOut | None
+    tunnel: TunnelOut | None
+    mtu: PassingOut | None
+
+
+class TestedEndpointOut(Answer):
+    id: str
+    name: str
+    host: str
+    address: str
+
+
+class TestedNetworkOut(Answer):
+    id: str
+    name: str
+
+
+class FullOut(Answer):
+    size: int
+    sent: int
+    answered: int
+
+
+class TestedPairOut(Answer):
+    """One direction between two endpoints, by one family of addresses."""
+
+    network: TestedNetworkOut
+    from_: TestedEndpointOut = Field(alias="from")
+    to: TestedEndpointOut
+    family: Literal[4, 6]
+    status: Status
+    code: str
+    detail: str
+    fix: str = Field(description="What to do, or the command to go on with.")
+    rtt_ms: RoundTripOut | None
+    echo: EchoOut
+    full: FullOut = Field(description="Packets as large as the network allows.")
+
+
+class NotTriedOut(Answer):
+    what: str
+    count: int
+
+
+class ConnectivityOut(Answer):
+    ok: bool
+    failures: int
+    hosts: list[TestedHostOut]
+    links: list[LinkOut]
+    endpoints: list[TestedPairOut]
+    not_tried: list[NotTriedOut]
+    took_s: float
+
+
+class CheckOut(Answer):
+    id: str
+    area: str
+    status: Literal["ok", "warn", "fail", "unknown", "skipped"]
+    found: str
+    why: str
+    fix: str
+
+
+class DoctorOut(Answer):
+    host: str
+    version: str
+    checks: list[CheckOut]
+    counts: dict[str, int]
+
+
+BODY: JsonBody[ConnectivityIn] = JsonBody(ConnectivityIn, "ConnectivityIn")
+
+
+@router.post(
+    "/connectivity",
+    response_model=ConnectivityOut,
+    responses=problems(404, *WITH_BODY),
+    openapi_extra=BODY.documented(
+        everything={}, one_network={"networks": ["my-net"]}, two_hosts={"hosts": ["h1", "h2"], "between": "hosts"}
+    ),
+    summary="Test who reaches whom",
+)
+async def test_connectivity(request: Request) -> Response:
+    """Workers send marked packets to each other, and count what arrives: host with host (the tunnel's UDP port, the
+    largest packet, ping) and endpoint with endpoint. What fails is told with where it got lost. Nothing is changed; a
+    host takes part in one test at a time."""
+    asked = await BODY.read(request)
+    cluster = service(request).cluster
+    return render.answer(await cluster.connectivity.test(asked.wish(), caller(request)))
+
+
+@router.get(
+    "/hosts/{host}/doctor",
+    response_model=DoctorOut,
+    responses=problems(404, 504),
+    summary="Examine a host",
+)
+async def examine_host(request: Request, host: str) -> Response:
+    """Its worker looks at what kvnet needs of the host, and says what to do about each finding."""
+    cluster = service(request).cluster
+    answer: dict[str, Any] = await cluster.questions.ask(host, "doctor", {}, caller(request), DOCTOR_S)
+    return render.answer(answer)

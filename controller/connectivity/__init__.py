@@ -1,0 +1,1 @@
+"""Tests who reaches whom, through the workers: hosts with hosts, endpoints with endpoints."""
