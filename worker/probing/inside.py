@@ -52,6 +52,7 @@ class Asked:
 
     sent: int = 0
     rtt_ms: list[float] = field(default_factory=list)
+    full: int = 0
     full_sent: int = 0
     full_answered: int = 0
     neighbour: bool | None = None
@@ -63,6 +64,7 @@ class Asked:
             "pair": pair,
             "sent": self.sent,
             "rtt_ms": self.rtt_ms,
+            "full": self.full,
             "full_sent": self.full_sent,
             "full_answered": self.full_answered,
             "neighbour": self.neighbour,
@@ -87,7 +89,7 @@ class Asker:
 
 async def ask(asker: Asker, goals: Sequence[Goal], rng: random.Random) -> dict[int, Asked]:
     """By pair. Whatever goes wrong in that namespace is told per goal."""
-    found = {goal.pair: Asked() for goal in goals}
+    found = {goal.pair: Asked(full=goal.full) for goal in goals}
     for version in (4, 6):
         some = [goal for goal in goals if goal.address.version == version]
         if not some:

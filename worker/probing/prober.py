@@ -15,7 +15,7 @@ from datapath.names import veth_name
 from datapath.objects import VXLAN_PORT
 from kvnet.errors import Invalid, MissingCapability, NotFound, ProbeBusy
 from kvnet.model import Driver, Endpoint, Host, Network
-from worker.attachments import Attachments, Phase
+from worker.attachments import Attachments, Phase, Record
 from worker.ports import Time
 from worker.probing.inside import Asked, Asker, Goal, ask, mtu_of
 from worker.probing.parameters import Sending, parse_session, sending
@@ -87,6 +87,7 @@ class Prober:
             "underlay": str(own.underlay) if own is not None else None,
             "mtu": own.mtu if own is not None else None,
             "port": VXLAN_PORT,
+            "attached": [record.endpoint for record in self._attachments if _is_there(record)],
             "vnis": sorted(n.vni for n in self._networks() if n.vni is not None and n.driver is Driver.OVERLAY),
         }
 
@@ -108,7 +109,7 @@ class Prober:
             fired = await fire(own.underlay, watch.tally.own, asked.session, reachable, self._time.rng)
         gate = asyncio.Semaphore(SOURCES_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            for asker, goals in (await self._askers(asked, watch)).items():
+            for asker, goals in (await self._askers(asked, watch, answers)).items():
                 group.create_task(self._ask(gate, asker, goals, answers))
         return {
             "targets": [found.as_json(number) for number, found in sorted(fired.items())],
@@ -131,23 +132,31 @@ class Prober:
             raise NotFound(f"{self._view.host} knows no other host {name!r}")
         return found
 
-    async def _askers(self, asked: Sending, watch: Watch) -> dict[Asker, list[Goal]]:
+    async def _askers(self, asked: Sending, watch: Watch, answers: dict[int, Asked]) -> dict[Asker, list[Goal]]:
+        """What is not there is told of its pair alone."""
         found: dict[Asker, list[Goal]] = {}
         for one in asked.pairs:
-            source, target = self._endpoint(one["network"], one["from"]), self._endpoint(one["network"], one["to"])
-            record = self._attachments.get(source.id)
-            if record is None or record.phase is not Phase.ATTACHED or not record.netns or record.is_handed_over:
-                raise NotFound(f"endpoint {source.name} has no interface on {self._view.host}")
-            asker = Asker(record.netns, record.interface, watch.tally.own, asked.session)
-            address = target.address if one["family"] == 4 else target.address6
-            if address is None:
-                raise NotFound(f"endpoint {target.name} has no IPv{one['family']} address")
-            full = await asyncio.to_thread(_full_size, source, asker)
-            mac = bytes.fromhex(target.mac.replace(":", ""))
-            on_link = self._network(one["network"]).driver is not Driver.ROUTED
-            goal = Goal(one["pair"], address, mac, full, on_link)
+            try:
+                asker, goal = await self._asked_for(one, watch)
+            except (NotFound, OSError) as error:
+                answers[one["pair"]] = Asked(error="NOT-HERE", detail=str(error))
+                continue
             found.setdefault(asker, []).append(goal)
         return found
+
+    async def _asked_for(self, one: Mapping[str, Any], watch: Watch) -> tuple[Asker, Goal]:
+        source, target = self._endpoint(one["network"], one["from"]), self._endpoint(one["network"], one["to"])
+        record = self._attachments.get(source.id)
+        if record is None or not _is_there(record):
+            raise NotFound(f"endpoint {source.name} has no interface on {self._view.host}")
+        address = target.address if one["family"] == 4 else target.address6
+        if address is None:
+            raise NotFound(f"endpoint {target.name} has no IPv{one['family']} address")
+        asker = Asker(record.netns, record.interface, watch.tally.own, watch.tally.session)
+        full = await asyncio.to_thread(_full_size, source, asker)
+        mac = bytes.fromhex(target.mac.replace(":", ""))
+        on_link = self._network(one["network"]).driver is not Driver.ROUTED
+        return asker, Goal(one["pair"], address, mac, full, on_link)
 
     def _network(self, network_id: str) -> Network:
         tables = self._view.tables(network_id)
@@ -189,6 +198,11 @@ class Prober:
             timer.cancel()
         if watch is not None:
             await watch.close()
+
+
+def _is_there(record: Record) -> bool:
+    """It has an interface in a namespace that is known, under a known name."""
+    return record.phase is Phase.ATTACHED and bool(record.netns) and not record.is_handed_over
 
 
 def _full_size(source: Endpoint, asker: Asker) -> int:

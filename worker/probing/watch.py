@@ -59,15 +59,16 @@ class Watch:
 
 
 def _tap() -> socket.socket:
-    """The filter is there before the first packet: protocol 0 receives nothing until it is bound."""
+    """What comes before the filter is there is read like the rest, and is nobody's."""
     lines = b"".join(struct.pack("=HBBI", *line) for line in program())
     buffer = ctypes.create_string_buffer(lines)
     count, address = len(lines) // 8, ctypes.addressof(buffer)
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+    made = socket.socket(
+        socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL)
+    )
     try:
         made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", count, address))
         widen(made, RECEIVE_BUFFER)
-        made.bind(("", ETH_P_ALL))
     except OSError:
         made.close()
         raise
