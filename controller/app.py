@@ -33,6 +33,7 @@ from controller.api import (
     problems,
     reservations,
     store_state,
+    web,
 )
 from controller.api import store as gateway
 from controller.api.middleware import RequestContext
@@ -60,6 +61,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     metrics.router,
     docs.router,
+    web.router,
 )
 
 
