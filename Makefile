@@ -9,7 +9,7 @@ STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
 ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-all torture check format bench lock clean
+.PHONY: help setup servers demo test test-all compose-test torture check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ else
 	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup -m xdist_group --stores $(STORES) $(ON_ANY_STORE) || failed=$$?; \
 	exit $$failed
 endif
+
+compose-test: $(ready) ## the cluster of docker-compose.yml, for real: build, up, walk, down (STORE=etcd,consul,zookeeper; root or DOCKER_HOST)
+	@$(BIN)/python -m tests.compose $(if $(STORE),--store $(STORE))
 
 torture: $(ready) servers ## race for addresses under faults, check the history (STORE= MEMBERS= SECONDS= SEED= CLIENTS=)
 	@$(BIN)/python -m tests.torture $(if $(STORE),--store $(STORE)) $(if $(MEMBERS),--members $(MEMBERS)) \

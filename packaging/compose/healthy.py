@@ -12,7 +12,7 @@ TIMEOUT_S = 3.0
 READ_BYTES = 65536
 
 
-def ask(family: int, where: object, words: bytes) -> bytes:
+def ask(family: int, where: tuple[str, int] | str, words: bytes) -> bytes:
     with socket.socket(family) as asking:
         asking.settimeout(TIMEOUT_S)
         asking.connect(where)

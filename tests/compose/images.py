@@ -23,6 +23,7 @@ from tests.servers import binaries
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
+IMAGE = "kvnet"  # what docker-compose.yml calls the image that it builds
 FOLDER = CHECKOUT / ".tools" / "compose"
 DEBIAN, WHEELS = FOLDER / "debian.tar", FOLDER / "wheels"
 NAMES = "hosts: files dns\n"

@@ -1,0 +1,137 @@
+"""The cluster of docker-compose.yml on one store, in the words of who plays with it: up, exec, kill, start, down.
+
+All is done with compose's own commands and over the ports that it publishes. Nothing is left of it afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from kvnet.client import Client
+from kvnet.errors import KvnetError
+from kvnet.http import HttpClient, Lost, NotSent, Target
+from lab.lab import until
+from tests.compose.engine import CommandFailed, Engine
+from tests.compose.images import CHECKOUT, all_images
+
+FILE = CHECKOUT / "docker-compose.yml"
+STORES = ("etcd", "consul", "zookeeper")
+CONTROLLERS = {"controller-1": "http://127.0.0.1:7480", "controller-2": "http://127.0.0.1:7481"}
+HOSTS = ("h1", "h2", "h3")
+GREETINGS = {"h1": 8081, "h2": 8082, "h3": 8083}
+BUILD_SECONDS = 300.0
+UP_SECONDS = 120.0
+HEALTHY_SECONDS = 60.0
+PAGE_SECONDS = 8.0
+LOG_LINES = "40"
+
+
+@dataclass(slots=True)
+class Cluster:
+    engine: Engine
+    store: str
+    clients: Mapping[str, Client]
+
+    @property
+    def members(self) -> Sequence[str]:
+        return [f"{self.store}-{number}" for number in (1, 2, 3)]
+
+    @property
+    def services(self) -> Sequence[str]:
+        return [*CONTROLLERS, *HOSTS, *self.members]
+
+    async def compose(self, *words: str, seconds: float = UP_SECONDS) -> str:
+        """Raises: CommandFailed."""
+        return await compose(self.engine, *words, seconds=seconds, COMPOSE_PROFILES=self.store)
+
+    async def exec(self, host: str, *words: str) -> str:
+        """Raises: CommandFailed."""
+        return await self.compose("exec", "-T", host, *words)
+
+    async def kill(self, *services: str) -> None:
+        """As a crash of the machine that it stands for."""
+        await self.compose("kill", *services)
+
+    async def start(self, *services: str) -> None:
+        await self.compose("start", *services)
+        await self.until_healthy(*services)
+
+    async def until_healthy(self, *services: str) -> None:
+        async def are_healthy() -> bool:
+            health = await self.health()
+            return all(health.get(service) == "healthy" for service in services)
+
+        try:
+            await until(are_healthy, f"healthy: {', '.join(services)}", seconds=HEALTHY_SECONDS)
+        except KvnetError as error:
+            raise CommandFailed(f"{error.detail}; they are: {await self.health()}") from error
+
+    async def health(self) -> dict[str, str]:
+        """Of every container of the cluster that runs."""
+        label = f"label=com.docker.compose.project={project()}"
+        words = await self.engine.run(self.engine.docker, "ps", "--quiet", "--filter", label)
+        if not words:
+            return {}
+        found = json.loads(await self.engine.run(self.engine.docker, "inspect", *words.split()))
+        return {
+            one["Config"]["Labels"]["com.docker.compose.service"]: one["State"].get("Health", {}).get("Status", "")
+            for one in found
+        }
+
+    async def page(self, host: str, path: str = "/") -> str:
+        """What a workload that has port 8080 of that host says, asked from outside; "" if nobody does."""
+        client = HttpClient((Target.parse(f"http://127.0.0.1:{GREETINGS[host]}"),), {})
+        try:
+            return (await client.request("GET", path, b"", PAGE_SECONDS)).body.decode().strip()
+        except (NotSent, Lost):
+            return ""
+        finally:
+            await client.close()
+
+    async def last_words(self) -> str:
+        with suppress(CommandFailed):
+            return await self.compose("logs", "--no-color", "--tail", LOG_LINES)
+        return ""
+
+
+async def compose(engine: Engine, *words: str, seconds: float = UP_SECONDS, **environment: str) -> str:
+    """Raises: CommandFailed."""
+    where = ("--project-directory", str(CHECKOUT), "-f", str(FILE), "-p", project())
+    return await engine.run(*engine.compose, *where, *words, seconds=seconds, **environment)
+
+
+def project() -> str:
+    """Never that of a cluster that somebody plays with."""
+    return f"kvnet-test-{os.getpid()}"
+
+
+async def build(engine: Engine) -> None:
+    """kvnet's image, from this checkout. Every service names it, so one is enough."""
+    await engine.need(all_images()["kvnet"])
+    await compose(engine, "build", "controller-1", seconds=BUILD_SECONDS)
+
+
+@asynccontextmanager
+async def open_cluster(engine: Engine, store: str) -> AsyncIterator[Cluster]:
+    """Up and healthy; down with all that it made when left. `build` comes before."""
+    await engine.need(all_images()[store])
+    clients = {name: Client(url) for name, url in CONTROLLERS.items()}
+    cluster = Cluster(engine, store, clients)
+    try:
+        await cluster.compose("up", "-d", "--no-build")
+        await cluster.until_healthy(*cluster.services)
+        yield cluster
+    except (KvnetError, AssertionError, TimeoutError) as error:
+        error.add_note(await cluster.last_words())
+        raise
+    finally:
+        for client in clients.values():
+            await client.close()
+        await asyncio.shield(
+            cluster.compose("--profile", store, "--profile", "smoke", "down", "-v", "--remove-orphans", "-t", "2")
+        )
