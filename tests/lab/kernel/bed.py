@@ -16,7 +16,7 @@ from datapath.desired import desired
 from datapath.objects import Failure, Scope
 from datapath.plan import Plan, plan
 from datapath.view import Attachment, HostView
-from kvnet.model import Driver, Endpoint, Host, Network, Subnet
+from kvnet.model import Block, Driver, Endpoint, Host, Network, Subnet
 from lab import fabric, namespaces
 from lab.ping import ping
 from worker.kernel.firewall import find_nft
@@ -54,6 +54,7 @@ class Bed:
     endpoints: dict[str, dict[str, Endpoint]] = field(default_factory=dict)
     attachments: dict[str, dict[str, Attachment]] = field(default_factory=dict)
     workloads: dict[str, Path] = field(default_factory=dict)
+    blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict)
 
     def add(self, net: Network, name: str, host: str, last: int, mac: str | None = None) -> Endpoint:
         """An endpoint whose addresses end in `last`, with a namespace of its own."""
@@ -73,7 +74,7 @@ class Bed:
         self.attachments[endpoint.host].pop(endpoint.id, None)
 
     def view(self, host: str) -> HostView:
-        return HostView(host, self.hosts, self.networks, self.endpoints, self.attachments.get(host, {}))
+        return HostView(host, self.hosts, self.networks, self.endpoints, self.attachments.get(host, {}), self.blocks)
 
     async def planned(self, host: str, network_id: str | None = None) -> Plan:
         actual = await self.kernels[host].read(Scope(network_id or ""), firewall=network_id is None)

@@ -1,0 +1,189 @@
+"""What other programs' rules make of a packet: a small reading of nftables and iptables, in three values.
+
+A condition holds, does not, or is not understood. A drop behind one that is not understood is told as possible, never
+as certain; an accept behind one counts as none. So nothing is claimed that the rules do not say. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from datapath.trace.seen import Crossing, SeenDrop
+
+Condition = Callable[[Crossing], bool | None]  # None: not understood
+DEEPEST = 16
+
+
+class Action(Enum):
+    ACCEPT = "accept"
+    DROP = "drop"
+    RETURN = "return"
+    JUMP = "jump"
+    GOTO = "goto"
+    NOTHING = "nothing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a rule does where it applies. `target`: of a jump."""
+
+    action: Action
+    target: str = ""
+
+
+# What a verdict map does with a packet; None where it is not understood.
+Choice = Callable[[Crossing], Step | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`text`: as its owner would write it. `choice`: of a verdict map, in place of `step`."""
+
+    text: str
+    conditions: tuple[Condition, ...]
+    step: Step
+    choice: Choice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`hook`: "" of one that is only jumped to. `devices`: of a chain on netdev; empty: not known, or all."""
+
+    family: str
+    table: str
+    name: str
+    hook: str = ""
+    priority: int = 0
+    is_dropping: bool = False
+    rules: Sequence[Rule] = ()
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Of one base chain: what became of the packet, by which rule. `doubts`: rules that may have dropped it."""
+
+    is_dropped: bool = False
+    rule: str = ""
+    chain: str = ""
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+
+
+FAMILIES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
+    "ip": {4: ("ip", "inet"), 6: ("ip6", "inet")},
+    "bridge": {4: ("bridge",), 6: ("bridge",)},
+}
+MARKED_FROM = -10  # kvnet's own chain on the forward hook: what it admits bears the mark from there on
+
+
+def drops(crossing: Crossing, chains: Sequence[Chain], mark: int = 0) -> list[SeenDrop]:
+    """Of every base chain on the packet's hook: a certain drop, or the first possible one.
+
+    `mark`: what it bears from kvnet's own chain on.
+    """
+    version = 6 if ":" in crossing.destination else 4
+    families = FAMILIES.get(crossing.layer, {}).get(version, ("netdev",))
+    tables: dict[tuple[str, str], dict[str, Chain]] = {(chain.family, chain.table): {} for chain in chains}
+    for chain in chains:
+        tables[chain.family, chain.table][chain.name] = chain
+    found = []
+    for base in chains:
+        if base.family not in families or base.hook != crossing.hook or not _is_on(base, crossing):
+            continue
+        packet = _marked(crossing, mark) if mark and base.priority > MARKED_FROM else crossing
+        verdict = judge(packet, base, tables[base.family, base.table])
+        if verdict.is_dropped:
+            found.append(_told(crossing, base, verdict.chain, verdict.rule, is_certain=not verdict.doubts))
+        elif verdict.doubts:
+            where, rule = verdict.doubts[0]
+            found.append(_told(crossing, base, where, rule, is_certain=False))
+    return found
+
+
+def judge(packet: Crossing, base: Chain, chains: Mapping[str, Chain]) -> Verdict:
+    verdict = Verdict()
+    end = _through(packet, base, chains, verdict, 0, is_certain=True)
+    if end is None and base.is_dropping:
+        verdict.is_dropped, verdict.chain, verdict.rule = True, base.name, "policy drop"
+        verdict.doubts.clear()
+        if _may_accept(packet, base, chains):
+            verdict.doubts.append((base.name, "policy drop"))
+    return verdict
+
+
+def _through(
+    packet: Crossing, chain: Chain, chains: Mapping[str, Chain], verdict: Verdict, depth: int, *, is_certain: bool
+) -> Action | None:
+    """ACCEPT or DROP where that is the end; None where the packet goes on behind the chain."""
+    for rule in chain.rules:
+        holds = applies(rule, packet)
+        if holds is False:
+            continue
+        step = rule.step if rule.choice is None else rule.choice(packet)
+        if step is None or step.action in (Action.NOTHING, Action.UNKNOWN):
+            continue
+        sure = is_certain and holds is True
+        if step.action in (Action.JUMP, Action.GOTO):
+            target = chains.get(step.target)
+            end = None
+            if target is not None and depth < DEEPEST:
+                end = _through(packet, target, chains, verdict, depth + 1, is_certain=sure)
+            if end is not None and sure:
+                return end
+            if step.action is Action.GOTO and sure:
+                return None
+            continue
+        if step.action is Action.DROP and not sure:
+            verdict.doubts.append((chain.name, rule.text))
+        if not sure:
+            continue
+        if step.action is Action.DROP:
+            verdict.is_dropped, verdict.chain, verdict.rule = True, chain.name, rule.text
+            verdict.doubts.clear()
+            return Action.DROP
+        return None if step.action is Action.RETURN else Action.ACCEPT
+    return None
+
+
+def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], depth: int = 0) -> bool:
+    """Whether a rule that is not understood could have let it through."""
+    for rule in chain.rules:
+        holds = applies(rule, packet)
+        if holds is False:
+            continue
+        step = rule.step if rule.choice is None else rule.choice(packet)
+        if step is None or step.action is Action.UNKNOWN:
+            return True
+        if step.action is Action.ACCEPT and holds is None:
+            return True
+        target = chains.get(step.target)
+        if target is not None and depth < DEEPEST and _may_accept(packet, target, chains, depth + 1):
+            return True
+    return False
+
+
+def applies(rule: Rule, packet: Crossing) -> bool | None:
+    result: bool | None = True
+    for condition in rule.conditions:
+        holds = condition(packet)
+        if holds is False:
+            return False
+        result = None if holds is None else result
+    return result
+
+
+def _is_on(base: Chain, crossing: Crossing) -> bool:
+    if base.family != "netdev":
+        return True
+    return not base.devices or crossing.device_in in base.devices or crossing.device_out in base.devices
+
+
+def _marked(crossing: Crossing, mark: int) -> Crossing:
+    return replace(crossing, mark=crossing.mark | mark)
+
+
+def _told(crossing: Crossing, base: Chain, chain: str, rule: str, *, is_certain: bool) -> SeenDrop:
+    return SeenDrop(crossing.name, base.family, base.table, chain, rule, is_certain)

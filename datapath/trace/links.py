@@ -1,0 +1,168 @@
+"""Hops that are links of a host's: ports, bridges, tunnels, uplinks."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from datapath.names import veth_name, vxlan_name
+from datapath.objects import Bridge, Veth, Vxlan
+from datapath.trace.case import End
+from datapath.trace.hop import Draft, Hop, Side, Weight, mended, updown
+from datapath.trace.seen import SeenLink
+from kvnet.model import Network
+
+MTU_REASON = (
+    "larger packets than the smallest MTU on the way are lost or cut, small ones pass: pings work, transfers hang"
+)
+
+
+def port(side: Side, end: End) -> Hop | None:
+    """The host's half of an endpoint's interface. None where it should have none."""
+    wanted = side.wanted.links.get(veth_name(end.id))
+    if not isinstance(wanted, Veth):
+        return None
+    draft = Draft(side, "port", wanted.name, end.network.id)
+    seen = _link(draft, wanted.name, "veth", f"the host's half of {end}'s interface")
+    if seen is None:
+        return draft.hop()
+    fix = mended(side)
+    draft.compare("interface-down", "", "up", updown(seen.up), "nothing passes a port that is down", fix)
+    _compare_master(draft, wanted.bridge, seen)
+    _compare_isolation(draft, seen, is_wanted=wanted.isolated)
+    _compare_mtu(draft, wanted.mtu, seen)
+    return draft.hop()
+
+
+def bridge(side: Side, network: Network, name: str) -> Hop:
+    wanted = side.wanted.links.get(name)
+    draft = Draft(side, "bridge", name, network.id)
+    if not isinstance(wanted, Bridge):
+        return _others_bridge(draft, name)
+    seen = _link(draft, name, "bridge", f"the bridge of network {network.name}")
+    if seen is None:
+        return draft.hop()
+    fix = mended(side)
+    reason = "a bridge that is down forwards nothing, and loses all its neighbours"
+    draft.compare("interface-down", "", "up", updown(seen.up), reason, fix)
+    reason = "workloads send to the gateway's MAC, which this bridge then does not take for its own"
+    draft.compare("wrong-mac", "MAC", wanted.mac.hex(":"), seen.mac, reason, fix)
+    _compare_mtu(draft, wanted.mtu, seen)
+    return draft.hop()
+
+
+def _others_bridge(draft: Draft, name: str) -> Hop:
+    """An operator's bridge, which gets nothing from kvnet but ports."""
+    seen = _link(draft, name, "bridge", "the operator's bridge")
+    if seen is not None:
+        reason = "it is the operator's, so kvnet does not touch it"
+        draft.compare("interface-down", "", "up", updown(seen.up), reason, f"ip link set {name} up")
+    return draft.hop()
+
+
+def gateway(side: Side, network: Network, name: str, address: str) -> Hop:
+    """The host's own address in the network, to which workloads send what is for others."""
+    draft = Draft(side, "gateway", address, network.id)
+    draft.expect(f"{address} on {name}")
+    if side.sight is None:
+        return draft.hop()
+    holders = [seen for seen in side.sight.addresses if seen.address == address]
+    draft.see(", ".join(f"{address} on {seen.device}" for seen in holders) or "not there")
+    if all(seen.device != name for seen in holders):
+        found = ", ".join(seen.device for seen in holders) or "not there"
+        reason = "nobody on this host answers for the gateway, so nothing leaves the network"
+        draft.differ("gateway-missing", "gateway address", f"on {name}", found, reason, mended(side))
+    return draft.hop()
+
+
+def tunnel(side: Side, network: Network) -> Hop | None:
+    name = vxlan_name(network.id)
+    wanted = side.wanted.links.get(name)
+    if not isinstance(wanted, Vxlan):
+        return None
+    draft = Draft(side, "vxlan", name, network.id)
+    seen = _link(draft, name, "vxlan", f"the tunnel of network {network.name}")
+    if seen is None:
+        return draft.hop()
+    fix = mended(side)
+    draft.compare("interface-down", "", "up", updown(seen.up), "nothing passes a tunnel that is down", fix)
+    reason = "hosts with different VNIs do not take each other's packets"
+    draft.compare("wrong-vni", "VNI", wanted.vni, seen.vni, reason, fix)
+    reason = "it sends from an address that other hosts do not know, or that this one does not have"
+    draft.compare("wrong-local", "local", str(ip_address(wanted.local)), seen.local or "none", reason, fix)
+    draft.compare("wrong-port", "port", wanted.port, seen.port, "the other hosts listen on another UDP port", fix)
+    if wanted.bridge:
+        _compare_master(draft, wanted.bridge, seen)
+        _compare_isolation(draft, seen, is_wanted=wanted.isolated)
+        if not seen.suppress:
+            reason = "the bridge then asks over the tunnel, where nobody answers, instead of answering itself"
+            draft.differ("no-suppression", "neighbour suppression", "on", "off", reason, fix)
+    elif wanted.mac and seen.mac != wanted.mac.hex(":"):
+        reason = "the other hosts send to the MAC that belongs to this host and network"
+        draft.differ("wrong-mac", "MAC", wanted.mac.hex(":"), seen.mac, reason, fix)
+    if seen.learning:
+        reason = "it may learn a wrong place for a MAC from what it receives"
+        draft.differ("learning", "learning", "off", "on", reason, fix, Weight.NOTE)
+    _compare_mtu(draft, wanted.mtu, seen)
+    return draft.hop()
+
+
+def uplink(side: Side, network: Network, bridge_of_it: str) -> Hop:
+    """The host's own link that a transparent network stands on. `bridge_of_it`: what it has to be a port of; or ""."""
+    draft = Draft(side, "uplink", network.uplink, network.id)
+    draft.expect("there, up")
+    if side.sight is None:
+        return draft.hop()
+    seen = side.sight.link(network.uplink)
+    fix = f"see 'ip link show {network.uplink}' on {side.host}; the physical network is not kvnet's"
+    if seen is None:
+        draft.see("not there")
+        reason = "the workloads' interfaces stand on this link"
+        draft.differ("uplink-missing", "uplink", "there", "not there", reason, fix)
+        return draft.hop()
+    works = seen.up and (seen.works or seen.kind == "bridge")
+    draft.see("there, up" if works else f"there, {'no carrier' if seen.up else 'down'}")
+    if not works:
+        found = "no carrier" if seen.up else "down"
+        draft.differ("uplink-down", "uplink", "up", found, "nothing reaches the physical network", fix)
+    if bridge_of_it and bridge_of_it != network.uplink:
+        _compare_master(draft, bridge_of_it, seen)
+    return draft.hop()
+
+
+def _link(draft: Draft, name: str, kind: str, what: str) -> SeenLink | None:
+    """What was seen of it; None where nobody looked, or it is not there, which is then told."""
+    draft.expect("there")
+    sight = draft.side.sight
+    if sight is None:
+        return None
+    seen = sight.link(name)
+    if seen is None:
+        draft.see("not there")
+        draft.differ("interface-missing", what, "there", "not there", f"it is {what}", mended(draft.side))
+        return None
+    draft.see("there")
+    if seen.kind != kind:
+        fix = f"remove or rename the foreign link {name}; kvnet never touches it"
+        draft.differ("foreign-object", what, kind, seen.kind or "another kind", "it is not kvnet's", fix)
+        return None
+    return seen
+
+
+def _compare_master(draft: Draft, wanted: str, seen: SeenLink) -> None:
+    reason = "only ports of the network's bridge are of the network"
+    draft.compare("wrong-bridge", "in", wanted or "no bridge", seen.master or "no bridge", reason, mended(draft.side))
+
+
+def _compare_isolation(draft: Draft, seen: SeenLink, *, is_wanted: bool) -> None:
+    words = {True: "isolated", False: "not isolated"}
+    reason = (
+        "between two isolated ports a bridge forwards nothing"
+        if seen.isolated
+        else "the workloads of a network without ICC could reach each other"
+    )
+    fix, weight = mended(draft.side), Weight.BREAKS if seen.isolated else Weight.NOTE
+    draft.compare("port-isolation", "", words[is_wanted], words[seen.isolated], reason, fix, weight)
+
+
+def _compare_mtu(draft: Draft, wanted: int, seen: SeenLink) -> None:
+    draft.compare("wrong-mtu", "MTU", wanted, seen.mtu, MTU_REASON, mended(draft.side))

@@ -1,0 +1,114 @@
+"""Answers the question `look`: what this host shows of the way between two endpoints.
+
+Puts together what the worker knows (its workloads, how far it has come, what it put right lately) and what the kernel
+has now. Reads only. The answer is filtered to the pair, so that it stays small on a large host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from datapath.names import DNS_BRIDGE
+from datapath.objects import Kernel, Scope
+from datapath.trace.firewall import relevant
+from datapath.trace.seen import Question, SeenNetwork, Sight, from_plain, to_plain
+from kvnet.errors import KernelRefused, KvnetError
+from worker.attachments import Record
+from worker.kernel.scene import Place, look
+from worker.pausing import Pause
+from worker.repairs import Repairs
+
+HOST = Scope("0" * 12, bridge=DNS_BRIDGE)
+
+Look = Callable[[Question, Mapping[str, Place], bool], Sight]
+
+
+class Knowledge(Protocol):
+    """What the worker knows besides its kernel."""
+
+    def about(self, sight: Sight) -> Sight:
+        """With its mode, its session and the address for names."""
+        ...
+
+    def network(self, network_id: str) -> SeenNetwork | None: ...
+
+    def record(self, endpoint: str) -> Record | None: ...
+
+
+class Looker:
+    """`look_there`: reads the kernel; in place of the real one for tests."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        knowledge: Knowledge,
+        pause: Pause,
+        repairs: Repairs,
+        look_there: Look = lambda question, places, with_own: look(question, places, with_own=with_own),
+    ) -> None:
+        self._kernel = kernel
+        self._knowledge = knowledge
+        self._pause = pause
+        self._repairs = repairs
+        self._look_there = look_there
+
+    async def answer(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Raises:
+            Invalid: not a question.
+            KernelRefused: nothing can be read.
+        """
+        question = from_plain(Question, parameters.get("question"), "/question")
+        known = self._knowledge
+        records = (known.record(inner.endpoint) for inner in question.inner)
+        places = {record.endpoint: place_of(record) for record in records if record is not None}
+        sight = await sight_of(self._kernel, question, places, self._look_there)
+        words = [*question.devices, *question.macs, *question.addresses]
+        sight = replace(
+            sight,
+            networks=tuple(n for id_ in question.networks if (n := known.network(id_)) is not None),
+            paused_s=self._pause.left_s,
+            repairs=tuple(self._repairs.of(question.networks, words)),
+        )
+        return to_plain(known.about(sight))
+
+
+async def sight_of(kernel: Kernel, question: Question, places: Mapping[str, Place], look_there: Look) -> Sight:
+    """What the kernel shows.
+
+    Raises:
+        KernelRefused
+    """
+    unread = []
+    firewall = None
+    try:
+        firewall = (await kernel.read(HOST, firewall=True)).firewall
+    except KvnetError as error:
+        unread.append(f"kvnet's firewall: {error.detail}")
+    try:
+        sight = await asyncio.to_thread(look_there, question, places, firewall is None)
+    except OSError as error:
+        raise KernelRefused(f"the kernel cannot be read: {error.strerror or error}", fix="see its log") from error
+    ends = [ip_address(end).packed for end in question.ends]
+    rules = None if firewall is None else relevant(firewall, question.devices, ends)
+    return replace(sight, rules=rules, unread=(*sight.unread, *unread))
+
+
+def place_of(record: Record) -> Place:
+    _, _, identity = record.identity.rpartition(":")
+    device = record.identity.rsplit(":", 2)[-2] if record.identity.count(":") >= 2 else ""
+    return Place(
+        record.netns,
+        record.interface,
+        int(device) if device.isdigit() else 0,
+        int(identity) if identity.isdigit() else 0,
+        record.order,
+        record.is_handed_over,
+        record.routes,
+    )
+
+
