@@ -17,11 +17,16 @@ from datapath.objects import Kernel, Scope
 from datapath.trace.firewall import relevant
 from datapath.trace.seen import Question, SeenNetwork, Sight, from_plain, to_plain
 from kvnet.errors import KernelRefused, KvnetError
-from worker.attachments import Record
+from worker.attachments import Attachments, Phase, Record
 from worker.kernel.scene import Place, look
 from worker.pausing import Pause
+from worker.reconcile import Reconciler
 from worker.repairs import Repairs
+from worker.settings import Settings
+from worker.source import Source
+from worker.view import View
 
+MOST_CONDITIONS = 16
 HOST = Scope("0" * 12, bridge=DNS_BRIDGE)
 
 Look = Callable[[Question, Mapping[str, Place], bool], Sight]
@@ -37,6 +42,48 @@ class Knowledge(Protocol):
     def network(self, network_id: str) -> SeenNetwork | None: ...
 
     def record(self, endpoint: str) -> Record | None: ...
+
+
+class Knowing:
+    """The worker's parts, as far as they know something of the pair."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        view: View,
+        source: Source,
+        attachments: Attachments,
+        reconciler: Reconciler,
+        is_fenced: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._view = view
+        self._source = source
+        self._attachments = attachments
+        self._reconciler = reconciler
+        self._is_fenced = is_fenced
+
+    def about(self, sight: Sight) -> Sight:
+        doubt, settings = self._source.doubt(), self._settings
+        return replace(
+            sight,
+            host=settings.host,
+            mode=self._source.mode().value,
+            is_fenced=self._is_fenced(),
+            doubt=doubt.detail if doubt is not None else "",
+            dns=str(settings.dns) if settings.dns is not None else "",
+        )
+
+    def network(self, network_id: str) -> SeenNetwork | None:
+        observed = self._reconciler.observed().get(network_id)
+        if observed is None:
+            return None
+        told = tuple(f"{condition.code}: {condition.detail}" for condition in observed.conditions[:MOST_CONDITIONS])
+        return SeenNetwork(network_id, observed.version, self._view.version(network_id), told)
+
+    def record(self, endpoint: str) -> Record | None:
+        record = self._attachments.get(endpoint)
+        return record if record is not None and record.phase is not Phase.DETACHING else None
 
 
 class Looker:
@@ -110,5 +157,3 @@ def place_of(record: Record) -> Place:
         record.is_handed_over,
         record.routes,
     )
-
-

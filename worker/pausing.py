@@ -6,7 +6,7 @@ go as always. Ends by itself, and with the worker. The reconciler asks it before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +60,11 @@ class Pause:
             self._log.info("repairs-resumed")
         self.on_change()
         return self.told()
+
+    @property
+    def kinds(self) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """The questions that it answers."""
+        return {"pause": self.pause, "resume": self.resume}
 
     def told(self) -> dict[str, Any]:
         return {"host": self._host, "paused": self.left_s > 0, "seconds": round(self.left_s, 3)}

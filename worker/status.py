@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from backends.url import shown
@@ -25,11 +26,12 @@ def status(
     lifeline: Lifeline,
     registration: Registration,
     time: Time,
+    others: Sequence[Condition] = (),
 ) -> dict[str, Any]:
     doubt = source.doubt()
     conditions = [{"code": doubt.code, "detail": doubt.detail}] if doubt else []
     conditions += [_condition(problem) for problem in (lifeline.problem, registration.problem) if problem]
-    conditions += [_condition(problem) for problem in registration.crowding.conditions]
+    conditions += [_condition(problem) for problem in (*registration.crowding.conditions, *others)]
     own = view.own
     statistics = reconciler.statistics
     is_live = source.mode() is Mode.LIVE
