@@ -1,0 +1,1 @@
+"""A lab whose hosts test each other."""
