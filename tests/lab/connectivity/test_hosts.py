@@ -35,7 +35,8 @@ async def test_where_all_is_well_it_says_so_in_both_directions(tmp_path: Path) -
     async with opened(tmp_path) as lab:
         answer = await ask(lab)
 
-        assert answer["ok"] and answer["failures"] == 0
+        assert answer["ok"]
+        assert answer["failures"] == 0
         assert [one["code"] for one in answer["links"]] == ["reached", "reached"]
         assert [one["code"] for one in answer["endpoints"]] == ["reached", "reached"]
         assert answer["links"][0]["mtu"] == {"needed": 1500, "passes": 1500, "told_by": None}
@@ -56,7 +57,8 @@ async def test_a_firewall_that_stops_the_tunnels_one_way_is_found_on_the_side_th
 
         plant(h2, "input", "udp dport 4789 reject")
         there, back = await between(lab)
-        assert there["code"] == "dropped-by-receiver" and "port unreachable" in there["detail"]
+        assert there["code"] == "dropped-by-receiver"
+        assert "port unreachable" in there["detail"]
         assert back["status"] == "ok"
         pull_out(h2)
 
@@ -104,7 +106,8 @@ async def test_packets_that_get_lost_now_and_then_are_counted(tmp_path: Path) ->
 
         there, back = await between(lab)
 
-        assert there["status"] == "loss" and 14 <= there["tunnel"]["through"] <= 16, "the large ones count too"
+        assert there["status"] == "loss"
+        assert 14 <= there["tunnel"]["through"] <= 16, "the large ones count too"
         assert back["status"] == "ok"
 
 
@@ -116,8 +119,10 @@ async def test_a_black_hole_for_large_packets_is_measured_to_the_byte(tmp_path: 
         there, back = await between(lab)
 
         assert (there["status"], there["mtu"]["passes"], there["mtu"]["told_by"]) == ("mtu", 1412, None)
-        assert "nobody on the way says so" in there["detail"] and "1412" in there["fix"]
-        assert back["status"] == "mtu" and back["mtu"]["passes"] in (1412, 1416), "a veth lets a VLAN's header pass"
+        assert "nobody on the way says so" in there["detail"]
+        assert "1412" in there["fix"]
+        assert back["status"] == "mtu"
+        assert back["mtu"]["passes"] in (1412, 1416), "a veth lets a VLAN's header pass"
 
 
 async def test_a_router_that_says_how_much_passes_is_named(tmp_path: Path) -> None:
@@ -171,7 +176,8 @@ async def test_a_network_whose_mtu_does_not_fit_is_told_with_what_it_needs(tmp_p
     async with opened(tmp_path, network={"mtu": 1500}) as lab:
         there, _ = await between(lab)
 
-        assert there["status"] == "mtu" and there["mtu"] == {"needed": 1550, "passes": 1500, "told_by": None}
+        assert there["status"] == "mtu"
+        assert there["mtu"] == {"needed": 1550, "passes": 1500, "told_by": None}
         assert "h1's own link does not take more" in there["detail"]
 
 
