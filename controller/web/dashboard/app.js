@@ -58,6 +58,7 @@ function go(isMove) {
   view = views(place.path)({world, api, commands, place, main});
   frame.mark(place.path);
   draw();
+  if (place.path[0] !== 'search') /** @type {HTMLInputElement} */ (document.getElementById('query')).value = '';
   if (!isMove) return;
   const title = main.querySelector('h1');
   title?.setAttribute('tabindex', '-1');

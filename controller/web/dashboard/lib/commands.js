@@ -96,7 +96,10 @@ export class Commands {
   /** @param {number} since @returns {Command[]} */
   events(since) {
     const curl = `curl -sN ${quoted(`${this.controller}v1/events?since=${since}`)}`;
-    return [{what: 'From here on', cli: this.cli('events', '--watch', '--since', String(since)), curl}];
+    return [
+      {what: 'What happened', cli: this.cli('events'), curl: this.curl('v1/journal', {limit: '100'})},
+      {what: 'What happens from here on', cli: this.cli('events', '--watch', '--since', String(since)), curl},
+    ];
   }
 
   /** @param {string} asked @param {'address' | 'block' | 'name'} kind @returns {Command[]} */

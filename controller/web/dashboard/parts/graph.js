@@ -162,7 +162,8 @@ function styles() {
     {selector: 'node[kind = "group"]', style: {width: 104, height: 46}},
     {selector: 'node[kind = "network"]', style: {'background-color': colour('--accent-soft'), 'border-color': colour('--accent'), 'font-weight': 'bold', width: 130, 'text-max-width': 126}},
     {selector: 'node[kind = "peer"]', style: {'border-style': 'dashed', width: 120}},
-    {selector: 'edge', style: {width: 2, 'curve-style': 'bezier'}},
+    // Below the boxes, so that no line crosses an endpoint.
+    {selector: 'edge', style: {width: 2, 'curve-style': 'straight', 'z-compound-depth': 'bottom'}},
     ...states,
     {selector: 'node:selected', style: {'border-width': 4, 'border-color': colour('--accent')}},
   ];

@@ -58,7 +58,7 @@ export class Places {
   of(nodes) {
     const boxes = nodes.filter((node) => node.kind === 'host' || node.kind === 'group').map((host) => this.box(host, nodes));
     const area = boxes.reduce((sum, box) => sum + (box.width + GAP) * (box.height + GAP), 0);
-    const limit = Math.max(Math.sqrt(area * 2.4), ...boxes.map((box) => box.width));
+    const limit = Math.max(Math.sqrt(area * 3.2), ...boxes.map((box) => box.width));
     const places = new Map();
     let [x, y, tallest, widest] = [0, 140, 0, 0];
     for (const box of boxes) {

@@ -31,6 +31,7 @@ export function networkState(network) {
   if (network.state !== 'active') return ['warn', network.state];
   if (problemsOf(network).length) return ['bad', 'problems'];
   const ready = conditionOf(network, 'ready');
+  if (ready?.status === 'unknown') return ['none', ready.reason];
   if (ready?.status === 'false') return ['warn', ready.reason];
   const converged = conditionOf(network, 'converged');
   if (converged?.status === 'false' && converged.reason !== 'no-hosts') return ['warn', converged.reason];
@@ -40,6 +41,8 @@ export function networkState(network) {
 /** @param {any} endpoint @returns {['good' | 'warn' | 'bad' | 'none', string]} */
 export function endpointState(endpoint) {
   if (problemsOf(endpoint).length) return ['bad', 'problems'];
+  const ready = conditionOf(endpoint, 'ready');
+  if (ready?.status === 'unknown') return ['none', ready.reason];
   if (endpoint.applied.converged) return ['good', 'applied'];
   const waiting = endpoint.applied.waiting_for;
   return ['warn', waiting.length ? `waiting for ${waiting.join(', ')}` : 'waiting'];
