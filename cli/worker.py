@@ -98,6 +98,13 @@ HTTP_PORT = 80
     metavar="PATH",
     help="Where 'ip netns exec' finds what resolv.conf to use. [KVNET_NAMESPACE_FILES; /etc/netns]",
 )
+@click.option(
+    "--metrics",
+    envvar="KVNET_METRICS",
+    default="",
+    metavar="HOST:PORT",
+    help="Serve /metrics, /livez and /readyz there, to whoever reaches it. [KVNET_METRICS; off]",
+)
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
 @log_options
 @controller_option
@@ -144,6 +151,7 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         ),
         dns=parse_dns(given["dns"]),
         namespace_files=given["namespace_files"],
+        metrics=given["metrics"],
     )
     log = Log(
         form=format_for(given["log_format"], sys.stderr),

@@ -18,6 +18,8 @@ from worker.attachments import UNKNOWN, Attachments, Phase, Record
 from worker.building import Building, kind_of
 from worker.log import Log
 from worker.making import Maker, Making
+from worker.metrics.figures import Figures
+from worker.metrics.measured import timed
 from worker.placing import interface_for, order_for
 from worker.ports import Namespace, Namespaces, Time
 from worker.readiness import Readiness
@@ -72,10 +74,12 @@ class Attacher:
         new_id: Callable[[], str],
         boot_id: Callable[[], str],
         until_told: Callable[[], Awaitable[None]],
+        figures: Figures,
         time: Time,
         log: Log,
     ) -> None:
         self._until_told = until_told
+        self._figures = figures
         self._settings = settings
         self._namespaces = namespaces
         self._attachments = attachments
@@ -97,6 +101,10 @@ class Attacher:
             AlreadyAttached, IdTaken: this namespace, or this id, has an attachment.
             KvnetError: what the controller, the kernel or the namespace said; nothing is left.
         """
+        with timed(self._figures, "attach", request.runtime):
+            return await self._attach(request)
+
+    async def _attach(self, request: AttachRequest) -> dict[str, Any]:
         endpoint_id = request.id or self._new_id()
         async with self._turns.alone_with(endpoint_id):
             stopwatch = Stopwatch.start(self._time)
@@ -133,7 +141,10 @@ class Attacher:
         """None: it is gone already."""
         async with self._turns.alone_with(endpoint):
             record = self._attachments.get(endpoint)
-            return None if record is None else await self._releaser.release(record, "asked for")
+            if record is None:
+                return None
+            with timed(self._figures, "detach", record.runtime):
+                return await self._releaser.release(record, "asked for")
 
     # the steps
 

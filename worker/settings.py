@@ -92,6 +92,7 @@ class Settings:
 
     `cluster`: the only one whose store is believed; empty = the one that is seen first. `dns`: where names are answered
     for this host's workloads; None = nowhere. `namespace_files`: where plain namespaces are told so.
+    `metrics`: HOST:PORT for Prometheus; "" = nowhere.
     """
 
     controller: str
@@ -107,6 +108,7 @@ class Settings:
     docker: DockerSettings = field(default_factory=lambda: DockerSettings(DockerMode.OFF))
     dns: IPv4Address | None = None
     namespace_files: Path = Path("/etc/netns")
+    metrics: str = ""
 
     def __post_init__(self) -> None:
         require_name(self.host, "/host")

@@ -22,7 +22,7 @@ from worker.dns.bare import BareNames
 from worker.dns.forward import PORT as RESOLVER_PORT
 from worker.dns.forward import Forwarder, Resolvers
 from worker.dns.resolv import FOLDER, NamespaceFiles
-from worker.dns.server import PORT, Answering, Server
+from worker.dns.server import PORT, Answering, Asked, Server
 from worker.dns.zone import Found, Under, Verdict
 from worker.log import Log
 from worker.ports import Time
@@ -106,6 +106,7 @@ class NameService:
         namespace_files: Path = FOLDER,
         port: int = PORT,
         resolver_port: int = RESOLVER_PORT,
+        measured: Callable[[Asked], Asked] = lambda asked: asked,
     ) -> None:
         self._knowledge = knowledge
         self._records = records
@@ -115,7 +116,7 @@ class NameService:
         resolvers = Resolvers(resolv_conf, frozenset({(str(address), port)}), time.monotonic, resolver_port)
         self._forwarder = Forwarder(resolvers, time)
         self._bare_names = BareNames(self._forwarder, time)
-        self._server = Server(address, self.asked, time=time, log=log, port=port)
+        self._server = Server(address, measured(self.asked), time=time, log=log, port=port)
         self._files = NamespaceFiles(
             host, address, self._namespaces, time=time, log=log, resolv_conf=resolv_conf, folder=namespace_files
         )

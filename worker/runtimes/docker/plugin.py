@@ -68,6 +68,9 @@ class Call:
     answers_repeats: bool = False
 
 
+OnCall = Callable[[str, float, bool], None]
+
+
 @dataclass(slots=True)
 class Tally:
     """How often a call came, and how long it took of late."""
@@ -86,6 +89,7 @@ class DockerPlugin:
     """`listening`: where Docker calls; whoever opened it closes it. `underlay`: this host's address, once known.
 
     `on_failed_start`: a container will not start, because of what Docker is about to be told.
+    `on_call`: is told of every call, how long it took and whether it failed.
     """
 
     def __init__(
@@ -100,11 +104,13 @@ class DockerPlugin:
         *,
         underlay: Callable[[], Address | None],
         on_failed_start: Callable[[], None] = lambda: None,
+        on_call: OnCall = lambda _call, _seconds, _is_failed: None,
         time: Time,
         log: Log,
     ) -> None:
         self._server = HttpServer(listening, self.answer, log=log)
         self._on_failed_start = on_failed_start
+        self._on_call = on_call
         self._time = time
         self._log = log
         self._tallies: dict[str, Tally] = {}
@@ -161,6 +167,7 @@ class DockerPlugin:
         took_s = self._time.monotonic() - began
         tally.count += 1
         tally.took_s.append(took_s)
+        self._on_call(name, took_s, error is not None)
         if error is None:
             return Reply(status, success(answer))
         tally.failed += 1

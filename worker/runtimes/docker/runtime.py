@@ -51,6 +51,7 @@ class DockerRuntime:
         is_believed: Callable[[], bool],
         underlay: Callable[[], Address | None],
         on_conditions: Callable[[], None],
+        on_call: Callable[[str, float, bool], None] = lambda _call, _seconds, _is_failed: None,
         time: Time,
         log: Log,
     ) -> None:
@@ -72,6 +73,7 @@ class DockerRuntime:
             own,
             underlay=underlay,
             on_failed_start=lambda: self.reviver.kick(),
+            on_call=on_call,
             time=time,
             log=log,
         )
