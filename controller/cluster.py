@@ -30,6 +30,7 @@ from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
 from controller.status import Statuses
+from controller.tracing import Tracing
 from controller.upkeep import Upkeep
 from controller.views import ClusterStatus
 from controller.writer import Writer
@@ -52,6 +53,7 @@ class Cluster:
         acceptance: an operator's word that it may.
         questions: what is asked of hosts and answered by their workers; changes nothing.
         connectivity: a test of who reaches whom, through the workers.
+        tracing: the way of a packet between two endpoints, hop by hop.
         upkeep: what the elected replica does; runs by itself.
     """
 
@@ -74,6 +76,7 @@ class Cluster:
         self.statuses = Statuses(state, standing)
         self.questions = Questions(state, writer, settings, rng)
         self.connectivity = Connectivity(state, self.questions, rng)
+        self.tracing = Tracing(state, self.questions)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events
