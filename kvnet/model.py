@@ -446,11 +446,20 @@ class NetworkObserved:
     """`version`: every change of this network up to this store revision is in the host's kernel, `since` then.
 
     `since` is 0 if that is not known. It is no reason for a report: two that differ in nothing else are equal.
+    `attached`, `unattached`: which endpoints of the host have an interface, told by those that are few; None: not told.
     """
 
     version: int
     conditions: tuple[Condition, ...] = ()
     since: float = field(default=0.0, compare=False)
+    attached: tuple[str, ...] | None = None
+    unattached: tuple[str, ...] | None = None
+
+    def has_interface(self, endpoint: str) -> bool | None:
+        """None: it was not told."""
+        if self.unattached is not None:
+            return endpoint not in self.unattached
+        return None if self.attached is None else endpoint in self.attached
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backends.open import open_store
 from backends.store import Store, StoreError
@@ -37,14 +38,22 @@ from worker.disk import StateDir
 from worker.handover import Handover
 from worker.inquiry import Inquiry
 from worker.log import Log
+from worker.looking import Knowing, Looker
 from worker.making import Maker
 from worker.memory import Memory
+from worker.metrics.figures import Figures
+from worker.metrics.http import MetricsServer, bind
+from worker.metrics.measured import MeasuredStore, answering, naming
+from worker.metrics.scrape import Scrape
+from worker.metrics.text import Registry
+from worker.pausing import Pause
 from worker.ports import Controller, HostKernel, Listeners, Namespaces, Time
 from worker.probing.prober import Prober
 from worker.readiness import Readiness
 from worker.reconcile import Reconciler
 from worker.registration import Registration
 from worker.release import Releaser
+from worker.repairs import Repairs
 from worker.report import Reporter
 from worker.requests import parse_attach, parse_detach
 from worker.runtimes.programs import program_operations
@@ -66,6 +75,13 @@ NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
 GC_THRESHOLDS = (20_000, 20, 100)
 SWITCH_INTERVAL_S = 0.001
 MODE_S = 0.5
+FEW_ENDPOINTS = 64  # of a network, told by name in a report
+
+
+class Runs(Protocol):
+    """Something that runs until it is cancelled."""
+
+    async def run(self) -> None: ...
 
 
 class Worker:
@@ -86,19 +102,32 @@ class Worker:
     ) -> None:
         timing = settings.timing
         self.settings = settings
-        self._store = store
         self._controller = controller
         self._namespaces = namespaces
         self._state = state
         self._time = time
         self._log = log
         self.docker: DockerRuntime | None = None
+        self.figures = Figures(Registry())
+        store = self._store = MeasuredStore(store, self.figures)
         self.attachments = Attachments(state, log)
         self.view = View(
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
         )
         self._build_judgement(store, namespaces)
         self.inquiry = Inquiry(controller, time=time, log=log)
+        self.repairs = Repairs(time)
+        self.chronicle = Chronicle(
+            log,
+            time,
+            origins=self.view.origins,
+            name_of=self.view.name_of,
+            figures=self.figures,
+            tell=self.inquiry.tell,
+            on_repair=self.repairs.note,
+            on_lost=self.figures.events_lost.add,
+        )
+        self.pause = Pause(settings.host, time, log)
         self.reconciler = Reconciler(
             kernel,
             self.source,
@@ -108,10 +137,10 @@ class Worker:
             on_report=lambda: self.reporter.changed(),
             on_underlay=lambda: self.registration.look_again(),
             concerns=self._concerns,
-            chronicle=Chronicle(
-                log, time, origins=self.view.origins, name_of=self.view.name_of, tell=self.inquiry.tell
-            ),
+            chronicle=self.chronicle,
+            pause=self.pause,
         )
+        self.pause.on_change = self.reconciler.paused_or_not
         self.memory = Memory(
             state, self.view, self.source, self.trust, self.reconciler, time=time, timing=timing, log=log
         )
@@ -119,7 +148,13 @@ class Worker:
         self._build_hands(store, controller, kernel, namespaces, listeners)
         self.names = self._name_service()
         self.prober = Prober(self.view, self.attachments, time=time)
-        self.answerer = Answerer(store, settings.host, self._kinds(), time=time, log=log)
+        knowledge = Knowing(
+            settings, self.view, self.source, self.attachments, self.reconciler, lambda: not self.lifeline.is_open
+        )
+        self.looker = Looker(kernel, knowledge, self.pause, self.repairs)
+        kinds = answering(self.figures, self._kinds())
+        self.answerer = Answerer(store, settings.host, kinds, time=time, log=log)
+        self.scrape = Scrape(self, self.figures.registry, time.now())
 
     def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
         """What is known, and how far it is believed."""
@@ -161,6 +196,7 @@ class Worker:
             time=self._time,
             log=self._log,
             namespace_files=settings.namespace_files,
+            measured=partial(naming, self.figures),
         )
 
     async def _until_told(self) -> None:
@@ -194,6 +230,7 @@ class Worker:
             log=log,
         )
         self.reporter = Reporter(store, settings.host, self._content, self.trust, time=time, timing=timing, log=log)
+        self.attachments.on_change = self.reporter.changed
 
     def _build_hands(
         self,
@@ -223,6 +260,7 @@ class Worker:
             new_id=lambda: secrets.token_hex(8),
             boot_id=lambda: self.registration.boot_id,
             until_told=self._until_told,
+            figures=self.figures,
             time=time,
             log=log,
         )
@@ -281,6 +319,7 @@ class Worker:
             is_believed=lambda: self.source.mode() is Mode.LIVE,
             underlay=lambda: self.view.own.underlay if self.view.own is not None else None,
             on_conditions=self.reporter.changed,
+            on_call=lambda call, seconds, is_failed: self.figures.called(call, seconds, is_failed=is_failed),
             time=self._time,
             log=self._log,
         )
@@ -332,7 +371,7 @@ class Worker:
 
     def _kinds(self) -> Mapping[str, Kind]:
         """What controllers, and the command line on this host, can ask; never a change of a network."""
-        return {"status": self._status, "probe": self.prober.answer}
+        return {"status": self._status, "probe": self.prober.answer, "look": self.looker.answer, **self.pause.kinds}
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -341,6 +380,7 @@ class Worker:
             "status": self._status,
             "plan": self._plan,
             "ping": self._ping,
+            "metrics": self._metrics,
             "ask": self.answerer.ask,
             **program_operations(
                 self.settings,
@@ -359,6 +399,7 @@ class Worker:
     # what the parts tell each other
 
     def _networks_changed(self, networks: Collection[str]) -> None:
+        self.chronicle.changed(networks)
         if self.reconciler.has_seen_everything:
             self.reconciler.touch(networks)
         else:
@@ -382,7 +423,7 @@ class Worker:
         crosses = network is not None and network.driver in (Driver.OVERLAY, Driver.ROUTED)
         nameless = self.names.conditions if self.names is not None else ()
         crowded = self.registration.crowding.conditions
-        return [*([problem] if problem is not None and crosses else []), *crowded, *nameless]
+        return [*([problem] if problem is not None and crosses else []), *crowded, *nameless, *self.pause.conditions]
 
     def _start_over(self) -> None:
         """The store was accepted as it is: whatever was numbered before means nothing."""
@@ -400,14 +441,23 @@ class Worker:
         if not self.reconciler.has_seen_everything or (doubt is not None and doubt.code in NOT_OUR_STORE):
             return None
         found = self.reconciler.observed()
-        if doubt is not None and doubt.code == WENT_BACK and not found:
+        if doubt is not None and doubt.code == WENT_BACK and found.keys().isdisjoint(self.source.present()):
             return None  # an older report that is there says more than none: controllers see that its store went back
         for id_, condition in self.docker.conditions() if self.docker is not None else ():
             # Of a network that is not here, because Docker cannot have it, nothing is applied.
             known = found.get(id_, NetworkObserved(0))
             if NETWORK_ID.match(id_):
                 found[id_] = replace(known, conditions=(*known.conditions, condition))
-        return found
+        return {id_: self._with_interfaces(id_, seen) for id_, seen in found.items()}
+
+    def _with_interfaces(self, network_id: str, seen: NetworkObserved) -> NetworkObserved:
+        """Which endpoints of this host have an interface, as far as that can be told in few words."""
+        tables = self.view.tables(network_id)
+        own = sorted(tables.own) if tables is not None else []
+        attached = tuple(one for one in own if self.attachments.is_attached(one))
+        if len(own) - len(attached) <= FEW_ENDPOINTS:
+            return replace(seen, unattached=tuple(sorted(set(own).difference(attached))))
+        return replace(seen, attached=attached) if len(attached) <= FEW_ENDPOINTS else seen
 
     async def _is_gone(self, network_id: str) -> bool:
         """Whether the store itself says that there is no such network, and may be believed."""
@@ -443,6 +493,7 @@ class Worker:
             self.lifeline,
             self.registration,
             self._time,
+            self.pause.conditions,
         )
         return known if self.docker is None else {**known, "docker": self.docker.status()}
 
@@ -456,6 +507,12 @@ class Worker:
             ],
         }
 
+    async def _metrics(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return {"text": self.figures.registry.render()}
+
+    def monotonic(self) -> float:
+        return self._time.monotonic()
+
     async def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
         return {"host": self.settings.host}
 
@@ -468,14 +525,14 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
     """
     log = log or Log()
     _tune()
-    async with _ports(settings, log) as (worker, server):
+    async with _ports(settings, log) as (worker, servers):
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         log.info("started", host=settings.host, underlay=_underlay(worker), store=shown(settings.store_url))
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(worker.run()), group.create_task(server.run())]
+            tasks = [group.create_task(part.run()) for part in (worker, *servers)]
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -514,7 +571,7 @@ def _tune() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Server]]:
+async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Sequence[Runs]]]:
     """Everything real, opened in the order of who can refuse most plainly."""
     from worker.kernel.linux import LinuxKernel
     from worker.listeners import HostListeners
@@ -527,6 +584,9 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         listening = await listen(settings.socket)
         stack.callback(settings.socket.unlink, missing_ok=True)
         stack.callback(listening.close)
+        scraped = bind(settings.metrics) if settings.metrics else None
+        if scraped is not None:
+            stack.callback(scraped.close)
         docker = await _docker_socket(settings, log)
         if docker is not None:
             stack.callback(docker.close)
@@ -541,4 +601,8 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         await worker.start()
         if docker is not None:
             worker.serve_docker(docker)
-        yield worker, Server(listening, worker.operations(), log=log)
+        servers: list[Runs] = [Server(listening, worker.operations(), log=log)]
+        if scraped is not None:
+            render = worker.figures.registry.render
+            servers.append(MetricsServer(scraped, render, worker.scrape.unready, time=time))
+        yield worker, servers

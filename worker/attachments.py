@@ -9,7 +9,7 @@ the kernel and never talks to the controller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import ip_network
@@ -108,6 +108,7 @@ class Attachments:
         self._by_device: dict[str, str] = {}
         self._mark = ""
         self.lost: set[str] = set()
+        self.on_change: Callable[[], None] = lambda: None
 
     def bears_mark(self, endpoint: str) -> bool:
         """Whether the id was given out here, in this run or an earlier one."""
@@ -166,6 +167,11 @@ class Attachments:
     def of_phase(self, phase: Phase) -> list[Record]:
         return [record for record in self._records.values() if record.phase is phase]
 
+    def is_attached(self, endpoint: str) -> bool:
+        """Whether a workload has its interface, or will in a moment: an attachment under way is undone if it fails."""
+        record = self._records.get(endpoint)
+        return record is not None and _has_one(record) and endpoint not in self.lost
+
     def interfaces(self) -> dict[str, Attachment]:
         """What the desired state needs to know; those on their way out are not in it."""
         return {
@@ -211,6 +217,7 @@ class Attachments:
         self._records[record.endpoint] = record
         self._by_device[veth_name(record.endpoint)] = record.endpoint
         self._by_device[macvlan_name(record.endpoint)] = record.endpoint
+        self.on_change()
 
     def _drop(self, endpoint: str) -> None:
         record = self._records.pop(endpoint, None)
@@ -218,6 +225,7 @@ class Attachments:
             self._by_device.pop(veth_name(endpoint), None)
             self._by_device.pop(macvlan_name(endpoint), None)
         self.lost.discard(endpoint)
+        self.on_change()
 
     def _read(self, endpoint: str, now: float) -> Record | None:
         data = self._state.read(_file(endpoint))

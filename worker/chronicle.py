@@ -40,6 +40,8 @@ class Figures(Protocol):
 
     def applied(self, operations: Mapping[type[Operation], int], failed: Mapping[type[Operation], int]) -> None: ...
 
+    def refused(self, failure: Failure) -> None: ...
+
     def repaired(self, operations: Mapping[type[Operation], int]) -> None: ...
 
 
@@ -47,6 +49,7 @@ class Chronicle:
     """`origins`: whose changes of a network wait to be in the kernel; `name_of`: how people call the network.
 
     `tell`: writes a line in place of us, when it knows who removed what went; None: it is written without that.
+    `on_repair`: is told what a pass put right of a network ("": of the whole host) that nobody had asked for.
     """
 
     def __init__(
@@ -58,7 +61,11 @@ class Chronicle:
         name_of: Callable[[str], str] = lambda _: "",
         figures: Figures | None = None,
         tell: Callable[[Told], None] | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+        on_repair: Callable[[str, Sequence[Operation]], None] = lambda _network, _operations: None,
     ) -> None:
+        self.events_lost = on_lost
+        self._on_repair = on_repair
         self._log = log
         self._time = time
         self._origins = origins
@@ -66,9 +73,24 @@ class Chronicle:
         self._figures = figures
         self._tell = tell or (lambda told: told.write(log))
         self._parts: dict[str, Part] = {}
-        self._began = 0.0
+        self._began = self._planned_at = 0.0
+        self._waiting: dict[str, float] = {}
         self._looked: Collection[str] = ()
         self._marks: dict[str, tuple[Origins, int]] = {}
+
+    def changed(self, networks: Collection[str]) -> None:
+        """The store has told something new of them."""
+        now = self._time.monotonic()
+        for network_id in networks:
+            self._waiting.setdefault(network_id, now)
+
+    def lag_s(self, network_id: str) -> float:
+        """How long the oldest change of it has been waiting for the kernel."""
+        since = self._waiting.get(network_id)
+        return 0.0 if since is None else max(0.0, self._time.monotonic() - since)
+
+    def forget(self, network_id: str) -> None:
+        self._waiting.pop(network_id, None)
 
     def begin(self, looked: Collection[str], *, is_settled: bool) -> None:
         """`looked`: of which networks the kernel is read before anything is planned. `is_settled`: all was built once,
@@ -80,6 +102,7 @@ class Chronicle:
     def planned(self, networks: Collection[str]) -> None:
         """What is known of them at this moment goes into the plan."""
         found = ((network_id, self._origins(network_id)) for network_id in networks)
+        self._planned_at = self._time.monotonic()
         self._marks = {network_id: (origins, origins.mark) for network_id, origins in found if origins is not None}
 
     def carried_out(self, draft: Draft, operations: Sequence[Operation], failures: Sequence[Failure]) -> None:
@@ -88,6 +111,8 @@ class Chronicle:
         failed = Counter(type(failure.operation) for failure in failures)
         if self._figures is not None:
             self._figures.applied(Counter(map(type, operations)), failed)
+            for failure in failures:
+                self._figures.refused(failure)
         only = next(iter(draft.desired)) if len(draft.desired) == 1 else None
         owners = draft.owners if only is None else None
         undone = {id(failure.operation) for failure in failures}
@@ -98,6 +123,8 @@ class Chronicle:
 
     def arrived(self, network_id: str, before: int, version: int) -> None:
         """What was planned of the network is in the kernel, which had it up to `before`."""
+        if self._waiting.get(network_id, self._planned_at) <= self._planned_at:
+            self.forget(network_id)
         origins, mark = self._marks.get(network_id, (None, 0))
         brought = NOTHING if origins is None else origins.take(mark)
         if network_id in self._parts or (brought is not NOTHING and before):
@@ -113,6 +140,8 @@ class Chronicle:
         for network_id, part in parts.items():
             is_repair = network_id in self._looked and not part.is_new and not part.brought.stamps
             is_repair = is_repair and not part.brought.removed and bool(part.operations)
+            if is_repair:
+                self._on_repair(network_id, part.operations)
             if is_repair and self._figures is not None:
                 self._figures.repaired(Counter(map(type, part.operations)))
             self._tell_of(network_id, part, "repaired" if is_repair else "applied", took_s)

@@ -27,6 +27,7 @@ from worker.known import HostPart, Known, Statistics
 from worker.log import Log
 from worker.observing import Observer, Sight
 from worker.passes import additions_only, by_network, changes_something, host_left, split_failures, walled
+from worker.pausing import Pause
 from worker.ports import Backoff, Time
 from worker.settings import Timing
 from worker.source import Mode, Source
@@ -39,13 +40,14 @@ LARGE_VIEW = 1000
 SHORT_PASS_S = 0.02
 PEER_PATIENCE_S = 0.5
 # Told a moment later than what they belong to: until then it cannot be claimed that all is built.
+COUNTED = ("links", "addresses", "routes", "neighbours", "vteps", "ports", "containers")
 LATE = frozenset({"peer-unknown", "block-missing"})
 
 
 class Reconciler:
     """`on_report` is called after every pass that changed what there is to report, `on_underlay` when the host's own
     addresses or routes changed. `concerns`: what else is wrong that a network suffers from.
-    `chronicle`: tells what came of passes."""
+    `chronicle`: tells what came of passes. `pause`: while it lasts, nobody looks for drift."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Reconciler:
         on_underlay: Callable[[], None] = lambda: None,
         concerns: Callable[[str], Sequence[Condition]] = lambda _: (),
         chronicle: Chronicle | None = None,
+        pause: Pause | None = None,
     ) -> None:
         self.statistics = Statistics()
         self._kernel = kernel
@@ -71,6 +74,7 @@ class Reconciler:
         self._on_underlay = on_underlay
         self._concerns = concerns
         self._chronicle = chronicle or Chronicle(log, time)
+        self._pause = pause
         self._agenda = Agenda()
         self._wake = asyncio.Event()
         self._networks: dict[str, Known] = {}
@@ -110,8 +114,11 @@ class Reconciler:
         if hint.underlay or hint.is_everything:
             self._on_underlay()
         if hint.is_everything:
+            self._chronicle.events_lost()
             self.touch_everything()
             return
+        if self._paused_s:
+            return  # all of it is looked at when the pause is over
         now = self._time.monotonic()
         for network_id in self._hinted(hint):
             known = self._networks.get(network_id)
@@ -131,6 +138,15 @@ class Reconciler:
             else:
                 unknown.add(device)
         return found | named(unknown, self._networks)
+
+    def paused_or_not(self) -> None:
+        """A pause of repairs began, or was ended: when none is left, everything is looked at."""
+        self.touch_everything(self._paused_s)
+        self._on_report()
+
+    @property
+    def _paused_s(self) -> float:
+        return self._pause.left_s if self._pause is not None else 0.0
 
     @property
     def number(self) -> int:
@@ -159,16 +175,26 @@ class Reconciler:
         return self._full_passes > 0
 
     def observed(self) -> dict[str, NetworkObserved]:
-        """Of every network that this host takes part in: the version that is in its kernel, and what is wrong."""
-        present = self._source.present()
+        """Of every network that this host has something of: the version that is in its kernel, and what is wrong.
+
+        Also of one that it is no longer part of, until nothing of it is left.
+        """
         doubt = self._source.doubt()
         problems = ([] if doubt is None else [(doubt.code, doubt.detail)]) + list(self._host.problems)
         general = self._general = self._dated(self._general, problems)
         return {
             id_: NetworkObserved(known.version, (*general, *self._concerns(id_), *known.conditions), known.applied_at)
             for id_, known in self._networks.items()
-            if id_ in present
         }
+
+    def objects(self) -> dict[str, int]:
+        """How many things of each kind the last passes left in the kernel."""
+        found: dict[str, int] = {}
+        for known in self._networks.values():
+            state = known.actual or known.desired
+            for kind in COUNTED:
+                found[kind] = found.get(kind, 0) + len(getattr(state, kind))
+        return found
 
     def is_up_to(self, network_id: str, version: int) -> bool:
         """Whether everything of the network up to `version` is in the kernel."""
@@ -232,6 +258,10 @@ class Reconciler:
         mode = self._source.mode()
         if mode is Mode.BLIND:
             return  # whoever opens our eyes asks for a look at everything
+        if work.everything and self._paused_s and self.has_seen_everything:
+            self.touch_everything(self._paused_s)
+            self._on_report()
+            work = Work(networks=work.networks)
         self._begin_telling(work)
         kind = "full" if work.everything else "part"
         try:
@@ -487,6 +517,7 @@ class Reconciler:
                 known.conditions = self._dated(known.conditions, problems)
 
     def _forget(self, network_id: str) -> None:
+        self._chronicle.forget(network_id)
         if self._networks.pop(network_id, None) is not None and network_id not in self._source.present():
             self._log.info("network-gone", network=network_id)
 
