@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 SWITCHES = ("icc", "masquerade", "flood")
 NONE = "none"
+FORMS = ("name", "json", "yaml")
 AUTO = "auto"
 
 
@@ -70,9 +71,7 @@ class MtuType(click.ParamType[int | str]):
 @click.option("--unreserve", multiple=True, metavar="NAME", help="Free an address that is reserved under this name.")
 @click.option("--force", is_flag=True, help="Accept new blocks that overlap what a host uses.")
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
-@click.option(
-    "--output", type=click.Choice(["name", "json", "yaml"]), default="name", help="Print the name, or the network."
-)
+@click.option("--output", type=click.Choice(FORMS), help="Print the name, or the network. [name]")
 @planned.dry_run_option
 @connected
 async def update(client: Client, /, name: str, **given: Any) -> None:
@@ -85,7 +84,7 @@ async def update(client: Client, /, name: str, **given: Any) -> None:
     kvnet network update my-net --grow-subnet 10.1.0.0/23 --reserve printer=10.1.1.9
     kvnet network update my-net --no-icc --add-subnet fd00:1::/64
     """
-    current().output = given["output"]
+    form = current().choose(given["output"], FORMS)
     patch, regrouping = patch_of(given), _regrouping(given)
     if not patch and not regrouping:
         raise click.UsageError("nothing is to change: name what is to be different, like --mtu 1400 or --label a=b")
@@ -94,11 +93,11 @@ async def update(client: Client, /, name: str, **given: Any) -> None:
     if given["dry_run"]:
         if regrouping:
             patch = {**patch, "subnets": regrouped(await client.get_network(name), regrouping)}
-        planned.show([await client.plan_update(name, patch, version=given["version"])])
+        planned.show([await client.plan_update(name, patch, version=given["version"])], does=f"change network {name}")
         return
     made = await _changed(client, name, patch, regrouping, given["version"])
     if output.as_data(current()):
-        output.show_data(made, given["output"])
+        output.show_data(made, form)
     else:
         click.echo(safe(made["name"]))
 
@@ -152,7 +151,7 @@ async def peer(client: Client, /, network: str, peers: Sequence[str], *, dry_run
     for other in peers:
         try:
             if dry_run:
-                planned.show([await client.plan_peering(network, other)])
+                planned.show([await client.plan_peering(network, other)], does=f"let {network} and {other} talk")
                 continue
             await client.peer_networks(network, other)
         except KvnetError as error:
@@ -173,7 +172,7 @@ async def unpeer(client: Client, /, network: str, peers: Sequence[str], *, dry_r
     for other in peers:
         try:
             if dry_run:
-                planned.show([await client.plan_unpeering(network, other)])
+                planned.show([await client.plan_unpeering(network, other)], does=f"keep {network} and {other} apart")
                 continue
             await client.unpeer_networks(network, other)
         except KvnetError as error:

@@ -43,7 +43,7 @@ def exit_code(error: KvnetError) -> int:
 
 def report(error: KvnetError, session: Session) -> int:
     """Tell it on stderr, as JSON if that is how the command prints. The exit code that goes with it."""
-    text = json.dumps(to_problem(error)) if session.output == "json" else "\n".join(lines(error))
+    text = json.dumps(to_problem(error)) if session.tells_errors_as_json else "\n".join(lines(error))
     click.echo(text, err=True)
     return exit_code(error)
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import output, suggest
+from cli import colour, listing, lists, output, planned, progress, suggest
+from cli.confirming import confirm, yes_option
 from cli.failures import Failures
 from cli.lazy import LazyGroup
-from cli.output import Column, Listing, ListOptions
+from cli.listing import Column, Listing
+from cli.lists import ListOptions, list_options
 from cli.safe import safe
 from cli.session import connected, current, output_option
 from cli.words import few, problems
@@ -24,13 +26,24 @@ HOSTS: Listing[Host] = Listing(
     columns=(
         Column("NAME", lambda h: h["name"]),
         Column("UNDERLAY", lambda h: h["underlay"]),
-        Column("STATE", lambda h: h["state"]),
-        Column("DOWN", lambda h: h["down_since"] or "", is_age=True, if_any=True),
-        Column("LAST SEEN", lambda h: h["last_seen"] or "", is_age=True),
+        Column("STATE", lambda h: h["state"], tone=lambda h: colour.tone_of(h["state"])),
+        Column("DOWN", lambda h: h["down_since"] or "", is_age=True, if_any=True, moment="DOWN SINCE"),
+        Column("LAST SEEN", lambda h: h["last_seen"] or "", is_age=True, moment="LAST SEEN"),
         Column("ENDPOINTS", lambda h: str(h["endpoints"]), key=lambda h: h["endpoints"], right=True),
         Column("NETWORKS", lambda h: few(h["networks"]), key=lambda h: len(h["networks"])),
-        Column("BEHIND", lambda h: str(h["lag_revisions"] or ""), key=lambda h: h["lag_revisions"], if_any=True),
-        Column("PROBLEMS", lambda h: few([c["reason"] for c in problems(h["status"])]), if_any=True),
+        Column(
+            "BEHIND",
+            lambda h: str(h["lag_revisions"] or ""),
+            key=lambda h: h["lag_revisions"],
+            if_any=True,
+            tone=lambda _: colour.WARNING,
+        ),
+        Column(
+            "PROBLEMS",
+            lambda h: few([c["reason"] for c in problems(h["status"])]),
+            if_any=True,
+            tone=lambda _: colour.BAD,
+        ),
         Column("MTU", lambda h: str(h["mtu"]), key=lambda h: h["mtu"], wide=True),
         Column("KERNEL", lambda h: h["kernel"], wide=True),
         Column("KVNET", lambda h: h["kvnet_version"], wide=True),
@@ -40,10 +53,11 @@ HOSTS: Listing[Host] = Listing(
     name=lambda h: h["name"],
     identity=lambda h: h["name"],
     filters={
-        "name": output.containing(lambda h: h["name"]),
-        "network": output.one_of(lambda h: h["networks"]),
-        "state": output.one_of(lambda h: [h["state"]]),
+        "name": listing.containing(lambda h: h["name"]),
+        "network": listing.one_of(lambda h: h["networks"]),
+        "state": listing.one_of(lambda h: [h["state"]]),
     },
+    kinds=("host", "endpoint"),
 )
 
 
@@ -52,6 +66,10 @@ HOSTS: Listing[Host] = Listing(
     table={
         "ls": ("cli.host:ls", "List hosts."),
         "inspect": ("cli.host:inspect", "Everything about hosts, as JSON."),
+        "describe": ("cli.describe.host:describe", "A page about a host: state, what it carries, what happened."),
+        "wait": ("cli.wait:host", "Wait until hosts are ready, converged or deleted."),
+        "pause": ("cli.pause:pause", "Pause the repairs of a host for a while, to look at a fault."),
+        "resume": ("cli.pause:resume", "End that pause."),
         "rm": ("cli.host:rm", "Remove hosts that are gone for good."),
     },
 )
@@ -60,11 +78,15 @@ def host() -> None:
 
 
 @click.command()
-@output.list_options(HOSTS)
+@list_options(HOSTS)
 @connected
 async def ls(client: Client, *, options: ListOptions) -> None:
     """List hosts. BEHIND counts the store revisions that a host has not applied yet."""
-    output.show_list([h async for h in client.hosts()], HOSTS, options)
+
+    async def fetch() -> list[Host]:
+        return [h async for h in client.hosts()]
+
+    await lists.show(client, fetch, HOSTS, options)
 
 
 @click.command()
@@ -87,15 +109,32 @@ async def inspect(client: Client, names: Sequence[str]) -> None:
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="HOST...", shell_complete=suggest.hosts)
 @click.option("--force", is_flag=True, help="Release its endpoints too. Be sure that the host is gone for good.")
+@yes_option
+@planned.dry_run_option
 @connected
-async def rm(client: Client, names: Sequence[str], *, force: bool) -> None:
-    """Remove hosts. Refused while a host lives or carries endpoints, unless forced."""
+async def rm(client: Client, names: Sequence[str], *, force: bool, yes: bool, dry_run: bool) -> None:
+    """Remove hosts. Refused while a host lives or carries endpoints; --force releases those, and asks first."""
     failures = Failures(current())
     for name in names:
         try:
-            await client.delete_host(name, force=force)
+            if dry_run:
+                planned.show([await client.plan_host_deletion(name, force=force)], does=f"remove host {name}")
+                continue
+            if force:
+                await _confirm(client, name, yes=yes)
+            with progress.waiting(f"removing host {name}"):
+                await client.delete_host(name, force=force)
         except KvnetError as error:
             failures.add(error)
         else:
             click.echo(safe(name))
     failures.exit_if_any()
+
+
+async def _confirm(client: Client, name: str, *, yes: bool) -> None:
+    if yes:
+        return
+    carried = (await client.get_host(name))["endpoints"]
+    if carried:
+        what = "its endpoint" if carried == 1 else f"its {carried} endpoints"
+        confirm(f"Remove host {safe(name)} and release {what}? Workloads that still run there lose them.", yes=yes)

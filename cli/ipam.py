@@ -13,7 +13,7 @@ import click
 from cli import output, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
-from cli.output import Column
+from cli.listing import Column
 from cli.pool import POOLS
 from cli.safe import safe
 from cli.session import connected, current, output_option

@@ -8,27 +8,32 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
-from cli import failures
+from cli import colour, failures
 from cli.lazy import LazyGroup
 from cli.session import DEFAULT_CONTROLLER, DEFAULT_SOCKET, Session, setting
 from kvnet import __version__
-from kvnet.errors import Invalid, KvnetError
+from kvnet.errors import KvnetError
 
-MAX_TOKEN = 8192
+FORMS = ("table", "wide", "json", "yaml", "name", "csv")
 COMMANDS = {
     "network": ("cli.network:network", "Create, list, change, peer and remove networks; connect and disconnect."),
     "endpoint": ("cli.endpoint:endpoint", "List, inspect and remove endpoints: the interfaces of workloads."),
     "host": ("cli.host:host", "List, inspect and remove hosts."),
     "pool": ("cli.pool:pool", "The blocks that subnets are cut from."),
+    "hold": ("cli.hold:hold", "Subnets that are kept for networks about to be made."),
     "ipam": ("cli.ipam:ipam", "Who has which address; reserve and release."),
     "attach": ("cli.attach:attach", "Give a network namespace of this host an interface on a network."),
     "detach": ("cli.attach:detach", "Take that interface away and release its addresses."),
     "plan": ("cli.plan:plan", "What this host's worker would change in the kernel now."),
+    "wait": ("cli.wait:wait", "Wait until things are ready, converged or deleted."),
     "status": ("cli.status:status", "Is everything well? --wait until it is."),
+    "connectivity": ("cli.connectivity:connectivity", "Who reaches whom: hosts and endpoints, both ways."),
+    "doctor": ("cli.doctor:doctor", "Examine this host, or others: what is wrong, and what to do."),
+    "trace": ("cli.trace:trace", "The way of a packet between two endpoints, hop by hop, and where it ends."),
     "check": ("cli.check:check", "Look for violated invariants in the store; --repair them."),
     "store": ("cli.store:store", "What is believed of the store; accept one that went back in time."),
     "backup": ("cli.backup:backup", "Write all that the store holds into a file; --verify one."),
@@ -37,9 +42,16 @@ COMMANDS = {
     "demo": ("cli.demo:demo", "Three hosts on this machine, one overlay network, pings across."),
     "controller": ("cli.controller:controller", "Run a controller."),
     "worker": ("cli.worker:worker", "Run this host's worker."),
+    "profile": ("cli.profile:profile", "Names for controllers, kept in a file of yours."),
     "completion": ("cli.completion:completion", "Print shell completion for bash, zsh or fish."),
     "version": ("cli.version:version", "The versions of this command and of the controller."),
 }
+
+
+def suggest_profiles(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from cli import suggest
+
+    return suggest.profiles(ctx, _parameter, incomplete)
 
 
 class Root(LazyGroup):
@@ -69,11 +81,12 @@ class Root(LazyGroup):
     metavar="URL",
     help=f"Controller: http(s)://HOST:PORT or unix:///PATH. [KVNET_CONTROLLER; {DEFAULT_CONTROLLER}]",
 )
-@click.option(
+@setting(
     "--token-file",
+    member="token_file",
+    envvar="KVNET_TOKEN_FILE",
     metavar="FILE",
-    type=click.File(),
-    help="Bearer token for the controller. [or itself in KVNET_TOKEN]",
+    help="Bearer token for the controller. [KVNET_TOKEN_FILE, or itself in KVNET_TOKEN]",
 )
 @setting(
     "--socket",
@@ -82,24 +95,32 @@ class Root(LazyGroup):
     metavar="PATH",
     help=f"The worker's unix socket on this host. [KVNET_SOCKET; {DEFAULT_SOCKET}]",
 )
+@setting(
+    "--profile",
+    member="profile",
+    envvar="KVNET_PROFILE",
+    metavar="NAME",
+    shell_complete=suggest_profiles,
+    help="Where things are, as 'kvnet profile set' was told. [KVNET_PROFILE; the current one]",
+)
 @click.version_option(__version__, "-V", "--version", prog_name="kvnet", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, token_file: TextIO | None) -> None:
+def cli(ctx: click.Context) -> None:
     """One set of container networks over many Linux hosts.
 
-    Data goes to stdout, messages to stderr. Every list takes -o table|wide|json|yaml|name, --filter, --sort-by and -q.
+    Data goes to stdout, messages to stderr. Every list takes -o table|wide|json|yaml|name|csv, --filter, --sort-by,
+    --columns, --watch and -q.
     """
-    ctx.ensure_object(Session).token = _token(token_file) if token_file else os.environ.get("KVNET_TOKEN", "")
-
-
-def _token(file: TextIO) -> str:
-    try:
-        text = file.read(MAX_TOKEN + 1)
-    except ValueError:
-        text = "\0"
-    if len(text) > MAX_TOKEN or "\0" in text:
-        raise Invalid(f"{file.name} holds no token", fix=f"one line of at most {MAX_TOKEN} characters")
-    return text.strip()
+    session = ctx.ensure_object(Session)
+    form = os.environ.get("KVNET_OUTPUT", "")
+    if form and form not in FORMS:
+        raise click.UsageError(f"KVNET_OUTPUT is {form!r}; there are {', '.join(FORMS)}")
+    if form:
+        session.output = form
+    if "KVNET_TOKEN" in os.environ and "token_file" not in session.given:
+        session.given["token"] = os.environ["KVNET_TOKEN"]
+    # What is styled by decision of `cli.colour` must not be taken out again where stdout is no terminal.
+    ctx.color = colour.wanted(sys.stdout)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
-from cli import output
+from cli import colour, output
 from cli.safe import safe
 from cli.session import current
 from kvnet.wire import HostPlan, Plan
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only tell what every host would do; change nothing.")
 
+TONES = {
+    "create": "green",
+    "add": "green",
+    "set": "green",
+    "delete": "red",
+    "remove": "red",
+    "forget": "red",
+    "change": "yellow",
+}
+# Of what would be there: these members, if it has them, in this order.
+TOLD = ("name", "driver", "subnets", "cidr", "prefix_length", "address", "addresses", "host", "mac", "until")
 
-def show(plans: Sequence[Plan]) -> None:
-    """One plan as it was answered, or as lines; several one after the other."""
+
+def show(plans: Sequence[Plan], *, does: str = "") -> None:
+    """One plan as it was answered, or as lines; several one after the other. `does`: what the change is, in words."""
     session = current()
     if output.as_data(session):
         output.show_data(plans[0] if len(plans) == 1 else list(plans), session.output)
         return
     for plan in plans:
-        _show(plan)
+        _show(plan, does)
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: Plan, does: str) -> None:
+    result = plan["result"]
+    if does:
+        click.echo(f"would {safe(does)}" + (f": {safe(_facts(result))}" if result else ""))
     for host in plan["hosts"]:
         _show_host(host, "" if host["alive"] else "  (not there now; does this when it returns)")
     first = plan["on_first_endpoint"]
@@ -37,7 +54,24 @@ def _show(plan: Plan) -> None:
     click.echo(f"{plan['operations']} operations on {len(plan['hosts'])} hosts{more}; nothing was changed.", err=True)
 
 
+def _facts(result: Mapping[str, Any]) -> str:
+    told = []
+    for member in TOLD:
+        value = result.get(member)
+        if member == "subnets" and value:
+            told.append(", ".join(subnet["cidr"] for subnet in value))
+        elif member == "prefix_length" and value:
+            told.append(f"cut in /{value}")
+        elif isinstance(value, list):
+            told.append(", ".join(map(str, value)))
+        elif value:
+            told.append(str(value))
+    return ", ".join(dict.fromkeys(filter(None, told)))
+
+
 def _show_host(host: HostPlan, remark: str) -> None:
+    is_wanted = colour.wanted(sys.stdout)
     click.echo(f"{safe(host['host'])}:{remark}")
     for operation in host["operations"]:
-        click.echo(f"  {safe(operation['text'])}")
+        text = safe(operation["text"])
+        click.echo(f"  {colour.painted(text, TONES.get(operation['action'], ''), is_wanted=is_wanted)}")

@@ -1,19 +1,25 @@
 """What holds for one run of the command: where the controller and the worker are, and how to print.
 
-Filled by the options of `kvnet` itself, overridden by the same options after a sub-command. The client library is
-imported when a command first talks to somebody, never for help.
+An option beats the environment, the environment beats the profile, the profile beats the default. Filled by the options
+of `kvnet` itself, overridden by the same options after a sub-command. The profile is read when something is first asked
+that only it can say; the client library is imported when a command first talks to somebody, never for help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from kvnet.errors import Invalid, KvnetError
+
 if TYPE_CHECKING:
+    from cli.profiles import Profile
     from kvnet.client import Client
 
 P = ParamSpec("P")
@@ -21,16 +27,92 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_CONTROLLER = "http://127.0.0.1:7480"
 DEFAULT_SOCKET = "/run/kvnet/worker.sock"
+MAX_TOKEN = 8192
+TABLE = "table"
+STDIN = "-"
 
 
-@dataclass(slots=True)
 class Session:
-    """`output` is known once a command's options are read; errors follow it."""
+    """`given`: what options and environment said. `output` is known once a command's options are read."""
 
-    controller: str = DEFAULT_CONTROLLER
-    token: str = ""
-    socket: str = DEFAULT_SOCKET
-    output: str = "table"
+    def __init__(self) -> None:
+        self.given: dict[str, str] = {}
+        self._profile: Profile | None = None
+
+    @property
+    def controller(self) -> str:
+        return self.given.get("controller") or self.profile.controller or DEFAULT_CONTROLLER
+
+    @property
+    def socket(self) -> str:
+        return self.given.get("socket") or self.profile.socket or DEFAULT_SOCKET
+
+    @property
+    def token(self) -> str:
+        """Raises: Invalid: the file that has it does not hold one."""
+        if "token_file" in self.given:
+            return token_in(self.given["token_file"])
+        if "token" in self.given:
+            return self.given["token"]
+        if self.profile.token_file:
+            return token_in(self.profile.token_file)
+        return self.profile.token
+
+    @property
+    def output(self) -> str:
+        return self.given.get("output") or self.profile.output or TABLE
+
+    @output.setter
+    def output(self, value: str) -> None:
+        self.given["output"] = value
+
+    def choose(self, asked: str | None, forms: Sequence[str]) -> str:
+        """How this command prints: as asked, else as the profile wants it if the command can; its first form else."""
+        wanted = asked or self.given.get("output") or self.profile.output
+        self.output = wanted if wanted in forms else forms[0]
+        return self.output
+
+    @property
+    def tells_errors_as_json(self) -> bool:
+        try:
+            return self.output == "json"
+        except KvnetError:  # it is the profile that is broken
+            return False
+
+    @property
+    def profile(self) -> Profile:
+        if self._profile is None:
+            self._profile = self._read()
+        return self._profile
+
+    def _read(self) -> Profile:
+        """
+        Raises:
+            NotFound: no profile has the name that was given.
+            Invalid: the file is broken.
+        """
+        from cli import profiles
+
+        path, name = profiles.place(os.environ), self.given.get("profile", "")
+        found = profiles.read(path)
+        name = name or found.current
+        return found.get(name, path) if name else profiles.Profile()
+
+
+def token_in(path: str) -> str:
+    """Raises: Invalid."""
+    try:
+        with sys.stdin if path == STDIN else Path(path).open(encoding="utf-8") as file:
+            text = file.read(MAX_TOKEN + 1)
+    except OSError as error:
+        raise Invalid(
+            f"the token file {path} cannot be read: {error.strerror}", fix="name one that is there"
+        ) from error
+    except ValueError:
+        text = "\0"
+    if len(text) > MAX_TOKEN or "\0" in text:
+        raise Invalid(f"{path} holds no token", fix=f"one line of at most {MAX_TOKEN} characters")
+    return text.strip()
 
 
 def current() -> Session:
@@ -42,7 +124,7 @@ def setting(*names: str, member: str, **options: Any) -> Callable[[Command], Com
 
     def remember(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
         if value is not None:
-            setattr(ctx.ensure_object(Session), member, value)
+            ctx.ensure_object(Session).given[member] = value
 
     return click.option(*names, callback=remember, expose_value=False, default=None, **options)
 
@@ -51,9 +133,22 @@ controller_option = setting(
     "--controller", member="controller", metavar="URL", help="Controller: http(s)://HOST:PORT or unix:///PATH."
 )
 socket_option = setting("--socket", member="socket", metavar="PATH", help="The worker's unix socket on this host.")
-output_option = setting(
-    "-o", "--output", member="output", type=click.Choice(["table", "json", "yaml"]), help="How to print it."
-)
+
+
+def output_option(command: Command) -> Command:
+    """How one thing is printed: a profile that says otherwise (`csv`) is for lists."""
+
+    def remember(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+        ctx.ensure_object(Session).choose(value, ("table", "json", "yaml"))
+
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml"]),
+        callback=remember,
+        expose_value=False,
+        help="How to print it. [table]",
+    )(command)
 
 
 def connected(body: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callable[P, None]:

@@ -5,7 +5,8 @@ A shell is waiting with every key, so nothing is repeated and every failure just
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 1.0
 MOST = 200
+DRIVERS = ("overlay", "bridge", "routed", "transparent")
+STATES = ("alive", "down", "fenced", "leaving", "evicted")
+
+Suggestion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def of(words: Iterable[str]) -> Suggestion:
+    """One of a fixed list, where others are taken as well: the controller may know more than this command."""
+    known = tuple(words)
+    return lambda _context, _parameter, incomplete: [word for word in known if word.startswith(incomplete)]
 
 
 def networks(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -26,8 +37,7 @@ def networks(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 def subnets(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Those of the network that was named before."""
-    # While an option has no value yet, click leaves the arguments before it unparsed.
-    name = ctx.params.get("name") or next(iter(ctx.args), "")
+    name = _before(ctx)
     found = _asked(ctx, lambda client: _subnets_of(client, name)) if name else []
     return [cidr for cidr in found if cidr.startswith(incomplete)]
 
@@ -44,11 +54,88 @@ def pools(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> l
     return _names(ctx, incomplete, lambda client: client.pools())
 
 
+def endpoints(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """After a network its endpoints' names, else networks and NETWORK/NAME."""
+    network = _before(ctx)
+    if network and "/" not in network:
+        return _asked(ctx, lambda client: _endpoint_names(client, network, incomplete))
+    if "/" in incomplete:
+        network = incomplete.partition("/")[0]
+        return _asked(ctx, lambda client: _endpoint_names(client, network, incomplete, prefix=f"{network}/"))
+    return networks(ctx, _parameter, incomplete)
+
+
+async def _endpoint_names(client: Client, network: str, incomplete: str, prefix: str = "") -> list[str]:
+    found = [prefix + e["name"] async for e in client.endpoints(network=network)]
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def reservations(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Of the network that was named before."""
+    network = _before(ctx)
+    return _names(ctx, incomplete, lambda client: client.reservations(network)) if network else []
+
+
+def holds(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return _names(ctx, incomplete, lambda client: client.holds(), member="id")
+
+
+def things(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """KIND/NAME, as `kvnet wait` takes them."""
+    listed: Mapping[str, Suggestion] = {"network": networks, "endpoint": endpoints, "host": hosts, "pool": pools}
+    kind, slash, rest = incomplete.partition("/")
+    if not slash:
+        return [f"{name}/" for name in listed if name.startswith(kind)]
+    suggestion = listed.get(kind)
+    return [f"{kind}/{name}" for name in suggestion(ctx, _parameter, rest)] if suggestion else []
+
+
+def profiles(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from cli.profiles import place, read
+
+    try:
+        known = read(place(os.environ)).named
+    except KvnetError:
+        return []
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def filter_values(ctx: click.Context, key: str) -> list[str]:
+    """What the filter of that name may be asked for."""
+    fixed = {"driver": DRIVERS, "state": STATES, "family": ("4", "6")}
+    if key in fixed:
+        return list(fixed[key])
+    listed: Mapping[str, Callable[[Client], AsyncIterator[Mapping[str, Any]]]] = {
+        "network": lambda client: client.networks(),
+        "host": lambda client: client.hosts(),
+    }
+    if key == "label":
+        return _asked(ctx, _labels)
+    return _names(ctx, "", listed[key]) if key in listed else []
+
+
+async def _labels(client: Client) -> list[str]:
+    found = [label async for network in client.networks() for label in network["labels"].items()]
+    return sorted({f"{key}={value}" if value else key for key, value in found})
+
+
+def _before(ctx: click.Context) -> str:
+    """The first argument. While a later one has no value yet, click may leave the earlier ones unparsed."""
+    for member in ("network", "name", "words", "names"):
+        given = ctx.params.get(member)
+        if given:
+            return str(given if isinstance(given, str) else given[0])
+    return next(iter(ctx.args), "")
+
+
 def _names(
-    ctx: click.Context, incomplete: str, listed: Callable[[Client], AsyncIterator[Mapping[str, Any]]]
+    ctx: click.Context,
+    incomplete: str,
+    listed: Callable[[Client], AsyncIterator[Mapping[str, Any]]],
+    member: str = "name",
 ) -> list[str]:
     async def names(client: Client) -> list[str]:
-        return [thing["name"] async for thing in listed(client) if thing["name"].startswith(incomplete)]
+        return [thing[member] async for thing in listed(client) if thing[member].startswith(incomplete)]
 
     return _asked(ctx, names)
 

@@ -5,24 +5,58 @@ Pure: cells in, lines out. Cells must be safe for a terminal already (`cli.safe`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 GAP = "   "
 NOTHING = "-"
 
 
-def render(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
-    """The title line and one line per row; columns in `right` (by position) are aligned to the right."""
-    shown = [titles, *([cell or NOTHING for cell in row] for row in rows)]
-    widths = [max(width(row[i]) for row in shown) for i in range(len(titles))]
-    return [_line(row, widths, right) for row in shown]
+Paint = Callable[[int, int, str], str]
 
 
-def _line(row: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
+def widths_of(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max((width(cell or NOTHING) for cell in column), default=0) for column in zip(*rows, strict=True)]
+
+
+def render(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    paint: Paint | None = None,
+) -> list[str]:
+    """The title line and one line per row; columns in `right` (by position) are aligned to the right.
+
+    `paint` gets the row's and the column's position and the padded cell, and may put colour around it.
+    """
+    widths = widths_of([titles, *rows])
+    return [line(titles, widths, right), *lines(rows, widths, right=right, paint=paint)]
+
+
+def lines(
+    rows: Sequence[Sequence[str]], widths: Sequence[int], *, right: Collection[int] = (), paint: Paint | None = None
+) -> list[str]:
+    """Rows in columns whose widths are settled."""
+    return [
+        line(row, widths, right, None if paint is None else partial(paint, position))
+        for position, row in enumerate(rows)
+    ]
+
+
+def line(
+    row: Sequence[str],
+    widths: Sequence[int],
+    right: Collection[int] = (),
+    paint: Callable[[int, str], str] | None = None,
+) -> str:
     cells = []
+    last = len(row) - 1
     for i, (cell, wanted) in enumerate(zip(row, widths, strict=True)):
-        padding = " " * (wanted - width(cell))
-        cells.append(padding + cell if i in right else cell + padding)
+        shown = cell or NOTHING
+        padding = " " * max(0, wanted - width(shown))
+        padded = padding + shown if i in right else shown + padding * (i < last)
+        cells.append(padded if paint is None else paint(i, padded))
     return GAP.join(cells).rstrip()
 
 

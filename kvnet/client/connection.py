@@ -13,7 +13,7 @@ import json
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
@@ -180,27 +180,22 @@ class Connection:
             return problem
         raise problem
 
-    async def lines(self, path: str, silence_s: float) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer that does not end, as they come.
+    @asynccontextmanager
+    async def opened(self, path: str, silence_s: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The lines of an answer that does not end, as they come; entered when it has begun.
 
         Raises:
             NotSent, Lost
             KvnetError: it is refused.
         """
         headers = {"accept": "text/event-stream"}
-        refusal = []
-        status = 0
         stream = self._transport.stream("GET", self._prefix + path, b"", self._timeout_s, silence_s, headers)
         async with aclosing(stream) as told:
-            async for status, line in told:
-                if line is None:
-                    continue
-                if status < 400:
-                    yield line
-                else:
-                    refusal.append(line)
-        if status >= 400:
-            raise self._problem(Reply(status, b"\n".join(refusal)))
+            status, _ = await anext(told)
+            if status >= 400:
+                refusal = [line async for _, line in told if line is not None]
+                raise self._problem(Reply(status, b"\n".join(refusal)))
+            yield (line async for _, line in told if line is not None)
 
     async def pause(self, failures: int) -> None:
         """Doubling, with jitter: a crowd of callers that failed together does not come back together."""

@@ -25,11 +25,18 @@ STREAM_SILENCE_S = 45.0  # the controller sends a ping every 15 s
 
 class Events(Connection):
     async def events(
-        self, *, since: int | None = None, kind: str | Sequence[str] = "", network: str = "", follow: bool = True
+        self,
+        *,
+        since: int | None = None,
+        kind: str | Sequence[str] = "",
+        network: str = "",
+        follow: bool = True,
+        tells_opening: bool = False,
     ) -> AsyncIterator[Event]:
         """What happened after revision `since`, then what happens; a broken stream is taken up where it broke.
 
-        Without `follow` it ends with the first bookmark: everything up to then has been told.
+        Without `follow` it ends with the first bookmark: everything up to then has been told. `tells_opening`: an event
+        of the type "open" whenever the stream is, for those who look for themselves what is there by then.
 
         Raises:
             Gone: `since` is older than the journal.
@@ -42,6 +49,10 @@ class Events(Connection):
             try:
                 async with aclosing(self._stream(since, kind, network)) as told:
                     async for event, position in told:
+                        if event.type == "open":
+                            if tells_opening:
+                                yield event
+                            continue
                         failures, patience, since = 0, STREAM_ATTEMPTS, position
                         yield event
                         if event.type == "bookmark" and not follow:
@@ -77,7 +88,8 @@ class Events(Connection):
         """Events, each with the position to resume from: several may share a revision, and only the last has its id."""
         where = address("/v1/events", given({"since": since, "kind": kind, "network": network}))
         message = _Message()
-        async with aclosing(self.lines(where, STREAM_SILENCE_S)) as lines:
+        async with self.opened(where, STREAM_SILENCE_S) as lines:
+            yield Event("open", since or 0, {}), since
             async for line in lines:
                 if not message.take(line):
                     continue

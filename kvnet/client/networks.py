@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from kvnet.client.connection import Connection
 from kvnet.client.places import segment
-from kvnet.wire import NameBody, Network, NetworkBody, NetworkPatchBody, Page, Plan
+from kvnet.wire import NameBody, Network, NetworkBody, NetworkConvergence, NetworkPatchBody, Page, Plan
 
 
 class Networks(Connection):
@@ -31,6 +31,11 @@ class Networks(Connection):
         return cast(
             AsyncIterator[Network], self.all_of("/v1/networks", {"name": name, "label": label, "driver": driver})
         )
+
+    async def network_convergence(self, network: str) -> NetworkConvergence:
+        """Per host the version wanted, the version applied, and the lag."""
+        path = f"/v1/networks/{segment(network)}/convergence"
+        return cast(NetworkConvergence, await self.request("GET", path))
 
     async def update_network(self, network: str, patch: NetworkPatchBody, *, version: int | None = None) -> Network:
         """A repeat changes nothing, except where a subnet is cut from a pool."""

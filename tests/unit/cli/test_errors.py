@@ -58,8 +58,14 @@ def test_what_others_wrote_cannot_reach_the_terminal() -> None:
     assert all(line.isprintable() for line in lines(error))
 
 
+def as_json() -> Session:
+    session = Session()
+    session.output = "json"
+    return session
+
+
 def test_with_json_output_the_problem_itself_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    code = report(errors.NameTaken("taken", fix="choose another", context={"network": "ab"}), Session(output="json"))
+    code = report(errors.NameTaken("taken", fix="choose another", context={"network": "ab"}), as_json())
 
     told = capsys.readouterr()
     problem = json.loads(told.err)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from io import StringIO
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import output
-from cli.output import Column, Listing, ListOptions, chosen, show_facts, show_table
+from cli import colour, listing
+from cli.listing import Column, Listing, chosen
+from cli.output import show_facts, show_table
 
 Row = dict[str, str]
 COLUMNS: tuple[Column[Row], ...] = (
@@ -23,7 +23,7 @@ LISTING: Listing[Row] = Listing(
     COLUMNS,
     name=lambda r: r["name"],
     identity=lambda r: r["id"],
-    filters={"name": output.containing(lambda r: r["name"]), "id": output.starting(lambda r: r["id"])},
+    filters={"name": listing.containing(lambda r: r["name"]), "id": listing.starting(lambda r: r["id"])},
 )
 
 
@@ -62,31 +62,33 @@ def test_a_cell_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) 
     assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
 
 
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
-    ("is_terminal", "environment", "is_bold"),
+    ("stream", "environment", "is_coloured"),
     [
-        (True, {"TERM": "xterm"}, True),
-        (True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
-        (True, {"TERM": "dumb"}, False),
-        (False, {"TERM": "xterm"}, False),
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": "1", "CLICOLOR_FORCE": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (Terminal(), {"CLICOLOR": "0"}, False),
+        (StringIO(), {"TERM": "xterm"}, False),
+        (StringIO(), {"TERM": "xterm", "CLICOLOR_FORCE": "0"}, False),
+        (StringIO(), {"TERM": "xterm", "CLICOLOR_FORCE": "1"}, True),
     ],
 )
-def test_colour_needs_a_terminal_that_wants_it(
-    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, environment: dict[str, str], is_bold: bool
+def test_colour_needs_a_terminal_that_wants_it_or_an_order(
+    stream: StringIO, environment: dict[str, str], is_coloured: bool
 ) -> None:
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
-
-    assert (output.heading("NAME") == click.style("NAME", bold=True)) is is_bold
+    assert colour.wanted(stream, environment) is is_coloured
 
 
 @given(st.lists(st.builds(row, st.text(), st.text())), st.lists(st.tuples(st.sampled_from(["name", "id"]), st.text())))
 def test_what_is_listed_passes_one_filter_of_every_key(rows: list[Row], filters: list[tuple[str, str]]) -> None:
-    options = ListOptions("table", tuple(filters), None, quiet=False, no_trunc=False)
-
-    kept = chosen(rows, LISTING, options, 0.0)
+    kept = chosen(rows, LISTING, filters, None, 0.0)
 
     def passes(one: Row) -> bool:
         parts = [value for key, value in filters if key == "name"]
