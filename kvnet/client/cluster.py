@@ -11,6 +11,7 @@ from kvnet.client.places import segment
 from kvnet.wire import CheckReport
 
 CONNECTIVITY_S = 120.0
+TRACE_S = 30.0
 
 
 class Cluster(Connection):
@@ -42,6 +43,10 @@ class Cluster(Connection):
 
     async def version(self) -> dict[str, Any]:
         return await self.request("GET", "/v1/version")
+
+    async def trace(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """The way between two endpoints: {"from", "to", "protocol", "port", ...}. Safe to repeat: nothing is changed."""
+        return await self.request("POST", "/v1/trace", body=dict(wish), repeatable=True, wait_s=TRACE_S)
 
     async def test_connectivity(self, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Safe to repeat: nothing is changed by it."""

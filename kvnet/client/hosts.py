@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 from kvnet.client.connection import Connection
 from kvnet.client.places import given, segment
@@ -22,6 +22,14 @@ class Hosts(Connection):
         query = given({"port": port, "protocol": protocol})
         answer = await self.request("GET", f"/v1/hosts/{segment(host)}/ports", query=query)
         return cast("list[HeldPort]", answer["items"])
+
+    async def pause_repairs(self, host: str, seconds: int) -> dict[str, Any]:
+        """The host's worker leaves the kernel alone for so long."""
+        body = {"seconds": seconds}
+        return await self.request("POST", f"/v1/hosts/{segment(host)}/pause", body=body, repeatable=True, wait_s=15.0)
+
+    async def resume_repairs(self, host: str) -> dict[str, Any]:
+        return await self.request("DELETE", f"/v1/hosts/{segment(host)}/pause", wait_s=15.0)
 
     async def delete_host(self, host: str, *, force: bool = False) -> None:
         query = {"force": "true"} if force else {}
