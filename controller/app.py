@@ -18,6 +18,8 @@ from starlette.middleware import Middleware
 
 from backends.store import Store
 from controller.api import (
+    convergence,
+    diagnosis,
     docs,
     endpoints,
     events,
@@ -33,6 +35,7 @@ from controller.api import (
     problems,
     reservations,
     store_state,
+    trace,
     web,
 )
 from controller.api import store as gateway
@@ -49,6 +52,7 @@ ClusterFactory = Callable[[], AbstractAsyncContextManager[Cluster]]
 ROUTERS: tuple[APIRouter, ...] = (
     endpoints.router,
     networks.router,
+    convergence.router,
     holds.router,
     reservations.router,
     hosts.router,
@@ -57,6 +61,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     history.router,
     store_state.router,
+    diagnosis.router,
+    trace.router,
     health.resources,
     health.router,
     metrics.router,

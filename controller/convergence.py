@@ -40,7 +40,7 @@ class Roll:
 
 
 def roll_of(state: State, network: str) -> Roll:
-    reports = state.reports_on(network)
+    reports = state.reports.of(network)
     hosts = {*state.hosts_of(network), *(host for host, seen in reports.items() if seen.version)}
     living = {
         host: reports[host].version if host in reports else 0 for host in hosts if state.alive.get(host) is not None
@@ -62,9 +62,9 @@ class Convergences:
         return NetworkConvergence(id_, wanted, not roll.behind(wanted), hosts)
 
     def _host(self, network: str, host: str, wanted: int, roll: Roll) -> HostConvergence:
-        seen = self._state.reports_on(network).get(host)
+        seen = self._state.reports.of(network).get(host)
         applied = seen.version if seen is not None else 0
-        since = self._state.behind_since(network, applied)
+        since = self._state.behind_since(network, host)
         lag_s = max(0.0, self._clock.now() - since) if applied < wanted and since is not None else None
         return HostConvergence(
             host=host,
@@ -76,6 +76,11 @@ class Convergences:
             conditions=seen.conditions if seen is not None else (),
         )
 
+    def lag_s(self, network: str, host: str) -> float | None:
+        """How long a change of the network has waited for the host; None if nobody knows when it came, or none waits."""
+        since = self._state.behind_since(network, host)
+        return None if since is None else max(0.0, self._clock.now() - since)
+
     def of_endpoint(self, endpoint: Versioned[Endpoint]) -> Convergence:
         return roll_of(self._state, endpoint.value.network).told(endpoint.version)
 
@@ -85,6 +90,10 @@ class Convergences:
         A host that has nothing of a network any more is not behind in it, so this also waits for what was deleted.
         """
         await self._state.progress.until(lambda: not self._waiting(wanted), timeout_s)
+        return self.told(wanted)
+
+    def told(self, wanted: Mapping[str, int]) -> Convergence:
+        """As `until`, as it is now."""
         waiting = self._waiting(wanted)
         away = {host for network in wanted for host in roll_of(self._state, network).away}
         return Convergence(not waiting, tuple(sorted(waiting)), tuple(sorted(away)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from backends.store import Revision
 from controller.convergence import roll_of
 from controller.creation import Creation, Outcome
 from controller.endpoint_changes import EndpointChanges
@@ -111,8 +112,12 @@ class Endpoints:
             target = await self._networks.fresh(found.value.network)
             return await self._changes.change(target, found, patch, caller, if_version)
 
-    async def delete(self, network: str, id_or_name: str, caller: Caller, if_version: int | None = None) -> None:
+    async def delete(
+        self, network: str, id_or_name: str, caller: Caller, if_version: int | None = None
+    ) -> tuple[str, Revision]:
         """Release it; its addresses rest for the cool-down, so that no stale packet meets a new owner.
+
+        The network's id, and the revision that removed it.
 
         Raises:
             NotFound, AmbiguousName, PreconditionFailed
@@ -127,6 +132,7 @@ class Endpoints:
             await self._state.reached(outcome, self._state.endpoints, self._state.addresses)
             if found.value.ports:
                 await self._state.reached(outcome, self._state.ports)
+            return found.value.network, outcome
 
     async def _fresh(self, network: str, id_or_name: str) -> Versioned[Endpoint]:
         """As `get`, but looks into the store before it says that there is none: another replica may be ahead."""

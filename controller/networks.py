@@ -6,6 +6,7 @@ removed when the store shows that none is left. Never removes what somebody stil
 
 from __future__ import annotations
 
+from backends.store import Revision
 from controller.network_creation import NetworkCreation
 from controller.network_rules import no_network, stored_network
 from controller.outcomes import store_errors_told
@@ -77,8 +78,8 @@ class Networks:
             peers=tuple((id_, found.value.name) for id_ in network.peers if (found := self._state.networks.get(id_))),
         )
 
-    async def delete(self, name_or_id: str, caller: Caller, if_version: int | None = None) -> None:
-        """Remove a network that nobody uses, with its reservations.
+    async def delete(self, name_or_id: str, caller: Caller, if_version: int | None = None) -> tuple[str, Revision]:
+        """Remove a network that nobody uses, with its reservations; its id, and the revision that removed it.
 
         Raises:
             NotFound, PreconditionFailed
@@ -89,6 +90,7 @@ class Networks:
             found = await self.fresh(name_or_id)
             revision = await self._removal.remove(found, caller, if_version)
             await self._state.reached(revision, self._state.networks, self._state.subnets)
+        return found.value.id, revision
 
     async def prune(self, caller: Caller, dry_run: bool = False) -> tuple[Versioned[Network], ...]:
         """Remove every network without endpoints; the answer tells which.

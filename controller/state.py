@@ -20,6 +20,7 @@ from controller.ipam.host_addresses import HostAddresses
 from controller.ipam.routed import BlockSpace
 from controller.ipam.spaces import Space, shape, space_for
 from controller.ipam.subnets import SubnetSpace
+from controller.reports import Reports
 from controller.settings import Settings
 from controller.signal import Signal
 from controller.steps import Steps
@@ -35,7 +36,6 @@ from kvnet.model import (
     Host,
     Inventory,
     Network,
-    NetworkObserved,
     Observed,
     Pool,
     Reclaim,
@@ -84,7 +84,7 @@ class State:
         self._carried: dict[str, dict[str, int]] = {}
         self._hosts_of: dict[str, dict[str, int]] = {}
         self._latest: dict[str, Steps] = {}
-        self._reports: dict[str, dict[str, NetworkObserved]] = {}
+        self.reports = Reports()
         self._vanished: dict[str, tuple[float, str]] = {}  # when, and the incarnation
         self._spaces: dict[str, Space] = {}
         self._blocks_of: dict[str, dict[Cidr, Versioned[Block]]] = {}
@@ -200,15 +200,19 @@ class State:
         steps = self._latest.get(network)
         return steps.last if steps is not None else 0
 
-    def behind_since(self, network: str, applied: int) -> float | None:
-        """When the oldest change of the network after `applied` was made; None if there is none, or nobody knows."""
-        steps = self._latest.get(network)
-        first = steps.after(applied) if steps is not None else None
-        return None if first is None else self.events.moment(first)
+    def behind_since(self, network: str, host: str, wanted: int = 0) -> float | None:
+        """Since when the host lacks a change of the network, or that of `wanted`; None if it has all, or nobody knows.
 
-    def reports_on(self, network: str) -> Mapping[str, NetworkObserved]:
-        """What the hosts said last of a network, by host."""
-        return self._reports.get(network, {})
+        Who has nothing of it yet lacks nothing before its first endpoint is there.
+        """
+        seen, steps = self.reports.of(network).get(host), self._latest.get(network)
+        applied = seen.version if seen is not None else 0
+        first = wanted or (steps.after(applied) if steps is not None else None)
+        since = None if first is None else self.events.moment(first)
+        if applied or first is None:
+            return since
+        joined = (e.value.created_at for e in self.endpoints_of(network).values() if e.value.host == host)
+        return max((at for at in (since, min(joined, default=None)) if at is not None), default=None)
 
     def last_seen(self, host: str) -> float | None:
         """Now if it lives; else as this controller, or the mark on the host, remembers it."""
@@ -342,6 +346,7 @@ class State:
             self._unlink(network, before.value)
             if after is None:
                 _drop_from(self._endpoints, network, endpoint)
+                self.reports.forget(endpoint)
         if after is not None:
             self._endpoints.setdefault(network, {})[endpoint] = after
             self._named.setdefault((network, after.value.name), set()).add(endpoint)
@@ -387,11 +392,7 @@ class State:
         steps.note(version)
 
     def _on_observed(self, host: str, before: Versioned[Observed] | None, after: Versioned[Observed] | None) -> None:
-        new = after.value.networks if after is not None else {}
-        for network in before.value.networks.keys() - new.keys() if before is not None else ():
-            _drop_from(self._reports, network, host)
-        for network, seen in new.items():
-            self._reports.setdefault(network, {})[host] = seen
+        self.reports.put(host, before, after)
         self.progress.ring()
 
     def _on_alive(self, name: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None) -> None:

@@ -85,15 +85,18 @@ class Look:
     def applied(self, endpoint: Versioned[Endpoint]) -> Convergence:
         return self.roll(endpoint.value.network).told(endpoint.version)
 
+    def applied_of(self, network: str) -> Convergence:
+        """Whether its hosts have the newest change of a network."""
+        return self.roll(network).told(self._state.latest_change(network))
+
     # -- networks
 
     def network(self, network: Versioned[Network]) -> Status:
         id_ = network.value.id
         wanted = self._state.latest_change(id_)
-        since = self._state.behind_since(id_, self.roll(id_).slowest or 0)
         return (
             self._ready(lambda: self._network_ready(network)),
-            self._ready(lambda: self._applied(id_, wanted, since, "no-hosts"), CONVERGED),
+            self._ready(lambda: self._applied(id_, wanted), CONVERGED),
             *self._problems_of(id_),
         )
 
@@ -119,22 +122,22 @@ class Look:
         return StatusCondition(READY, TRUE, "active", _down(down), since=max(it.created_at, min(sessions)))
 
     def _preventing(self, network: str, host: str) -> Iterator[Condition]:
-        seen = self._state.reports_on(network).get(host)
+        seen = self._state.reports.of(network).get(host)
         return (told for told in (seen.conditions if seen is not None else ()) if told.code in PREVENTING)
 
     def _problems_of(self, network: str) -> Iterator[StatusCondition]:
-        for host, seen in sorted(self._state.reports_on(network).items()):
+        for host, seen in sorted(self._state.reports.of(network).items()):
             yield from self._reported(host, seen.conditions)
 
     # -- endpoints
 
     def endpoint(self, endpoint: Versioned[Endpoint]) -> Status:
         it = endpoint.value
-        seen = self._state.reports_on(it.network).get(it.host)
+        seen = self._state.reports.of(it.network).get(it.host)
         changed_at = self._state.events.moment(endpoint.version) or it.created_at
         return (
             self._ready(lambda: self._endpoint_ready(endpoint, changed_at)),
-            self._ready(lambda: self._applied(it.network, endpoint.version, changed_at, "no-hosts"), CONVERGED),
+            self._ready(lambda: self._applied(it.network, endpoint.version, changed_at), CONVERGED),
             *(self._reported(it.host, seen.conditions) if seen is not None and seen.conditions else ()),
         )
 
@@ -149,7 +152,14 @@ class Look:
             return StatusCondition(READY, FALSE, told.code, told.detail, since=told.since)
         if self.roll(it.network).living.get(it.host, 0) < endpoint.version:
             return StatusCondition(READY, FALSE, "behind", f"host {it.host} has not applied it yet", since=changed_at)
-        return StatusCondition(READY, TRUE, "applied", since=max(it.created_at, session.value.since))
+        seen = self._state.reports.of(it.network).get(it.host)
+        has_interface = seen.has_interface(it.id) if seen is not None else None
+        if has_interface is False:
+            return StatusCondition(READY, FALSE, "not-attached", "no workload has its interface", since=it.created_at)
+        since = max(it.created_at, session.value.since, self._state.reports.attached_at(it.id) or 0.0)
+        if has_interface is None:
+            return StatusCondition(READY, UNKNOWN, "not-told", f"host {it.host} does not say", since=since)
+        return StatusCondition(READY, TRUE, "attached", since=since)
 
     # -- hosts
 
@@ -185,8 +195,8 @@ class Look:
         behind = sorted(network for network, lag in status.lag.items() if lag)
         seen = status.observed.networks if status.observed is not None else {}
         if behind:
-            applied = {network: seen[network].version if network in seen else 0 for network in behind}
-            known = [since for n in behind if (since := self._state.behind_since(n, applied[n])) is not None]
+            name = status.host.name
+            known = [since for n in behind if (since := self._state.behind_since(n, name)) is not None]
             names = [self._name(network) for network in behind]
             return StatusCondition(CONVERGED, FALSE, "behind", f"in {_few(names)}", since=min(known, default=None))
         session = self._state.alive.get(status.host.name)
@@ -224,21 +234,24 @@ class Look:
         reason, detail, since = self._doubt
         return StatusCondition(kind, UNKNOWN, reason, detail, since=since)
 
-    def _applied(self, network: str, wanted: int, since: float | None, nobody: str) -> StatusCondition:
-        """Whether the living hosts of a network have `wanted`, which is not so `since` if they have not."""
+    def _applied(self, network: str, wanted: int, changed_at: float | None = None) -> StatusCondition:
+        """Whether the living hosts of a network have `wanted`, of what changed then; without that, of all of it."""
         roll = self.roll(network)
         if roll.slowest is None:
             if roll.away:
                 return self._all_down(CONVERGED, roll.away)
             found = self._state.networks.get(network)
-            return StatusCondition(CONVERGED, TRUE, nobody, since=found.value.created_at if found else None)
+            return StatusCondition(CONVERGED, TRUE, "no-hosts", since=found.value.created_at if found else None)
         waiting = roll.behind(wanted)
         if waiting:
+            version = wanted if changed_at is not None else 0
+            moments = [self._state.behind_since(network, host, version) or changed_at for host in waiting]
+            since = min((at for at in moments if at is not None), default=None)
             return StatusCondition(CONVERGED, FALSE, "behind", f"waiting for {_few(waiting)}", since=since)
-        reports = self._state.reports_on(network)
+        reports = self._state.reports.of(network)
         known = [reports[host].since for host in roll.living if host in reports and reports[host].since]
         detail = f"not waiting for {_few(roll.away)}, which {_are(roll.away)} down" if roll.away else ""
-        return StatusCondition(CONVERGED, TRUE, "applied", detail, since=max(known, default=since))
+        return StatusCondition(CONVERGED, TRUE, "applied", detail, since=max(known, default=changed_at))
 
     def _all_down(self, kind: str, hosts: Sequence[str]) -> StatusCondition:
         """Nobody can tell, since the last of them went."""

@@ -265,6 +265,7 @@ class Network(TypedDict):
     hosts: list[str]
     used: int
     size: int
+    applied: Applied
     status: Status
 
 

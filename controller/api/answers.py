@@ -122,6 +122,14 @@ class HoldOut(Answer):
     version: int
 
 
+class AppliedOut(Answer):
+    """Whether the hosts have the newest change of it; of what was waited for, whether they have that."""
+
+    converged: bool
+    waiting_for: list[str] = Field(description="Living hosts of the network that have not applied it yet.")
+    away: list[str] = Field(description="Hosts of the network that are down: they are not waited for.")
+
+
 class NetworkOut(Answer):
     id: str
     name: str
@@ -154,12 +162,14 @@ class NetworkOut(Answer):
     hosts: list[str]
     used: int
     size: int
+    applied: AppliedOut
     status: ConditionsOut
 
 
 class PruneOut(Answer):
     deleted: list[NetworkOut] = Field(description="With dry_run: what would be deleted.")
     dry_run: bool
+    applied: AppliedOut | None = Field(description="With `wait`: which hosts still have something of them.")
 
 
 class PortOut(Answer):
@@ -171,10 +181,10 @@ class PortOut(Answer):
     host_address: str | None = Field(description="null: all addresses of the host.")
 
 
-class AppliedOut(Answer):
-    converged: bool
-    waiting_for: list[str] = Field(description="Living hosts of the network that have not applied it yet.")
-    away: list[str] = Field(description="Hosts of the network that are down: they are not waited for.")
+class WaitedOut(Answer):
+    """What is answered to a deletion with `wait`: whether any host still has it."""
+
+    applied: AppliedOut
 
 
 class EndpointOut(Answer):

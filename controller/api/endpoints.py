@@ -5,7 +5,6 @@ One endpoint a request, or up to 500; both end in the same use case and differ o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Annotated, cast
 
@@ -17,7 +16,7 @@ from controller.api.bodies import JsonBody
 from controller.api.models import EndpointIn, EndpointPatchIn, EndpointsIn, OneOrMany
 from controller.api.networks import reused
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
-from controller.api.plans import PLANNED, DryRun, PlanOut, nothing, planned
+from controller.api.plans import DryRun, PlanOut, nothing, planned
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -36,6 +35,7 @@ from controller.api.routing import (
     service,
     wanted_version,
 )
+from controller.api.waiting import DELETED, Wait, done, waited
 from controller.cases import Cases
 from controller.cluster import Cluster
 from controller.requests import EndpointRequest
@@ -51,12 +51,6 @@ PATCH: JsonBody[EndpointPatchIn] = JsonBody(
     EndpointPatchIn, "EndpointPatchIn", kinds=("application/merge-patch+json", "application/json")
 )
 ENDPOINT_ID_DIGITS = 16
-MAX_WAIT_S = 30.0
-
-Wait = Annotated[
-    float,
-    Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait until every host of the network has applied it."),
-]
 EXAMPLES = {
     "one": {"host": "h1", "name": "web"},
     "fixed_address": {"host": "h1", "name": "db", "address": "10.1.0.7", "aliases": ["mysql"]},
@@ -126,16 +120,18 @@ async def _create_one(
 ) -> Response:
     derived = derived_id("endpoint", net.id, key, ENDPOINT_ID_DIGITS) if key else None
     wanted = asked.request(derived)
-    is_new = wanted.id is None or not _exists(cluster, net.id, wanted.id)
+    began = service(request).now()
+    is_unknown = wanted.id is None or not _exists(cluster, net.id, wanted.id)
     try:
         endpoint = await cluster.endpoints.create(net.id, wanted, caller(request))
     except IdTaken as error:
         if asked.id is None and derived is not None:
             raise reused(error) from error
         raise
-    if wait:
-        await service(request).unless_stopping(cluster.endpoints.until_applied(net.id, endpoint.value.id, wait))
+    await waited(request, {net.id: endpoint.version}, wait)
     body = _shown(cluster, endpoint, net)
+    # Another replica may have made it before this one heard of it.
+    is_new = is_unknown and endpoint.value.created_at >= began
     return created(body, f"/v1/networks/{net.id}/endpoints/{endpoint.value.id}", is_new=is_new)
 
 
@@ -148,9 +144,11 @@ async def _create_many(
     ]
     known = {request.id for request in wanted if request.id and _exists(cluster, net.id, request.id)}
     who = caller(request)
+    began = service(request).now()
     outcomes = await cluster.endpoints.create_many(net.id, wanted, who)
-    if wait:
-        await service(request).unless_stopping(_until_applied(cluster, net, outcomes, wait))
+    made = [outcome for outcome in outcomes if isinstance(outcome, Versioned)]
+    await waited(request, {net.id: max((one.version for one in made), default=0)}, wait)
+    known |= {one.value.id for one in made if one.value.created_at < began}
     items: list[render.Json] = []
     for item, request_made, outcome in zip(asked.items, wanted, outcomes, strict=True):
         items.append(_outcome(cluster, net, item, request_made, outcome, known, who.request_id))
@@ -172,20 +170,6 @@ def _outcome(
         return {"status": error.status, "problem": to_problem(error, instance=request_id)}
     status = 200 if outcome.value.id in known else 201
     return {"status": status, "endpoint": _shown(cluster, outcome, network)}
-
-
-async def _until_applied(
-    cluster: Cluster, network: Network, outcomes: list[Versioned[Endpoint] | KvnetError], wait: float
-) -> None:
-    """One deadline for all: the first usually waits for the last."""
-    deadline = time.monotonic() + wait
-    for outcome in outcomes:
-        left = deadline - time.monotonic()
-        if isinstance(outcome, KvnetError):
-            continue
-        if left <= 0:
-            return
-        await cluster.endpoints.until_applied(network.id, outcome.value.id, left)
 
 
 @router.get(
@@ -272,7 +256,7 @@ async def get_endpoint(request: Request, network: str, endpoint: str, if_none_ma
     summary="Change a living endpoint",
 )
 async def update_endpoint(
-    request: Request, network: str, endpoint: str, if_match: IfMatch = None, dry_run: DryRun = None
+    request: Request, network: str, endpoint: str, if_match: IfMatch = None, dry_run: DryRun = None, wait: Wait = 0
 ) -> Response:
     """A JSON merge patch (RFC 7396); what cannot change is refused, each field with its reason.
 
@@ -291,6 +275,7 @@ async def update_endpoint(
             request, lambda changes: changes.endpoints.update(network, endpoint, patch, who, version), show
         )
     made = await cluster.endpoints.update(network, endpoint, patch, who, version)
+    await waited(request, {made.value.network: made.version}, wait)
     return entity(_shown(cluster, made, (await cluster.networks.fresh(made.value.network)).value))
 
 
@@ -298,20 +283,23 @@ async def update_endpoint(
     "/networks/{network}/endpoints/{endpoint}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 412, 504, also=PLANNED),
+    responses=problems(404, 409, 412, 504, also=DELETED),
     summary="Delete an endpoint",
 )
 async def delete_endpoint(
-    request: Request, network: str, endpoint: str, if_match: IfMatch = None, dry_run: DryRun = None
+    request: Request, network: str, endpoint: str, if_match: IfMatch = None, dry_run: DryRun = None, wait: Wait = 0
 ) -> Response:
-    """Its addresses cool down before anybody else gets them."""
+    """Its addresses cool down before anybody else gets them.
+
+    With `wait` 200, when no living host knows it any more, or the time is over.
+    """
     who, version = caller(request), wanted_version(if_match)
     if dry_run:
         return await planned(
             request, lambda changes: changes.endpoints.delete(network, endpoint, who, version), nothing
         )
-    await service(request).cluster.endpoints.delete(network, endpoint, who, version)
-    return Response(status_code=204)
+    network_id, revision = await service(request).cluster.endpoints.delete(network, endpoint, who, version)
+    return await done(request, {network_id: revision}, wait)
 
 
 class NetworkNames:

@@ -13,7 +13,7 @@ from controller.api.bodies import JsonBody
 from controller.api.errors import IdempotencyKeyReused
 from controller.api.models import NameIn, NetworkIn, NetworkPatchIn
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
-from controller.api.plans import OR_PLAN, PLANNED, DryRun, PlanOut, nothing, planned, unused
+from controller.api.plans import OR_PLAN, DryRun, PlanOut, nothing, planned, unused
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -32,8 +32,10 @@ from controller.api.routing import (
     service,
     wanted_version,
 )
+from controller.api.waiting import DELETED, Wait, done, waited
 from controller.cluster import Cluster
 from controller.status import Look
+from controller.views import Convergence
 from kvnet.errors import IdTaken, NotFound
 from kvnet.model import Network, Versioned
 
@@ -72,9 +74,12 @@ PATCH_EXAMPLES = {
 }
 
 
-def shown(cluster: Cluster, network: Versioned[Network], look: Look | None = None) -> render.Json:
-    look = look or cluster.statuses.look()
-    return render.network(network, cluster.networks.use(network.value.id), look.network(network))
+def shown(
+    cluster: Cluster, network: Versioned[Network], look: Look | None = None, applied: Convergence | None = None
+) -> render.Json:
+    """`applied`: what was waited for, in place of what is so now."""
+    look, id_ = look or cluster.statuses.look(), network.value.id
+    return render.network(network, cluster.networks.use(id_), applied or look.applied_of(id_), look.network(network))
 
 
 @router.post(
@@ -89,7 +94,9 @@ def shown(cluster: Cluster, network: Versioned[Network], look: Look | None = Non
     openapi_extra=BODY.documented(**EXAMPLES),
     summary="Create a network",
 )
-async def create_network(request: Request, idempotency_key: IdempotencyKey = None, dry_run: DryRun = None) -> Response:
+async def create_network(
+    request: Request, idempotency_key: IdempotencyKey = None, dry_run: DryRun = None, wait: Wait = 0
+) -> Response:
     """Without subnets kvnet chooses free ones, that no other network and no host uses.
 
     Whoever has to know the subnets before there is a network holds them first (POST /v1/holds).
@@ -102,14 +109,18 @@ async def create_network(request: Request, idempotency_key: IdempotencyKey = Non
     if dry_run:
         who = caller(request)
         return await planned(request, lambda changes: changes.networks.create(wanted, who), unused)
-    is_new = wanted.id is None or not _exists(cluster, wanted.id)
+    began = service(request).now()
+    is_unknown = wanted.id is None or not _exists(cluster, wanted.id)
     try:
         network = await cluster.networks.create(wanted, caller(request))
     except IdTaken as error:
         if asked.id is None and derived is not None:
             raise reused(error) from error
         raise
-    return created(shown(cluster, network), f"/v1/networks/{network.value.id}", is_new=is_new)
+    applied = await waited(request, {network.value.id: network.version}, wait)
+    # Another replica may have made it before this one heard of it.
+    is_new = is_unknown and network.value.created_at >= began
+    return created(shown(cluster, network, applied=applied), f"/v1/networks/{network.value.id}", is_new=is_new)
 
 
 @router.get("/networks", response_model=Page[NetworkOut], responses=problems(), summary="List networks")
@@ -156,7 +167,9 @@ async def get_network(request: Request, network: str, if_none_match: IfNoneMatch
     openapi_extra=PATCH.documented(**PATCH_EXAMPLES),
     summary="Change a living network",
 )
-async def update_network(request: Request, network: str, if_match: IfMatch = None, dry_run: DryRun = None) -> Response:
+async def update_network(
+    request: Request, network: str, if_match: IfMatch = None, dry_run: DryRun = None, wait: Wait = 0
+) -> Response:
     """A JSON merge patch (RFC 7396); what cannot change while the network lives is refused, each field with its reason.
 
     Running endpoints keep their addresses. The same patch again changes nothing.
@@ -168,7 +181,8 @@ async def update_network(request: Request, network: str, if_match: IfMatch = Non
         show = _changed(cluster)
         return await planned(request, lambda changes: changes.updates.update(network, patch, who, version), show)
     made = await cluster.updates.update(network, patch, who, version)
-    return entity(shown(cluster, made))
+    applied = await waited(request, {made.value.id: made.version}, wait)
+    return entity(shown(cluster, made, applied=applied))
 
 
 @router.post(
@@ -178,11 +192,13 @@ async def update_network(request: Request, network: str, if_match: IfMatch = Non
     openapi_extra=NAME.documented(as_docker_called_it={"name": "my-net", "labels": {"com.example": "1"}}),
     summary="Name a network that was made without a name",
 )
-async def name_network(request: Request, network: str) -> Response:
+async def name_network(request: Request, network: str, wait: Wait = 0) -> Response:
     """It becomes active. The same name again changes nothing; of several networks with one name exactly one gets it."""
     cluster = service(request).cluster
     asked = await NAME.read(request)
-    return entity(shown(cluster, await cluster.naming.name(network, asked.request(), caller(request))))
+    made = await cluster.naming.name(network, asked.request(), caller(request))
+    applied = await waited(request, {made.value.id: made.version}, wait)
+    return entity(shown(cluster, made, applied=applied))
 
 
 @router.post(
@@ -197,61 +213,86 @@ async def name_network(request: Request, network: str) -> Response:
     ),
     summary="Let two networks talk to each other",
 )
-async def peer_networks(request: Request, network: str, peer: str, dry_run: DryRun = None) -> Response:
-    """In both directions. Answers the first of them. No body is needed."""
+async def peer_networks(request: Request, network: str, peer: str, dry_run: DryRun = None, wait: Wait = 0) -> Response:
+    """In both directions. Answers the first of them. No body is needed. `wait` is for the hosts of both."""
     cluster, who = service(request).cluster, caller(request)
     if dry_run:
         show = _changed(cluster)
         return await planned(request, lambda changes: changes.peering.peer(network, peer, who), lambda r: show(r[0]))
     made, is_new = await cluster.peering.peer(network, peer, who)
-    return created(shown(cluster, made), f"/v1/networks/{made.value.id}", is_new=is_new)
+    applied = await waited(request, await _both(cluster, network, peer), wait)
+    return created(shown(cluster, made, applied=applied), f"/v1/networks/{made.value.id}", is_new=is_new)
 
 
 @router.delete(
     "/networks/{network}/peers/{peer}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 504, also=PLANNED),
+    responses=problems(404, 409, 504, also=DELETED),
     summary="Keep two networks apart again",
 )
-async def unpeer_networks(request: Request, network: str, peer: str, dry_run: DryRun = None) -> Response:
-    """No error if they are apart already."""
+async def unpeer_networks(
+    request: Request, network: str, peer: str, dry_run: DryRun = None, wait: Wait = 0
+) -> Response:
+    """No error if they are apart already. With `wait` 200, and what was waited for: the hosts of both."""
     who = caller(request)
     if dry_run:
         return await planned(request, lambda changes: changes.peering.unpeer(network, peer, who), nothing)
-    await service(request).cluster.peering.unpeer(network, peer, who)
-    return Response(status_code=204)
+    cluster = service(request).cluster
+    await cluster.peering.unpeer(network, peer, who)
+    return await done(request, await _both(cluster, network, peer), wait)
 
 
 @router.delete(
     "/networks/{network}",
     status_code=204,
     response_class=Response,
-    responses=problems(404, 409, 412, 504, also=PLANNED),
+    responses=problems(404, 409, 412, 504, also=DELETED),
     summary="Delete a network",
 )
-async def delete_network(request: Request, network: str, if_match: IfMatch = None, dry_run: DryRun = None) -> Response:
-    """Refused while it has endpoints; the problem names each, its host, and when that was last seen."""
+async def delete_network(
+    request: Request, network: str, if_match: IfMatch = None, dry_run: DryRun = None, wait: Wait = 0
+) -> Response:
+    """Refused while it has endpoints; the problem names each, its host, and when that was last seen.
+
+    With `wait` 200, when no living host has anything of it any more, or the time is over.
+    """
     who, version = caller(request), wanted_version(if_match)
     if dry_run:
         return await planned(request, lambda changes: changes.networks.delete(network, who, version), nothing)
-    await service(request).cluster.networks.delete(network, who, version)
-    return Response(status_code=204)
+    id_, revision = await service(request).cluster.networks.delete(network, who, version)
+    return await done(request, {id_: revision}, wait)
 
 
 @router.post("/networks/prune", response_model=PruneOut, responses=problems(504), summary="Delete unused networks")
-async def prune_networks(request: Request, dry_run: bool = False) -> Response:
-    """Deletes every network without endpoints and answers what they were. No body is needed."""
+async def prune_networks(request: Request, dry_run: bool = False, wait: Wait = 0) -> Response:
+    """Deletes every network without endpoints and answers what they were. No body is needed.
+
+    `wait` is until no living host has anything of them any more.
+    """
     cluster = service(request).cluster
     look = cluster.statuses.look()
     doomed = {n.value.id: shown(cluster, n, look) for n in cluster.networks.list()}
     pruned = await cluster.networks.prune(caller(request), dry_run)
-    return render.answer({"deleted": [doomed.get(n.value.id) or shown(cluster, n) for n in pruned], "dry_run": dry_run})
+    gone = {} if dry_run else {n.value.id: cluster.revision for n in pruned}
+    applied = await waited(request, gone, wait)
+    return render.answer(
+        {
+            "deleted": [doomed.get(n.value.id) or shown(cluster, n) for n in pruned],
+            "dry_run": dry_run,
+            "applied": None if applied is None else render.waited(applied),
+        }
+    )
 
 
 def _changed(cluster: Cluster) -> Callable[[Versioned[Network]], render.Json]:
     """A living network as it would be answered, with what it is used for now."""
     return lambda network: shown(cluster, network)
+
+
+async def _both(cluster: Cluster, network: str, peer: str) -> dict[str, int]:
+    found = [await cluster.networks.fresh(name) for name in (network, peer)]
+    return {one.value.id: one.version for one in found}
 
 
 def reused(error: IdTaken) -> IdempotencyKeyReused:

@@ -18,7 +18,7 @@ from controller.api.routing import service
 from controller.cases import Cases
 from controller.forecast import Forecast
 from controller.status import PLANNED as PLANNED_STATUS
-from controller.views import NetworkUse
+from controller.views import Convergence, NetworkUse
 from datapath.objects import NO_FIREWALL, SetFirewall
 from datapath.preview import HostPreview
 from datapath.words import Told, firewall_changes, tell
@@ -84,7 +84,7 @@ async def planned(
 def unused(network: Versioned[Network]) -> render.Json:
     """A network as it would be answered, that nobody uses yet."""
     size = sum(subnet.size for subnet in network.value.subnets)
-    return render.network(network, NetworkUse(0, (), 0, size, ()), PLANNED_STATUS)
+    return render.network(network, NetworkUse(0, (), 0, size, ()), Convergence(False, ()), PLANNED_STATUS)
 
 
 def nothing(_: object) -> None:

@@ -95,7 +95,7 @@ def convergence(one: NetworkConvergence) -> Json:
     }
 
 
-def network(one: Versioned[Network], use: NetworkUse, seen: Status) -> Json:
+def network(one: Versioned[Network], use: NetworkUse, applied: Convergence, seen: Status) -> Json:
     net = one.value
     used = {block.cidr: block for block in use.subnets}
     return {
@@ -130,6 +130,7 @@ def network(one: Versioned[Network], use: NetworkUse, seen: Status) -> Json:
         "hosts": list(use.hosts),
         "used": use.used,
         "size": use.size,
+        "applied": waited(applied),
         "status": status(seen),
     }
 
