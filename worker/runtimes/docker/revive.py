@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kvnet.errors import KvnetError
+from kvnet.model import Condition
 from worker.log import Log
 from worker.ports import Backoff, Controller, Time
 from worker.runtimes.docker.follower import Follower
@@ -31,6 +32,8 @@ DOUBT_S = 2.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 MOST_TRIES = 10
+MOST_SAID = 200
+GIVEN_UP = "docker-container-given-up"
 AT_ONCE = 4
 # One that is being started is not told of until it has.
 LEARN_S = 2.0
@@ -66,12 +69,21 @@ def is_on(container: Mapping[str, Any], networks: Collection[EngineNetwork]) -> 
     return any(id_ in ids or (not id_ and name in names) for name, id_ in there)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Told until the container runs, is gone, or Docker starts anew. `networks`: Docker's ids of those it is on."""
+
+    networks: tuple[str, ...]
+    condition: Condition
+
+
 @dataclass(slots=True)
 class Tries:
     """Of one container. `due`: when the next one may be, by the monotonic clock; None: there is none."""
 
     backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S))
     due: float | None = 0.0
+    given_up: GivenUp | None = None
 
     def count(self, time: Time) -> None:
         pause_s = self.backoff.next(time)
@@ -110,6 +122,12 @@ class Reviver:
         """Docker may have tried at its own boot: what was given up is tried again."""
         self._tries.clear()
         self.kick()
+
+    def conditions(self) -> Iterator[tuple[str, Condition]]:
+        """Of containers that stay down, with Docker's ids of their networks."""
+        for tries in self._tries.values():
+            if tries.given_up is not None:
+                yield from ((network, tries.given_up.condition) for network in tries.given_up.networks)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -159,6 +177,17 @@ class Reviver:
             tries = self._tries.setdefault(id, Tries())
             if tries.due is not None and tries.due <= self._time.monotonic() and self._follower.is_synchronous:
                 await self._start(id, failure, tries)
+                if tries.due is None and tries.given_up is None:
+                    tries.given_up = self._given_up(found or {}, failure)
+
+    def _given_up(self, container: Mapping[str, Any], failure: Failure) -> GivenUp:
+        known = self._follower.docker.values()
+        detail = (
+            f"container {failure.name} stays down: it could not be started {MOST_TRIES} times, and is not tried again;"
+            f" 'docker start {failure.name}' tries it once more (Docker said: {failure.why[:MOST_SAID]})"
+        )
+        networks = tuple(one.id for one in known if is_on(container, [one]))
+        return GivenUp(networks, Condition(GIVEN_UP, detail, self._time.now()))
 
     async def _start(self, id: str, failure: Failure, tries: Tries) -> None:
         tries.count(self._time)

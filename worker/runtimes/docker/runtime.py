@@ -129,7 +129,9 @@ class DockerRuntime:
 
     def conditions(self) -> Sequence[tuple[str, Condition]]:
         """What is wrong, with our ids of the networks that it concerns."""
-        return [*self.follower.conditions().items(), *self.sweeper.conditions()]
+        bound = ((self.ledger.binding(docker), condition) for docker, condition in self.reviver.conditions())
+        down = [(binding.network, condition) for binding, condition in bound if binding is not None]
+        return [*self.follower.conditions().items(), *self.sweeper.conditions(), *down]
 
     def status(self) -> Mapping[str, Any]:
         """`problem`: why Docker is not followed, "" if it is."""

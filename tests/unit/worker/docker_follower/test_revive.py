@@ -183,10 +183,14 @@ async def test_what_goes_on_failing_is_given_up_with_growing_pauses(bench: Bench
     await asyncio.sleep(3600)
     assert len(bench.engine.log) == MOST_TRIES
     assert bench.log.getvalue().count("given_up=True") == 1
+    ((network, condition),) = bench.reviver.conditions()
+    assert (network, condition.code) == (NID, "docker-container-given-up")
+    assert "bob stays down" in condition.detail
 
     bench.engine.problem = None
     bench.reviver.begin_anew()  # dockerd was started again, and has tried once itself
     await until(lambda: bench.is_up("bob"), seconds=2)
+    assert list(bench.reviver.conditions()) == []
 
 
 @pytest.mark.anyio
