@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvnet.client import Client
 from kvnet.errors import KvnetError
@@ -36,6 +36,7 @@ class Cluster:
     engine: Engine
     store: str
     clients: Mapping[str, Client]
+    containers: dict[str, str] = field(default_factory=dict)
 
     @property
     def members(self) -> Sequence[str]:
@@ -50,8 +51,17 @@ class Cluster:
         return await compose(self.engine, *words, seconds=seconds, COMPOSE_PROFILES=self.store)
 
     async def exec(self, host: str, *words: str) -> str:
-        """Raises: CommandFailed."""
-        return await self.compose("exec", "-T", host, *words)
+        """As `compose exec`, which takes a second to start where the machine is busy.
+
+        Raises:
+            CommandFailed
+        """
+        return await self.engine.run(self.engine.docker, "exec", await self.container(host), *words)
+
+    async def container(self, service: str) -> str:
+        if service not in self.containers:
+            self.containers[service] = await self.compose("ps", "-q", service)
+        return self.containers[service]
 
     async def kill(self, *services: str) -> None:
         """As a crash of the machine that it stands for."""
