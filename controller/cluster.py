@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -148,6 +148,11 @@ class Cluster:
     def revision(self) -> int:
         """The store revision that every answer from memory is at least as new as."""
         return self._state.revision
+
+    @property
+    def commits(self) -> Mapping[str, int]:
+        """How this replica's commits fared, as `Writer.counts`."""
+        return self._writer.counts
 
     def status(self) -> ClusterStatus:
         state = self._state

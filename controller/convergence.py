@@ -77,7 +77,7 @@ class Convergences:
         )
 
     def lag_s(self, network: str, host: str) -> float | None:
-        """How long a change of the network has waited for the host; None if nobody knows when it came, or none waits."""
+        """How long a change of the network has waited for the host; None if none waits, or nobody knows how long."""
         since = self._state.behind_since(network, host)
         return None if since is None else max(0.0, self._clock.now() - since)
 

@@ -35,6 +35,7 @@ class EventLog:
         self._decoded: dict[int, tuple[Event, ...]] = {}
         self._subscribers: WeakSet[Subscription] = WeakSet()
         self._floor = 0
+        self.dropped = 0  # subscribers that did not read fast enough
         self.revision = 0
 
     def since(self, revision: int | None = None) -> Subscription:
@@ -166,6 +167,7 @@ class Subscription:
         if isinstance(item, int) and item <= self._told:
             return
         if len(self._waiting) >= self._limit:
+            self._log.dropped += 1
             self.cut(f"more than {self._limit} changes were waiting to be read")
             return
         self._waiting.append(item)

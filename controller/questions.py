@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,7 @@ class Questions:
         self._rng = rng
         self._answered = Signal()
         self.asked = 0
+        self.outcomes = Counter[tuple[str, str]]()  # by kind, and: answered, refused, silent
         state.answers.listen(self._on_answer)
 
     async def ask(
@@ -73,9 +75,12 @@ class Questions:
         )
         answer = await self._answer_to(question, caller, timeout_s)
         if answer is None:
+            self.outcomes[kind, "silent"] += 1
             raise self._silent(host, f"its worker did not answer within {timeout_s:g} s")
         if answer.value.problem is not None:
+            self.outcomes[kind, "refused"] += 1
             raise from_problem(answer.value.problem)
+        self.outcomes[kind, "answered"] += 1
         return dict(answer.value.result or {})
 
     async def ask_all(

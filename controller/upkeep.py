@@ -8,6 +8,7 @@ one, when a mirror is cut off, or when the store went back in time: then a missi
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -77,6 +78,8 @@ class Upkeep:
         self._ahead: Suspicions[tuple[str, int]] = Suspicions()
         self._next_check_at = float("-inf")
         self.last = Sweep(refused="not swept yet")
+        self.done = Counter[str]()  # what all sweeps of this replica removed, by kind
+        self.sweeps = Counter[str]()  # by outcome: done, failed in part, refused
 
     async def run(self) -> None:
         """Sweep until cancelled. What was suspected before this replica was elected does not count."""
@@ -91,6 +94,7 @@ class Upkeep:
         if reason:
             self._forget()
             self.last = Sweep(refused=reason)
+            self.sweeps["refused"] += 1
             return self.last
         errors: list[str] = []
         counts = {}
@@ -111,6 +115,8 @@ class Upkeep:
             except (StoreError, KvnetError) as error:
                 errors.append(f"{name}: {error}")
         self.last = Sweep(done=counts, errors=tuple(errors))
+        self.done.update(counts)
+        self.sweeps["failed" if errors else "done"] += 1
         return self.last
 
     def _forget(self) -> None:

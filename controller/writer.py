@@ -7,6 +7,7 @@ the store, and lets every commit check that the sentinel is still what it was. E
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from backends.committer import Committer, Transaction
@@ -35,6 +36,7 @@ class Writer:
         self._sleep = settings.clock.sleep
         self._attempts = settings.attempts
         self._rng = rng
+        self.counts = Counter[str]()  # conflicts: commits that lost a race; repeats: another attempt; given-up
         self._committer = Committer(store, seal=journal.sealer(self.now, rng))
 
     async def run(self) -> None:
@@ -53,6 +55,7 @@ class Writer:
         try:
             return await self._committer.submit(self.transaction([*checks, *fence], writes, caller, *changes))
         except Conflict as error:
+            self.counts["conflicts"] += 1
             if fence and keys.CLUSTER in error.keys:
                 raise self._standing.overtaken() from error
             raise
@@ -84,13 +87,14 @@ class Writer:
         if fence:
             transactions = [Transaction((*one.checks, *fence), one.writes, one.note) for one in transactions]
         outcomes = await self._committer.submit_many(transactions)
+        self.counts["conflicts"] += sum(isinstance(one, Conflict) for one in outcomes)
         if fence and any(isinstance(one, Conflict) and keys.CLUSTER in one.keys for one in outcomes):
             raise self._standing.overtaken()
         return outcomes
 
     def turns(self, what: str) -> Turns:
         """For a loop that repeats a commit; `what` could not be done, says the error that ends it."""
-        return Turns(what, self._attempts, self._sleep, self._rng)
+        return Turns(what, self._attempts, self._sleep, self._rng, self.counts)
 
 
 def stamped(write: Write, caller: Caller) -> Write:
@@ -103,7 +107,15 @@ def stamped(write: Write, caller: Caller) -> Write:
 class Turns:
     """How often, and with which pauses, something is tried again: ever longer, jittered, and not for ever."""
 
-    def __init__(self, what: str, limit: int, sleep: Callable[[float], Awaitable[None]], rng: random.Random) -> None:
+    def __init__(
+        self,
+        what: str,
+        limit: int,
+        sleep: Callable[[float], Awaitable[None]],
+        rng: random.Random,
+        counts: Counter[str] | None = None,
+    ) -> None:
+        self._counts = Counter[str]() if counts is None else counts
         self._what = what
         self._limit = limit
         self._sleep = sleep
@@ -118,11 +130,13 @@ class Turns:
             TooMuchContention: that was the last one.
         """
         if self.taken >= self._limit:
+            self._counts["given-up"] += 1
             raise TooMuchContention(
                 f"{self._what}: others were faster {self.taken} times in a row",
                 fix="nothing was changed; repeat the request",
             )
         if self.taken:
+            self._counts["repeats"] += 1
             longest_s = min(FIRST_PAUSE_S * 2**self.taken, MAX_PAUSE_S)
             await self._sleep(longest_s * self._rng.uniform(0.3, 1.0))
         self.taken += 1
