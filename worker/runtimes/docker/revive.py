@@ -176,9 +176,7 @@ class Reviver:
                 return
             tries = self._tries.setdefault(id, Tries())
             if tries.due is not None and tries.due <= self._time.monotonic() and self._follower.is_synchronous:
-                await self._start(id, failure, tries)
-                if tries.due is None and tries.given_up is None:
-                    tries.given_up = self._given_up(found or {}, failure)
+                await self._start(id, found or {}, failure, tries)
 
     def _given_up(self, container: Mapping[str, Any], failure: Failure) -> GivenUp:
         known = self._follower.docker.values()
@@ -189,12 +187,14 @@ class Reviver:
         networks = tuple(one.id for one in known if is_on(container, [one]))
         return GivenUp(networks, Condition(GIVEN_UP, detail, self._time.now()))
 
-    async def _start(self, id: str, failure: Failure, tries: Tries) -> None:
+    async def _start(self, id: str, container: Mapping[str, Any], failure: Failure, tries: Tries) -> None:
         tries.count(self._time)
         try:
             await self._engine.start_container(id)
         except KvnetError as error:
             self._is_unclear |= isinstance(error, EngineAway)
+            if tries.due is None:
+                tries.given_up = self._given_up(container, failure)
             self._log.warning(
                 "docker-container-not-revived",
                 container=id[:12],
