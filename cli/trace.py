@@ -153,6 +153,9 @@ def _verdict(found: Mapping[str, Any]) -> Iterator[str]:
     unknown = [str(hop["number"]) for hop in found["hops"] if hop["verdict"] == "unknown"]
     if finding is None:
         yield f"The way is whole: {len(found['hops']) - len(unknown)} hops are as they should be."
+        mended = [str(hop["number"]) for hop in found["hops"] if hop["repairs"]]
+        if mended:
+            yield f"Repaired lately: hops {', '.join(mended)}. If that goes on, something undoes them."
     else:
         hop = found["hops"][finding["hop"] - 1]
         where = f" on {hop['host']}" if hop["host"] else ""

@@ -58,7 +58,11 @@ def port_entry(side: Side, network: Network, bridge: str, end: End) -> Hop | Non
     fix = mended(side)
     if not seen:
         reason = f"the bridge does not know where {end} is, and drops or floods what is for it"
-        draft.differ("fdb-missing", "forwarding entry", f"behind {wanted}", "not there", reason, fix)
+        link = side.sight.link(wanted)
+        is_lost = link is None or link.master != bridge  # entries go with their port
+        weight = Weight.SYMPTOM if is_lost else Weight.BREAKS
+        reason += f"; {wanted} is no port of it" if is_lost else ""
+        draft.differ("fdb-missing", "forwarding entry", f"behind {wanted}", "not there", reason, fix, weight)
     elif any(entry.is_local for entry in seen):
         reason = "an entry that is `permanent` means the bridge itself: it swallows what is for that MAC"
         draft.differ("fdb-local", "forwarding entry", f"behind {wanted}", "the bridge's own", reason, fix)

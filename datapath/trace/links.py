@@ -22,7 +22,10 @@ def port(side: Side, end: End) -> Hop | None:
     if not isinstance(wanted, Veth):
         return None
     draft = Draft(side, "port", wanted.name, end.network.id)
-    seen = _link(draft, wanted.name, "veth", f"the host's half of {end}'s interface")
+    ideal = SeenLink(
+        wanted.name, "veth", True, True, wanted.mtu, "", wanted.bridge, isolated=wanted.isolated, hairpin=wanted.hairpin
+    )
+    seen = _link(draft, ideal, f"the host's half of {end}'s interface")
     if seen is None:
         return draft.hop()
     fix = mended(side)
@@ -38,7 +41,8 @@ def bridge(side: Side, network: Network, name: str) -> Hop:
     draft = Draft(side, "bridge", name, network.id)
     if not isinstance(wanted, Bridge):
         return _others_bridge(draft, name)
-    seen = _link(draft, name, "bridge", f"the bridge of network {network.name}")
+    ideal = SeenLink(name, "bridge", True, True, wanted.mtu, wanted.mac.hex(":"))
+    seen = _link(draft, ideal, f"the bridge of network {network.name}")
     if seen is None:
         return draft.hop()
     fix = mended(side)
@@ -52,7 +56,7 @@ def bridge(side: Side, network: Network, name: str) -> Hop:
 
 def _others_bridge(draft: Draft, name: str) -> Hop:
     """An operator's bridge, which gets nothing from kvnet but ports."""
-    seen = _link(draft, name, "bridge", "the operator's bridge")
+    seen = _link(draft, SeenLink(name, "bridge", True, True, 0, ""), "the operator's bridge")
     if seen is not None:
         reason = "it is the operator's, so kvnet does not touch it"
         draft.compare("interface-down", "", "up", updown(seen.up), reason, f"ip link set {name} up")
@@ -80,7 +84,7 @@ def tunnel(side: Side, network: Network) -> Hop | None:
     if not isinstance(wanted, Vxlan):
         return None
     draft = Draft(side, "vxlan", name, network.id)
-    seen = _link(draft, name, "vxlan", f"the tunnel of network {network.name}")
+    seen = _link(draft, _ideal_tunnel(wanted), f"the tunnel of network {network.name}")
     if seen is None:
         return draft.hop()
     fix = mended(side)
@@ -129,12 +133,32 @@ def uplink(side: Side, network: Network, bridge_of_it: str) -> Hop:
     return draft.hop()
 
 
-def _link(draft: Draft, name: str, kind: str, what: str) -> SeenLink | None:
-    """What was seen of it; None where nobody looked, or it is not there, which is then told."""
-    draft.expect("there")
-    sight = draft.side.sight
+def _ideal_tunnel(wanted: Vxlan) -> SeenLink:
+    return SeenLink(
+        wanted.name,
+        "vxlan",
+        up=True,
+        works=True,
+        mtu=wanted.mtu,
+        mac=wanted.mac.hex(":"),
+        master=wanted.bridge,
+        vni=wanted.vni,
+        local=str(ip_address(wanted.local)),
+        port=wanted.port,
+        suppress=True,
+        isolated=wanted.isolated,
+    )
+
+
+def _link(draft: Draft, ideal: SeenLink, what: str) -> SeenLink | None:
+    """What was seen of it; None where it is not there, which is then told.
+
+    Where nobody looked it is as it should be, so that this is told, and no more.
+    """
+    sight, name, kind = draft.side.sight, ideal.name, ideal.kind
     if sight is None:
-        return None
+        return ideal
+    draft.expect("there")
     seen = sight.link(name)
     if seen is None:
         draft.see("not there")

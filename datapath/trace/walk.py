@@ -186,15 +186,23 @@ class Walk:
 
 
 def _repairs(hop: Hop, sight: Sight | None) -> Iterable[SeenRepair]:
-    """Those of the host's recent repairs that name what the hop is about."""
-    words = [word for word in hop.name.replace(" on ", " ").split() if len(word) > 3]
-    about = {"firewall": ["nft", "firewall"], "forwarding": [hop.name]}.get(hop.kind, words)
-    if hop.kind in ("workload", "underlay", "worker", "plan", "networks", "other firewalls"):
-        return []
-    found = sight.repairs if sight is not None else ()
-    is_every = hop.kind in ("fdb", "vxlan fdb", "neighbour")
-    test = all if is_every else any
-    return [repair for repair in found if about and test(word in repair.text for word in about)]
+    """Those of the host's recent repairs that are about the hop, by how the worker tells them."""
+    what, _, where = hop.name.partition(" on ")
+    about = {
+        "port": (f"interface {hop.name}",),
+        "bridge": (f"bridge {hop.name}",),
+        "vxlan": (f"vxlan {hop.name}",),
+        "gateway": (f"address {what}/",),
+        "fdb": (f"{what} behind port",),
+        "vxlan fdb": (f"{what} behind ", f" on {where}"),
+        "neighbour": (f"neighbour {what} ", f" on {where}"),
+        "firewall": ("set the firewall",),
+        "other firewalls": ("FORWARD",),
+        "forwarding": (hop.name,),
+        "uplink": (f"uplink {hop.name}",),
+    }.get(hop.kind)
+    found = sight.repairs if sight is not None and about else ()
+    return [repair for repair in found if all(words in repair.text for words in about or ())]
 
 
 def first_difference(hops: list[Hop]) -> tuple[Hop, Difference] | None:
