@@ -1,4 +1,4 @@
-"""A controller with hosts that seem alive, and a page of it in a real Chromium that notes everything it should not do."""
+"""A controller with hosts that seem alive, and a page of it in a real Chromium that notes what it should not do."""
 
 from __future__ import annotations
 
@@ -140,16 +140,16 @@ class Site:
         told = tuple(Condition(code, detail, time.time() - 90) for code, detail in problems)
         revision = (await self.api.get("/v1/status")).json()["revision"]
         seen = {
-            network: NetworkObserved(revision, told if i == 0 else (), time.time()) for i, network in enumerate(networks)
+            network: NetworkObserved(revision, told if i == 0 else (), time.time())
+            for i, network in enumerate(networks)
         }
         await self.store.commit([], [Put(keys.observed(host), codec.encode(Observed(host, time.time(), seen)))])
 
 
 @asynccontextmanager
 async def site_of(browser: Browser, store: str = "memory://", **settings: Any) -> AsyncIterator[Site]:
-    async with running(store, **settings) as api:
-        async with await open_store(api.url) as through:
-            yield Site(api, browser, through)
+    async with running(store, **settings) as api, await open_store(api.url) as through:
+        yield Site(api, browser, through)
 
 
 async def milliseconds(page: Page, action: str) -> float:

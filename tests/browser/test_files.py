@@ -127,7 +127,15 @@ async def test_large_files_are_compressed_for_who_can_read_that(site: Site) -> N
 
 
 async def test_other_paths_are_problems_and_lead_nowhere(site: Site) -> None:
-    for path in ("nothing.js", "index.html", "vendor/VENDOR.md", "../api/web.py", "%2e%2e/api/web.py", "lib/", "lib//dom.js"):
+    for path in (
+        "nothing.js",
+        "index.html",
+        "vendor/VENDOR.md",
+        "../api/web.py",
+        "%2e%2e/api/web.py",
+        "lib/",
+        "lib//dom.js",
+    ):
         answer = await site.api.get(f"/dashboard/{path}")
         problem_of(answer, 404, answer.json()["code"])
     assert (await site.api.get("/dashboard")).headers["location"] == "./"

@@ -5,10 +5,10 @@ import {h, show} from '../lib/dom.js';
 /** @typedef {import('../lib/commands.js').Command} Command */
 
 export class CommandList {
-  constructor() {
+  constructor(title = 'The same on the command line') {
     this.inner = h('div');
-    this.element = h('section', {class: 'commands', 'aria-label': 'The same on the command line'},
-      h('details', {open: window.innerWidth > 640}, h('summary', {}, 'The same on the command line'), this.inner));
+    this.element = h('section', {class: 'commands', 'aria-label': title},
+      h('details', {open: window.innerWidth > 640}, h('summary', {}, title), this.inner));
   }
 
   /** @param {Command[]} commands */

@@ -17,7 +17,7 @@ export class Graph {
       h('button', {type: 'button', 'aria-label': label, on: {click}}, text);
     this.element = h('div', {class: 'graphic'},
       h('div', {class: 'tools'},
-        button('+', 'Larger', () => this.zoom(1.3)), button('\u2212', 'Smaller', () => this.zoom(1 / 1.3)), button('Fit', 'Show all of it', () => this.fit())),
+        button('+', 'Larger', () => this.zoom(1.3)), button('\u2212', 'Smaller', () => this.zoom(1 / 1.3)), button('Fit', 'Fit all of it', () => this.fit())),
       this.canvas, this.told);
     this.places = new Places();
     /** @type {Map<string, {x: number, y: number}>} */

@@ -41,7 +41,7 @@ export function cellsOf(window, holders) {
     const offset = address - window.first;
     if (offset < 0n || offset >= window.size) continue;
     const cell = made[Number(offset / each)];
-    cell.used += 1;
+    if (holder.kind !== 'reserved') cell.used += 1;
     if (each === 1n) cell.holder = holder;
   }
   return made;

@@ -43,7 +43,8 @@ export function endpointState(endpoint) {
   if (problemsOf(endpoint).length) return ['bad', 'problems'];
   const ready = conditionOf(endpoint, 'ready');
   if (ready?.status === 'unknown') return ['none', ready.reason];
-  if (endpoint.applied.converged) return ['good', 'applied'];
+  if (ready?.status === 'false' && ready.reason !== 'behind') return ['warn', ready.reason];
+  if (endpoint.applied.converged) return ['good', ready?.reason ?? 'applied'];
   const waiting = endpoint.applied.waiting_for;
   return ['warn', waiting.length ? `waiting for ${waiting.join(', ')}` : 'waiting'];
 }
