@@ -12,9 +12,8 @@ from pathlib import Path
 
 from kvnet.errors import KvnetError
 from tests.docs.pages import BadPage, pages, read
-from tests.docs.running import rewritten, run
+from tests.docs.running import perform, rewritten
 from tests.docs.syntax import faults
-from tests.docs.worlds import open_stage
 from tests.lab import world
 
 
@@ -42,9 +41,9 @@ def _page(path: Path, *, is_update: bool, is_check: bool) -> bool:
     try:
         page = read(path)
         wrong = [f"{page.name}:{line}: {text}" for line, text in faults(page)]
-        if not is_check and page.world is not None and page.runs():
+        if not is_check:
             with tempfile.TemporaryDirectory(prefix="kvd-") as folder:
-                differences = asyncio.run(_run(page, Path(folder)))
+                differences = asyncio.run(perform(page, Path(folder)))
             wrong += map(str, differences)
             if is_update and differences:
                 path.write_text(rewritten(page, differences))
@@ -54,11 +53,6 @@ def _page(path: Path, *, is_update: bool, is_check: bool) -> bool:
         print(text)
     print(f"{path.name}: {len(wrong)} wrong, {time.monotonic() - start:.1f} s", flush=True)
     return not wrong
-
-
-async def _run(page, folder):  # type: ignore[no-untyped-def]
-    async with open_stage(page.world, folder) as stage:
-        return await run(page, stage)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ELISION = "..."
 
 _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<fence>`{3,}|~{3,})\s*(?P<info>[^`]*)$")
 _WORLD = re.compile(r"^<!--\s*world:\s*(?P<words>.*?)\s*-->$")
-_PROMPT = re.compile(r"^(?P<room>[a-z][a-z0-9]*)?[$#] (?P<command>\S.*)$")
+_PROMPT = re.compile(r"^(?:(?P<room>[a-z][a-z0-9]*)[$#]|\$) (?P<command>\S.*)$")
 _HEADING = re.compile(r"^#{1,6}\s+(?P<text>.*?)\s*#*$")
 _LINK = re.compile(
     r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\((?P<target>[^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]]*\]\((?P<image>[^)\s]+)\)"
@@ -101,9 +101,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """`worlds`: by the line that names one; what follows runs in it, up to the next."""
+
     path: Path
     lines: tuple[str, ...]
-    world: World | None
+    worlds: tuple[tuple[int, World], ...]
     blocks: tuple[Block, ...]
 
     @property
@@ -113,6 +115,20 @@ class Page:
     def runs(self) -> list[Block]:
         """Blocks that do something in a world: commands, and files that are put there."""
         return [b for b in self.blocks if b.why_not is None and (b.is_console or "file" in b.attributes)]
+
+    def scenes(self) -> list[tuple[World, list[Block]]]:
+        """What runs, world by world.
+
+        Raises:
+            BadPage: something runs before a world is named.
+        """
+        found: dict[int, list[Block]] = {}
+        for block in self.runs():
+            before = [line for line, _ in self.worlds if line < block.line]
+            if not before:
+                raise BadPage(f"line {block.line}: the page does not say which world its commands run in")
+            found.setdefault(before[-1], []).append(block)
+        return [(world, found[line]) for line, world in self.worlds if line in found]
 
     def prose(self) -> Iterator[tuple[int, str]]:
         """Lines outside fenced blocks, with their numbers."""
@@ -151,12 +167,8 @@ def read(path: Path) -> Page:
         BadPage: a fence is never closed, or what follows one cannot be read.
     """
     lines = tuple(path.read_text().splitlines())
-    world = None
-    for line in lines:
-        if said := _WORLD.match(line):
-            world = _world(said["words"])
-            break
-    return Page(path, lines, world, tuple(_blocks(lines)))
+    worlds = [(n, _world(said["words"])) for n, line in enumerate(lines, 1) if (said := _WORLD.match(line))]
+    return Page(path, lines, tuple(worlds), tuple(_blocks(lines)))
 
 
 def pages() -> list[Path]:

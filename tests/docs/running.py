@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.pages import BadPage, Block, Command, Page
 from tests.docs.shells import Outcome, TooSlow
 from tests.docs.words import Known, begins_with, differs
-from tests.docs.worlds import Stage
+from tests.docs.worlds import Stage, made, open_stage
 
 COMMAND_SECONDS = 30.0
 SOON_SECONDS = 15.0
@@ -44,7 +45,21 @@ class Difference:
         )
 
 
-async def run(page: Page, stage: Stage) -> list[Difference]:
+async def perform(page: Page, folder: Path) -> list[Difference]:
+    """The whole page, each scene in a world of its own.
+
+    Raises:
+        BadPage: the page cannot be run as it is.
+        Unfit: a world cannot be made here.
+    """
+    found: list[Difference] = []
+    for number, (world, blocks) in enumerate(page.scenes()):
+        async with open_stage(world, made(folder / str(number))) as stage:
+            found += await run(page, blocks, stage)
+    return found
+
+
+async def run(page: Page, blocks: Sequence[Block], stage: Stage) -> list[Difference]:
     """Everything in which page and run differ; it stops at a command that does not end.
 
     Raises:
@@ -52,7 +67,7 @@ async def run(page: Page, stage: Stage) -> list[Difference]:
     """
     known = Known()
     found: list[Difference] = []
-    for block in page.runs():
+    for block in blocks:
         if "file" in block.attributes:
             _put(block, stage, known)
             continue

@@ -53,7 +53,9 @@ class Shell:
         assert self.child.stdout is not None
         mark = f"--{secrets.token_hex(8)}--"
         script = self._script(command)
-        self.child.stdin.write(f". {script} </dev/null 2>&1; printf '%s%d\\n' '{mark}' $?\n".encode())
+        self.child.stdin.write(
+            f". {script} </dev/null 2>&1; status=$?; printf '%s%d\\n' '{mark}' $status; (exit $status)\n".encode()
+        )
         said = b""
         try:
             async with asyncio.timeout(seconds):

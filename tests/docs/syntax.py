@@ -34,13 +34,15 @@ Fault = tuple[int, str]
 def faults(page: Page) -> list[Fault]:
     """Everything that is wrong with the page, by line."""
     found: list[Fault] = []
-    if page.world is not None:
+    for number, world in page.worlds:
         try:
-            require(page.world)
+            require(world)
         except BadPage as error:
-            found.append((1, str(error)))
-    elif page.runs():
-        found.append((page.runs()[0].line, "the page does not say which world its commands run in"))
+            found.append((number, str(error)))
+    try:
+        page.scenes()
+    except BadPage as error:
+        found.append((1, str(error)))
     for block in page.blocks:
         found += _of_block(block)
     for number, text in page.code():

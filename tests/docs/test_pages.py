@@ -9,9 +9,8 @@ import pytest
 
 from tests.docker import programs
 from tests.docs.pages import CHECKOUT, pages, read
-from tests.docs.running import Difference, run
+from tests.docs.running import perform
 from tests.docs.syntax import faults, unrun
-from tests.docs.worlds import open_stage
 from tests.lab import world
 
 # What no test can do: a physical switch, somebody's desktop, a test run inside the test run. Raise it only for such.
@@ -40,15 +39,7 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
 def test_a_page_is_true(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     world.require(request.config)
     page = read(path)
-    assert page.world is not None, "the page does not say which world its commands run in"
-    if page.world.kind == "docker" and not programs.is_real_root():
+    if any(needed.kind == "docker" for needed, _ in page.scenes()) and not programs.is_real_root():
         pytest.skip("Docker's containers take the machine's root, for cgroups: sudo make test ARGS=tests/docs")
-    differences = asyncio.run(_differences(path, tmp_path))
+    differences = asyncio.run(perform(page, tmp_path))
     assert not differences, "\n".join(["", *map(str, differences), f"paste: python -m tests.docs {path} --update"])
-
-
-async def _differences(path: Path, folder: Path) -> list[Difference]:
-    page = read(path)
-    assert page.world is not None
-    async with open_stage(page.world, folder) as stage:
-        return await run(page, stage)

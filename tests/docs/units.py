@@ -36,6 +36,7 @@ class Room:
     host: DockerHost
     members: dict[str, dict[str, Action]] = field(default_factory=dict)
     units: dict[str, Process] = field(default_factory=dict)
+    said: int = 0  # how long the log was before the unit was started
     revive: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -93,6 +94,8 @@ class Room:
         _, *words = next(iter(re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE))).split()
         command = [piece for word in words for piece in _expanded(word, environment)]
         assert self.host.holder is not None
+        log = self.host.folder / f"{unit}-{self.name}.log"
+        self.said = log.stat().st_size if log.exists() else 0
         process = await processes.start(
             f"{unit}-{self.name}",
             [*KVNET, *command],
@@ -136,7 +139,7 @@ class Room:
             return False
 
     async def _controller_is_ready(self) -> bool:
-        return "controller ready" in self.units["kvnet-controller"].log.read_text(errors="replace").rpartition("\0")[2]
+        return b"controller ready" in self.units["kvnet-controller"].log.read_bytes()[self.said :]
 
 
 def _environment(text: str) -> dict[str, str]:

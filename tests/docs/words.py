@@ -19,6 +19,7 @@ _NUMBERED = (
     r"\b(?:revisions?|version|VNI|vni|since|pid|index|up to) ",
     r"\b(?:version|id|since|pid|index)=",
     r"--(?:version|since) ",
+    r"\bvnis/",
     r"\b(?:VNI|Revision|Version|content-length): +",
     r'(?:W/|If-Match: |[Ee][Tt]ag: )"',
 )
@@ -26,7 +27,7 @@ _UNITS = r"(?:µs|us|ms|min|s|m|h|d)(?![A-Za-z])"
 _KINDS = {
     "time": (
         r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?(?:\s+\d+(?=\s))?"
-        r"|\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"
+        r"|\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT|\b\d{16}\b|\b\d\d:\d\d:\d\d UTC"
     ),
     "mac": r"(?<![\w:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![\w:])",
     "local": r"\bfe80:[0-9a-f:]+",
@@ -41,8 +42,9 @@ _KINDS = {
         r"\b\d+\.\d+(?:/\d+\.\d+)+ ms|(?<![\w.:/-])(?:\d+(?:\.\d+)?\s?" + _UNITS + r"\s?)+(?!\w)"
         r"|\b(?:\d+|About an?|Less than a) (?:second|minute|hour|day)s?\b"
     ),
-    "seconds": r'"\w*(?:seconds|_s|_ms|age)": ?[\d.]+',
-    "port": r"(?<=[\d\]\w]):(?:1[5-9]\d{3}|[2-6]\d{4})\b",
+    "seconds": r'"\w*(?:seconds|_s|_ms|_at|age)": ?[\d.]+',
+    "port": r"(?<=[\d\]\w]):(?:1[5-9]\d{3}|[2-6]\d{4})\b|\b(?:49[2-9]\d\d|5\d{4}|6[0-5]\d{3})(?=/tcp|/udp|->)",
+    "size": r"\b\d+ bytes\b",
     "index": r"^\d+(?=: \w)|\bif\d+\b|(?<=link-netnsid )\d+|(?<=PID )\d+",
 }
 _LINK = re.compile(r"(kv[a-z]|docker-|veth)([0-9a-f]{6,12})(.*)")

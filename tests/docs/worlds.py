@@ -33,12 +33,13 @@ from tests.docker import programs
 from tests.docs.pages import CHECKOUT, BadPage, World
 from tests.docs.shells import Shell
 from tests.docs.units import Room
-from tests.servers.binaries import Kind, program
+from tests.servers.binaries import Kind, class_path, program
 from tests.servers.certificates import Certificates
 from tests.servers.cluster import Cluster
 from tests.servers.places import Place
 
 CONTROL = "control"
+MOUNT_SECONDS = 20.0
 SOCKET = "c.sock"
 HOSTS = {"controller": 0, "lab": 3, "docker": 2}
 STORES: dict[str, Kind] = {"etcd": "etcd3.5", "consul": "consul", "zookeeper": "zookeeper"}
@@ -49,7 +50,7 @@ PORTS = {
 }
 TLS_PORTS = {"etcd": 2379, "consul": 8501, "zookeeper": 2281}
 KINDS = (*HOSTS, *STORES)
-OPTIONS = {"hosts", "controls", "bare", "outside", "lan", "segments", "tls", "auth", "empty"}
+OPTIONS = {"hosts", "controls", "bare", "outside", "lan", "segments", "tls", "auth", "empty", "members"}
 APPLETS = ("ping", "nslookup", "wget", "nc", "httpd", "telnet")
 IMAGES = ("alpine", "nginx")
 NAMED = {"h1": "192.0.2.1", "h2": "192.0.2.2", "h3": "192.0.2.3"}
@@ -112,30 +113,30 @@ async def open_stage(world: World, folder: Path) -> AsyncIterator[Stage]:
     """
     require(world)
     tools = _tools(folder / "tools")
-    made = _programs(world.kind, folder)
+    theirs = _programs(world.kind, folder)
     places = [CONTROL, *(f"{CONTROL}{n}" for n in range(2, int(world.options.get("controls", "1")) + 1))]
     if world.kind in STORES:
-        places += [f"store{n}" for n in (1, 2, 3)]
+        places += _members(world)
     options: dict[str, Any] = {"outside": world.has("outside"), "lan": world.has("lan"), "places": places}
     if segments := world.options.get("segments"):
         options["segments"] = dict.fromkeys(segments.split(","), 1)
     hosts = int(world.options.get("hosts", HOSTS.get(world.kind, 2)))
     async with AsyncExitStack() as stack:
-        lab = await stack.enter_async_context(open_docker_lab(folder, made, hosts=hosts, **options))
+        lab = await stack.enter_async_context(open_docker_lab(folder, theirs, hosts=hosts, **options))
         rooms = {name: Room(host) for name, host in lab.hosts.items()}
         for name in places:
-            rooms[name] = Room(await _boot_place(lab.lab.places[name], name, folder, made))
+            rooms[name] = Room(await _boot_place(lab.lab.places[name], name, folder, theirs))
             stack.push_async_callback(rooms[name].host.power_off)
         addresses = {name: room.host.host.port.underlay for name, room in rooms.items()}
         for room in rooms.values():
-            _furnish(room, addresses)
+            _furnish(room, addresses, world)
             room.revive = partial(_revive, lab, room)
-        stage = Stage(folder, rooms, _environment(tools, made))
+        stage = Stage(folder, rooms, _environment(tools, theirs))
         stack.push_async_callback(stage.close)
         for room in rooms.values():
             await _own_state(stage, room)
         if world.kind in STORES:
-            await stack.enter_async_context(_store(world, _made(folder / "store"), rooms))
+            await stack.enter_async_context(_store(world, made(folder / "store"), rooms))
         if not world.has("bare"):
             await _start(world, rooms)
         yield stage
@@ -176,7 +177,7 @@ async def _revive(lab: Any, room: Room) -> None:
     await lab.reboot(room.name)
 
 
-def _furnish(room: Room, addresses: Mapping[str, Any]) -> None:
+def _furnish(room: Room, addresses: Mapping[str, Any], world: World) -> None:
     """Names of the machines, and what the units read."""
     etc = room.host.folder / "etc"
     (etc / "hosts").unlink(missing_ok=True)
@@ -186,7 +187,9 @@ def _furnish(room: Room, addresses: Mapping[str, Any]) -> None:
     ours.mkdir(exist_ok=True)
     if room.name.startswith(CONTROL):
         socket = f"KVNET_OPTIONS=--listen-unix {room.host.folder / SOCKET}\n"
-        (ours / "controller.env").write_text(f"KVNET_LISTEN=0.0.0.0:7480\n{socket}")
+        scheme = "zk" if world.kind == "zookeeper" else world.kind
+        store = f"KVNET_STORE={scheme}://{','.join(_members(world))}/kvnet\n" if world.kind in STORES else ""
+        (ours / "controller.env").write_text(f"KVNET_LISTEN=0.0.0.0:7480\n{store}{socket}")
     (ours / "worker.env").write_text(f"KVNET_CONTROLLER=http://{CONTROL}:7480\nKVNET_UNDERLAY={addresses[room.name]}\n")
 
 
@@ -194,17 +197,18 @@ async def _own_state(stage: Stage, room: Room) -> None:
     """What is below /var/lib outlives a reboot, and is nobody else's."""
     kept = room.host.folder / "var-lib"
     (kept / "kvnet").mkdir(parents=True, exist_ok=True)
-    done = await stage.shell(room.name).run(f"mount --bind {kept} /var/lib", 10.0)
+    mounts = f"mount --bind {kept} /var/lib && mount -t tmpfs names /run/netns"
+    done = await stage.shell(room.name).run(mounts, MOUNT_SECONDS)
     if done.status:
         raise BadPage(f"{room.name} gets no /var/lib of its own: {done.lines}")
 
 
 @asynccontextmanager
 async def _store(world: World, folder: Path, rooms: Mapping[str, Room]) -> AsyncIterator[Cluster]:
-    members = [rooms[f"store{n}"] for n in (1, 2, 3)]
+    members = [rooms[name] for name in _members(world)]
     where = [Place(str(room.host.host.port.underlay), room.host.host.netns) for room in members]
     is_tls = world.has("tls")
-    cluster = Cluster(STORES[world.kind], folder, members=3, places=where, tls=is_tls, auth=world.has("auth"))
+    cluster = Cluster(STORES[world.kind], folder, members=len(where), places=where, tls=is_tls, auth=world.has("auth"))
     ports = {**PORTS[world.kind], **({"client": TLS_PORTS[world.kind]} if is_tls else {})}
     cluster.site.ports[:] = [dict(ports) for _ in members]
     if is_tls:
@@ -236,7 +240,11 @@ async def _register(controller: Path) -> None:
             await store.commit([], writes)
 
 
-def _made(folder: Path) -> Path:
+def _members(world: World) -> list[str]:
+    return [f"store{n}" for n in range(1, int(world.options.get("members", "3")) + 1)]
+
+
+def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
 
@@ -247,6 +255,8 @@ def _tools(folder: Path) -> Path:
     if programs.BUSYBOX.exists():
         for applet in APPLETS:
             (folder / applet).symlink_to(programs.BUSYBOX)
+    java = f"{program('java', 'java')} -Dlog4j.configuration=none -cp '{class_path()}'"
+    _wrap(folder / "zkCli.sh", {}, f"{java} org.apache.zookeeper.ZooKeeperMain")
     for kind, tool in (("etcd3.5", "etcdctl"), ("consul", "consul")):
         (folder / tool).symlink_to(program(kind, tool))
     return folder
@@ -255,19 +265,17 @@ def _tools(folder: Path) -> Path:
 def _programs(kind: str, folder: Path) -> Programs:
     if kind != "docker":
         return Programs("dockerd", "docker", {}, folder / "none")
-    made = folder / "programs"
-    made.mkdir()
-    return programs.docker(made)
+    return programs.docker(made(folder / "programs"))
 
 
-def _environment(tools: Path, made: Programs) -> dict[str, str]:
-    if made.environment:
-        libraries = made.environment["LD_LIBRARY_PATH"]
-        _wrap(tools / "docker", {"LD_LIBRARY_PATH": libraries, "DOCKER_API_VERSION": "1.41"}, made.docker)
+def _environment(tools: Path, theirs: Programs) -> dict[str, str]:
+    if theirs.environment:
+        libraries = theirs.environment["LD_LIBRARY_PATH"]
+        _wrap(tools / "docker", {"LD_LIBRARY_PATH": libraries, "DOCKER_API_VERSION": "1.41"}, theirs.docker)
         compose = {"LD_LIBRARY_PATH": f"{libraries}:{programs.LIBRARIES}", "PYTHONPATH": programs.COMPOSE_PATH}
         _wrap(tools / "docker-compose", compose, *programs.COMPOSE, "--ansi", "never")
     own = Path(sys.executable).parent
-    theirs = made.environment.get("PATH", os.environ["PATH"])
+    theirs = theirs.environment.get("PATH", os.environ["PATH"])
     return {
         "PATH": f"{own}:{tools}:{theirs}:/usr/sbin:/sbin",
         "LC_ALL": "C.UTF-8",
