@@ -4,7 +4,7 @@
  */
 
 /** @typedef {Node | string | number | bigint | null | undefined | false} Child */
-/** @typedef {Child | Child[]} Children */
+/** @typedef {Child | Child[] | Child[][]} Children */
 
 const SAFE_LINK = /^(#|[a-z][a-z0-9/_.?=&%-]*$)/;
 

@@ -3,7 +3,7 @@
  * What is applied where is observed and not in the events; `settle` asks for it, seldom.
  */
 
-import {endpointOf} from './shapes.js';
+import {conditionOf, endpointOf} from './shapes.js';
 
 const SETTLE_MS = 300;
 const TRIES = 8;
@@ -81,10 +81,15 @@ export class Endpoints {
     this.settle(network);
   }
 
+  /** What is observed and not told by any event is looked at again, now and then. */
+  look() {
+    for (const network of new Set([...this.items.values()].filter(isUnsettled).map((one) => one.network))) this.news(network);
+  }
+
   /** Asks again what is applied, if something here waits for it. @param {string} network */
   settle(network) {
     if (this.timer || this.turn < 0) return;
-    const isWaiting = [...this.items.values()].some((one) => one.network === network && !one.applied.converged);
+    const isWaiting = [...this.items.values()].some((one) => one.network === network && isUnsettled(one));
     if (!isWaiting) return;
     if (this.tries >= TRIES) return;
     // The more there is to read, and the longer it takes to settle, the longer the pause.
@@ -95,3 +100,6 @@ export class Endpoints {
     }, pause);
   }
 }
+
+/** Its state is still to become another one. @param {any} endpoint */
+const isUnsettled = (endpoint) => !endpoint.applied.converged || conditionOf(endpoint, 'ready')?.status !== 'true';

@@ -12,7 +12,11 @@ export class Refresher {
   constructor(api, world) {
     this.api = api;
     this.world = world;
-    this.clear();
+    /** @type {Set<string>} */
+    this.networks = new Set();
+    /** @type {Set<string>} */
+    this.hosts = new Set();
+    this.hasPools = false;
     this.isBusy = false;
     this.timer = 0;
     this.due = Infinity;

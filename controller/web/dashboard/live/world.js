@@ -43,7 +43,7 @@ export class World {
     this.collections = new Set();
     this.refresher = new Refresher(api, this);
     this.hasLiveStatus = false;
-    setInterval(() => !document.hidden && this.link === 'live' && this.readStatus(), STATUS_MS);
+    setInterval(() => !document.hidden && this.link === 'live' && this.look(), STATUS_MS);
   }
 
   changed() {
@@ -87,6 +87,16 @@ export class World {
       setTimeout(() => turn === this.loading && this.link === 'live' && this.load(), 1000 + Math.random() * 2000);
     }
     this.changed();
+  }
+
+  /** What no event tells: who does the upkeep, and, of a controller that does not tell it live, how things are. */
+  look() {
+    if (!this.hasLiveStatus) {
+      this.load();
+      return;
+    }
+    this.readStatus();
+    for (const collection of this.collections) collection.look();
   }
 
   async readStatus() {

@@ -9,6 +9,7 @@ import {textOf} from '../lib/addresses.js';
 import {grouped} from '../lib/format.js';
 import {cellsOf, fittingWindow, gridOf, zoomed} from './mapshape.js';
 
+/** @type {Record<string, string>} */
 const COLOURS = {free: '--cell', endpoint: '--accent', reservation: '--warn', gateway: '--good', reserved: '--line-strong'};
 
 export class AddressMap {

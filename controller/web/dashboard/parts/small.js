@@ -61,7 +61,7 @@ export const endpointPlace = (endpoint) => to('networks', endpoint.network_name,
 /** @param {string} address */
 export const addressLink = (address) => h('a', {href: `#/search?q=${encodeURIComponent(address)}`}, address);
 
-/** @param {Array<import('../lib/dom.js').Children>} parts @param {string} between */
+/** @param {Array<import('../lib/dom.js').Child>} parts @param {string} between */
 export function joined(parts, between = ', ') {
   return parts.flatMap((part, i) => (i ? [between, part] : [part]));
 }
