@@ -7,18 +7,22 @@ the controller for the endpoint, makes the interface, and takes everything back 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from cli import output, suggest
+from cli import output, planned, suggest
 from cli.safe import safe
 from cli.session import current, output_option, socket_option
 from cli.values import LABEL, mapping
 from kvnet.errors import Invalid, NotFound
 from kvnet.publish import parse_publish, shown
+
+if TYPE_CHECKING:
+    from kvnet.local import WorkerClient
+    from kvnet.wire import EndpointBody
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,6 +65,21 @@ ENDPOINT_OPTIONS = (
         help="Wait until all hosts know it.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Print the endpoint's id only."),
+    planned.dry_run_option,
+)
+
+
+ENDPOINT_MEMBERS = (
+    "address",
+    "address6",
+    "reuse",
+    "mac",
+    "aliases",
+    "hostname",
+    "labels",
+    "id",
+    "ports",
+    "gateway_priority",
 )
 
 
@@ -99,7 +118,7 @@ def connect(network: str, netns: str, name: str, **options: Any) -> None:
 
 def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> None:
     options["ports"] = [parse_publish(text) for text in options.pop("published")]
-    quiet = options.pop("quiet")
+    quiet, dry_run = options.pop("quiet"), options.pop("dry_run")
     options["labels"] = mapping(options["labels"], "--label")
     import asyncio
 
@@ -107,6 +126,9 @@ def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> Non
 
     session = current()
     worker = WorkerClient(session.socket)
+    if dry_run:
+        asyncio.run(_preview(worker, network, name or PurePath(netns).name, options))
+        return
     made = asyncio.run(worker.attach(network, namespace(netns), name or PurePath(netns).name, **options))
     if output.as_data(session):
         output.show_data(made, session.output)
@@ -114,6 +136,18 @@ def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> Non
         click.echo(safe(made["endpoint"]["id"]))
     else:
         output.show_facts(attached(made))
+
+
+async def _preview(worker: WorkerClient, network: str, name: str, options: Mapping[str, Any]) -> None:
+    """What every host would do for such an endpoint. The namespace itself is not looked at."""
+    from kvnet.client import Client
+
+    body = {member: options[member] for member in ENDPOINT_MEMBERS if options[member]}
+    host = (await worker.status())["host"]
+    session = current()
+    async with Client(session.controller, token=session.token) as client:
+        plan = await client.plan_endpoint(network, cast("EndpointBody", {**body, "host": host, "name": name}))
+    planned.show([plan], does=f"attach {name}")
 
 
 def attached(made: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
@@ -140,34 +174,40 @@ def namespace(given: str) -> str:
 @click.option("--netns", default="", metavar="NAME|PATH", help="The namespace; of all its networks if none is given.")
 @click.option("--name", default="", help="The endpoint's name.")
 @click.option("--id", default="", metavar="ID", help="The endpoint's id.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be taken away.")
 @output_option
 @socket_option
-def detach(network: str, netns: str, name: str, id: str) -> None:
+def detach(network: str, netns: str, name: str, id: str, dry_run: bool) -> None:
     """Take interfaces away and release their addresses: those on NETWORK that fit all that is given.
 
     Prints the ids of the endpoints.
     """
     if not (netns or name or id):
         raise Invalid("which endpoint is not said", fix="give --netns, --name or --id")
-    _detach(network, netns, name, id)
+    _detach(network, netns, name, id, dry_run=dry_run)
 
 
 @click.command()
 @click.argument("network", shell_complete=suggest.networks)
 @click.argument("netns")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be taken away.")
 @output_option
 @socket_option
-def disconnect(network: str, netns: str) -> None:
+def disconnect(network: str, netns: str, dry_run: bool) -> None:
     """Take the interface on NETWORK away from the network namespace NETNS: as `kvnet detach`."""
-    _detach(network, netns, "", "")
+    _detach(network, netns, "", "", dry_run=dry_run)
 
 
-def _detach(network: str, netns: str, name: str, id: str) -> None:
+def _detach(network: str, netns: str, name: str, id: str, *, dry_run: bool) -> None:
     import asyncio
 
     from kvnet.local import WorkerClient
 
     session = current()
+    if dry_run:
+        wanted = {"network": network, "name": name, "endpoint": id, "netns": PurePath(netns).name}
+        _show_doomed(asyncio.run(WorkerClient(session.socket).status())["attachments"], wanted)
+        return
     detached = WorkerClient(session.socket).detach(
         network=network, netns=namespace(netns) if netns else "", name=name, id=id
     )
@@ -181,3 +221,22 @@ def _detach(network: str, netns: str, name: str, id: str) -> None:
         click.echo(safe(endpoint))
     if answer["queued"]:
         click.echo("The controller does not answer: the addresses are released when it does.", err=True)
+
+
+def _show_doomed(attachments: Sequence[Mapping[str, Any]], wanted: Mapping[str, str]) -> None:
+    """Those that fit all that is given, as the worker has them."""
+    doomed = [one for one in attachments if all(_fits(one, member, value) for member, value in wanted.items() if value)]
+    if not doomed:
+        raise NotFound("nothing that fits is attached on this host", fix="'kvnet endpoint ls' shows what is")
+    for one in doomed:
+        where = f"{one['interface']} in {one['netns']}"
+        click.echo(safe(f"would detach {one['name']} ({one['endpoint']}) from {one['network']}: {where}"))
+    click.echo("nothing was changed.", err=True)
+
+
+def _fits(one: Mapping[str, Any], member: str, value: str) -> bool:
+    if member == "network":
+        return value in (one["network"], one["network_id"])
+    if member == "netns":
+        return PurePath(one["netns"]).name == value
+    return bool(one[member] == value)

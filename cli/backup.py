@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cli import archive, output
+from cli import archive, output, progress
+from cli.confirming import confirm, yes_option
 from cli.failures import FAILURE
 from cli.safe import safe
 from cli.session import controller_option, current, output_option
@@ -52,7 +53,8 @@ def backup(file: str, *, verify: bool, force: bool, store: str) -> None:
     if verify:
         _verify(file)
         return
-    header, size = asyncio.run(_back_up(file, store, force=force))
+    with progress.waiting("backing up"):
+        header, size = asyncio.run(_back_up(file, store, force=force))
     _say({**header, "file": file, "bytes": size}, f"backed up {_described(header)} to {safe(file)} ({size} bytes)")
 
 
@@ -60,14 +62,17 @@ def backup(file: str, *, verify: bool, force: bool, store: str) -> None:
 @click.argument("file", metavar="FILE")
 @click.option("--replace", is_flag=True, help="The store may hold a cluster: what is not in FILE is removed.")
 @click.option("--other-cluster", is_flag=True, help="With --replace: even if it is another cluster than FILE's.")
+@click.option("--dry-run", is_flag=True, help="Only check FILE, and tell what would be written and removed.")
+@yes_option
 @store_option
 @controller_option
 @output_option
-def restore(file: str, *, replace: bool, other_cluster: bool, store: str) -> None:
+def restore(file: str, *, replace: bool, other_cluster: bool, dry_run: bool, yes: bool, store: str) -> None:
     """Bring the backup in FILE into a store, of whatever kind.
 
     FILE is checked first. The store must be empty, but for what hosts say of themselves. Controllers and workers do not
-    believe it before all is there; a restore that was cut short goes on when it is repeated. "-": stdin.
+    believe it before all is there; a restore that was cut short goes on when it is repeated. "-": stdin. With --replace
+    it asks first.
     """
     from controller.snapshot import unpack
 
@@ -75,6 +80,13 @@ def restore(file: str, *, replace: bool, other_cluster: bool, store: str) -> Non
         raise click.UsageError("--other-cluster goes with --replace")
     found = unpack(archive.read(file))
     _warn(found.findings(time.time()))
+    if dry_run:
+        would = asyncio.run(_restore(found, store, replace=replace, other=other_cluster, does_it=False))
+        told = {"cluster": would.cluster, "written": would.written, "removed": would.removed, "resumed": would.resumed}
+        _say(told, f"would write {would.written} keys and remove {would.removed}; nothing was changed")
+        return
+    if replace:
+        confirm("Replace what the store holds? What is not in the backup is removed from it.", yes=yes)
     began = time.monotonic()
     done = asyncio.run(_restore(found, store, replace=replace, other=other_cluster))
     facts = {
@@ -111,7 +123,7 @@ async def _back_up(file: str, url: str, *, force: bool) -> tuple[Mapping[str, An
     return json.loads(lines[0]), size
 
 
-async def _restore(found: Backup, url: str, *, replace: bool, other: bool) -> Restored:
+async def _restore(found: Backup, url: str, *, replace: bool, other: bool, does_it: bool = True) -> Restored:
     from backends.open import open_store
     from controller.outcomes import store_errors_told
     from controller.restore import Restore
@@ -119,7 +131,9 @@ async def _restore(found: Backup, url: str, *, replace: bool, other: bool) -> Re
     actor = f"{getpass.getuser() if 'USER' in os.environ else os.getuid()}@{socket.gethostname()}"
     with store_errors_told():
         async with await open_store(url or current().controller, sweeps=False) as store:
-            return await Restore(store, found, actor=actor, replace=replace, other=other).run()
+            with progress.waiting("restoring") as shown:
+                restore = Restore(store, found, actor=actor, replace=replace, other=other, progress=shown.step)
+                return await (restore.run() if does_it else restore.preview())
 
 
 def _verify(file: str) -> None:

@@ -17,7 +17,7 @@ from cli.safe import safe
 from cli.session import connected, current, output_option
 from cli.words import few, problems
 from kvnet.errors import KvnetError
-from kvnet.wire import Host
+from kvnet.wire import HeldPort, Host
 
 if TYPE_CHECKING:
     from kvnet.client import Client
@@ -60,6 +60,26 @@ HOSTS: Listing[Host] = Listing(
     kinds=("host", "endpoint"),
 )
 
+PORTS: Listing[HeldPort] = Listing(
+    columns=(
+        Column("HOST", lambda p: p["host"]),
+        Column("PORT", lambda p: f"{p['host_port']}/{p['protocol']}"),
+        Column("ON", lambda p: p["host_address"] or "all addresses"),
+        Column("ENDPOINT", lambda p: p["endpoint_name"] or p["endpoint"]),
+        Column("ITS PORT", lambda p: "" if p["port"] is None else str(p["port"])),
+        Column("NETWORK", lambda p: p["network_name"]),
+        Column("ID", lambda p: p["endpoint"]),
+    ),
+    name=lambda p: f"{p['host']}:{p['host_port']}/{p['protocol']}",
+    identity=lambda p: f"{p['host']}:{p['host_port']}/{p['protocol']}/{p['host_address'] or ''}",
+    filters={
+        "protocol": listing.one_of(lambda p: [p["protocol"]]),
+        "network": listing.one_of(lambda p: [p["network_name"], p["network"]]),
+        "port": listing.one_of(lambda p: [str(p["host_port"])]),
+    },
+    kinds=("endpoint",),
+)
+
 
 @click.group(
     cls=LazyGroup,
@@ -67,6 +87,7 @@ HOSTS: Listing[Host] = Listing(
         "ls": ("cli.host:ls", "List hosts."),
         "inspect": ("cli.host:inspect", "Everything about hosts, as JSON."),
         "describe": ("cli.describe.host:describe", "A page about a host: state, what it carries, what happened."),
+        "ports": ("cli.host:ports", "List the ports of a host that endpoints publish."),
         "wait": ("cli.wait:host", "Wait until hosts are ready, converged or deleted."),
         "pause": ("cli.pause:pause", "Pause the repairs of a host for a while, to look at a fault."),
         "resume": ("cli.pause:resume", "End that pause."),
@@ -138,3 +159,16 @@ async def _confirm(client: Client, name: str, *, yes: bool) -> None:
     if carried:
         what = "its endpoint" if carried == 1 else f"its {carried} endpoints"
         confirm(f"Remove host {safe(name)} and release {what}? Workloads that still run there lose them.", yes=yes)
+
+
+@click.command()
+@click.argument("host", shell_complete=suggest.hosts)
+@list_options(PORTS)
+@connected
+async def ports(client: Client, host: str, *, options: ListOptions) -> None:
+    """List the ports of HOST that endpoints publish."""
+
+    async def fetch() -> list[HeldPort]:
+        return await client.host_ports(host)
+
+    await lists.show(client, fetch, PORTS, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -10,29 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import output, suggest
-from cli.failures import Failures
+from cli import colour, output, suggest
+from cli.host import PORTS
 from cli.lazy import LazyGroup
 from cli.listing import Column
 from cli.pool import POOLS
-from cli.safe import safe
+from cli.progress import bar
 from cli.session import connected, current, output_option
-from cli.words import age, natural, seconds_since, share
-from kvnet.errors import KvnetError
-from kvnet.wire import HeldPort, Reservation
+from cli.words import amount, natural, share
+from kvnet.wire import Reservation
 
 if TYPE_CHECKING:
     from kvnet.client import Client
 
 Json = Mapping[str, Any]
 
+BAR_WIDTH = 20
+RATHER_FULL, NEARLY_FULL = 0.7, 0.9
 HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9_.-]*):(?:(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?)?\Z")
 
 BLOCKS: tuple[Column[Json], ...] = (
     Column("NETWORK", lambda b: b["network"]),
     Column("SUBNET", lambda b: b["cidr"]),
     Column("USED/SIZE (%)", lambda b: share(b["used"], b["size"])),
+    Column("FREE", lambda b: amount(b["size"] - b["used"]), right=True),
 )
+BAR: Column[Json] = Column("", lambda b: bar(b["used"], b["size"], BAR_WIDTH), tone=lambda b: fullness(b))
 RESERVATIONS: tuple[Column[Reservation], ...] = (
     Column("RESERVATION", lambda r: r["name"]),
     Column("ADDRESS", lambda r: r["address"]),
@@ -47,21 +51,18 @@ HOST_BLOCKS: tuple[Column[Json], ...] = (
     Column("STATE", lambda b: b["state"]),
     Column("AGE", lambda b: b["since"], is_age=True),
 )
-HOST_PORTS: tuple[Column[HeldPort], ...] = (
-    Column("HOST", lambda p: p["host"]),
-    Column("PORT", lambda p: f"{p['host_port']}/{p['protocol']}"),
-    Column("ON", lambda p: p["host_address"] or "all addresses"),
-    Column("ENDPOINT", lambda p: p["endpoint_name"] or p["endpoint"]),
-    Column("ITS PORT", lambda p: "" if p["port"] is None else str(p["port"])),
-    Column("NETWORK", lambda p: p["network_name"]),
-    Column("ID", lambda p: p["endpoint"]),
-)
 HELD: tuple[Column[Json], ...] = (
     Column("BLOCK", lambda h: h["cidr"]),
     Column("KIND", lambda h: h["kind"]),
     Column("HOLDER", lambda h: h["holder"]),
     Column("DETAIL", lambda h: h["detail"]),
 )
+
+
+def fullness(block: Json) -> str:
+    """The colour of how full it is."""
+    used = block["used"] / block["size"] if block["size"] else 1.0
+    return colour.BAD if used >= NEARLY_FULL else colour.WARNING if used >= RATHER_FULL else colour.GOOD
 
 
 @click.group(
@@ -71,8 +72,9 @@ HELD: tuple[Column[Json], ...] = (
             "cli.ipam:show",
             "How full everything is; or who has ADDRESS, SUBNET, HOST:PORT, or what NETWORK has.",
         ),
-        "reserve": ("cli.ipam:reserve", "Keep an address of a network out of automatic choice."),
-        "release": ("cli.ipam:release", "Give reserved addresses back."),
+        "ls": ("cli.reservation:ls", "List the reserved addresses of a network."),
+        "reserve": ("cli.reservation:reserve", "Keep an address of a network out of automatic choice."),
+        "release": ("cli.reservation:release", "Give reserved addresses back."),
     },
 )
 def ipam() -> None:
@@ -97,7 +99,9 @@ async def show(client: Client, what: str | None) -> None:
     if what is None:
         await _show_all(client)
     elif _is_address(what):
-        await _show_address(client, what)
+        from cli.address import show_address
+
+        await show_address(client, what)
     elif _is_subnet(what):
         await _show_subnet(client, what)
     elif (port := HOST_PORT.match(what)) is not None:
@@ -124,10 +128,10 @@ def _is_subnet(text: str) -> bool:
 
 async def _show_ports(client: Client, host: str, port: int, protocol: str) -> None:
     found = await client.host_ports(host, port=port, protocol=protocol)
-    if _printed_as_data(found):
+    if printed_as_data(found):
         return
     if found:
-        _table(found, HOST_PORTS)
+        table(found, PORTS.columns)
     elif port:
         click.echo(f"Port {port}{f'/{protocol}' if protocol else ''} of host {host} is not published by any endpoint.")
     else:
@@ -136,69 +140,36 @@ async def _show_ports(client: Client, host: str, port: int, protocol: str) -> No
 
 async def _show_all(client: Client) -> None:
     use = await client.ipam()
-    if _printed_as_data(use):
+    if printed_as_data(use):
         return
-    _table(use["pools"], POOLS.columns)
+    table(use["pools"], POOLS.columns)
     blocks = [{"network": n["name"], **subnet} for n in use["networks"] for subnet in n["subnets"]]
     if blocks:
         click.echo()
-        _table(blocks, BLOCKS)
+        table([*blocks, *totals(blocks)], (*BLOCKS, BAR) if sys.stdout.isatty() else BLOCKS)
     own = [{**block, "network": n["name"]} for n in use["networks"] for block in n.get("blocks", ())]
     if own:
         click.echo()
-        _table(own, HOST_BLOCKS)
+        table(own, (*HOST_BLOCKS, BAR) if sys.stdout.isatty() else HOST_BLOCKS)
 
 
-async def _show_address(client: Client, address: str) -> None:
-    found = await client.who_has_address(address)
-    if _printed_as_data(found):
-        return
-    if not found["holders"]:
-        click.echo(f"{found['address']} belongs to no network.")
-    now = time.time()
-    for holder in found["holders"]:
-        click.echo(safe(described(found["address"], holder, now) + in_block(holder)))
-
-
-def in_block(holder: Json) -> str:
-    """Of a routed network: which host its block belongs to."""
-    block = holder.get("block")
-    if block is None:
-        return ""
-    return f"; its block {block['cidr']} is host {block['host']}'s, {block['used']} of {block['size']} used"
-
-
-def described(address: str, holder: Json, now: float) -> str:
-    """One line: who has the address, on which network, where, since when."""
-    network = holder["network_name"]
-    for_so_long = age(seconds_since(holder["since"], now))
-    match holder["kind"], holder["endpoint"]:
-        case "free", _:
-            return f"{address} is free on network {network}"
-        case "endpoint", None:
-            return f"{address} belongs to endpoint {holder['holder']} of network {network}, which is not there"
-        case "endpoint", endpoint:
-            return (
-                f"{address} belongs to endpoint {endpoint['name']} ({endpoint['id']}) of network {network}"
-                f" on host {endpoint['host']}, for {for_so_long}"
-            )
-        case "reservation", _:
-            return f"{address} is reserved on network {network} as {holder['holder']}"
-        case "tombstone", _:
-            left = age(-(seconds_since(holder["until"], now) or 0.0))
-            return f"{address} cools down on network {network} for another {left}; {holder['holder']} had it"
-        case "host", _:
-            return f"{address} is host {holder['holder']}'s own address, so no endpoint of network {network} gets it"
-        case kind, _:
-            return f"{address} is the {kind} address of network {network}"
+def totals(blocks: Sequence[Json]) -> list[Json]:
+    """Of all subnets of a family that has several."""
+    found: list[Json] = []
+    for family, mark in (("IPv4", "."), ("IPv6", ":")):
+        own = [block for block in blocks if mark in block["cidr"].partition("/")[0]]
+        if len(own) > 1:
+            sums = {member: sum(block[member] for block in own) for member in ("used", "size")}
+            found.append({"network": "total", "cidr": f"{len(own)} {family} subnets", **sums})
+    return found
 
 
 async def _show_subnet(client: Client, cidr: str) -> None:
     found = await client.who_has_subnet(cidr)
-    if _printed_as_data(found):
+    if printed_as_data(found):
         return
     if found["holders"]:
-        _table(found["holders"], HELD)
+        table(found["holders"], HELD)
     else:
         click.echo(f"{found['cidr']} is free: no network, pool or host has a part of it.")
 
@@ -207,20 +178,20 @@ async def _show_network(client: Client, name: str) -> None:
     network = await client.get_network(name)
     reservations = [r async for r in client.reservations(network["id"])]
     endpoints = [e async for e in client.endpoints(network=network["id"])]
-    if _printed_as_data({"network": network, "reservations": reservations, "endpoints": endpoints}):
+    if printed_as_data({"network": network, "reservations": reservations, "endpoints": endpoints}):
         return
-    _table([{"network": network["name"], **subnet} for subnet in network["subnets"]], BLOCKS)
+    table([{"network": network["name"], **subnet} for subnet in network["subnets"]], BLOCKS)
     if reservations:
         click.echo()
-        _table(reservations, RESERVATIONS)
+        table(reservations, RESERVATIONS)
     if endpoints:
         from cli.endpoint import ENDPOINTS
 
         click.echo()
-        _table(sorted(endpoints, key=lambda e: natural(e["address"] or e["address6"] or "")), ENDPOINTS.columns)
+        table(sorted(endpoints, key=lambda e: natural(e["address"] or e["address6"] or "")), ENDPOINTS.columns)
 
 
-def _printed_as_data(data: object) -> bool:
+def printed_as_data(data: object) -> bool:
     session = current()
     if not output.as_data(session):
         return False
@@ -228,32 +199,5 @@ def _printed_as_data(data: object) -> bool:
     return True
 
 
-def _table(rows: Iterable[Any], columns: Sequence[Column[Any]]) -> None:
+def table(rows: Iterable[Any], columns: Sequence[Column[Any]]) -> None:
     output.show_table(list(rows), columns, time.time(), wide=False, whole=False)
-
-
-@click.command()
-@click.argument("network", shell_complete=suggest.networks)
-@click.argument("name")
-@click.argument("address", required=False, default="")
-@connected
-async def reserve(client: Client, network: str, name: str, address: str) -> None:
-    """Reserve ADDRESS of NETWORK under NAME and print it; without ADDRESS a free one is chosen."""
-    click.echo(safe((await client.create_reservation(network, name, address))["address"]))
-
-
-@click.command()
-@click.argument("network", shell_complete=suggest.networks)
-@click.argument("names", nargs=-1, required=True, metavar="NAME|ADDRESS...")
-@connected
-async def release(client: Client, network: str, names: Sequence[str]) -> None:
-    """Give reserved addresses of NETWORK back, by name or address. They cool down before anybody gets them."""
-    failures = Failures(current())
-    for name in names:
-        try:
-            await client.delete_reservation(network, name)
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            click.echo(safe(name))
-    failures.exit_if_any()

@@ -51,7 +51,12 @@ def _show(plan: Plan, does: str) -> None:
         where = f"{safe(warning['host'])}: " if warning["host"] else ""
         click.echo(f"warning: {where}{safe(warning['detail'])}", err=True)
     more = f" and {plan['more_hosts']} more hosts" if plan["more_hosts"] else ""
-    click.echo(f"{plan['operations']} operations on {len(plan['hosts'])} hosts{more}; nothing was changed.", err=True)
+    work = (
+        f"{plan['operations']} operations on {len(plan['hosts'])} hosts{more}"
+        if plan["hosts"]
+        else "no host does anything"
+    )
+    click.echo(f"{work}; nothing was changed.", err=True)
 
 
 def _facts(result: Mapping[str, Any]) -> str:

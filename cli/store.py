@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import output
+from cli.confirming import confirm, yes_option
 from cli.lazy import LazyGroup
+from cli.safe import safe
 from cli.session import connected, current, output_option
+from cli.words import problems
 
 if TYPE_CHECKING:
     from kvnet.client import Client
 
-NOT_ACCEPTABLE = ("wiped", "another-cluster")
+ANOTHER = "another-cluster"
+NOT_ACCEPTABLE = ("wiped", ANOTHER)
 
 
 @click.group(
@@ -46,21 +50,28 @@ async def show(client: Client) -> None:
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Only show what is believed, and what would be accepted.")
 @output_option
 @connected
-async def accept(client: Client, *, yes: bool) -> None:
+async def accept(client: Client, *, yes: bool, dry_run: bool) -> None:
     """Take a store that went back in time as it is: once, for all controllers and all hosts.
 
     What was created after the revision that it went back to is not known any more: hosts then take the interfaces of
     those endpoints away, and their addresses may be given to others. To keep them, restore a newer backup instead.
+
+    Another cluster's store cannot be accepted for all: there each worker is restarted with --accept-store.
     """
     state = await client.store_state()
     trouble = state["trouble"]
-    if not yes and (trouble is None or trouble["kind"] not in NOT_ACCEPTABLE):
+    is_acceptable = trouble is None or trouble["kind"] not in NOT_ACCEPTABLE
+    if dry_run:
+        output.show_facts((*_facts(state), ("Can be accepted", "yes" if is_acceptable else "no")))
+        return
+    if not yes and is_acceptable:
         for name, value in _facts(state):
             click.echo(f"{name}: {value}", err=True)
-        click.confirm(_question(trouble), abort=True, err=True)
+        confirm(_question(trouble), yes=yes)
     # What cannot be accepted is refused by the controller, in its own words.
     accepted = await client.accept_store(state["cluster"], trouble["revision_before"] if trouble else 0)
     session = current()
@@ -68,6 +79,16 @@ async def accept(client: Client, *, yes: bool) -> None:
         output.show_data(accepted, session.output)
     else:
         click.echo(accepted["id"])
+    await _warn_of_hosts(client)
+
+
+async def _warn_of_hosts(client: Client) -> None:
+    """A host that remembers another cluster takes no acceptance of this one."""
+    async for host in client.hosts():
+        if any(problem["reason"] == ANOTHER for problem in problems(host["status"])):
+            click.echo(
+                f"host {safe(host['name'])} remembers another cluster: restart its worker with --accept-store", err=True
+            )
 
 
 def _question(trouble: Mapping[str, Any] | None) -> str:

@@ -7,11 +7,12 @@ is in two steps, as a network's: marked first, so that nothing can come in, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
 from controller.journal import Changed
+from controller.meant import meant
 from controller.outcomes import store_errors_told
 from controller.release import Release
 from controller.requests import Caller
@@ -37,7 +38,7 @@ class Hosts:
         """Raises: NotFound."""
         host = self._state.hosts.get(name)
         if host is None:
-            raise NotFound(f"there is no host {shown(name)}", fix="'kvnet host ls' shows the hosts")
+            raise no_host(name, self._state.hosts.items)
         return self._status(host)
 
     async def delete(self, name: str, caller: Caller, force: bool = False) -> None:
@@ -65,7 +66,7 @@ class Hosts:
         """From here on no endpoint can come in, because its commit checks the host's version."""
         entry = await self._writer.store.get(keys.host(name)) if NAME.match(name) else None
         if entry is None:
-            raise NotFound(f"there is no host {shown(name)}", fix="'kvnet host ls' shows the hosts")
+            raise no_host(name, self._state.hosts.items)
         found = Versioned(codec.decode(Host, entry.value), entry.version)
         if await self._writer.store.get(keys.alive(name)) is not None:
             raise HostInUse(
@@ -171,6 +172,10 @@ class Hosts:
     def list(self) -> tuple[HostStatus, ...]:
         """All of them, by name."""
         return tuple(self._status(host) for _, host in sorted(self._state.hosts.items.items()))
+
+
+def no_host(name: str, known: Collection[str]) -> NotFound:
+    return NotFound(f"there is no host {shown(name)}", fix=meant(name, known, "'kvnet host ls' shows the hosts"))
 
 
 def _carries(name: str, endpoints: Sequence[Endpoint]) -> HostInUse:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from controller.consistency import Consistency
+from controller.hosts import no_host
 from controller.ipam.holders import HolderKind
 from controller.ipam.routed import BlockSpace
 from controller.networks import Networks
@@ -15,9 +16,7 @@ from controller.state import State
 from controller.views import AddressHolder, BlockUse, CheckReport, HeldPort, SubnetHolder, Utilisation
 from kvnet import keys
 from kvnet.claims import ClaimKind, PortHold
-from kvnet.errors import NotFound
 from kvnet.model import Address, Cidr, Driver, Network, Subnet, Versioned
-from kvnet.rules import shown
 
 
 class Ipam:
@@ -88,7 +87,7 @@ class Ipam:
             for hold in bucket.value.held
         ]
         if not found and self._state.hosts.get(host) is None:
-            raise NotFound(f"there is no host {shown(host)}", fix="'kvnet host ls' shows the hosts")
+            raise no_host(host, self._state.hosts.items)
         return tuple(sorted(found, key=lambda p: (p.protocol, p.host_port, str(p.host_address or ""))))
 
     def _held(self, host: str, protocol: str, hold: PortHold, network: Versioned[Network] | None) -> HeldPort:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from backends.store import Store
+from controller.meant import meant
 from kvnet import codec, keys
 from kvnet.errors import NameTaken, NetworkDeleting, NetworkNaming, NotFound
 from kvnet.model import Network, NetworkState, Versioned
@@ -56,5 +59,7 @@ def require_not_going(network: Network) -> None:
         )
 
 
-def no_network(name_or_id: str) -> NotFound:
-    return NotFound(f"there is no network {shown(name_or_id)}", fix="'kvnet network ls' shows the networks")
+def no_network(name_or_id: str, known: Collection[str] = ()) -> NotFound:
+    """`known`: the names that there are."""
+    fix = meant(name_or_id, known, "'kvnet network ls' shows the networks")
+    return NotFound(f"there is no network {shown(name_or_id)}", fix=fix)

@@ -32,7 +32,7 @@ class Networks:
         """Raises: NotFound."""
         found = self._state.network_named(name_or_id)
         if found is None:
-            raise no_network(name_or_id)
+            raise no_network(name_or_id, [network.value.name for network in self._state.networks.items.values()])
         return found
 
     async def fresh(self, name_or_id: str) -> Versioned[Network]:
@@ -47,7 +47,7 @@ class Networks:
             network_id = named.value.decode() if named else name_or_id
             found = await self.find(network_id) if NAME.match(network_id) else None
         if found is None:
-            raise no_network(name_or_id)
+            raise no_network(name_or_id, [network.value.name for network in self._state.networks.items.values()])
         return found
 
     async def create(self, request: NetworkRequest, caller: Caller) -> Versioned[Network]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
 from controller.guards import Guard
 from controller.journal import Changed
+from controller.meant import meant
 from controller.outcomes import store_errors_told
 from controller.parsing import parse_cidr
 from controller.requests import Caller, PoolRequest
@@ -142,7 +143,8 @@ class Pools:
     def _found(self, name: str) -> Versioned[Pool]:
         found = self._state.pools.get(name)
         if found is None:
-            raise NotFound(f"there is no pool {shown(name)}", fix="'kvnet pool ls' shows the pools")
+            fix = meant(name, self._state.pools.items, "'kvnet pool ls' shows the pools")
+            raise NotFound(f"there is no pool {shown(name)}", fix=fix)
         return found
 
     def _status(self, pool: Versioned[Pool]) -> PoolStatus:

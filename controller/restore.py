@@ -121,6 +121,18 @@ class Restore:
             self._require_may(there)
         raise TooMuchContention("somebody else writes into the store", fix="stop them, then repeat the restore")
 
+    async def preview(self) -> Restored:
+        """What `run` would write and remove now; nothing is changed.
+
+        Raises:
+            StoreForeign, StoreNotEmpty, AnotherCluster: as `run` would.
+        """
+        there = {entry.key: entry for entry in (await self._store.list("")).entries}
+        self._require_may(there)
+        work = self._work(there)
+        written = len(work.writes) - work.removed
+        return Restored(self._backup.header.cluster, written, work.removed, self._is_ours(there), 0)
+
     # may it be done
 
     def _require_may(self, there: Mapping[str, Entry]) -> None:

@@ -10,7 +10,8 @@ import click
 from cli import suggest
 from cli.describe.page import EVENTS, Page, blocked, listed, show, since, together
 from cli.endpoint import ENDPOINTS
-from cli.ipam import HOST_BLOCKS, HOST_PORTS
+from cli.host import PORTS
+from cli.ipam import HOST_BLOCKS
 from cli.session import connected, output_option
 from kvnet.wire import Host
 
@@ -42,7 +43,7 @@ async def _page(client: Client, name: str) -> Page:
     page = Page(f"Host {host['name']}", _facts(host), {**data, "blocks_deletion": block or None})
     page.conditions(host["status"])
     page.table(f"Endpoints ({len(endpoints)})", endpoints, ENDPOINTS.columns)
-    page.table("Published ports", ports, HOST_PORTS)
+    page.table("Published ports", ports, PORTS.columns)
     page.table("Blocks of routed networks", blocks, HOST_BLOCKS)
     page.changes(journal)
     page.text("In the way of its removal", *block.splitlines())
