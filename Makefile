@@ -27,6 +27,7 @@ servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, pod
 	@tests/servers/install
 	@tests/docker/install
 	@tests/cni/install
+	@tests/observability/install
 	@tests/browser/install
 
 # The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS), and so do those of

@@ -119,8 +119,6 @@ class Registry:
 
 
 def _lines(family: Family[Number] | Family[Distribution]) -> Iterator[str]:
-    if not family.series:
-        return
     yield f"# HELP {family.name} {family.text.translate(_IN_HELP)}\n"
     yield f"# TYPE {family.name} {family.kind}\n"
     for values, one in list(family.series.items()):
