@@ -371,7 +371,19 @@ class Worker:
 
     def _kinds(self) -> Mapping[str, Kind]:
         """What controllers, and the command line on this host, can ask; never a change of a network."""
-        return {"status": self._status, "probe": self.prober.answer, "look": self.looker.answer, **self.pause.kinds}
+        return {
+            "status": self._status,
+            "probe": self.prober.answer,
+            "doctor": self._doctor,
+            "look": self.looker.answer,
+            **self.pause.kinds,
+        }
+
+    async def _doctor(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Loaded when it is first asked for: most hosts are well."""
+        from worker.doctor.answer import Doctor
+
+        return await Doctor(self.settings, self._store, self.view, self._status).answer(parameters)
 
     def operations(self) -> Mapping[str, Operation]:
         return {

@@ -83,3 +83,4 @@ class Statistics:
     failures: int = 0
     last_pass_ms: float = 0.0
     last_full_pass_ms: float = 0.0
+    last_full_pass_at: float | None = None  # by the wall clock

@@ -283,6 +283,7 @@ class Reconciler:
         self._rest(work.networks, rest_s(took_s))
         if work.everything:
             self.statistics.last_full_pass_ms = self.statistics.last_pass_ms
+            self.statistics.last_full_pass_at = self._time.now()
 
     def _begin_telling(self, work: Work) -> None:
         looked = {*self._networks, ""} if work.everything else {*work.read, *([""] if work.host else [])}

@@ -53,6 +53,7 @@ def status(
         "failures": statistics.failures,
         "last_pass_ms": round(statistics.last_pass_ms, 3),
         "last_full_pass_ms": round(statistics.last_full_pass_ms, 3),
+        "last_full_pass_at": statistics.last_full_pass_at,
     }
 
 

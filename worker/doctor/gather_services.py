@@ -1,0 +1,207 @@
+"""Asks what is not on this host, or not the kernel's: clock, store, controller, Docker, state directory, socket.
+
+Every question is bounded in time; a service that does not answer is a finding and never an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import stat
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from backends.store import Store, StoreError
+from kvnet import keys
+from kvnet.errors import KvnetError
+from kvnet.http import Connection, Lost, NotSent, Target
+from worker.doctor.facts import ClockFacts, ControllerFacts, DockerFacts, StateFacts, StoreFacts
+
+ANSWER_S = 5.0
+DATE_STEP_S = 1.0  # the header has whole seconds
+TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+MAX_BODY = 1 << 20
+W_OK_X_OK = os.W_OK | os.X_OK
+
+
+async def ask(url: str, path: str, token: str = "") -> tuple[int, Mapping[str, str], bytes, float]:
+    """One GET: status, headers, body, seconds. Raises: NotSent, Lost, ValueError."""
+    target = Target.parse(url)
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            connection = await _connected(target)
+            try:
+                await connection.send("GET", path, b"", {**headers, "connection": "close"})
+                status, told = await connection.head()
+                body = b"".join([piece async for piece in connection.pieces(told)])
+            finally:
+                connection.close()
+    except TimeoutError:
+        raise Lost(f"no answer within {ANSWER_S:g} s") from None
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise Lost(str(error) or type(error).__name__) from error
+    return status, told, body[:MAX_BODY], time.monotonic() - began
+
+
+async def _connected(target: Target) -> Connection:
+    try:
+        if target.path:
+            reader, writer = await asyncio.open_unix_connection(target.path)
+        else:
+            name = target.host if target.tls else None
+            reader, writer = await asyncio.open_connection(
+                target.host, target.port, ssl=target.tls, server_hostname=name
+            )
+    except OSError as error:
+        raise NotSent(error.strerror or str(error)) from error
+    return Connection(reader, writer, target.authority)
+
+
+async def controller(url: str, token: str = "") -> tuple[ControllerFacts, ClockFacts]:
+    """Both from one answer: its date is that of the controller's clock."""
+    now = time.time()
+    if not url:
+        return ControllerFacts(""), clock(now)
+    fix = "look at the controller and at the way there: name resolution, route, firewall; --controller says where it is"
+    try:
+        status, headers, body, took_s = await ask(url, "/v1/version", token)
+    except (NotSent, Lost, ValueError) as error:
+        return ControllerFacts(url, problem=str(error), fix=fix), clock(now)
+    told = _object(body)
+    middle = now + took_s / 2
+    offset, uncertainty = _offset(headers.get("date", ""), middle, took_s)
+    if status != 200 or "version" not in told:
+        problem = str(told.get("detail", f"it answers {status}"))
+        found = ControllerFacts(url, problem=problem, fix=str(told.get("fix", fix)))
+    else:
+        found = ControllerFacts(url, round(1000 * took_s, 1), str(told["version"]))
+        found = await _with_trouble(found, token)
+    return found, clock(now, offset, uncertainty)
+
+
+async def _with_trouble(found: ControllerFacts, token: str) -> ControllerFacts:
+    try:
+        _, _, body, _ = await ask(found.url, "/v1/status", token)
+    except (NotSent, Lost, ValueError):
+        return found
+    trouble = _object(body).get("trouble")
+    detail = str(trouble.get("detail", "")) if isinstance(trouble, dict) else ""
+    return ControllerFacts(found.url, found.latency_ms, found.version, trouble=detail)
+
+
+def _offset(date: str, middle: float, took_s: float) -> tuple[float | None, float]:
+    """How far this clock is ahead, and how sure that is."""
+    try:
+        theirs = parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return None, 0.0
+    return round(middle - (theirs + DATE_STEP_S / 2), 3), DATE_STEP_S / 2 + took_s / 2
+
+
+def clock(now: float, offset_s: float | None = None, uncertainty_s: float = 0.0) -> ClockFacts:
+    first = time.monotonic()
+    return ClockFacts(
+        now=now,
+        offset_s=offset_s,
+        uncertainty_s=uncertainty_s,
+        is_synchronised=_is_synchronised(),
+        since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+        is_monotonic=time.monotonic() >= first and time.clock_gettime(time.CLOCK_BOOTTIME) >= first - 1.0,
+    )
+
+
+def _is_synchronised() -> bool | None:
+    """By adjtimex(2), which changes nothing when asked to change nothing."""
+    buffer = ctypes.create_string_buffer(512)  # struct timex, with room
+    state: int = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    return None if state < 0 else state != TIME_ERROR
+
+
+async def store(opened: Store | None, url: str, problem: KvnetError | None = None) -> StoreFacts:
+    if problem is not None:
+        return StoreFacts(url, problem=problem.detail, fix=problem.fix)
+    if opened is None:
+        return StoreFacts("")
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            entry = await opened.get(keys.CLUSTER)
+    except (StoreError, KvnetError, OSError, TimeoutError) as error:
+        fix = "look at the store's servers and at the way there; 'kvnet store' says what the controllers see"
+        return StoreFacts(url, problem=str(error) or f"no answer within {ANSWER_S:g} s", fix=fix)
+    return StoreFacts(url, round(1000 * (time.monotonic() - began), 1), has_cluster=entry is not None)
+
+
+async def docker(is_wanted: bool | None, api: Path, plugin: Path | None) -> DockerFacts:
+    if not await asyncio.to_thread(api.exists):
+        return DockerFacts(is_wanted, str(api))
+    has_plugin = await asyncio.to_thread(plugin.exists) if plugin is not None else None
+    try:
+        _, _, body, _ = await ask(f"unix://{api}", "/version")
+        _, _, more, _ = await ask(f"unix://{api}", "/info")
+    except (NotSent, Lost, ValueError) as error:
+        return DockerFacts(is_wanted, str(api), True, has_plugin_socket=has_plugin, problem=str(error))
+    version, info = _object(body), _object(more)
+    firewall = info.get("FirewallBackend")
+    return DockerFacts(
+        is_wanted,
+        str(api),
+        True,
+        str(version.get("Version", "")),
+        str(version.get("ApiVersion", "")),
+        info.get("LiveRestoreEnabled"),
+        str((info.get("Swarm") or {}).get("LocalNodeState", "")),
+        has_plugin,
+        str(firewall.get("Driver", "")) if isinstance(firewall, dict) else "",
+    )
+
+
+def state(directory: Path | None, socket: Path | None) -> StateFacts:
+    mode, owner = _socket_mode(socket)
+    told = "" if socket is None else str(socket)
+    if directory is None:
+        return StateFacts("", socket=told, socket_mode=mode, socket_owner=owner)
+    try:
+        found = directory.stat()
+        room = os.statvfs(directory)
+    except FileNotFoundError:
+        return StateFacts(str(directory), socket=told, socket_mode=mode, socket_owner=owner)
+    except OSError:
+        return StateFacts(str(directory), exists=True, socket=told, socket_mode=mode, socket_owner=owner)
+    is_writable = None
+    if os.geteuid() == 0 or found.st_uid == os.geteuid():
+        is_writable = os.access(directory, W_OK_X_OK) and not room.f_flag & os.ST_RDONLY
+    return StateFacts(
+        str(directory),
+        True,
+        is_writable,
+        room.f_bavail * room.f_frsize,
+        room.f_favail if room.f_files else None,
+        stat.S_IMODE(found.st_mode),
+        told,
+        mode,
+        owner,
+    )
+
+
+def _socket_mode(socket: Path | None) -> tuple[int | None, int | None]:
+    try:
+        found = socket.stat() if socket is not None else None
+    except OSError:
+        return None, None
+    return (stat.S_IMODE(found.st_mode), found.st_uid) if found is not None else (None, None)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
