@@ -38,3 +38,7 @@ class Hosts(Connection):
     async def plan_host_deletion(self, host: str, *, force: bool = False) -> Plan:
         query = {"force": "true"} if force else {}
         return await self.plan("DELETE", f"/v1/hosts/{segment(host)}", query=query)
+
+    async def examine_host(self, host: str) -> dict[str, Any]:
+        """What its worker finds wrong with it; takes some seconds."""
+        return await self.request("GET", f"/v1/hosts/{segment(host)}/doctor")

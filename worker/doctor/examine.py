@@ -30,7 +30,6 @@ from worker.doctor.facts import (
     Link,
     Peer,
     SettingsFacts,
-    StoreFacts,
     UnderlayFacts,
     WorkerFacts,
 )
