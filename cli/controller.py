@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from cli.logs import log_options, to_stderr
+from cli.logs import log_options, said, to_stderr
 from cli.values import DURATION
+from kvnet.logline import Format
 from kvnet.rules import require_name
 
 STORES = (
@@ -67,11 +68,12 @@ def controller(
 
     def ready(listening: Listening) -> None:
         places = [listening.url, f"unix://{listening.unix}" if listening.unix else ""]
-        click.echo(f"kvnet controller ready: {' '.join(filter(None, places))}, store {shown(store)}", err=True)
+        ready_line = f"kvnet controller ready: {' '.join(filter(None, places))}, store {shown(store)}"
+        click.echo(ready_line if form is Format.HUMAN else said("ready", form, detail=ready_line), err=True)
 
     if given["name"]:
         require_name(given["name"], "/name")
-    to_stderr(log_level, log_format)
+    form = to_stderr(log_level, log_format)
     chosen = {
         "replica": given["name"] or socket.gethostname(),
         "cluster_id": given["cluster"],

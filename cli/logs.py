@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -36,7 +37,7 @@ class Form(logging.Formatter):
         if FACTS in record.__dict__:
             event = message
         else:
-            event, facts["detail"] = record.name.removeprefix("kvnet."), message
+            event, facts["detail"] = record.name.removeprefix("kvnet.").removesuffix(".error"), message
         if record.exc_info:
             facts["traceback"] = self.formatException(record.exc_info)
         request_id = current().request_id
@@ -47,13 +48,21 @@ class Form(logging.Formatter):
         return line(self._form, record.created, level, event, facts)
 
 
-def to_stderr(level: str, form: str = "auto", component: str = "controller") -> None:
+def to_stderr(level: str, form: str = "auto", component: str = "controller") -> Format:
+    """Returns the form that was chosen."""
+    chosen = format_for(form, sys.stderr)
     handler = logging.StreamHandler()
-    handler.setFormatter(Form(format_for(form, sys.stderr), component))
+    handler.setFormatter(Form(chosen, component))
     if level != "debug":
         for chatty in CHATTY:
             logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    return chosen
+
+
+def said(event: str, form: Format, component: str = "controller", **known: Any) -> str:
+    """A line that is told whatever the level is."""
+    return line(form, time.time(), "info", event, {**known, "component": component})
 
 
 def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,8 +82,3 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="auto: for people on a terminal, JSON otherwise. [KVNET_LOG_FORMAT; auto]",
     )
     return level(form(command))
-
-
-def facts(**known: Any) -> Mapping[str, Mapping[str, Any]]:
-    """For `extra=` of the standard library's loggers."""
-    return {FACTS: known}

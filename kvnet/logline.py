@@ -51,7 +51,8 @@ def format_for(asked: str, stream: TextIO) -> Format:
 
 def line(form: Format, at: float, level: str, event: str, facts: Mapping[str, Any]) -> str:
     """Without its newline; never has one inside."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
+    seconds, millis = divmod(round(at * 1000), 1000)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
     safe = {name: _covered(name, value) for name, value in facts.items() if value is not None}
     if form is Format.JSON:
         return _as_json({"ts": stamp, "level": level, "event": without_secrets(event), **safe})
