@@ -23,12 +23,13 @@ $(ready): pyproject.toml uv.lock scripts/setup scripts/fetch-nft
 demo: $(ready) ## three hosts, one overlay network, pings across (ONCE=1 exits after the report)
 	@$(BIN)/kvnet demo $(if $(ONCE),--once) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(STORE),--store $(STORE)) $(if $(JSON),--json)
 
-servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, podman, iptables, firewalld; Chromium) into .tools (no root needed)
+servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, podman, iptables, firewalld; Chromium; zsh, fish) into .tools (no root needed)
 	@tests/servers/install
 	@tests/docker/install
 	@tests/cni/install
 	@tests/observability/install
 	@tests/browser/install
+	@tests/cli/install
 
 # The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS), and so do those of
 # whole sites on stores (SITE_JOBS); the rest runs alone. Then the product's own tests once more, on real servers.

@@ -16,7 +16,7 @@ from cli import colour
 from cli.listing import Column
 from cli.safe import safe
 from cli.session import Session
-from cli.table import Paint, render
+from cli.table import NOTHING, Paint, render
 
 T = TypeVar("T")
 
@@ -40,7 +40,9 @@ def table_lines(
 def painter(rows: Sequence[T], columns: Sequence[Column[T]]) -> Paint:
     def paint(row: int, position: int, text: str) -> str:
         tone = columns[position].tone
-        return text if tone is None else colour.painted(text, tone(rows[row]), is_wanted=True)
+        if tone is None or text.strip() == NOTHING:
+            return text
+        return colour.painted(text, tone(rows[row]), is_wanted=True)
 
     return paint
 

@@ -1,41 +1,63 @@
-"""Shell completion: commands, options, and the names of what there is."""
+"""Shell completion in the shells themselves: commands, options, values, and the names of what there is."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+from collections.abc import Callable
 
 import pytest
 
-from tests.cli.world import DEADLINE_S, KVNET, World
+from tests.cli import shells
+from tests.cli.world import World
+
+Shell = Callable[[str, str], list[str]]
 
 
-def completed(typed: str, controller: str) -> list[str]:
-    """What bash is offered after this was typed; a space at the end begins a new word."""
-    words = len(typed.split()) - (not typed.endswith(" "))
-    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(words), "_KVNET_COMPLETE": "bash_complete"}
-    environment = {**os.environ, **asked, "KVNET_CONTROLLER": controller}
-    done = subprocess.run(KVNET, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+@pytest.mark.parametrize("shell", [shells.bash, shells.fish])
+def test_commands_options_and_values_are_completed(world: World, shell: Shell) -> None:
+    assert shell("kvnet netw", world.url) == ["network"]
+    assert shell("kvnet network ls --so", world.url) == ["--sort-by"]
+    assert shell("kvnet network ls -o w", world.url) == ["wide"]
+    assert shell("kvnet network ls --sort-by us", world.url) == ["used"]
+    assert shell("kvnet network create --driver ro", world.url) == ["routed"]
+    assert "driver=" in shell("kvnet network ls --filter d", world.url)
+    assert shell("kvnet wait po", world.url) == ["pool/"]
 
 
-def test_commands_and_options_are_completed(world: World) -> None:
-    assert completed("kvnet netw", world.url) == ["network"]
-    assert completed("kvnet network ls --so", world.url) == ["--sort-by"]
-    assert completed("kvnet network ls -o w", world.url) == ["wide"]
+@pytest.mark.parametrize("shell", [shells.bash, shells.fish])
+def test_names_of_what_there_is_are_completed(world: World, shell: Shell) -> None:
+    network = world.network("--label", "team=web")
+    world.endpoint(network, "c1")
+    world.ok("ipam", "reserve", network, "printer")
+
+    assert network in shell("kvnet network rm ", world.url)
+    assert shell(f"kvnet endpoint rm {network} ", world.url) == ["c1"]
+    assert shell(f"kvnet endpoint describe {network}/", world.url) == [f"{network}/c1"]
+    assert shell(f"kvnet ipam release {network} ", world.url) == ["printer"]
+    assert shell("kvnet host inspect h1", world.url) == ["h1"]
+    assert "default" in shell("kvnet pool rm ", world.url)
+    assert shell("kvnet wait host/h2", world.url) == ["host/h2"]
+    assert shell("kvnet network ls --columns name,subn", world.url) == ["name,subnet"]
 
 
-def test_names_are_completed(world: World) -> None:
-    name = world.network()
+def test_values_of_filters_are_completed_where_bash_has_broken_the_word(world: World) -> None:
+    world.network("--label", "team=web")
 
-    assert name in completed("kvnet network rm ", world.url)
-    assert completed("kvnet host inspect h1", world.url) == ["h1"]
+    assert shells.bash("kvnet network ls --filter driver=ro", world.url) == ["routed"]
+    assert "web" in shells.bash("kvnet network ls --filter label=team=", world.url)
+    assert shells.fish("kvnet network ls --filter driver=ro", world.url) == ["driver=routed"]
 
 
-def test_without_a_controller_nothing_is_suggested_and_nothing_said() -> None:
-    assert completed("kvnet network rm ", "unix:///nowhere.sock") == []
-    assert completed("kvnet network rm ", "nonsense") == []
+def test_zsh_completes_on_its_own_terminal(world: World) -> None:
+    network = world.network()
+
+    assert "kvnet network " in shells.zsh("kvnet netw", world.url, "kvnet network ")
+    assert network in shells.zsh("kvnet network rm n", world.url, network)
+
+
+@pytest.mark.parametrize("controller", ["unix:///nowhere.sock", "nonsense"])
+def test_without_a_controller_nothing_is_suggested_and_nothing_said(controller: str) -> None:
+    assert shells.bash("kvnet network rm ", controller) == []
+    assert shells.fish("kvnet network rm ", controller) == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
