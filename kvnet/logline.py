@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 COVERED = "***"
+FIRST = ("ts", "level", "event")  # what every line begins with, and no fact is called
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+,")
 _SECRET_NAME = re.compile(r"(?:pass(?:word|wd)?|secret|token|authorization|api_?key)\Z", re.IGNORECASE)
@@ -53,7 +54,7 @@ def line(form: Format, at: float, level: str, event: str, facts: Mapping[str, An
     """Without its newline; never has one inside."""
     seconds, millis = divmod(round(at * 1000), 1000)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
-    safe = {name: _covered(name, value) for name, value in facts.items() if value is not None}
+    safe = {name: _covered(name, value) for name, value in facts.items() if value is not None and name not in FIRST}
     if form is Format.JSON:
         return _as_json({"ts": stamp, "level": level, "event": without_secrets(event), **safe})
     parts = [stamp, level, _shown(without_secrets(event)), *(f"{name}={_shown(value)}" for name, value in safe.items())]
