@@ -138,11 +138,10 @@ class Site:
     async def reports(self, host: str, networks: Sequence[str], *problems: tuple[str, str]) -> None:
         """The host has applied everything of these networks, and has problems in the first."""
         told = tuple(Condition(code, detail, time.time() - 90) for code, detail in problems)
-        revision = (await self.api.get("/v1/status")).json()["revision"]
-        seen = {
-            network: NetworkObserved(revision, told if i == 0 else (), time.time())
-            for i, network in enumerate(networks)
-        }
+        seen = {}
+        for network in networks:
+            wanted = (await self.api.get(f"/v1/networks/{network}/convergence")).json()["version"]
+            seen[network] = NetworkObserved(wanted, () if seen else told, time.time())
         await self.store.commit([], [Put(keys.observed(host), codec.encode(Observed(host, time.time(), seen)))])
 
 

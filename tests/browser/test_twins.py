@@ -73,14 +73,14 @@ async def test_the_address_maps_table_has_every_address_that_is_not_free(site: S
         rows = await twin(page, "Addresses")
 
         assert len(told) == 64
-        named = {address: who for address, who in told.items() if who not in ("nobody has it", "reserved")}
+        named = {address: who for address, who in told.items() if who not in ("nobody has it", "not usable")}
         assert {row[0]: row[1] for row in rows} == {
             address: who if who == "gateway" else "reservation" if who.startswith("reservation") else "endpoint"
             for address, who in named.items()
         }
         assert {row[2] for row in rows} >= {"printer", "web-0 on h0"}
         assert len(rows) == 7
-        assert told["10.81.0.0"] == told["10.81.0.63"] == "reserved"
+        assert told["10.81.0.0"] == told["10.81.0.63"] == "not usable"
         assert made["subnets"][0]["gateway"] in named
 
 

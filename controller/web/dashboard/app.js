@@ -73,6 +73,13 @@ document.addEventListener('click', () => (isBack = false), {capture: true});
 window.addEventListener('hashchange', () => go(true));
 document.addEventListener('visibilitychange', () => !document.hidden && draw());
 installKeys(main);
-setInterval(() => !document.hidden && (tick(), frame.update(world)), 1000);
+let seconds = 0;
+setInterval(() => {
+  if (document.hidden) return;
+  tick();
+  frame.update(world);
+  // Some of what is shown depends on how long it has been so.
+  if (++seconds % 5 === 0) draw();
+}, 1000);
 go(false);
 new Link(`${base()}v1/events`, (message) => world.onMessage(message), (state) => world.onLink(state)).open();

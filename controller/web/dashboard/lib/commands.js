@@ -76,7 +76,10 @@ export class Commands {
 
   /** @returns {Command[]} */
   hosts() {
-    return [{what: 'All hosts', cli: this.cli('host', 'ls'), curl: this.curl('v1/hosts', {limit: '500'})}];
+    return [
+      {what: 'All hosts', cli: this.cli('host', 'ls'), curl: this.curl('v1/hosts', {limit: '500'})},
+      {what: 'Who reaches whom', cli: this.cli('connectivity', 'test'), curl: this.post('v1/connectivity', {})},
+    ];
   }
 
   /** @param {string} name @returns {Command[]} */

@@ -91,7 +91,10 @@ export class AddressSection {
 }
 
 /** @param {Row} row */
-const textOf = (row) => (row.kind === 'endpoint' ? row.holder : `${row.kind}${row.holder ? ` ${row.holder}` : ''}`);
+const textOf = (row) => {
+  if (row.kind === 'reserved') return 'not usable';
+  return row.kind === 'endpoint' ? row.holder : `${row.kind}${row.holder ? ` ${row.holder}` : ''}`;
+};
 
 /** @param {any} network @param {any[]} endpoints @param {any[]} reservations @returns {Row[]} */
 export function rowsOf(network, endpoints, reservations) {

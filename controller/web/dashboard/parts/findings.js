@@ -8,9 +8,11 @@
 
 import {conditionOf, problemsOf} from '../live/shapes.js';
 import {to} from '../lib/dom.js';
-import {percentage, share} from '../lib/format.js';
+import {percentage, seconds, share} from '../lib/format.js';
 
 const FULL = 95;
+// Every change is applied a moment later than it is made: that is no problem, unless it lasts.
+const LASTING_S = 5;
 
 /** @param {any} world @returns {Finding[]} */
 export function findings(world) {
@@ -58,8 +60,8 @@ function ofHost(host) {
     const {reason, detail, since} = ready;
     found.push({...about, key: `ready ${host.name}`, level: 'bad', reason, detail, since});
   }
-  if (host.lag_revisions > 0) {
-    const behind = conditionOf(host, 'converged');
+  const behind = conditionOf(host, 'converged');
+  if (host.lag_revisions > 0 && !(Date.now() / 1000 - seconds(behind?.since) < LASTING_S)) {
     const detail = `${host.lag_revisions} revisions behind${behind?.detail ? ` ${behind.detail}` : ''}`;
     found.push({...about, key: `lag ${host.name}`, level: /** @type {any} */ ('warn'), reason: 'behind', detail, since: behind?.since ?? null});
   }

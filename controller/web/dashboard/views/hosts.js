@@ -53,10 +53,12 @@ export function hostsView({world, commands, place, main}) {
   };
 }
 
+const natural = new Intl.Collator('en', {numeric: true});
+
 /** @param {HTMLElement} place @param {any[]} hosts */
 function showGrid(place, hosts) {
   const most = Math.max(1, ...hosts.map((one) => one.endpoints));
-  const cells = hosts.map((one) => ({name: one.name, state: hostState(one), endpoints: one.endpoints, lag: one.lag_revisions}));
+  const cells = [...hosts].sort((a, b) => natural.compare(a.name, b.name)).map((one) => ({name: one.name, state: hostState(one), endpoints: one.endpoints, lag: one.lag_revisions}));
   show(place, cells, () => h('ul', {class: 'hosts', role: 'list'}, cells.map(({name, state, endpoints, lag}) =>
     h('li', {class: state[0]}, link('', to('hosts', name), {class: 'cover', 'aria-label': `${name}: ${state[1]}, ${endpoints} endpoints`, 'data-focus': name}),
       h('strong', {}, name), chip(...state),

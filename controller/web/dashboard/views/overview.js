@@ -49,7 +49,7 @@ function showProblems(place, world, commands) {
 
 /** @param {import('../parts/findings.js').Finding} one @param {import('../lib/commands.js').Commands} commands */
 function problem(one, commands) {
-  const way = wayOut(one.reason, one.host);
+  const way = wayOut(one.reason, one.host || (one.noun === 'network' ? one.name : ''), one.noun);
   return h('li', {class: one.level},
     h('div', {}, chip(one.level, one.reason), ' ', h('a', {href: one.href, 'data-focus': one.key}, `${one.noun} ${one.name}`),
       one.since ? [' for ', ago(one.since)] : null),
