@@ -134,6 +134,8 @@ def command_faults(line: str) -> list[str]:
 
 def _walk(command: click.Command, words: Sequence[str], name: str, above: list[click.Command]) -> Iterator[str]:
     for number, word in enumerate(words):
+        if word == "...":
+            return
         if word.startswith("-") and len(word) > 1 and not word[1].isdigit():
             for option in word.strip("[]").split("|"):
                 if not _has_option(above, option.partition("=")[0].rstrip("].,")):
