@@ -6,7 +6,6 @@ the options tell. The examination itself is in `worker.doctor`, loaded only wher
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,7 +16,7 @@ import click
 from cli import output
 from cli.failures import FAILURE
 from cli.safe import safe
-from cli.session import controller_option, current, output_option, socket_option
+from cli.session import DEFAULT_CONTROLLER, controller_option, current, output_option, socket_option
 from cli.table import render
 from kvnet import __version__
 from kvnet.errors import KvnetError, WorkerUnreachable
@@ -56,6 +55,8 @@ def doctor(
     Needs neither worker nor controller for this host; what cannot be looked at says so. Nothing is changed. Exit code 1
     if something fails.
     """
+    import asyncio
+
     if hosts and everybody:
         raise click.UsageError("name hosts, or give --all")
     if hosts or everybody:
@@ -99,6 +100,7 @@ async def _examined(
     subject: dict[str, Any] = {
         "host": _own_name(),
         "controller": session.controller,
+        "is_controller_named": session.controller != DEFAULT_CONTROLLER,
         "token": session.token,
         "state_dir": state_dir,
         "socket": Path(session.socket),
@@ -154,6 +156,8 @@ def _with_own_version(report: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _through_controller(hosts: Sequence[str]) -> list[dict[str, Any]]:
+    import asyncio
+
     from cli.progress import waiting
     from kvnet.client import Client
 

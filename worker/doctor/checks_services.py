@@ -85,10 +85,12 @@ def _in_step(facts: StoreFacts) -> Check:
     return warn("store.in_step", found, why, "look again in a moment")
 
 
-def check_controller(facts: ControllerFacts, *, own: str, worker: str | None) -> Iterator[Check]:
-    """`own`: the version of whoever examines, `worker`: the worker's, where that is another program."""
+def check_controller(facts: ControllerFacts, *, own: str) -> Iterator[Check]:
+    """`own`: the version of whoever examines."""
     if not facts.url:
         yield skipped("controller.reachable", "no controller was named")
+    elif facts.latency_ms is None and not facts.is_named:
+        yield skipped("controller.reachable", f"none answers at {facts.url}, and no other was named (--controller)")
     elif facts.latency_ms is None:
         why = "attach and detach need it"
         yield fail("controller.reachable", f"{facts.url}: {facts.problem}", why, facts.fix)
@@ -99,7 +101,7 @@ def check_controller(facts: ControllerFacts, *, own: str, worker: str | None) ->
             yield warn("controller.latency", f"{facts.latency_ms:.0f} ms", "every attach waits for it", fix)
         if facts.trouble:
             yield warn("controller.trouble", facts.trouble, "it changes nothing until that is settled", "kvnet store")
-    yield _versions({"controller": facts.version, "worker": worker or "", "this kvnet": own})
+    yield _versions({"controller": facts.version, "this kvnet": own})
 
 
 def _versions(versions: dict[str, str]) -> Check:

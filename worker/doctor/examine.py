@@ -46,7 +46,7 @@ class Subject:
     """What is known of the host to begin with; a worker knows all of it, the command line what it was told.
 
     `wanted`: the underlay as it was asked for. `status`: the worker's, if it is the worker that examines.
-    `store_problem`: why the store could not be opened.
+    `store_problem`: why the store could not be opened. `is_controller_named`: else it is only where one usually is.
     """
 
     host: str = ""
@@ -54,6 +54,7 @@ class Subject:
     address: Address | None = None
     device: str = ""
     controller: str = ""
+    is_controller_named: bool = True
     token: str = ""
     store: Store | None = None
     store_url: str = ""
@@ -90,7 +91,7 @@ def checks(facts: Facts) -> Iterator[Check]:
     )
     yield from check_clock(facts.clock)
     yield from check_store(facts.store)
-    yield from check_controller(facts.controller, own=__version__, worker=None)
+    yield from check_controller(facts.controller, own=__version__)
     yield from check_state(facts.state)
     yield from check_docker(facts.docker)
     yield from check_worker(facts.worker)
@@ -109,6 +110,7 @@ async def gather(subject: Subject) -> Facts:
         )
     settings, underlay, firewall = local.result()
     controller, clock = services.result()
+    controller = replace(controller, is_named=subject.is_controller_named)
     status = await subject.status() if subject.status is not None else None
     worker = _worker(subject, status, clock.now, underlay.links, firewall)
     known = store.result()

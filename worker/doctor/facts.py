@@ -144,12 +144,15 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class ControllerFacts:
+    """`is_named`: somebody said that it is there; else one usually is."""
+
     url: str
     latency_ms: float | None = None
     version: str = ""
     problem: str = ""
     fix: str = ""
     trouble: str = ""
+    is_named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
