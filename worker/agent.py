@@ -26,6 +26,7 @@ from kvnet import keys
 from kvnet.errors import KvnetError
 from kvnet.model import Condition, Driver, NetworkObserved
 from kvnet.rules import NETWORK_ID
+from kvnet.spans import UNTOLD, Tracer
 from worker.alone import Turns
 from worker.answering import Answerer, Kind
 from worker.attach import Attacher
@@ -75,6 +76,7 @@ NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
 GC_THRESHOLDS = (20_000, 20, 100)
 SWITCH_INTERVAL_S = 0.001
 MODE_S = 0.5
+NEW_S = 5.0
 FEW_ENDPOINTS = 64  # of a network, told by name in a report
 
 
@@ -99,6 +101,7 @@ class Worker:
         *,
         time: Time,
         log: Log,
+        tracer: Tracer = UNTOLD,
     ) -> None:
         timing = settings.timing
         self.settings = settings
@@ -116,7 +119,7 @@ class Worker:
         )
         self._build_judgement(store, namespaces)
         self.inquiry = Inquiry(controller, time=time, log=log)
-        self.repairs = Repairs(time)
+        self.repairs = Repairs(time, self._is_new)
         self.chronicle = Chronicle(
             log,
             time,
@@ -126,6 +129,7 @@ class Worker:
             tell=self.inquiry.tell,
             on_repair=self.repairs.note,
             on_lost=self.figures.events_lost.add,
+            tracer=tracer,
         )
         self.pause = Pause(settings.host, time, log)
         self.reconciler = Reconciler(
@@ -437,6 +441,11 @@ class Worker:
         crowded = self.registration.crowding.conditions
         return [*([problem] if problem is not None and crosses else []), *crowded, *nameless, *self.pause.conditions]
 
+    def _is_new(self, device: str) -> bool:
+        """Whether it is the interface of a workload that came a moment ago."""
+        record = self.attachments.of_device(device)
+        return record is not None and self._time.now() - record.since < NEW_S
+
     def _start_over(self) -> None:
         """The store was accepted as it is: whatever was numbered before means nothing."""
         self.attachments.start_over()
@@ -529,7 +538,7 @@ class Worker:
         return {"host": self.settings.host}
 
 
-async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
+async def run_worker(settings: Settings, *, log: Log | None = None, tracer: Tracer = UNTOLD) -> None:
     """Run the worker of this host until SIGTERM or SIGINT.
 
     Raises:
@@ -537,7 +546,7 @@ async def run_worker(settings: Settings, *, log: Log | None = None) -> None:
     """
     log = log or Log()
     _tune()
-    async with _ports(settings, log) as (worker, servers):
+    async with _ports(settings, log, tracer) as (worker, servers):
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -583,7 +592,7 @@ def _tune() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Sequence[Runs]]]:
+async def _ports(settings: Settings, log: Log, tracer: Tracer) -> AsyncIterator[tuple[Worker, Sequence[Runs]]]:
     """Everything real, opened in the order of who can refuse most plainly."""
     from worker.kernel.linux import LinuxKernel
     from worker.listeners import HostListeners
@@ -609,11 +618,13 @@ async def _ports(settings: Settings, log: Log) -> AsyncIterator[tuple[Worker, Se
         stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
         listeners = HostListeners(settings.dns)
-        worker = Worker(settings, store, controller, kernel, namespaces, listeners, state, time=time, log=log)
+        worker = Worker(
+            settings, store, controller, kernel, namespaces, listeners, state, time=time, log=log, tracer=tracer
+        )
         await worker.start()
         if docker is not None:
             worker.serve_docker(docker)
-        servers: list[Runs] = [Server(listening, worker.operations(), log=log)]
+        servers: list[Runs] = [Server(listening, worker.operations(), log=log, tracer=tracer)]
         if scraped is not None:
             render = worker.figures.registry.render
             servers.append(MetricsServer(scraped, render, worker.scrape.unready, time=time))

@@ -6,10 +6,10 @@ Told by the chronicle of passes; forgets what is old, and the oldest where there
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from datapath.objects import Operation
+from datapath.objects import CreateLink, Operation
 from datapath.trace.seen import SeenRepair
 from datapath.words import describe
 from worker.ports import Time
@@ -27,11 +27,16 @@ class Repair:
 
 
 class Repairs:
-    def __init__(self, time: Time) -> None:
+    """`is_new`: whether a device is a workload's that came a moment ago: making that is no repair."""
+
+    def __init__(self, time: Time, is_new: Callable[[str], bool] = lambda _: False) -> None:
         self._time = time
+        self._is_new = is_new
         self._kept: deque[Repair] = deque(maxlen=KEPT)
 
     def note(self, network_id: str, operations: Sequence[Operation]) -> None:
+        if any(isinstance(one, CreateLink) and self._is_new(one.link.name) for one in operations):
+            return
         now = self._time.monotonic()
         self._kept.extend(Repair(now, network_id, describe(operation)) for operation in operations[:TOLD_OF_ONE])
 

@@ -37,7 +37,7 @@ def admission(side: Side, case: Case) -> Hop:
     draft.expect("the two are meant to reach each other")
     refusals = list(_refusals(case))
     draft.differences += refusals
-    draft.see(f"they are: {_words(case)}" if not refusals else "they are not")
+    draft.see(f"they are: {_words(case)}{_told_port(case)}" if not refusals else "they are not")
     hop = draft.hop()
     return replace(hop, host="", is_known=True, found=", ".join(draft.found))
 
@@ -70,6 +70,12 @@ def _refusals(case: Case) -> Iterator[Difference]:
         reason = f"{local.name} is a bridge network: each host has a part of its own, and nothing leads between them"
         fix = "put both on one host, or on an overlay or routed network"
         yield Difference("hosts-apart", "hosts", "one host", f"{case.a.host} and {case.b.host}", reason, fix)
+
+
+def _told_port(case: Case) -> str:
+    flow = case.flow
+    ports = [p for p in case.b.endpoint.ports if (p.protocol, p.port) == (flow.protocol, flow.port)]
+    return "".join(f", and published as {case.b.host}:{port.host_port}/{port.protocol}" for port in ports)
 
 
 def _published(endpoint: Endpoint) -> str:

@@ -18,6 +18,7 @@ from datapath.trace.seen import Crossing, Inner, Question, Way
 from kvnet.model import Driver
 
 BRIDGED_IPV4, BRIDGED_IPV6 = "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"
+NOT_ROUTED_YET = ("prerouting", "input")
 RP_FILTER_ALL = "net/ipv4/conf/all/rp_filter"
 
 
@@ -106,6 +107,8 @@ def _crossings(case: Case, host: str) -> Iterator[Crossing]:
 
 def _of_direction(case: Case, host: str, tag: str, state: str, source: End, target: End) -> Iterator[Crossing]:
     port = case.flow.port if tag == "there" else 0
+    # What a host has routed comes from the gateway's MAC in the target's network.
+    sender = source.endpoint.mac if case.is_on_link(source, target) else target.network.gateway_mac
 
     def packet(
         name: str,
@@ -127,7 +130,7 @@ def _of_direction(case: Case, host: str, tag: str, state: str, source: End, targ
             port,
             device_in,
             device_out,
-            source_mac=source.endpoint.mac,
+            source_mac=source.endpoint.mac if host == source.host and hook in NOT_ROUTED_YET else sender,
             destination_mac=target.endpoint.mac,
             state=state,
             given=given,

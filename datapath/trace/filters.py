@@ -93,7 +93,8 @@ def drops(crossing: Crossing, chains: Sequence[Chain], mark: int = 0) -> list[Se
     for base in chains:
         if base.family not in families or base.hook != crossing.hook or not _is_on(base, crossing):
             continue
-        packet = _marked(crossing, mark) if mark and base.priority > MARKED_FROM else crossing
+        is_behind = crossing.hook != "forward" or base.priority > MARKED_FROM
+        packet = _marked(crossing, mark) if mark and is_behind else crossing
         verdict = judge(packet, base, tables[base.family, base.table])
         if verdict.is_dropped:
             found.append(_told(crossing, base, verdict.chain, verdict.rule, is_certain=not verdict.doubts))

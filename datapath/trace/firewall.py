@@ -13,6 +13,7 @@ from datapath.words import firewall_changes
 
 DROPS_IF_MISSING = frozenset({"pairs", "within"})
 DROPS_IF_THERE = frozenset({"isolated", "internal", "apart"})
+OWN_TABLE, OWN_FAMILIES = "kvnet", ("inet", "bridge")
 INSIDE = ("inside-in", "inside-out")
 LIMIT = 8
 
@@ -89,11 +90,17 @@ def others(side: Side) -> Hop:
     if side.sight is None:
         return draft.hop()
     found = [drop for drop in side.sight.drops if drop.crossing.partition("/")[2] not in INSIDE]
-    distinct = {(d.family, d.table, d.chain, d.rule): d for d in sorted(found, key=lambda d: d.is_certain)}
+    # Of the same rule for several packets: certain before possible, there before back.
+    ordered = sorted(found, key=lambda d: (d.is_certain, d.crossing.startswith("there")))
+    distinct = {(d.family, d.table, d.chain, d.rule): d for d in ordered}
     for (family, table, chain, rule), drop in sorted(distinct.items(), key=lambda item: not item[1].is_certain):
         where = f"{family} {table} {chain}"
         what = _words(side.case, drop.crossing)
-        if drop.is_certain:
+        if table == OWN_TABLE and family in OWN_FAMILIES:
+            reason = f"kvnet's own tables are not as kvnet makes them, and drop {what}"
+            weight = Weight.BREAKS if drop.is_certain else Weight.NOTE
+            draft.differ("dropped-by-altered", f"chain {where}", "lets it pass", rule, reason, mended(side), weight)
+        elif drop.is_certain:
             reason = f"a rule that is not kvnet's drops {what}; no accept of kvnet's can overrule that"
             fix = f"change that rule: nft -a list chain {family} {table} {chain}, on {side.host}"
             draft.differ("dropped-by-others", f"chain {where}", "lets it pass", rule, reason, fix)

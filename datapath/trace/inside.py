@@ -8,7 +8,7 @@ from datapath.names import macvlan_name, veth_name
 from datapath.objects import ContainerSide, Ip
 from datapath.packing import contains
 from datapath.trace.case import Case, End, is_macvlan
-from datapath.trace.hop import Draft, Hop, Side, Weight, updown
+from datapath.trace.hop import Draft, Hop, Side, Weight, mended, updown
 from datapath.trace.links import MTU_REASON
 from datapath.trace.seen import SeenInside, SeenLink, SeenWay
 
@@ -85,9 +85,8 @@ def near(side: Side, case: Case, end: End, other: End) -> Hop | None:
     draft.see(f"{text} is at {seen.mac} ({seen.state})" if seen.mac else f"{text} {seen.state}")
     fix = f"ip -n NAMESPACE neigh del {text} dev {inside.interface}, with the namespace {inside.netns}"
     if seen.state == "failed":
-        reason = "it was asked for and nobody answered: what was to answer is a later hop"
-        draft.differ("no-answer", "neighbour", mac, "no answer", reason, "see the other hops", Weight.SYMPTOM)
-    elif is_known_mac and seen.mac and seen.mac != mac:
+        draft.see("it was asked for and nobody answered; it is asked again with the next packet")
+    if is_known_mac and seen.mac and seen.mac != mac:
         is_told_so = _is_told_so(side, text, seen.mac)
         reason = f"the workload sends to a MAC that is not {'the gateway' if hop else other}'s"
         reason += ": the bridge told it so" if is_told_so else ""
@@ -127,6 +126,9 @@ def _own_link(draft: Draft, end: End, inside: SeenInside) -> SeenLink | None:
         return other
     reason = f"the workload has no interface {inside.interface}"
     fix = f"detach and attach it again; the namespace is {inside.netns}"
+    sight = draft.side.sight
+    if sight is not None and not is_macvlan(end.network) and sight.link(veth_name(end.id)) is None:
+        fix = mended(draft.side)  # it makes both halves again
     draft.differ("interface-missing", "interface", inside.interface, "not there", reason, fix)
     return None
 

@@ -25,7 +25,10 @@ def port(side: Side, end: End) -> Hop | None:
     ideal = SeenLink(
         wanted.name, "veth", True, True, wanted.mtu, "", wanted.bridge, isolated=wanted.isolated, hairpin=wanted.hairpin
     )
-    seen = _link(draft, ideal, f"the host's half of {end}'s interface")
+    inside = side.sight.inside(end.id) if side.sight is not None else None
+    is_lost = inside is not None and inside.state in ("gone", "another")  # and both halves with the namespace
+    weight = Weight.SYMPTOM if is_lost else Weight.BREAKS
+    seen = _link(draft, ideal, f"the host's half of {end}'s interface", weight)
     if seen is None:
         return draft.hop()
     fix = mended(side)
@@ -150,7 +153,7 @@ def _ideal_tunnel(wanted: Vxlan) -> SeenLink:
     )
 
 
-def _link(draft: Draft, ideal: SeenLink, what: str) -> SeenLink | None:
+def _link(draft: Draft, ideal: SeenLink, what: str, weight: Weight = Weight.BREAKS) -> SeenLink | None:
     """What was seen of it; None where it is not there, which is then told.
 
     Where nobody looked it is as it should be, so that this is told, and no more.
@@ -162,7 +165,7 @@ def _link(draft: Draft, ideal: SeenLink, what: str) -> SeenLink | None:
     seen = sight.link(name)
     if seen is None:
         draft.see("not there")
-        draft.differ("interface-missing", what, "there", "not there", f"it is {what}", mended(draft.side))
+        draft.differ("interface-missing", what, "there", "not there", f"it is {what}", mended(draft.side), weight)
         return None
     draft.see("there")
     if seen.kind != kind:

@@ -138,7 +138,7 @@ def _compare_neighbour(draft: Draft, sight: Sight, seen: SeenWay, peer: Host, ot
     known = next((n for n in sight.neighbours if (n.device, n.address) == (seen.device, hop)), None)
     if known is None:
         return
-    if known.state == "failed":
+    if known.state == "failed" and other.sight is None:
         draft.see(f"{hop} does not answer")
         reason = f"{hop} was asked for on the underlay and did not answer: the other host or the wire is down"
         fix = f"see whether {peer.name} is up, and the wire between the hosts"

@@ -18,7 +18,7 @@ from worker.kernel.firewall import find_nft
 from worker.kernel.namespaces import entered, open_namespace
 from worker.kernel.netlink import Netlink
 from worker.kernel.other_rules import OtherRules
-from worker.kernel.rules import MARK
+from worker.kernel.rules import MARK, TABLE
 from worker.kernel.sight import Namespace, is_listening, settings
 
 T = TypeVar("T")
@@ -169,7 +169,15 @@ def _judged(crossings: Iterable[Crossing], inside: str, sight: Sight, chains: li
             device_in=_device(crossing.device_in, sight),
             device_out=_device(crossing.device_out, sight),
         )
-        yield from drops(packet, chains, MARK if crossing.hook == "forward" and crossing.layer == "ip" else 0)
+        yield from drops(packet, chains, _mark(crossing, chains))
+
+
+def _mark(crossing: Crossing, chains: list[Chain]) -> int:
+    """What our chain on the forward hook has set: for those behind it there, and for the bridge that it leaves by."""
+    if (crossing.layer, crossing.hook) == ("ip", "forward"):
+        return MARK
+    has_ours = any((chain.family, chain.table, chain.hook) == ("inet", TABLE, "forward") for chain in chains)
+    return MARK if has_ours and (crossing.layer, crossing.hook) == ("bridge", "output") else 0
 
 
 def _device(named: str, sight: Sight) -> str:
