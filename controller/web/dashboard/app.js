@@ -82,4 +82,4 @@ setInterval(() => {
   if (++seconds % 5 === 0) draw();
 }, 1000);
 go(false);
-new Link(`${base()}v1/events`, (message) => world.onMessage(message), (state) => world.onLink(state)).open();
+new Link(`${base()}v1/events`, (message) => world.onMessage(message), (state, resumed) => world.onLink(state, resumed)).open();

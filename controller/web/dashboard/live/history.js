@@ -14,8 +14,8 @@ export class History {
     this.concerns = concerns;
     /** @type {any[]} */
     this.past = [];
-    this.isLoaded = false;
-    this.seen = -1;
+    this.gaps = -1;
+    this.seen = '';
     /** @type {any[]} */
     this.known = [];
   }
@@ -23,18 +23,22 @@ export class History {
   async load() {
     try {
       this.past = (await this.world.api.get('v1/journal', {...this.subject, limit: '100'})).items;
-      this.isLoaded = true;
     } catch {
       // What the stream tells is shown all the same.
     }
-    this.seen = -1;
+    this.seen = '';
     this.world.changed();
   }
 
   /** Newest first. */
   changes() {
-    if (this.seen === this.world.eventCount) return this.known;
-    this.seen = this.world.eventCount;
+    const seen = `${this.world.eventCount} ${this.past.length} ${this.past[0]?.revision}`;
+    if (this.gaps !== this.world.gaps && this.world.link === 'live') {
+      this.gaps = this.world.gaps;
+      this.load();
+    }
+    if (this.seen === seen) return this.known;
+    this.seen = seen;
     const found = new Map(this.past.map((event) => [keyOf(event), event]));
     for (const event of this.world.events) if (this.concerns(event)) found.set(keyOf(event), event);
     this.known = [...found.values()].sort((a, b) => b.revision - a.revision);

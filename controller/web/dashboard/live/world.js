@@ -13,6 +13,7 @@ import {wellFormed} from '../lib/text.js';
 
 const KEPT_EVENTS = 1000;
 const STATUS_MS = 15000;
+const LEADERLESS_MS = 3000;
 const LIVE_KINDS = new Set(['network.status', 'host.status', 'endpoint.status']);
 
 export class World {
@@ -31,6 +32,8 @@ export class World {
     /** @type {any[]} oldest first */
     this.events = [];
     this.eventCount = 0;
+    this.gaps = 0; // how often events may have been missed
+    this.leaderless = 0; // how often in a row nobody did the upkeep
     this.revision = 0;
     /** @type {import('./link.js').LinkState} */
     this.link = 'connecting';
@@ -50,12 +53,14 @@ export class World {
     this.onChange();
   }
 
-  /** @param {import('./link.js').LinkState} state */
-  onLink(state) {
+  /** @param {import('./link.js').LinkState} state @param {boolean} resumed no event that has a position was missed */
+  onLink(state, resumed) {
     if (state !== this.link) this.linkSince = Date.now();
     this.link = state;
-    if (state === 'live') this.load();
-    else this.isStale = true;
+    if (state === 'live') {
+      if (!resumed) this.gaps++;
+      this.load();
+    } else this.isStale = true;
     this.changed();
   }
 
@@ -103,6 +108,8 @@ export class World {
     try {
       this.status = await this.api.get('v1/status');
       this.revision = Math.max(this.revision, this.status.revision);
+      this.leaderless = this.status.leader === null ? this.leaderless + 1 : 0;
+      if (this.leaderless) setTimeout(() => this.link === 'live' && this.readStatus(), LEADERLESS_MS);
     } catch (error) {
       if (!this.isLoaded) throw error;
     }

@@ -16,15 +16,15 @@ const LASTING_S = 5;
 
 /** @param {any} world @returns {Finding[]} */
 export function findings(world) {
-  const found = [...ofCluster(world.status ?? {}), ...[...world.hosts.values()].flatMap(ofHost)];
+  const found = [...ofCluster(world.status ?? {}, world.leaderless), ...[...world.hosts.values()].flatMap(ofHost)];
   const told = new Set(found.map((one) => one.reason));
   found.push(...[...world.networks.values()].flatMap((network) => ofNetwork(network, told)));
   const rank = (/** @type {Finding} */ one) => (one.level === 'bad' ? 0 : 1);
   return found.sort((a, b) => rank(a) - rank(b) || (a.since ?? '').localeCompare(b.since ?? ''));
 }
 
-/** @param {any} status @returns {Finding[]} */
-function ofCluster(status) {
+/** @param {any} status @param {number} leaderless @returns {Finding[]} */
+function ofCluster(status, leaderless) {
   const about = {noun: 'cluster', name: status.cluster ?? '', href: '#/', host: ''};
   const found = /** @type {Finding[]} */ ([]);
   if (status.trouble) {
@@ -34,7 +34,8 @@ function ofCluster(status) {
   if (status.stale_since) {
     found.push({...about, key: 'stale', level: 'bad', reason: 'stale', detail: 'cut off from the store', since: status.stale_since});
   }
-  if (status.leader === null) {
+  // Between two controllers nobody is, for a moment.
+  if (leaderless > 3) {
     found.push({...about, key: 'leader', level: 'warn', reason: 'no-leader', detail: 'nobody does the upkeep', since: null});
   }
   return found;

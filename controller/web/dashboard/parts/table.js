@@ -35,7 +35,7 @@ export class Table {
     this.drawn = new Map();
     this.body = h('tbody');
     this.head = h('tr');
-    this.count = h('span', {class: 'count', role: 'status'});
+    this.count = h('span', {class: 'count'});
     this.pager = h('div', {class: 'pager'});
     this.nothing = h('p', {class: 'muted nothing'});
     this.field = this.makeField();
@@ -80,6 +80,8 @@ export class Table {
     this.drawRows(found.slice(first, first + ROWS));
     const noun = this.options.noun ?? 'rows';
     const text = found.length === this.rows.length ? grouped(found.length) : `${grouped(found.length)} of ${grouped(this.rows.length)}`;
+    // Told to a screen reader while somebody filters, not at every change of the world.
+    this.count.setAttribute('aria-live', document.activeElement === this.field ? 'polite' : 'off');
     show(this.count, [text], () => `${text} ${noun}`);
     this.drawPager(page, pages, first, found.length);
     const empty = this.rows.length ? 'Nothing fits the filter.' : (this.options.empty ?? 'There are none.');

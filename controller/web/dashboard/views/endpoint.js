@@ -21,7 +21,6 @@ export function endpointView({world, commands, main}, network, id) {
   const list = new CommandList();
   const others = new CommandList('On the command line');
   const body = h('div', {}, facts, section('Applied', applied), section('The way to another endpoint', trace, others.element), section('Changes', changes.element));
-  history.load();
   main.append(h('p', {class: 'path'}, networkLink(network), ' / endpoint'), heading, body, list.element);
   const view = {
     title: id,

@@ -49,7 +49,6 @@ export function eventsView({world, commands, place, main}) {
       list.update(commands.events(since || world.revision));
     },
   };
-  history.load();
   main.append(h('h1', {}, 'Events'), h('div', {class: 'tools'}, kind, text, hold, count), changes.element, list.element);
   return view;
 }

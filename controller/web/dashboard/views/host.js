@@ -23,7 +23,6 @@ export function hostView(context, name) {
   const history = new History(world, {host: name}, isOfHost);
   const list = new CommandList();
   const body = h('div', {}, facts, section('Conditions', conditions), section('Endpoints', table.element), section('Recent changes', changes.element));
-  history.load();
   main.append(heading, body, list.element);
   return {
     title: name,

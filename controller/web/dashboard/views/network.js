@@ -29,7 +29,6 @@ export function networkView(context, name) {
   const body = h('div', {}, problems, facts,
     h('div', {class: 'columns'}, section('Hosts and endpoints', graph.element), section('Addresses', addresses.element)),
     section('Endpoints', table.element), section('Convergence', convergence.element), section('Recent changes', changes.element));
-  history.load();
   main.append(heading, body, list.element);
   return {
     title: name,

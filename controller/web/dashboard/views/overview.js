@@ -19,7 +19,6 @@ export function overviewView({world, commands, main}) {
   const changes = new ChangeList(world, {limit: 10});
   const history = new History(world, {}, () => true);
   const list = new CommandList();
-  history.load();
   main.append(h('h1', {}, 'Overview'), section('Problems', problems), tiles, section('Pools', pools),
     section('Recent changes', changes.element, h('p', {}, link('All events', '#/events'))), list.element);
   return {
@@ -68,7 +67,7 @@ function showTiles(place, world) {
   show(place, figures, () => world.isLoaded && [
     tile('Networks', grouped(world.networks.size), '#/networks'),
     tile('Endpoints', grouped(endpoints), '#/networks'),
-    tile('Hosts', `${grouped(alive)} of ${grouped(hosts.length)} alive`, '#/hosts'),
+    tile('Hosts alive', `${grouped(alive)} of ${grouped(hosts.length)}`, '#/hosts'),
     tile('Upkeep by', status?.leader ?? 'nobody'),
     tile('Store', status?.store ?? '-'),
     tile('Revision', String(world.revision), '#/events'),
