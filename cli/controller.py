@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from cli.logs import log_options, said, to_stderr
+from cli.logs import log_options, otel_option, said, to_stderr, wants_traces
 from cli.values import DURATION
 from kvnet.logline import Format
 from kvnet.rules import require_name
+from kvnet.spans import tracing
 
 STORES = (
     "sqlite:///PATH, memory://, etcd[s]://HOST:PORT,.../ROOT, consul[s]://HOST:PORT/ROOT, zk[s]://HOST:PORT,.../ROOT"
@@ -55,6 +56,7 @@ DEFAULT_LISTEN = "127.0.0.1:7480"
 )
 @click.option("--no-upkeep", is_flag=True, help="Leave the upkeep to other replicas.")
 @log_options
+@otel_option
 def controller(
     store: str, listen: str, listen_unix: Path | None, log_level: str, log_format: str, **given: Any
 ) -> None:
@@ -82,5 +84,6 @@ def controller(
         "dead_host_after_s": given["dead_host_after"],
         "upkeep": not given["no_upkeep"],
     }
-    settings = Settings(**{member: value for member, value in chosen.items() if value is not None})
-    run(ServerSettings(store=store, listen=listen, listen_unix=listen_unix, cluster=settings), ready)
+    with tracing(wants_traces(given["otel"]), "controller", **{"service.instance.id": chosen["replica"]}) as tracer:
+        settings = Settings(tracer=tracer, **{member: value for member, value in chosen.items() if value is not None})
+        run(ServerSettings(store=store, listen=listen, listen_unix=listen_unix, cluster=settings), ready)

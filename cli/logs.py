@@ -7,6 +7,7 @@ adds the rest.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from kvnet.request import current
 
 # They tell of every start, end and request; we tell of what changed.
 CHATTY = ("uvicorn", "asyncio")
+OTEL_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FACTS = "facts"  # the attribute of a record that has them: log.info("event", extra={"facts": {...}})
 SHORT = {"WARNING": "warning", "CRITICAL": "error"}
 
@@ -63,6 +65,20 @@ def to_stderr(level: str, form: str = "auto", component: str = "controller") -> 
 def said(event: str, form: Format, component: str = "controller", **known: Any) -> str:
     """A line that is told whatever the level is."""
     return line(form, time.time(), "info", event, {**known, "component": component})
+
+
+def otel_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Tracing is on where the option or OpenTelemetry's own variables ask for it."""
+    return click.option(
+        "--otel/--no-otel",
+        envvar="KVNET_OTEL",
+        default=None,
+        help="Send traces by OTLP/HTTP; on by itself where OTEL_EXPORTER_OTLP_ENDPOINT is set. [KVNET_OTEL]",
+    )(command)
+
+
+def wants_traces(otel: bool | None) -> bool:
+    return any(map(os.environ.get, OTEL_VARIABLES)) if otel is None else otel
 
 
 def log_options(command: Callable[..., Any]) -> Callable[..., Any]:

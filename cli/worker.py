@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from cli.logs import log_options, to_stderr
+from cli.logs import log_options, otel_option, to_stderr, wants_traces
 from cli.session import controller_option, current, socket_option
 from cli.values import DURATION
 from kvnet.errors import Invalid
@@ -107,6 +107,7 @@ HTTP_PORT = 80
 )
 @click.option("--accept-store", is_flag=True, help="Accept another cluster, or a store that went back in time.")
 @log_options
+@otel_option
 @controller_option
 @socket_option
 def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
@@ -114,6 +115,7 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
     import asyncio
 
     from kvnet.logline import format_for
+    from kvnet.spans import tracing
     from worker.agent import run_worker
     from worker.log import Log
     from worker.settings import (
@@ -158,7 +160,8 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         level=given["log_level"],
         always={"component": "worker", "host": host},
     )
-    asyncio.run(run_worker(settings, log=log))
+    with tracing(wants_traces(given["otel"]), "worker", **{"host.name": host}) as tracer:
+        asyncio.run(run_worker(settings, log=log, tracer=tracer))
 
 
 def address_towards(controller: str) -> str:

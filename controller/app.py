@@ -45,6 +45,7 @@ from controller.api.routing import function_name
 from controller.api.service import Service
 from controller.cluster import Cluster
 from kvnet import __version__
+from kvnet.spans import UNTOLD, Tracer
 
 ClusterFactory = Callable[[], AbstractAsyncContextManager[Cluster]]
 
@@ -77,6 +78,7 @@ def create_app(
     *,
     registry: CollectorRegistry | None = None,
     rng: random.Random | None = None,
+    tracer: Tracer = UNTOLD,
 ) -> FastAPI:
     """The application; `app.state.service` is what its handlers share.
 
@@ -99,7 +101,7 @@ def create_app(
         lifespan=partial(_lifespan, service, cluster),
         telemetry={"tracing": False, "metrics": False, "logs": False},
         middleware=[
-            Middleware(RequestContext, metrics=service.metrics, new_id=new_id, clock=time.perf_counter),
+            Middleware(RequestContext, metrics=service.metrics, new_id=new_id, clock=time.perf_counter, tracer=tracer),
         ],
     )
     app.state.service = service

@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from kvnet.spans import UNTOLD, Tracer
+
 DAY_S = 86_400.0
 
 
@@ -40,6 +42,7 @@ class Settings:
         session_ttl_s: how soon another replica takes the upkeep over.
         read_your_writes_s: how long an answer waits for its own change to come back through the watch.
         event_queue: how many events a slow subscriber may lag behind before it is told to start again.
+        tracer: who is told what requests and commits took.
     """
 
     replica: str = "controller"
@@ -61,3 +64,4 @@ class Settings:
     event_queue: int = 10_000
     bookmark_interval_s: float = 15.0
     clock: Clock = field(default_factory=Clock)
+    tracer: Tracer = UNTOLD

@@ -19,10 +19,12 @@ from controller.settings import Settings
 from controller.standing import Standing
 from kvnet import codec, keys
 from kvnet.errors import TooMuchContention
+from kvnet.request import current
 
 FIRST_PAUSE_S = 0.001
 MAX_PAUSE_S = 0.1
 MAX_LOST_ANSWERS = 3
+COMMIT = "store commit"
 STAMPED = (keys.NETWORKS, keys.ENDPOINTS)
 
 
@@ -36,6 +38,7 @@ class Writer:
         self._sleep = settings.clock.sleep
         self._attempts = settings.attempts
         self._rng = rng
+        self._tracer = settings.tracer
         self.counts = Counter[str]()  # conflicts: commits that lost a race; repeats: another attempt; given-up
         self._committer = Committer(store, seal=journal.sealer(self.now, rng))
 
@@ -53,7 +56,8 @@ class Writer:
         self._standing.require()
         fence = self._standing.fence
         try:
-            return await self._committer.submit(self.transaction([*checks, *fence], writes, caller, *changes))
+            with self._tracer.span(COMMIT, caller.trace, writes=len(writes)):
+                return await self._committer.submit(self.transaction([*checks, *fence], writes, caller, *changes))
         except Conflict as error:
             self.counts["conflicts"] += 1
             if fence and keys.CLUSTER in error.keys:
@@ -86,7 +90,8 @@ class Writer:
         fence = self._standing.fence
         if fence:
             transactions = [Transaction((*one.checks, *fence), one.writes, one.note) for one in transactions]
-        outcomes = await self._committer.submit_many(transactions)
+        with self._tracer.span(COMMIT, current().trace, transactions=len(transactions)):
+            outcomes = await self._committer.submit_many(transactions)
         self.counts["conflicts"] += sum(isinstance(one, Conflict) for one in outcomes)
         if fence and any(isinstance(one, Conflict) and keys.CLUSTER in one.keys for one in outcomes):
             raise self._standing.overtaken()

@@ -15,6 +15,7 @@ from typing import Protocol
 from datapath.objects import Failure, Operation
 from datapath.words import describe
 from kvnet.errors import KvnetError
+from kvnet.spans import UNTOLD, Tracer
 from worker.drafts import Draft
 from worker.log import Log
 from worker.passes import changes_something
@@ -22,6 +23,7 @@ from worker.ports import Time
 from worker.provenance import NOTHING, Brought, Origins
 
 WHOLE_HOST = ""
+MOST_TRACES = 16  # of a pass
 
 
 @dataclass(slots=True)
@@ -62,9 +64,11 @@ class Chronicle:
         figures: Figures | None = None,
         tell: Callable[[Told], None] | None = None,
         on_lost: Callable[[], None] = lambda: None,
+        tracer: Tracer = UNTOLD,
         on_repair: Callable[[str, Sequence[Operation]], None] = lambda _network, _operations: None,
     ) -> None:
         self.events_lost = on_lost
+        self._tracer = tracer
         self._on_repair = on_repair
         self._log = log
         self._time = time
@@ -149,7 +153,15 @@ class Chronicle:
     def _part(self, network_id: str) -> Part:
         return self._parts.setdefault(network_id, Part())
 
+    def _trace(self, network_id: str, part: Part, took_s: float) -> None:
+        """Below each request that the pass worked for: its way ends in this host's kernel."""
+        now = self._time.now()
+        for trace in list(dict.fromkeys(stamp.trace for stamp in part.brought.stamps if stamp.trace))[-MOST_TRACES:]:
+            name, operations = self._name_of(network_id), len(part.operations)
+            self._tracer.record("worker pass", now - took_s, now, trace, network=name, operations=operations)
+
     def _tell_of(self, network_id: str, part: Part, event: str, took_s: float) -> None:
+        self._trace(network_id, part, took_s)
         if self._log.tells_all:
             for operation in part.operations:
                 self._log.debug("operation", network=self._name_of(network_id), operation=describe(operation))

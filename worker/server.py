@@ -22,6 +22,7 @@ from kvnet.codec import is_request_id
 from kvnet.errors import Invalid, KvnetError, MissingCapability, PortInUse, Unfit, WorkerUnreachable
 from kvnet.problems import to_problem
 from kvnet.request import asked_by
+from kvnet.spans import UNTOLD, Tracer
 from worker.log import Log
 
 MAX_LINE = 64 << 10
@@ -37,7 +38,10 @@ Operation = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 class Server:
     """`operations` by name; each gets the request and returns the result."""
 
-    def __init__(self, listening: socket.socket, operations: Mapping[str, Operation], *, log: Log) -> None:
+    def __init__(
+        self, listening: socket.socket, operations: Mapping[str, Operation], *, log: Log, tracer: Tracer = UNTOLD
+    ) -> None:
+        self._tracer = tracer
         self._listening = listening
         self._operations = operations
         self._log = log
@@ -82,7 +86,7 @@ class Server:
             if operation is None:
                 raise Invalid.field("/op", f"no operation {name[:64]!r}", f"known are: {', '.join(self._operations)}")
             request_id, asked = _named(message)
-            with asked_by(request_id):
+            with self._tracer.span(f"worker {name}", request_id=request_id) as span, asked_by(request_id, span.trace):
                 return await self._done(operation, asked)
         except KvnetError as error:
             return _problem(error)

@@ -19,11 +19,14 @@ from controller.api.measure import HttpMetrics
 from controller.api.problems import REQUEST_ID, internal, problem_response
 from controller.requests import Caller
 from kvnet.errors import Invalid, KvnetError
+from kvnet.request import asked_by, current
+from kvnet.spans import UNTOLD, Span, Tracer
 
 MAX_BODY_BYTES = 1024 * 1024
 CALLER = "kvnet.caller"
 IS_HEAD = "kvnet.is_head"
 SERVER_ERROR = 500
+MAX_TRACE = 64
 MAX_PATH_TOLD = 200
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}\Z")
@@ -37,8 +40,14 @@ log = logging.getLogger("kvnet.api")
 
 class RequestContext:
     def __init__(
-        self, app: ASGIApp, metrics: HttpMetrics, new_id: Callable[[], str], clock: Callable[[], float]
+        self,
+        app: ASGIApp,
+        metrics: HttpMetrics,
+        new_id: Callable[[], str],
+        clock: Callable[[], float],
+        tracer: Tracer = UNTOLD,
     ) -> None:
+        self._tracer = tracer
         self._app = app
         self._metrics = metrics
         self._new_id = new_id
@@ -48,12 +57,21 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_at = self._clock()
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", IS_HEAD: True}
         asked = _Headers(scope)
         request_id = asked.request_id or self._new_id()
         scope[REQUEST_ID] = request_id
+        with (
+            self._tracer.span(scope["method"], asked.trace, request_id=request_id) as span,
+            asked_by(request_id, span.trace or asked.trace),
+        ):
+            await self._answer(scope, receive, send, asked, request_id, span)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, asked: _Headers, request_id: str, span: Span
+    ) -> None:
+        started_at = self._clock()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -68,7 +86,9 @@ class RequestContext:
             if refusal is not None:
                 await problem_response(refusal, request_id)(scope, receive, send_with_id)
                 return
-            scope[CALLER] = Caller(asked.actor or f"anonymous@{asked.source}", request_id, asked.source)
+            scope[CALLER] = Caller(
+                asked.actor or f"anonymous@{asked.source}", request_id, asked.source, current().trace
+            )
             limited = _limited(receive) if scope["method"] in _WITH_BODY else receive
             await self._app(scope, limited, send_with_id)
         except Exception as error:
@@ -81,6 +101,8 @@ class RequestContext:
             route = getattr(scope.get("route"), "path", "")
             took_s = self._clock() - started_at
             self._metrics.observe(scope["method"], route, status, took_s)
+            span.call(f"{scope['method']} {route}")
+            span.note(status=status)
             self._told(scope, asked, request_id, route, status, took_s)
 
     def _told(self, scope: Scope, asked: _Headers, request_id: str, route: str, status: int, took_s: float) -> None:
@@ -104,10 +126,21 @@ class RequestContext:
 class _Headers:
     """The few request headers that matter to this layer, found in one pass."""
 
-    __slots__ = ("actor", "actor_is_sane", "host", "is_safe", "length", "origin", "request_id", "site", "source")
+    __slots__ = (
+        "actor",
+        "actor_is_sane",
+        "host",
+        "is_safe",
+        "length",
+        "origin",
+        "request_id",
+        "site",
+        "source",
+        "trace",
+    )
 
     def __init__(self, scope: Scope) -> None:
-        self.request_id = self.actor = ""
+        self.request_id = self.actor = self.trace = ""
         self.origin = self.host = self.site = b""
         self.is_safe = scope["method"] in _SAFE
         self.actor_is_sane = True
@@ -120,6 +153,8 @@ class _Headers:
             elif name == b"x-kvnet-actor":
                 self.actor_is_sane = _SANE_ACTOR.match(value) is not None
                 self.actor = value.decode() if self.actor_is_sane else ""
+            elif name == b"traceparent":
+                self.trace = value.decode("latin-1")[:MAX_TRACE]
             elif name == b"content-length":
                 self.length = int(value) if value.isdigit() else 0
             elif name == b"host":
