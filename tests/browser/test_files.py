@@ -140,3 +140,12 @@ async def test_other_paths_are_problems_and_lead_nowhere(site: Site) -> None:
         problem_of(answer, 404, answer.json()["code"])
     assert (await site.api.get("/dashboard")).headers["location"] == "./"
     assert (await site.api.get("/dashboard/")).headers["location"] == "../"
+
+
+def test_the_pictures_of_the_documentation_are_there_and_small() -> None:
+    text = (CHECKOUT / "docs" / "dashboard.md").read_text()
+    named = set(re.findall(r"\]\((images/[^)]+)\)", text))
+    taken = {f"images/{path.name}" for path in (CHECKOUT / "docs" / "images").glob("dashboard-*.png")}
+
+    assert named <= taken
+    assert all((CHECKOUT / "docs" / name).stat().st_size < 60_000 for name in taken)
