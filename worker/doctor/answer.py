@@ -8,7 +8,7 @@ from typing import Any
 from backends.store import Store
 from backends.url import shown
 from datapath.objects import VXLAN_OVERHEAD_IPV4, VXLAN_OVERHEAD_IPV6
-from kvnet.model import Driver
+from kvnet.model import Driver, Network
 from worker.doctor.examine import Subject, examine
 from worker.doctor.facts import Carried, Peer
 from worker.settings import DockerMode, Settings
@@ -50,20 +50,28 @@ class Doctor:
                 for host in self._view.hosts.items.values()
                 if host.name != settings.host
             ],
-            networks=self._networks(),
+            networks=self._carried(),
+            forwarded=frozenset(
+                subnet.cidr.version
+                for network in self._networks()
+                if not network.internal and network.driver is not Driver.TRANSPARENT
+                for subnet in network.subnets
+            ),
             full_pass_every_s=settings.timing.full_pass_s,
         )
 
-    def _networks(self) -> list[Carried]:
+    def _networks(self) -> list[Network]:
+        tables = (self._view.tables(id_) for id_ in set(self._view.local.items.values()))
+        return [one.network for one in tables if one is not None and one.network is not None]
+
+    def _carried(self) -> list[Carried]:
         own = self._view.own
         headers = VXLAN_OVERHEAD_IPV6 if own is not None and own.underlay.version == 6 else VXLAN_OVERHEAD_IPV4
-        found = []
-        for id_ in set(self._view.local.items.values()):
-            tables = self._view.tables(id_)
-            network = tables.network if tables is not None else None
-            if network is not None and network.driver in (Driver.OVERLAY, Driver.ROUTED):
-                overhead = headers if network.driver is Driver.OVERLAY else 0
-                found.append(Carried(network.name, network.driver.value, network.mtu, overhead))
+        found = [
+            Carried(network.name, network.driver.value, network.mtu, headers * (network.driver is Driver.OVERLAY))
+            for network in self._networks()
+            if network.driver in (Driver.OVERLAY, Driver.ROUTED)
+        ]
         return sorted(found, key=lambda one: one.name)
 
 

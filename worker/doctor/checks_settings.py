@@ -16,10 +16,10 @@ NEARLY_FULL = 0.8
 DISABLED_IPV6 = "net/ipv6/conf/all/disable_ipv6"
 
 
-def check_settings(facts: SettingsFacts, *, has_worker: bool) -> Iterator[Check]:
+def check_settings(facts: SettingsFacts) -> Iterator[Check]:
     values, device = facts.values, facts.underlay_device
-    yield _forwarding(values, 4, has_worker)
-    yield _forwarding(values, 6, has_worker)
+    for family in (4, 6):
+        yield _forwarding(values, family, is_needed=family in facts.forwarded)
     yield _reverse_path(values, device)
     yield _router_advertisements(values, device)
     yield _bridge_netfilter(values)
@@ -31,7 +31,7 @@ def name_of(path: str) -> str:
     return path.replace("/", ".")
 
 
-def _forwarding(values: Mapping[str, str], family: int, has_worker: bool) -> Check:
+def _forwarding(values: Mapping[str, str], family: int, *, is_needed: bool) -> Check:
     path = FORWARDING[family]
     id_ = f"settings.forwarding{family}"
     value = values.get(path)
@@ -41,11 +41,11 @@ def _forwarding(values: Mapping[str, str], family: int, has_worker: bool) -> Che
         return ok(id_, f"{name_of(path)} = 1")
     if family == 6 and values.get(DISABLED_IPV6) == "1":
         return skipped(id_, "IPv6 is switched off on this host")
-    why = "workloads reach nothing beyond their network without it"
-    fix = f"sysctl -w {name_of(path)}=1, and find out who sets it back: a file below /etc/sysctl.d"
-    if not has_worker:
+    if not is_needed:
         return ok(id_, f"{name_of(path)} = {value}; the worker sets it when a network needs it")
-    return warn(id_, f"{name_of(path)} = {value}", f"{why}; the worker sets it as soon as a network needs it", fix)
+    why = "workloads reach nothing beyond their network without it; the worker sets it, and somebody sets it back"
+    fix = f"sysctl -w {name_of(path)}=1, and look for who does: grep -r {name_of(path)} /etc/sysctl.conf /etc/sysctl.d"
+    return fail(id_, f"{name_of(path)} = {value}", why, fix)
 
 
 def _reverse_path(values: Mapping[str, str], device: str) -> Check:

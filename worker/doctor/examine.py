@@ -69,6 +69,7 @@ class Subject:
     worker_fix: str = ""
     peers: Sequence[Peer] | None = None
     networks: Sequence[Carried] | None = None
+    forwarded: frozenset[int] = frozenset()
     full_pass_every_s: float = 60.0
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -80,9 +81,8 @@ async def examine(subject: Subject) -> dict[str, Any]:
 
 def checks(facts: Facts) -> Iterator[Check]:
     """Everything that is to be said about them."""
-    has_worker = facts.worker.status is not None
     yield from check_kernel(facts.kernel)
-    yield from check_settings(facts.settings, has_worker=has_worker)
+    yield from check_settings(facts.settings)
     yield from check_underlay(facts.underlay)
     own = facts.underlay.address
     peer = next((p.underlay for p in facts.underlay.peers or () if own and p.underlay.version == own.version), None)
@@ -170,7 +170,7 @@ def _local(subject: Subject) -> tuple[SettingsFacts, UnderlayFacts, FirewallFact
     )
     found = gather_host.firewall(name, subject.environment)
     firewall = replace(found, has_networks=gather_host.has_networks(links), has_worker=subject.status is not None)
-    return gather_host.settings(name), underlay, firewall
+    return replace(gather_host.settings(name), forwarded=subject.forwarded), underlay, firewall
 
 
 def _underlay(subject: Subject) -> HostAddress | None:

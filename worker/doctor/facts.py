@@ -36,12 +36,16 @@ class KernelFacts:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFacts:
-    """`values`: by path below /proc/sys, without those that are not there. `neighbours`: entries now, by family."""
+    """`values`: by path below /proc/sys, without those that are not there. `neighbours`: entries now, by family.
+
+    `forwarded`: families that networks of this host lead beyond it.
+    """
 
     values: Mapping[str, str]
     underlay_device: str = ""
     neighbours: Mapping[int, int] = field(default_factory=dict)
     refused_neighbours: Mapping[str, int] = field(default_factory=dict)
+    forwarded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

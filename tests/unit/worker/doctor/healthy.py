@@ -64,6 +64,7 @@ HEALTHY = Facts(
         "eth0",
         {4: 30, 6: 4},
         {"ipv4": 0, "ipv6": 0},
+        frozenset({4, 6}),
     ),
     underlay=UnderlayFacts(
         wanted="192.0.2.1",

@@ -67,7 +67,13 @@ CASES: list[tuple[Change, str, Status, str]] = [
     (with_("kernel", capabilities=1 << 12), "kernel.capabilities", Status.FAIL, "--cap-add CAP_NET_RAW"),
     (with_("kernel", capabilities=0, is_root=False), "kernel.capabilities", Status.UNKNOWN, "sudo kvnet doctor"),
     (with_("kernel", modules={"br_netfilter": "missing"}), "kernel.br_netfilter", Status.OK, ""),
-    (setting("net/ipv4/ip_forward", "0"), "settings.forwarding4", Status.WARN, "sysctl -w net.ipv4.ip_forward=1"),
+    (setting("net/ipv4/ip_forward", "0"), "settings.forwarding4", Status.FAIL, "sysctl -w net.ipv4.ip_forward=1"),
+    (
+        lambda f: with_("settings", forwarded=frozenset({6}))(setting("net/ipv4/ip_forward", "0")(f)),
+        "settings.forwarding4",
+        Status.OK,
+        "",
+    ),
     (setting("net/ipv6/conf/all/forwarding", None), "settings.forwarding6", Status.SKIPPED, ""),
     (
         setting("net/ipv4/conf/all/rp_filter", "1"),
