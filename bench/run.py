@@ -11,7 +11,19 @@ from collections.abc import Sequence
 
 from bench.figures import Figure, machine
 
-PARTS = ("http_create", "races", "store", "stores", "worker", "attach", "startup", "datapath", "docker", "dns")
+PARTS = (
+    "http_create",
+    "races",
+    "store",
+    "stores",
+    "worker",
+    "attach",
+    "startup",
+    "datapath",
+    "docker",
+    "dns",
+    "events",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

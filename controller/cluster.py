@@ -20,6 +20,7 @@ from controller.connectivity.run import Connectivity
 from controller.consistency import Consistency
 from controller.convergence import Convergences
 from controller.events import EventLog
+from controller.fanout import Fanout
 from controller.forecast import Forecast, change_of, forecast
 from controller.leader import Leadership
 from controller.lookup import Ipam
@@ -32,7 +33,7 @@ from controller.state import State
 from controller.status import Statuses
 from controller.tracing import Tracing
 from controller.upkeep import Upkeep
-from controller.views import ClusterStatus
+from controller.views import ClusterStatus, Event
 from controller.writer import Writer
 from kvnet.errors import StoreUnavailable
 from kvnet.model import Cluster as Identity
@@ -131,6 +132,15 @@ class Cluster:
                     return await found_cluster(self._writer, settings.replica, self._rng, settings.cluster_id)
             except StoreUnavailable:
                 await self._settings.clock.sleep(self._rng.uniform(0.2, 1.0))
+
+    def fanout(self, encode: Callable[[Event], bytes]) -> Fanout:
+        """What happens, for many who listen; `encode` makes the bytes that they get."""
+        return Fanout(self.events, encode, self._settings.event_queue)
+
+    @property
+    def bookmark_interval_s(self) -> float:
+        """How often those who listen are told that nothing happened."""
+        return self._settings.bookmark_interval_s
 
     async def rehearse(self, action: Callable[[Cases], Awaitable[T]]) -> tuple[T, Forecast]:
         """What a change would return and do to the hosts; nothing is written.

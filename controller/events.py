@@ -1,56 +1,59 @@
 """The journal as a stream: what changed, in the order it was committed, resumable by revision.
 
-Built from the journal's mirror, so it tells what every replica did. A subscriber's queue is bounded: who is too slow is
-told `Gone` and starts again from a fresh list; memory never grows with a client that does not read.
-Hosts coming and going are told too, but are not in the journal: they cannot be replayed.
+Built from the journal's mirror, so it tells what every replica did. Hosts coming and going, and how networks and hosts
+are, is told too, but not in the journal: it cannot be replayed. Keeps nothing for those who listen: `fanout` does.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Self
-from weakref import WeakSet
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from backends.store import Change
 from controller import journal
-from controller.views import Bookmark, Event
+from controller.views import Event
 from kvnet import codec, keys
 from kvnet.errors import Gone, StoreBroken
 from kvnet.model import Alive, Versioned
 
-REMEMBERED_BATCHES = 64  # decoded once for all subscribers that are about as far
+REMEMBERED_BATCHES = 64
+LIVE_BYTES = 1024  # about what one costs that is not in the journal
 _WITH_NETWORK = (keys.NETWORKS, keys.ENDPOINTS, keys.ADDRESSES, keys.BLOCKS)
 
 
-class EventLog:
-    """What is kept of the journal, and who listens."""
+# The revision of a commit that `events_of` has, or 0 and the events themselves; and how many bytes they are about.
+OnEntry = Callable[[int, Sequence[Event] | None, int], None]
+OnCut = Callable[[str], None]
 
-    def __init__(self, queue: int, bookmark_interval_s: float) -> None:
-        self._queue = queue
-        self._bookmark_interval_s = bookmark_interval_s
+
+class EventLog:
+    """What is kept of the journal, and who hears of what is new. `audience`: how many listen in the end."""
+
+    def __init__(self) -> None:
         self._kept: dict[int, bytes] = {}
         self._revision_of: dict[str, int] = {}
         self._decoded: dict[int, tuple[Event, ...]] = {}
-        self._subscribers: WeakSet[Subscription] = WeakSet()
+        self._heard_by: list[tuple[OnEntry, OnCut]] = []
         self._floor = 0
-        self.dropped = 0  # subscribers that did not read fast enough
+        self.audience = 0
+        self.dropped = 0  # listeners that did not read fast enough
         self.revision = 0
 
-    def since(self, revision: int | None = None) -> Subscription:
-        """Everything after `revision` and then what happens; without it only what happens from now on.
+    def backlog(self, start: int | None = None) -> tuple[int, list[int]]:
+        """Where to begin, and the revisions after it that are kept; without `start` at what happens from now on.
 
         Raises:
-            Gone: `revision` is older than what is kept.
+            Gone: `start` is older than what is kept.
         """
-        start = self.revision if revision is None else revision
+        if start is None:
+            return self.revision, []
         if start < self._floor:
             raise _gone(f"revision {start} is older than what is kept (from {self._floor})", kept_from=self._floor)
-        backlog = sorted(kept for kept in self._kept if kept > start)
-        subscription = Subscription(self, start, backlog, self._queue, self._bookmark_interval_s)
-        self._subscribers.add(subscription)
-        return subscription
+        return start, sorted(kept for kept in self._kept if kept > start)
+
+    def listen(self, on_entry: OnEntry, on_cut: OnCut) -> None:
+        """`on_cut`: nothing that was told leads on from here."""
+        self._heard_by.append((on_entry, on_cut))
 
     def on_change(self, changes: Sequence[Change]) -> None:
         """For the journal's mirror: also called with everything that is there at the start."""
@@ -68,8 +71,8 @@ class EventLog:
         for revision, value in sorted(fresh):
             self._kept[revision] = value
             self.revision = max(self.revision, revision)
-            for subscriber in list(self._subscribers):
-                subscriber.offer(revision)
+            for on_entry, _ in self._heard_by:
+                on_entry(revision, None, len(value))
 
     def raise_floor(self, revision: int) -> None:
         """Everything up to `revision` may have been removed from the journal, by whichever replica."""
@@ -82,32 +85,42 @@ class EventLog:
         self._decoded.clear()
         self._floor = min(self._floor, revision)
         self.revision = min(self.revision, revision)
-        for subscriber in list(self._subscribers):
-            subscriber.cut(f"the store went back to revision {revision}")
+        self._cut(f"the store went back to revision {revision}")
 
     def tell_host(
         self, host: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None, at: float, revision: int
     ) -> None:
         """A host came, went or came back as another incarnation: the journal does not have these."""
-        event = Event(
-            revision=after.version if after else revision,
-            kind="host.up" if after else "host.down",
-            at=at,
-            key=keys.alive(host),
-            network="",
-            actor=host,
-            request_id="",
-            source="session",
-            before=codec.to_json(before.value) if before else None,
-            after=codec.to_json(after.value) if after else None,
-            resumable=False,
+        self._tell(
+            Event(
+                revision=after.version if after else revision,
+                kind="host.up" if after else "host.down",
+                at=at,
+                key=keys.alive(host),
+                network="",
+                actor=host,
+                request_id="",
+                source="session",
+                before=codec.to_json(before.value) if before else None,
+                after=codec.to_json(after.value) if after else None,
+                resumable=False,
+            )
         )
-        for subscriber in list(self._subscribers):
-            subscriber.offer(event)
+
+    def tell_status(self, kind: str, key: str, network: str, after: Mapping[str, Any], at: float) -> None:
+        """How something is now: the journal does not have this either."""
+        self._tell(Event(self.revision, kind, at, key, network, "", "", "status", None, after, resumable=False))
 
     def close(self) -> None:
-        for subscriber in list(self._subscribers):
-            subscriber.cut("the controller stops")
+        self._cut("the controller stops")
+
+    def _tell(self, event: Event) -> None:
+        for on_entry, _ in self._heard_by:
+            on_entry(0, (event,), LIVE_BYTES)
+
+    def _cut(self, why: str) -> None:
+        for _, on_cut in self._heard_by:
+            on_cut(why)
 
     def events_of(self, revision: int) -> tuple[Event, ...] | None:
         """None if it is no longer kept."""
@@ -138,81 +151,11 @@ class EventLog:
             if all(any(word in value for word in alternatives) for alternatives in words):
                 yield revision
 
-    def drop(self, subscription: Subscription) -> None:
-        self._subscribers.discard(subscription)
-
     def _forget(self, key: str) -> None:
         revision = self._revision_of.pop(key, None)
         if revision is not None:
             self._kept.pop(revision, None)
             self.raise_floor(revision)
-
-
-class Subscription:
-    """An async iterator of events and bookmarks; ends with `Gone` when its reader was too slow."""
-
-    def __init__(
-        self, log: EventLog, start: int, backlog: Sequence[int], queue: int, bookmark_interval_s: float
-    ) -> None:
-        self._log = log
-        self._told = start
-        self._waiting: deque[int | Event] = deque(backlog)
-        self._limit = len(backlog) + queue
-        self._ready: deque[Event] = deque()
-        self._bell = asyncio.Event()
-        self._interval_s = bookmark_interval_s
-        self._cut_because = ""
-
-    def offer(self, item: int | Event) -> None:
-        if isinstance(item, int) and item <= self._told:
-            return
-        if len(self._waiting) >= self._limit:
-            self._log.dropped += 1
-            self.cut(f"more than {self._limit} changes were waiting to be read")
-            return
-        self._waiting.append(item)
-        self._bell.set()
-
-    def cut(self, why: str) -> None:
-        self._cut_because = why
-        self._log.drop(self)
-        self._bell.set()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event | Bookmark:
-        while not self._ready:
-            if self._cut_because:
-                raise _gone(self._cut_because)
-            if not self._waiting and not await self._rings_in_time():
-                return Bookmark(self._told)
-            self._bell.clear()
-            if self._waiting and not self._cut_because:
-                self._take(self._waiting.popleft())
-        return self._ready.popleft()
-
-    async def aclose(self) -> None:
-        self._log.drop(self)
-
-    def _take(self, item: int | Event) -> None:
-        if isinstance(item, Event):
-            self._ready.append(item)
-            return
-        events = self._log.events_of(item)
-        if events is None:
-            self.cut(f"revision {item} was removed from the journal before it was read")
-        else:
-            self._told = max(self._told, item)
-            self._ready.extend(events)
-
-    async def _rings_in_time(self) -> bool:
-        try:
-            async with asyncio.timeout(self._interval_s):
-                await self._bell.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 def _events(revision: int, value: bytes) -> tuple[Event, ...]:

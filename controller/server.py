@@ -27,6 +27,7 @@ from backends.store import Store, StoreError
 from backends.url import shown
 from controller.api import problems
 from controller.api.measure import MeasuredStore, new_registry
+from controller.api.outlet import Http
 from controller.api.service import Service
 from controller.app import create_app
 from controller.cluster import Cluster
@@ -104,7 +105,7 @@ async def serve(
         async with await _opened(settings, opener) as opened:
             store = MeasuredStore(opened, registry)
             async with Cluster.open(store, _named(settings)) as cluster:
-                app = create_app(cluster, store, registry=registry)
+                app = create_app(cluster, store, registry=registry, tracer=settings.cluster.tracer)
                 service: Service = app.state.service
                 service.opened = cluster
                 server = _Server(_config(app), service)
@@ -121,7 +122,7 @@ def _named(settings: ServerSettings) -> Settings:
 def _config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
+        http=Http,
         ws="none",
         lifespan="on",
         access_log=False,

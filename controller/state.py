@@ -69,7 +69,7 @@ class State:
         self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
         self.questions = Table(store, keys.QUESTIONS, partial(codec.decode, Question), now, rng)
         self.answers = Table(store, keys.ANSWERS, partial(codec.decode, Answer), now, rng)
-        self.events = EventLog(settings.event_queue, settings.bookmark_interval_s)
+        self.events = EventLog()
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
         self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
         self.progress = Signal()  # rings when a host may have applied, come or gone

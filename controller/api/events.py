@@ -1,30 +1,31 @@
 """/v1/events: what changes, as server-sent events, resumable by revision.
 
 A stream ends at once when the server stops (it would hold the process up otherwise), when its reader is gone, or is too
-slow. Everything that can be refused is refused before the stream starts, as a problem.
+slow. Everything that can be refused is refused before the stream starts, as a problem. A stream is one task for as long
+as it lives, however much it tells; what it tells was encoded once for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.types import Receive, Scope, Send
 
 from controller.api import render
 from controller.api.middleware import IS_HEAD
+from controller.api.outlet import Outlet
 from controller.api.routing import Name, problems, resource_router, service
 from controller.api.service import Service
-from controller.views import Bookmark, Event
+from controller.fanout import Filter, Listener
+from kvnet import keys
 from kvnet.errors import Gone
-from kvnet.problems import to_problem
 
 PING_S = 15.0
-QUIET_S = 0.05  # nothing for so long: the backlog has been told, and the client may know
+SLOW_S = 0.05
+LAST_WORD_S = 0.3
+PIECE_BYTES = 32 * 1024
 
 router = resource_router("events")
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -39,7 +40,7 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         also={
             200: {
                 "description": "The stream. `event: change` has an EventOut; `bookmark` says that everything up to its "
-                "revision was told; `gone` ends a stream whose reader was too slow.",
+                "revision was told; `gone` ends a stream whose reader was too slow, and its id is where to go on.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             }
         },
@@ -59,97 +60,133 @@ async def stream_events(
 ) -> Response:
     """Without `since` only what happens from now on. The id of an event is the revision to resume from.
 
-    Swagger's *Execute* shows nothing until the stream ends. Use `curl -N http://localhost:7480/v1/events?since=0`.
+    `network.status` and `host.status` tell how things are whenever that changes; they cannot be replayed. Swagger's
+    *Execute* shows nothing until the stream ends. Use `curl -N http://localhost:7480/v1/events?since=0`.
     """
     shared = service(request)
     cluster = shared.cluster
     wanted = Filter(tuple(kind), cluster.networks.get(network).value.id if network else "")
     start = int(last_event_id) if last_event_id is not None else since
-    subscription = cluster.events.since(start)
+    if start is not None:
+        await _require_past(shared, start)
+    listener = shared.fanout.listener(start, wanted)
     caught_up = max(cluster.events.revision, cluster.revision, start or 0)
     if request.scope.get(IS_HEAD):
+        listener.close()
         return Response(status_code=200, media_type="text/event-stream", headers=HEADERS)
-    stream = _stream(shared, subscription, wanted, caught_up)
-    return EventSourceResponse(stream, headers=HEADERS)
+    return EventStream(shared, listener, caught_up)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """`kinds`: "network" stands for every kind of event about networks. Empty: all."""
+async def _require_past(shared: Service, start: int) -> None:
+    """A replica may be behind the one that the position is from; the store is not.
 
-    kinds: tuple[str, ...]
-    network: str
-
-    def takes(self, event: Event) -> bool:
-        if self.network and event.network != self.network:
-            return False
-        return not self.kinds or any(event.kind == kind or event.kind.startswith(kind + ".") for kind in self.kinds)
-
-
-async def _stream(
-    shared: Service, subscription: AsyncIterator[Event | Bookmark], wanted: Filter, caught_up: int
-) -> AsyncIterator[bytes]:
-    shared.metrics.streams.inc()
-    told = -1  # the bookmark sent last
-    try:
-        async with aclosing(_heard(subscription, shared.stopping)) as heard:
-            async for item in heard:
-                if told < caught_up and (item is None or item.revision > caught_up):
-                    yield bookmark(caught_up)
-                    told = caught_up
-                match item:
-                    case None:
-                        yield KEEPALIVE_COMMENT
-                    case Bookmark():
-                        yield bookmark(max(item.revision, told))
-                    case Event() if wanted.takes(item):
-                        yield change(item)
-    except Gone as error:
-        yield format_sse_event(event="gone", data_str=render.encode(to_problem(error)))
-    finally:
-        shared.metrics.streams.dec()
+    Raises:
+        Gone: there is no such revision yet.
+        StoreError
+    """
+    if start <= max(shared.cluster.events.revision, shared.cluster.revision):
+        return
+    newest = (await shared.store.list(keys.CLUSTER)).revision
+    if start > newest:
+        raise Gone(
+            f"revision {start} is still to come: the store is at {newest}",
+            fix="list again and continue from the list's revision; the position is another store's, or of another past",
+            context={"revision": newest},
+        )
 
 
-async def _heard(
-    subscription: AsyncIterator[Event | Bookmark], stopping: asyncio.Event
-) -> AsyncGenerator[Event | Bookmark | None]:
-    """The subscription until the server stops; None when nothing came for a while, the first time very soon."""
-    stop = asyncio.create_task(stopping.wait())
-    upcoming: asyncio.Task[Event | Bookmark] | None = None
-    patience = QUIET_S
-    try:
-        while not stopping.is_set():
-            if upcoming is None:
-                upcoming = asyncio.create_task(_next(subscription))
-            await asyncio.wait((upcoming, stop), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            if upcoming.done():
-                item, upcoming = upcoming.result(), None
-                yield item
-            elif not stop.done():
-                patience = PING_S
-                yield None
-    finally:
-        stop.cancel()
-        if upcoming is not None:
-            upcoming.add_done_callback(_seen)
-            upcoming.cancel()
+class EventStream(Response):
+    """`caught_up`: the revision up to which everything is told once the past is."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, shared: Service, listener: Listener, caught_up: int) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._shared = shared
+        self._listener = listener
+        self._caught_up = caught_up
+        self._waiter: asyncio.Future[None] | None = None
+        listener.wake = self._wake
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        outlet = Outlet(scope, loop.time)
+        left = asyncio.create_task(_until_left(receive))
+        stop = asyncio.create_task(self._shared.stopping.wait())
+        for ending in (left, stop):
+            ending.add_done_callback(lambda _: self._wake())
+        self._shared.metrics.streams.inc()
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._tell(send, outlet, left, stop)
+            if not left.done():
+                await self._end(send, outlet, left)
+        finally:
+            self._shared.metrics.streams.dec()
+            self._listener.close()
+            left.cancel()
+            stop.cancel()
+
+    async def _tell(self, send: Send, outlet: Outlet, left: asyncio.Task[None], stop: asyncio.Task[bool]) -> None:
+        """Until somebody wants it to end; each send goes into a connection that has room for it."""
+        clock = asyncio.get_running_loop().time
+        interval_s = min(PING_S, self._shared.cluster.bookmark_interval_s)
+        due, bookmarked = clock() + interval_s, -1
+        while not (left.done() or stop.done()):
+            if outlet.is_full:
+                if outlet.is_stuck:
+                    return
+                await self._pause(SLOW_S)
+                continue
+            try:
+                data = self._listener.take(PIECE_BYTES)
+            except Gone as error:
+                await _put(send, render.gone(error))
+                return
+            if self._listener.is_through_the_past and bookmarked < 0:
+                bookmarked = self._caught_up
+                data += render.bookmark(bookmarked)
+            elif not data and clock() >= due:
+                bookmarked = max(self._listener.told, bookmarked)
+                data = render.bookmark(bookmarked)
+            if data:
+                await _put(send, data)
+                due = clock() + interval_s
+            elif self._listener.is_through_the_past:
+                await self._pause(due - clock())
+            if not self._listener.is_through_the_past:
+                await asyncio.sleep(0)
+
+    async def _end(self, send: Send, outlet: Outlet, left: asyncio.Task[None]) -> None:
+        """A client that does not read gets no last word: it knows the revision it read last."""
+        if outlet.is_full:
+            outlet.abort()
+            await asyncio.wait((left,), timeout=LAST_WORD_S)
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        outlet.abort_unless_read(LAST_WORD_S)
+
+    async def _pause(self, most_s: float) -> None:
+        """Until there may be something to do, at most so long."""
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = loop.call_later(most_s, self._wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
-async def _next(subscription: AsyncIterator[Event | Bookmark]) -> Event | Bookmark:
-    return await anext(subscription)
+async def _put(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-def _seen(future: asyncio.Task[Event | Bookmark]) -> None:
-    """A failure that nobody waits for any more is no failure."""
-    if not future.cancelled():
-        future.exception()
-
-
-def bookmark(revision: int) -> bytes:
-    return format_sse_event(event="bookmark", id=str(revision), data_str=f'{{"revision":{revision}}}')
-
-
-def change(event: Event) -> bytes:
-    """Only the last event of a revision has an id: a stream broken in between starts that revision again."""
-    position = str(event.revision) if event.resumable else None
-    return format_sse_event(event="change", id=position, data_str=render.encode(render.event(event)))
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

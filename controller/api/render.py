@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from fastapi import Response
+from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from controller.cluster import Cluster
@@ -34,7 +35,9 @@ from controller.views import (
     Trouble,
 )
 from kvnet.addresses import text_of
+from kvnet.errors import Gone
 from kvnet.model import Accepted, DockerFields, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
+from kvnet.problems import to_problem
 
 Json = dict[str, Any]
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
@@ -377,3 +380,19 @@ def event(one: Event) -> Json:
         "before": one.before,
         "after": one.after,
     }
+
+
+def change(one: Event) -> bytes:
+    """As it is sent. Only the last event of a revision has an id: a stream broken in between starts that again."""
+    position = str(one.revision) if one.resumable else None
+    return format_sse_event(event="change", id=position, data_str=encode(event(one)))
+
+
+def bookmark(revision: int) -> bytes:
+    return format_sse_event(event="bookmark", id=str(revision), data_str=f'{{"revision":{revision}}}')
+
+
+def gone(error: Gone) -> bytes:
+    """Its id is the revision to go on from, if there is one."""
+    told = error.context.get("revision")
+    return format_sse_event(event="gone", id=None if told is None else str(told), data_str=encode(to_problem(error)))

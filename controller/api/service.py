@@ -11,8 +11,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from backends.store import Store, StoreError
+from controller.api import render
 from controller.api.measure import HttpMetrics
 from controller.cluster import Cluster
+from controller.fanout import Fanout
 from kvnet import keys
 from kvnet.errors import StoreUnavailable
 
@@ -39,6 +41,7 @@ class Service:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     opened: Cluster | None = None
+    _fanout: Fanout | None = None
     _pulse: Check | None = None
     _felt_at: float = 0.0
     _feeling: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -48,6 +51,13 @@ class Service:
         if self.opened is None:
             raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
         return self.opened
+
+    @property
+    def fanout(self) -> Fanout:
+        """One for all event streams of this process."""
+        if self._fanout is None:
+            self._fanout = self.cluster.fanout(render.change)
+        return self._fanout
 
     def require_believed(self) -> None:
         """

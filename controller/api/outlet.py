@@ -1,0 +1,70 @@
+"""The connection below an answer that never ends: how much of it nobody has read yet, and how to give it up.
+
+ASGI has no word for either, and its `send` waits for as long as a client likes. Here a stream looks first, sends only
+what the connection takes at once, and lets go of a client that does not read. Without such a connection (a test's) it
+sends like everybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+TRANSPORT = "kvnet.transport"
+LOW_WATER = 16 * 1024  # uvicorn pauses above 64 KiB, and goes on below this
+STUCK_S = 10.0
+
+
+class Http(HttpToolsProtocol):
+    """Each request knows its connection."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
+
+
+class Outlet:
+    def __init__(self, scope: Scope, clock: Callable[[], float], stuck_s: float = STUCK_S) -> None:
+        self._transport: asyncio.WriteTransport | None = scope.get(TRANSPORT)
+        self._clock = clock
+        self._stuck_s = stuck_s
+        self._least = 0
+        self._moved_at = clock()
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait in this process; what the kernel has is not among them."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def is_full(self) -> bool:
+        """What is sent now would have to wait."""
+        unread, now = self.unread, self._clock()
+        if unread <= LOW_WATER:
+            self._moved_at, self._least = now, unread
+            return False
+        if self._least <= LOW_WATER or unread < self._least:
+            self._moved_at, self._least = now, unread
+        return True
+
+    @property
+    def is_stuck(self) -> bool:
+        """Full, and nothing was read for a while."""
+        return self.is_full and self._clock() - self._moved_at >= self._stuck_s
+
+    def abort(self) -> None:
+        """Let go of the connection, and of everything that waits in it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def abort_unless_read(self, within_s: float) -> None:
+        """After the last word: give the client a moment to take it."""
+        if self.unread:
+            asyncio.get_running_loop().call_later(within_s, self._abort_if_unread)
+
+    def _abort_if_unread(self) -> None:
+        if self.unread:
+            self.abort()
