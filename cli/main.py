@@ -39,6 +39,7 @@ COMMANDS = {
     "backup": ("cli.backup:backup", "Write all that the store holds into a file; --verify one."),
     "restore": ("cli.backup:restore", "Bring a backup into a store, of whatever kind."),
     "events": ("cli.events:events", "Who changed what, and when; --watch to go on."),
+    "explain": ("cli.explain:explain", "What the code of an error means."),
     "demo": ("cli.demo:demo", "Three hosts on this machine, one overlay network, pings across."),
     "controller": ("cli.controller:controller", "Run a controller."),
     "worker": ("cli.worker:worker", "Run this host's worker."),

@@ -140,10 +140,10 @@ def written(profiles: Profiles) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML: JSON's escapes are among its own."""
+    """A basic string of TOML: JSON's escapes are among its own, but for halves of characters; DEL is escaped there."""
     import json
 
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write(path: Path, profiles: Profiles) -> None:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import click
@@ -95,8 +96,9 @@ class Appended(Generic[T]):
 
     tick_s: float | None = None
 
-    def __init__(self, sheet: Sheet[T]) -> None:
+    def __init__(self, sheet: Sheet[T], say: Callable[[str], object] | None = None) -> None:
         self._sheet = sheet
+        self._say = say or partial(click.echo, nl=False)
         self._known: dict[str, tuple[object, T]] = {}
         self._widths: list[int] | None = None
         self._columns = self._chosen()
@@ -105,7 +107,7 @@ class Appended(Generic[T]):
         news = list(self._news(rows))
         text = self._text(news, now)
         if text:
-            click.echo(text, nl=False)
+            self._say(text)
 
     def _chosen(self) -> list[Column[T]]:
         """The same for as long as it goes on, also those that are only there when they say something."""

@@ -41,6 +41,10 @@ class Cluster(Connection):
         body = {"cluster": cluster, "revision_before": revision_before}
         return await self.request("POST", "/v1/store-state/accept", body=body)
 
+    async def problem(self, code: str) -> dict[str, Any]:
+        """What an error's code stands for."""
+        return await self.request("GET", f"/problems/{segment(code)}")
+
     async def version(self) -> dict[str, Any]:
         return await self.request("GET", "/v1/version")
 

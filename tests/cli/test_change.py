@@ -9,7 +9,7 @@ import pytest
 from cli.change import ATTEMPTS
 from kvnet.client import Client
 from tests.cli.loading import SERVER, modules_loaded_by, tops
-from tests.cli.test_completion import completed
+from tests.cli.shells import bash as completed
 from tests.cli.world import World
 
 DOCKER = "com.docker.network."

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 from click.testing import CliRunner
 
 from backends.open import open_store
-from backends.store import Put
+from backends.store import Delete, Put, Write
 from cli.main import cli
 from kvnet import codec, keys
 from kvnet.client import Client
@@ -63,7 +64,11 @@ class World:
 
     def run(self, *arguments: str, input: str | None = None) -> Outcome:
         """The command with these arguments, in this process, against this controller."""
-        done = CliRunner().invoke(cli, ["--controller", self.url, *arguments], input=input, prog_name="kvnet")
+        return self.bare("--controller", self.url, *arguments, input=input)
+
+    def bare(self, *arguments: str, input: str | None = None) -> Outcome:
+        """The command with these arguments and nothing else."""
+        done = CliRunner().invoke(cli, list(arguments), input=input, prog_name="kvnet")
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Outcome(done.exit_code, done.stdout, done.stderr)
@@ -101,6 +106,17 @@ class World:
         """Put something into the store behind the controller's back."""
         asyncio.run(self._commit([Put(key, value)]))
 
+    def streams(self) -> int:
+        """How many event streams the controller has open."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=DEADLINE_S) as answer:
+            found = re.search(r"^kvnet_\w*streams\w* (\d+)", answer.read().decode(), re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    def unplant(self, key: str) -> None:
+        """Take something out of the store behind the controller's back."""
+        asyncio.run(self._commit([Delete(key)]))
+
     def register(self, host: str, underlay: str, *, is_alive: bool = True) -> None:
         """As the host's worker would, through the store gateway; alive for ever, since no session is bound to it."""
         asyncio.run(self._register(Host(host, ip_address(underlay), 1500), is_alive=is_alive))
@@ -115,7 +131,7 @@ class World:
             writes.append(Put(keys.alive(host.name), codec.encode(Alive(host.name, "test", 0.0))))
         await self._commit(writes)
 
-    async def _commit(self, writes: Sequence[Put]) -> None:
+    async def _commit(self, writes: Sequence[Write]) -> None:
         async with await open_store(self.url) as store:
             await store.commit([], writes)
 
