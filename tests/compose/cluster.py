@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from kvnet.client import Client
 from kvnet.errors import KvnetError
 from kvnet.http import HttpClient, Lost, NotSent, Target
-from lab.lab import until
 from tests.compose.engine import CommandFailed, Engine
 from tests.compose.images import CHECKOUT, all_images
 
@@ -27,6 +26,7 @@ GREETINGS = {"h1": 8081, "h2": 8082, "h3": 8083}
 BUILD_SECONDS = 300.0
 UP_SECONDS = 120.0
 HEALTHY_SECONDS = 60.0
+LOOK_AGAIN_S = 0.3
 PAGE_SECONDS = 8.0
 LOG_LINES = "40"
 
@@ -36,7 +36,7 @@ class Cluster:
     engine: Engine
     store: str
     clients: Mapping[str, Client]
-    containers: dict[str, str] = field(default_factory=dict)
+    containers: dict[str, str] = field(default_factory=dict)  # id of every service's, once it was seen
 
     @property
     def members(self) -> Sequence[str]:
@@ -51,17 +51,12 @@ class Cluster:
         return await compose(self.engine, *words, seconds=seconds, COMPOSE_PROFILES=self.store)
 
     async def exec(self, host: str, *words: str) -> str:
-        """As `compose exec`, which takes a second to start where the machine is busy.
+        """As `compose exec`, which takes seconds to start where the machine is busy.
 
         Raises:
             CommandFailed
         """
-        return await self.engine.run(self.engine.docker, "exec", await self.container(host), *words)
-
-    async def container(self, service: str) -> str:
-        if service not in self.containers:
-            self.containers[service] = await self.compose("ps", "-q", service)
-        return self.containers[service]
+        return await self.engine.run(self.engine.docker, "exec", self.containers[host], *words)
 
     async def kill(self, *services: str) -> None:
         """As a crash of the machine that it stands for."""
@@ -77,21 +72,22 @@ class Cluster:
             return all(health.get(service) == "healthy" for service in services)
 
         try:
-            await until(are_healthy, f"healthy: {', '.join(services)}", seconds=HEALTHY_SECONDS)
-        except KvnetError as error:
-            raise CommandFailed(f"{error.detail}; they are: {await self.health()}") from error
+            async with asyncio.timeout(HEALTHY_SECONDS):
+                while not await are_healthy():  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_AGAIN_S)
+        except TimeoutError:
+            raise CommandFailed(f"not all of {', '.join(services)} are healthy: {await self.health()}") from None
 
     async def health(self) -> dict[str, str]:
-        """Of every container of the cluster that runs."""
+        """Of every container of the cluster that runs, by service."""
         label = f"label=com.docker.compose.project={project()}"
         words = await self.engine.run(self.engine.docker, "ps", "--quiet", "--filter", label)
         if not words:
             return {}
         found = json.loads(await self.engine.run(self.engine.docker, "inspect", *words.split()))
-        return {
-            one["Config"]["Labels"]["com.docker.compose.service"]: one["State"].get("Health", {}).get("Status", "")
-            for one in found
-        }
+        services = {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in found}
+        self.containers |= {service: one["Id"] for service, one in services.items()}
+        return {service: one["State"].get("Health", {}).get("Status", "") for service, one in services.items()}
 
     async def page(self, host: str, path: str = "/") -> str:
         """What a workload that has port 8080 of that host says, asked from outside; "" if nobody does."""
