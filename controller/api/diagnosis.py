@@ -5,7 +5,7 @@ Nothing is changed by either; both take as long as the workers need, and both ar
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -13,32 +13,13 @@ from pydantic import Field
 from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
-from controller.api.models import Body, Name
+from controller.api.models import ConnectivityIn
 from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
-from controller.connectivity.run import MAX_HOSTS, Wish
+from controller.connectivity.run import Wish
 
-MAX_NETWORKS = 500
 DOCTOR_S = 18.0
 
 router = resource_router("operations")
-
-
-class ConnectivityIn(Body):
-    networks: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=63)]], Field(max_length=MAX_NETWORKS)] | None
-    ) = Field(None, description="Names or ids; null tests all.")
-    hosts: Annotated[list[Name], Field(max_length=MAX_HOSTS)] | None = Field(None, description="Null tests all.")
-    between: Literal["hosts", "endpoints", "both"] = "both"
-    all_endpoints: bool = Field(False, description="Every endpoint with every other, instead of one for each host.")
-
-    def wish(self) -> Wish:
-        return Wish(
-            None if self.networks is None else tuple(self.networks),
-            None if self.hosts is None else tuple(self.hosts),
-            tries_hosts=self.between != "endpoints",
-            tries_endpoints=self.between != "hosts",
-            all_endpoints=self.all_endpoints,
-        )
 
 
 class FindingOut(Answer):
@@ -180,7 +161,7 @@ async def test_connectivity(request: Request) -> Response:
     host takes part in one test at a time."""
     asked = await BODY.read(request)
     cluster = service(request).cluster
-    return render.answer(await cluster.connectivity.test(asked.wish(), caller(request)))
+    return render.answer(await cluster.connectivity.test(_wish(asked), caller(request)))
 
 
 @router.get(
@@ -194,3 +175,13 @@ async def examine_host(request: Request, host: str) -> Response:
     cluster = service(request).cluster
     answer: dict[str, Any] = await cluster.questions.ask(host, "doctor", {}, caller(request), DOCTOR_S)
     return render.answer(answer)
+
+
+def _wish(asked: ConnectivityIn) -> Wish:
+    return Wish(
+        None if asked.networks is None else tuple(asked.networks),
+        None if asked.hosts is None else tuple(asked.hosts),
+        tries_hosts=asked.between != "endpoints",
+        tries_endpoints=asked.between != "hosts",
+        all_endpoints=asked.all_endpoints,
+    )

@@ -21,6 +21,7 @@ from controller.api.bodies import SCHEMAS
 from controller.api.described import complete
 from controller.api.models import (
     AcceptIn,
+    ConnectivityIn,
     EndpointIn,
     EndpointPatchIn,
     EndpointsIn,
@@ -96,6 +97,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     PoolIn,
     ReservationIn,
     AcceptIn,
+    ConnectivityIn,
 )
 
 router = operations_router()

@@ -47,6 +47,8 @@ from kvnet.rules import (
 MAX_BULK = 500
 MAX_REPORTED = 1_000
 MAX_REPORTED_TEXT = 2_000
+MAX_TESTED_NETWORKS = 500
+MAX_TESTED_HOSTS = 128
 
 
 # The model's own rule, in the spelling of JSON Schema (and of the regular expressions of pydantic).
@@ -421,3 +423,12 @@ RULES = {
     KEY_PATTERN: "not a key: 1 to 255 visible ASCII characters, such as a UUID",
     NETWORK_ID_PATTERN: "not a network id: 12 lower-case hexadecimal digits",
 }
+
+
+class ConnectivityIn(Body):
+    networks: Annotated[list[Name], Field(max_length=MAX_TESTED_NETWORKS)] | None = Field(
+        None, description="Names or ids; null tests all."
+    )
+    hosts: Annotated[list[Name], Field(max_length=MAX_TESTED_HOSTS)] | None = Field(None, description="Null tests all.")
+    between: Literal["hosts", "endpoints", "both"] = "both"
+    all_endpoints: bool = Field(False, description="Every endpoint with every other, instead of one for each host.")
