@@ -13,6 +13,7 @@ import {endpointPlace, endpointState, hostState} from './small.js';
 export const MOST_NODES = 300;
 const CELL = {width: 112, height: 62};
 const GAP = 46;
+const NARROWEST = 620; // a few small hosts stand in one row
 
 /** @param {any} network @param {Map<string, any>} hosts @param {any[]} endpoints */
 export function graphOf(network, hosts, endpoints) {
@@ -58,7 +59,7 @@ export class Places {
   of(nodes) {
     const boxes = nodes.filter((node) => node.kind === 'host' || node.kind === 'group').map((host) => this.box(host, nodes));
     const area = boxes.reduce((sum, box) => sum + (box.width + GAP) * (box.height + GAP), 0);
-    const limit = Math.max(Math.sqrt(area * 3.2), ...boxes.map((box) => box.width));
+    const limit = Math.max(NARROWEST, Math.sqrt(area * 3.2), ...boxes.map((box) => box.width));
     const places = new Map();
     let [x, y, tallest, widest] = [0, 140, 0, 0];
     for (const box of boxes) {
