@@ -6,6 +6,7 @@ nothing is left behind: a worker stops listening by itself when its controller d
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from controller.questions import Questions
 from controller.requests import Caller
 from controller.state import State
 from kvnet.errors import Invalid, KvnetError, NotFound
-from kvnet.model import Host, Network
+from kvnet.model import Endpoint, Host, Network
 from kvnet.rules import shown
 
 KIND = "probe"
@@ -30,6 +31,8 @@ LISTEN_S, LISTEN_TIMEOUT_S, SEND_TIMEOUT_S, COLLECT_TIMEOUT_S = 60.0, 6.0, 20.0,
 PAIRS_AT_ONCE = 128
 SMALLEST, LADDER, ROUNDS = 576, 32, 3
 MAX_PAIRS = 65_536
+MAX_ENDPOINTS = 1000
+Members = Mapping[str, Sequence[Endpoint]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,14 @@ class Connectivity:
         began = time.monotonic()
         networks = self._networks(wish)
         hosts = self._hosts(wish)
+        endpoints = self._endpoints(wish, networks, hosts.keys())
         test = _Test(f"{self._rng.getrandbits(64):016x}", tuple(hosts), hosts, caller)
         await self._listen(test)
         try:
-            choice = self._choice(wish, test, networks)
+            attached = {host: told.attached for host, told in test.introductions.items()}
+            choice = await asyncio.to_thread(
+                choose, networks, endpoints, attached, test.order, everything=wish.all_endpoints
+            )
             needed = needed_sizes(hosts, networks, self._hosts_of(networks)) if wish.tries_hosts else {}
             await self._send(test, needed, choice)
             await self._collect(test, end=False)
@@ -135,12 +142,21 @@ class Connectivity:
             else:
                 test.introductions[host] = Introduction.read(answer)
 
-    def _choice(self, wish: Wish, test: _Test, networks: Sequence[Network]) -> Choice:
+    def _endpoints(self, wish: Wish, networks: Sequence[Network], hosts: Collection[str]) -> Members:
+        """Of the networks, on the hosts. Raises: Invalid: every pair of so many is more than anybody waits for."""
         if not wish.tries_endpoints:
-            return Choice()
-        endpoints = {n.id: [e.value for e in self._state.endpoints_of(n.id).values()] for n in networks}
-        attached = {host: told.attached for host, told in test.introductions.items()}
-        return choose(networks, endpoints, attached, test.order, everything=wish.all_endpoints)
+            return {}
+        found = {
+            n.id: [e.value for e in self._state.endpoints_of(n.id).values() if e.value.host in hosts] for n in networks
+        }
+        count = sum(map(len, found.values()))
+        if wish.all_endpoints and count > MAX_ENDPOINTS:
+            raise Invalid.field(
+                "/all_endpoints",
+                f"{count} endpoints, each with every other",
+                f"name networks or hosts with {MAX_ENDPOINTS} of them at most, or leave it out: one for each host then",
+            )
+        return found
 
     async def _send(self, test: _Test, needed: Mapping[tuple[str, str], int], choice: Choice) -> None:
         """Hosts with the first part of each one's endpoints, then the rest of those."""
