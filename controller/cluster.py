@@ -31,6 +31,7 @@ from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
 from controller.status import Statuses
+from controller.status_events import StatusEvents
 from controller.tracing import Tracing
 from controller.upkeep import Upkeep
 from controller.views import ClusterStatus, Event
@@ -75,6 +76,7 @@ class Cluster:
         self.hosts, self.pools, self.reservations = changes.hosts, changes.pools, changes.reservations
         self.convergence = Convergences(state, settings.clock)
         self.statuses = Statuses(state, standing)
+        self._status_events = StatusEvents(state, self.statuses, self.networks, self.hosts, settings.clock)
         self.questions = Questions(state, writer, settings, rng)
         self.connectivity = Connectivity(state, self.questions, rng)
         self.tracing = Tracing(state, self.questions)
@@ -99,6 +101,7 @@ class Cluster:
                 tasks = [group.create_task(cluster._state.run()), group.create_task(cluster._writer.run())]
                 try:
                     await cluster._start()
+                    tasks.append(group.create_task(cluster._status_events.run()))
                     if settings.upkeep:
                         tasks.append(group.create_task(cluster._leadership.run(cluster.upkeep.run)))
                     yield cluster

@@ -6,12 +6,11 @@ are, is told too, but not in the journal: it cannot be replayed. Keeps nothing f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from backends.store import Change
 from controller import journal
-from controller.views import Event
+from controller.views import Event, HostSeen, NetworkSeen
 from kvnet import codec, keys
 from kvnet.errors import Gone, StoreBroken
 from kvnet.model import Alive, Versioned
@@ -107,7 +106,7 @@ class EventLog:
             )
         )
 
-    def tell_status(self, kind: str, key: str, network: str, after: Mapping[str, Any], at: float) -> None:
+    def tell_status(self, kind: str, key: str, network: str, after: NetworkSeen | HostSeen, at: float) -> None:
         """How something is now: the journal does not have this either."""
         self._tell(Event(self.revision, kind, at, key, network, "", "", "status", None, after, resumable=False))
 

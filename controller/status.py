@@ -73,7 +73,7 @@ class Look:
 
     def __init__(self, state: State, doubt: tuple[str, str, float | None] | None) -> None:
         self._state = state
-        self._doubt = doubt
+        self.doubt = doubt
         self._rolls: dict[str, Roll] = {}
 
     def roll(self, network: str) -> Roll:
@@ -229,9 +229,9 @@ class Look:
     # -- what is the same of all
 
     def _ready(self, judge: Callable[[], StatusCondition], kind: str = READY) -> StatusCondition:
-        if self._doubt is None:
+        if self.doubt is None:
             return judge()
-        reason, detail, since = self._doubt
+        reason, detail, since = self.doubt
         return StatusCondition(kind, UNKNOWN, reason, detail, since=since)
 
     def _applied(self, network: str, wanted: int, changed_at: float | None = None) -> StatusCondition:

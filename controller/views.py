@@ -108,6 +108,31 @@ class NetworkConvergence:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkSeen:
+    """What is told of a network when its status changes."""
+
+    network: Network
+    use: NetworkUse
+    applied: Convergence
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """What is told of a host when its status changes."""
+
+    name: str
+    alive: bool
+    state: str
+    down_since: float | None
+    incarnation: str
+    endpoints: int
+    networks: tuple[str, ...]
+    lag_revisions: int
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     pool: Pool
     version: int

@@ -25,8 +25,10 @@ from controller.views import (
     Finding,
     HeldPort,
     Hold,
+    HostSeen,
     HostStatus,
     NetworkConvergence,
+    NetworkSeen,
     NetworkUse,
     PoolStatus,
     Reservation,
@@ -378,7 +380,34 @@ def event(one: Event) -> Json:
         "request_id": one.request_id,
         "source": one.source,
         "before": one.before,
-        "after": one.after,
+        "after": seen(one.after) if isinstance(one.after, NetworkSeen | HostSeen) else one.after,
+    }
+
+
+def seen(one: NetworkSeen | HostSeen) -> Json:
+    """The members of a network's or a host's answer that are observations."""
+    if isinstance(one, HostSeen):
+        return {
+            "name": one.name,
+            "alive": one.alive,
+            "state": one.state,
+            "down_since": moment(one.down_since),
+            "incarnation": one.incarnation,
+            "endpoints": one.endpoints,
+            "networks": list(one.networks),
+            "lag_revisions": one.lag_revisions,
+            "status": status(one.status),
+        }
+    return {
+        "id": one.network.id,
+        "name": one.network.name,
+        "state": one.network.state.value,
+        "endpoints": one.use.endpoints,
+        "hosts": list(one.use.hosts),
+        "used": one.use.used,
+        "size": one.use.size,
+        "applied": waited(one.applied),
+        "status": status(one.status),
     }
 
 
