@@ -84,4 +84,4 @@ def _taken(known: dict[K, tuple[int, Revision]], mark: int) -> tuple[tuple[K, ..
     found = {key: revision for key, (number, revision) in known.items() if number <= mark}
     for key in found:
         del known[key]
-    return tuple(found), max(found.values(), default=0)
+    return tuple(sorted(found, key=found.__getitem__)), max(found.values(), default=0)
