@@ -23,6 +23,7 @@ from tests.compose.cluster import Cluster
 NETWORK = "my-net"
 PLACES = {"c1": "h1", "c2": "h2", "c3": "h3"}
 SOON_S = 10.0
+KNOWN_S = "20"
 AGAIN_S = 30.0  # a host that was killed, until it has taken everything up again
 EVENTS_S = 10.0
 PREFIXES = (BRIDGE_PREFIX, VETH_PREFIX, VXLAN_PREFIX)
@@ -80,7 +81,7 @@ class Walk:
         publish = {"c2": ("-p", "8080:8080")}
         async with asyncio.TaskGroup() as group:
             for name, host in PLACES.items():
-                group.create_task(self.cluster.exec(host, "workload", name, NETWORK, *publish.get(name, ())))
+                group.create_task(self.attached(name, host, *publish.get(name, ())))
         found = {endpoint["name"]: endpoint async for endpoint in self.second.endpoints(network=NETWORK)}
         assert {name: endpoint["host"] for name, endpoint in found.items()} == PLACES
         addresses = [endpoint["address"] for endpoint in found.values()]
@@ -88,6 +89,10 @@ class Walk:
         assert len(set(addresses)) == len(addresses)
         assert all(any(ip_address(address or "") in subnet for subnet in subnets) for address in addresses)
         return found
+
+    async def attached(self, name: str, host: str, *options: str) -> None:
+        """A new workload; whoever takes part in the network knows it then."""
+        await self.cluster.exec(host, "workload", name, NETWORK, "--wait", KNOWN_S, *options)
 
     async def all_reach_all(self, endpoints: dict[str, Endpoint]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -125,7 +130,7 @@ class Walk:
         """What worked works, and what is new is made: nobody waits for the dead."""
         await self.cluster.kill("controller-1", self.cluster.members[0])
         await self.reaches("c1", "h1", [str(endpoints["c2"]["address"]), "c3"])
-        await self.cluster.exec("h1", "workload", "c4", NETWORK)
+        await self.attached("c4", "h1")
         made = await self.second.get_endpoint(network["id"], "c4")
         assert made["address"] not in {endpoint["address"] for endpoint in endpoints.values()}
         await self.reaches("c4", "h1", ["c1", "c2", "c3"])
@@ -155,7 +160,7 @@ class Walk:
             return False
 
         await self.soon(is_released, "the endpoint of the host's former life is gone", AGAIN_S)
-        await self.cluster.exec("h3", "workload", "c5", NETWORK, "--ip", str(lost["address"]), "--reuse")
+        await self.attached("c5", "h3", "--ip", str(lost["address"]), "--reuse")
         await self.reaches("c5", "h3", ["c1", "c2", "c4"])
 
     async def clean(self, network: Network) -> None:
