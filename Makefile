@@ -12,7 +12,7 @@ ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
 .PHONY: help setup servers demo test test-all compose-test torture check format bench lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(ready) ## make .venv and fetch what the machine lacks (no root needed)
 
@@ -27,6 +27,7 @@ servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, pod
 	@tests/servers/install
 	@tests/docker/install
 	@tests/cni/install
+	@[ "$$(id -u)" != 0 ] || tests/compose/install
 	@tests/observability/install
 	@tests/browser/install
 	@tests/cli/install

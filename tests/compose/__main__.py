@@ -20,13 +20,10 @@ from pathlib import Path
 
 from kvnet.errors import KvnetError, Unfit
 from lab.enter import is_inside, settle, wrapped
-from lab.namespaces import LOOPBACK_INDEX
 from tests.compose.cluster import STORES, build, open_cluster
 from tests.compose.engine import Engine, given_engine, own_engine
 from tests.compose.images import IMAGE
 from tests.compose.walk import Walk
-from worker.kernel.messages import set_link
-from worker.kernel.netlink import Netlink
 
 INSTALL = Path(__file__).with_name("install")
 FAILED = 1
@@ -43,7 +40,6 @@ def main() -> int:
             asyncio.run(on_given(stores))
         elif is_inside():
             settle()
-            raise_loopback()
             asyncio.run(on_own(stores))
         else:
             return enter()
@@ -62,12 +58,6 @@ def enter() -> int:
     subprocess.run([INSTALL], check=True)
     command, environment = wrapped([sys.executable, "-m", "tests.compose", *sys.argv[1:]])
     return subprocess.run(command, env=environment, check=False).returncode
-
-
-def raise_loopback() -> None:
-    rtnetlink = Netlink()
-    rtnetlink.one(set_link(LOOPBACK_INDEX, up=True))
-    rtnetlink.close()
 
 
 async def on_own(stores: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The Docker that the cluster runs on: the one that DOCKER_HOST names, or our own, in namespaces of this process.
+"""The Docker that the cluster runs on: the one that DOCKER_HOST names, or our own, in namespaces that end with it.
 
 Our own starts empty, reaches no network but its containers', and is gone with everything in it when it is closed: it is
 made from Debian's packages (`tests/docker/install`), with images of `tests.compose.images`. On a given one, images that
@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvnet.errors import KvnetError
-from lab import processes
+from lab import namespaces, processes
 from lab.docker_hosts import CGROUPS, HOLDER, STOP_SECONDS, UNSHARED
 from lab.lab import until
 from lab.processes import Process
 from tests.compose.images import Image
 from tests.docker import programs
 from tests.lab.coexistence.programs import ROOT as NEIGHBOURS
+from worker.kernel.namespaces import entered, open_namespace
 
 COMMAND_SECONDS = 60.0
 IMPORT_SECONDS = 120.0
@@ -128,14 +129,16 @@ async def given_engine() -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def own_engine(folder: Path) -> AsyncIterator[Engine]:
-    """In the network namespace of this process, which must be its own; everything else is of the engine's own."""
+    """In namespaces of its own. As long as it lives this thread is in its network, where the published ports are."""
     found = programs.docker(folder)
     cgroup = f"/kvnet-compose-{os.getpid()}"
     inner = folder / "engine"
     shutil.copytree("/etc", inner / "etc", symlinks=True, ignore=_unreadable, ignore_dangling_symlinks=True)
     (inner / "etc/docker").mkdir(exist_ok=True)
     (inner / "etc/docker/daemon.json").write_text(json.dumps(_settings(inner, cgroup)))
-    holder = await _started_holder(inner)
+    netns = namespaces.create(cgroup[1:])
+    holder = await _started_holder(inner, netns)
+    network = open_namespace(str(netns))
     try:
         daemon = await processes.start(
             "dockerd", [found.dockerd], logs=folder, inside=holder.pid, environment=found.environment
@@ -147,11 +150,14 @@ async def own_engine(folder: Path) -> AsyncIterator[Engine]:
         engine = Engine(found.docker, programs.COMPOSE, environment, is_ours=True)
         await until(lambda: _answers(engine), "our own dockerd answers", seconds=COMMAND_SECONDS, watched=daemon)
         try:
-            yield engine
+            with entered(network):  # across awaits, which is fine as long as nobody else's tasks run in this loop
+                yield engine
         finally:
             await daemon.stop(STOP_SECONDS)
     finally:
         await holder.kill()
+        os.close(network)
+        namespaces.destroy(netns)
         await until(lambda: asyncio.to_thread(_is_removed, cgroup), "the engine's cgroups are gone")
 
 
@@ -165,9 +171,9 @@ def _settings(inner: Path, cgroup: str) -> dict[str, object]:
     }
 
 
-async def _started_holder(inner: Path) -> Process:
+async def _started_holder(inner: Path, netns: Path) -> Process:
     command = ["unshare", *UNSHARED, sys.executable, "-I", "-S", str(HOLDER), "engine", str(inner)]
-    holder = await processes.start("holder", command, logs=inner, forks=True, environment={})
+    holder = await processes.start("holder", command, logs=inner, netns=netns, forks=True, environment={})
 
     async def is_ready() -> bool:
         return "ready" in holder.log.read_text()
