@@ -5,11 +5,11 @@ Where it does not, no kernel is at fault, and the way out is another network, a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from datapath.trace.case import Case, may_talk
+from datapath.packing import contains, packed_mac
+from datapath.trace.case import Case, End, may_talk
 from datapath.trace.hop import Difference, Draft, Hop, Side, Weight
 from datapath.trace.wanted import found_wrong
 from kvnet.model import Driver, Endpoint
@@ -29,6 +29,7 @@ LOSING = frozenset(
 )
 
 
+OF_A_HOP = frozenset({"uplink-missing", "uplink-down"})  # told there
 ABOUT_A_HOST = frozenset({"peer-unknown", "peer-unreachable", "peer-not-adjacent", "family-unreachable"})
 
 
@@ -86,7 +87,7 @@ def _published(endpoint: Endpoint) -> str:
 def buildable(side: Side) -> Hop | None:
     """What of the networks cannot be on this host as it was asked for; None where all can."""
     case = side.case
-    found = [f for f in found_wrong(case, side.host, side.sight) if _concerns(case, side.host, f.code, f.detail)]
+    found = [f for f in found_wrong(case, side.host, side.sight) if _concerns(side, f.code)]
     if not found:
         return None
     draft = Draft(side, "networks", ", ".join(network.name for network in side.case.own_networks))
@@ -99,7 +100,16 @@ def buildable(side: Side) -> Hop | None:
     return replace(hop, is_known=True, found=", ".join(draft.found))
 
 
-def _concerns(case: Case, host: str, code: str, detail: str) -> bool:
-    """What is told of a third host is nothing to this pair."""
-    others = [name for name in case.own_hosts if name != host]
-    return code not in ABOUT_A_HOST or any(re.search(rf"\b{re.escape(name)}\b", detail) for name in others)
+def _concerns(side: Side, code: str) -> bool:
+    """What is told of other hosts is about this pair only where no way is made to the other end."""
+    if code not in ABOUT_A_HOST:
+        return code not in OF_A_HOP
+    ends = [end for end in (side.case.a, side.case.b) if end.host != side.host]
+    return any(not _is_led_to(side, end) for end in ends)
+
+
+def _is_led_to(side: Side, end: End) -> bool:
+    if end.network.driver is Driver.ROUTED:
+        to = end.address.packed
+        return any(contains(route.destination, route.prefix_length, to) for route in side.wanted.routes)
+    return any(entry.mac == packed_mac(end.endpoint.mac) for entry in side.wanted.vteps)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from datapath.drivers.places import place_of
 from datapath.names import bridge_of, host_mac, shim_name, veth_name, vxlan_name
 from datapath.objects import VXLAN_PORT
 from datapath.packing import link_local
@@ -44,9 +43,9 @@ def question(case: Case, host: str) -> Question:
     )
 
 
-def gateways_of(end: End) -> list[str]:
+def gateways_of(case: Case, end: End) -> list[str]:
     """Of the traced family."""
-    gateway = place_of(end.network, end.address).gateway
+    gateway = case.place(end).gateway
     return [str(gateway)] if gateway is not None else []
 
 
@@ -57,7 +56,7 @@ def _ends_on(case: Case, host: str) -> list[End]:
 
 def _inner(case: Case, end: End) -> Inner:
     other = case.other_end(end)
-    near = (str(other.address), *gateways_of(end))
+    near = (str(other.address), *gateways_of(case, end))
     is_asked = end is case.b and case.flow.protocol in ("tcp", "udp") and case.flow.port
     listens = f"{case.flow.protocol}/{case.flow.port}" if is_asked else ""
     return Inner(end.id, end.network.id, end.endpoint.mac, (Way(str(other.address)),), near, listens)
@@ -89,7 +88,7 @@ def _macs(case: Case) -> Iterator[str]:
 def _addresses(case: Case, host: str) -> Iterator[str]:
     for end in (case.a, case.b):
         yield str(end.address)
-        yield from gateways_of(end)
+        yield from gateways_of(case, end)
     for name in case.own_hosts:
         if name in case.hosts:
             yield str(case.hosts[name].underlay)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
-from datapath.drivers.places import place_of
+from datapath.drivers.places import Place, in_block, place_of
 from datapath.presence import are_peers
 from kvnet.model import Address, Block, Driver, Endpoint, Host, Network, UplinkMode
 
@@ -92,9 +92,14 @@ class Case:
             return False
         if end.network.driver is not Driver.ROUTED:
             return True
-        place = place_of(end.network, end.address)
-        block = f"{end.address}/{place.prefix_length}"
+        block = f"{end.address}/{self.place(end).prefix_length}"
         return end.host == other.host and other.address in ip_interface(block).network
+
+    def place(self, end: End) -> Place:
+        """What its address means there; in a routed network by the block that its host has."""
+        blocks = self.blocks.get(end.network.id, ())
+        own = next((b for b in blocks if b.host == end.host and end.address in b.cidr), None)
+        return place_of(end.network, end.address) if own is None else in_block(end.network, own.cidr)
 
     def other_end(self, end: End) -> End:
         return self.b if end is self.a else self.a

@@ -85,9 +85,9 @@ class Walk:
             return
         other = self.side(target.host)
         if network.driver is Driver.TRANSPARENT:
-            self._add(links.uplink(side, network, bridge))
+            self._add(self._uplink(side, network))
             self._host(other)
-            self._add(links.uplink(other, network, self._bridge_name(other, network)))
+            self._add(self._uplink(other, network))
         else:
             mac = packed_mac(target.endpoint.mac)
             self._add(links.tunnel(side, network), entries.vtep(side, network, mac, str(target)))
@@ -112,7 +112,7 @@ class Walk:
         """The source's host routes: over a bridge of the target's network, or to the host that has its block."""
         bridge = bridge_of(source.network)
         self._add(links.bridge(side, source.network, bridge))
-        self._add(*(links.gateway(side, source.network, bridge, address) for address in gateways_of(source)))
+        self._add(*(links.gateway(side, source.network, bridge, address) for address in gateways_of(self.case, source)))
         self._add(underlay.forwarding(side, (bridge,), str(source.address)), underlay.route(side, target))
         way = self._route(side, target)
         if side.host == target.host or target.network.driver is not Driver.ROUTED:
@@ -165,6 +165,11 @@ class Walk:
             self._host(other)
             self._add(links.uplink(other, target.network, ""))
         self._add(inside.interface(other, target))
+
+    def _uplink(self, side: Side, network: Network) -> Hop | None:
+        """Where it is the operator's bridge, that is a hop already."""
+        bridge = self._bridge_name(side, network)
+        return None if bridge == network.uplink else links.uplink(side, network, bridge)
 
     def _firewalls(self, side: Side) -> None:
         devices = [name for n in self.case.own_networks for name in (bridge_of(n), vxlan_name(n.id))]

@@ -61,7 +61,7 @@ def look(
         if descriptor is not None:
             os.close(descriptor)
     unread = list(sight.unread)
-    insides, blocked = [], list(_judged(question.crossings, "", sight, chains))
+    insides, blocked = [], list(_judged(question.crossings, "", sight, chains, with_own=with_own))
     for inner in question.inner:
         inside, more, missing = _inside(inner, question, places.get(inner.endpoint), nft or find_nft())
         insides.append(inside)
@@ -160,7 +160,9 @@ def _looked_into(
     return seen, list(_judged(crossings, inner.endpoint, sight, chains)), rules.unread
 
 
-def _judged(crossings: Iterable[Crossing], inside: str, sight: Sight, chains: list[Chain]) -> Iterator[SeenDrop]:
+def _judged(
+    crossings: Iterable[Crossing], inside: str, sight: Sight, chains: list[Chain], *, with_own: bool = False
+) -> Iterator[SeenDrop]:
     for crossing in crossings:
         if crossing.inside != inside or (crossing.given and sight.settings.get(crossing.given) != "1"):
             continue
@@ -169,15 +171,19 @@ def _judged(crossings: Iterable[Crossing], inside: str, sight: Sight, chains: li
             device_in=_device(crossing.device_in, sight),
             device_out=_device(crossing.device_out, sight),
         )
-        yield from drops(packet, chains, _mark(crossing, chains))
+        yield from drops(packet, chains, _mark(crossing, chains, with_own=with_own))
 
 
-def _mark(crossing: Crossing, chains: list[Chain]) -> int:
-    """What our chain on the forward hook has set: for those behind it there, and for the bridge that it leaves by."""
-    if (crossing.layer, crossing.hook) == ("ip", "forward"):
-        return MARK
+def _mark(crossing: Crossing, chains: list[Chain], *, with_own: bool) -> int:
+    """What our chain on the forward hook has set: for those behind it there, and for the bridge that it leaves by.
+
+    Among `chains` it is only where ours are judged, too; where they are not, it is as we make it.
+    """
+    place = crossing.layer, crossing.hook
     has_ours = any((chain.family, chain.table, chain.hook) == ("inet", TABLE, "forward") for chain in chains)
-    return MARK if has_ours and (crossing.layer, crossing.hook) == ("bridge", "output") else 0
+    if place == ("ip", "forward"):
+        return MARK if has_ours or not with_own else 0
+    return MARK if has_ours and place == ("bridge", "output") else 0
 
 
 def _device(named: str, sight: Sight) -> str:
