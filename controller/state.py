@@ -83,6 +83,7 @@ class State:
         self._claims: dict[str, dict[Address, Versioned[AddressClaim]]] = {}
         self._carried: dict[str, dict[str, int]] = {}
         self._hosts_of: dict[str, dict[str, int]] = {}
+        self._joined: dict[tuple[str, str], float] = {}  # when a host got its first endpoint of a network
         self._latest: dict[str, Steps] = {}
         self.reports = Reports()
         self._vanished: dict[str, tuple[float, str]] = {}  # when, and the incarnation
@@ -211,8 +212,8 @@ class State:
         since = None if first is None else self.events.moment(first)
         if applied or first is None:
             return since
-        joined = (e.value.created_at for e in self.endpoints_of(network).values() if e.value.host == host)
-        return max((at for at in (since, min(joined, default=None)) if at is not None), default=None)
+        joined = self._joined.get((network, host))
+        return max((at for at in (since, joined) if at is not None), default=None)
 
     def last_seen(self, host: str) -> float | None:
         """Now if it lives; else as this controller, or the mark on the host, remembers it."""
@@ -353,6 +354,8 @@ class State:
             for counts, outer, inner in self._counts(network, after.value.host):
                 per = counts.setdefault(outer, {})
                 per[inner] = per.get(inner, 0) + 1
+            place, at = (network, after.value.host), after.value.created_at
+            self._joined[place] = min(at, self._joined.get(place, at))
             self._note_latest(network, after.version)
         self.progress.ring()
 
@@ -365,6 +368,7 @@ class State:
             counts[outer][inner] -= 1
             if not counts[outer][inner]:
                 _drop_from(counts, outer, inner)
+                self._joined.pop((network, endpoint.host), None)
 
     def _counts(self, network: str, host: str) -> tuple[tuple[dict[str, dict[str, int]], str, str], ...]:
         return (self._carried, host, network), (self._hosts_of, network, host)

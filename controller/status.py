@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from controller.convergence import Roll, roll_of
+from controller.reports import OF_THE_HOST, PREVENTING
 from controller.standing import Standing
 from controller.state import State
 from controller.views import Convergence, HostStatus, Status, StatusCondition
@@ -20,30 +21,6 @@ TRUE, FALSE, UNKNOWN = "true", "false", "unknown"
 STALE_AFTER_S = 10.0
 MAX_NAMED = 5
 
-# With one of these a host has not, or not usably, what a network asks for; with others something of it is amiss.
-PREVENTING = frozenset(
-    {
-        "another-cluster",
-        "block-missing",
-        "cluster-missing",
-        "foreign-object",
-        "forward-blocked",
-        "host-name-taken",
-        "kernel-lacks",
-        "kernel-refused",
-        "store-broken",
-        "store-went-back",
-        "underlay-missing",
-        "uplink-down",
-        "uplink-in-use",
-        "uplink-missing",
-        "vni-missing",
-    }
-)
-# Those of them that are true of the whole host, in whichever network they are reported.
-OF_THE_HOST = frozenset(
-    {"another-cluster", "cluster-missing", "host-name-taken", "store-went-back", "underlay-missing"}
-)
 PLANNED: Status = tuple(
     StatusCondition(kind, UNKNOWN, "planned", "it does not exist yet") for kind in (READY, CONVERGED)
 )
@@ -119,7 +96,9 @@ class Look:
         if prevented:
             since, host, told = min(prevented, key=lambda one: one[:2])
             return StatusCondition(READY, FALSE, told.code, f"on host {host}: {told.detail}", since=since)
-        return StatusCondition(READY, TRUE, "active", _down(down), since=max(it.created_at, min(sessions)))
+        cleared = [at for host in carriers if (at := self._state.reports.cleared_at(it.id, host)) is not None]
+        since = max(it.created_at, min(sessions), *cleared)
+        return StatusCondition(READY, TRUE, "active", _down(down), since=since)
 
     def _preventing(self, network: str, host: str) -> Iterator[Condition]:
         seen = self._state.reports.of(network).get(host)
@@ -156,7 +135,9 @@ class Look:
         has_interface = seen.has_interface(it.id) if seen is not None else None
         if has_interface is False:
             return StatusCondition(READY, FALSE, "not-attached", "no workload has its interface", since=it.created_at)
-        since = max(it.created_at, session.value.since, self._state.reports.attached_at(it.id) or 0.0)
+        reports = self._state.reports
+        later = (reports.attached_at(it.id) or 0.0, reports.cleared_at(it.network, it.host) or 0.0)
+        since = max(it.created_at, session.value.since, *later)
         if has_interface is None:
             return StatusCondition(READY, UNKNOWN, "not-told", f"host {it.host} does not say", since=since)
         return StatusCondition(READY, TRUE, "attached", since=since)
@@ -187,7 +168,8 @@ class Look:
         worst = min((one for one in told if one.code in OF_THE_HOST), key=lambda one: one.since, default=None)
         if worst is not None:
             return StatusCondition(READY, FALSE, worst.code, worst.detail, since=worst.since)
-        return StatusCondition(READY, TRUE, "alive", since=session.value.since)
+        cleared = self._state.reports.cleared_at("", host.name)
+        return StatusCondition(READY, TRUE, "alive", since=max(session.value.since, cleared or 0.0))
 
     def _host_applied(self, status: HostStatus) -> StatusCondition:
         if not status.alive:

@@ -173,6 +173,19 @@ async def test_what_prevents_a_host_is_no_ready_and_says_since_when(site: Site) 
     assert site.host("h1")[2].detail == "network my-net: kvbr is not ours"
 
 
+async def test_who_is_no_longer_prevented_is_ready_since_then(site: Site) -> None:
+    made = await site.endpoint("a", "h1")
+    gone = Condition("underlay-missing", "the address is gone", 77.0)
+    await site.report("h1", made.value.network, made.version, gone)
+    site.time.pass_by(60.0)
+    await site.report("h1", made.value.network, made.version)
+    cleared = site.time.now()
+    site.time.pass_by(60.0)
+
+    for status in (site.network(), site.of(made), site.host("h1")):
+        assert (ready(status).status, ready(status).since) == ("true", cleared)
+
+
 async def test_a_host_says_once_what_concerns_all_of_it(site: Site) -> None:
     second = await site.cluster.networks.create(network("second"), ME)
     first = site.cluster.networks.get("my-net").value.id
