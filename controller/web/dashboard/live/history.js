@@ -1,6 +1,8 @@
 /** The recent changes of one thing: those of the journal, read once, and those that the stream tells since. */
 
-import {keyOf} from '../parts/changes.js';
+import {keyOf} from './shapes.js';
+
+const RECENT = 1000;
 
 export class History {
   /**
@@ -40,7 +42,7 @@ export class History {
     if (this.seen === seen) return this.known;
     this.seen = seen;
     const found = new Map(this.past.map((event) => [keyOf(event), event]));
-    for (const event of this.world.events) if (this.concerns(event)) found.set(keyOf(event), event);
+    for (const event of this.world.events.slice(-RECENT)) if (this.concerns(event)) found.set(keyOf(event), event);
     this.known = [...found.values()].sort((a, b) => b.revision - a.revision);
     return this.known;
   }

@@ -19,6 +19,9 @@ export function endpointOf(stored, networkName, version) {
   };
 }
 
+/** One change of one object: live or from the journal, it is the same. @param {any} event */
+export const keyOf = (event) => `${event.revision} ${event.kind} ${event.key}`;
+
 /** The kind of object that an event is about. @param {string} kind */
 export const nounOf = (kind) => kind.split('.', 1)[0];
 

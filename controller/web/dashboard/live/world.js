@@ -11,7 +11,7 @@ import {Endpoints} from './endpoints.js';
 import {nounOf} from './shapes.js';
 import {wellFormed} from '../lib/text.js';
 
-const KEPT_EVENTS = 1000;
+const KEPT_EVENTS = 5000; // enough for what comes while the lists are read
 const STATUS_MS = 15000;
 const LEADERLESS_MS = 3000;
 const LIVE_KINDS = new Set(['network.status', 'host.status', 'endpoint.status']);
@@ -83,7 +83,6 @@ export class World {
       this.isLoaded = true;
       this.isStale = this.link !== 'live';
       this.error = null;
-      this.refresher.clear();
       const since = Math.min(networks.revision, hosts.revision);
       for (const event of this.events) if (event.revision > since) this.mark(event);
     } catch (error) {

@@ -3,6 +3,7 @@
 import {h, link, show, to} from '../lib/dom.js';
 import {differences, valueText} from '../lib/diff.js';
 import {ago, clock} from '../lib/format.js';
+import {keyOf} from '../live/shapes.js';
 
 /** The name of what an event is about, as well as the event tells it. @param {any} event */
 export function subjectOf(event) {
@@ -84,6 +85,3 @@ export class ChangeList {
     show(this.nothing, this.options.empty, () => this.options.empty ?? 'Nothing happened yet.');
   }
 }
-
-/** One change of one object: live or from the journal, it is the same. @param {any} event */
-export const keyOf = (event) => `${event.revision} ${event.kind} ${event.key}`;

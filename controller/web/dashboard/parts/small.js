@@ -22,7 +22,9 @@ export function hostState(host) {
   if (!host.alive) return ['bad', host.state === 'alive' ? 'down' : host.state];
   if (host.state !== 'alive') return ['warn', host.state];
   if (problemsOf(host).length) return ['warn', 'problems'];
-  if (conditionOf(host, 'ready')?.status === 'false') return ['warn', conditionOf(host, 'ready').reason];
+  const ready = conditionOf(host, 'ready');
+  if (ready?.status === 'unknown') return ['none', ready.reason];
+  if (ready?.status === 'false') return ['warn', ready.reason];
   return host.lag_revisions > 0 ? ['warn', 'behind'] : ['good', 'alive'];
 }
 

@@ -4,7 +4,8 @@ import {h, show} from '../lib/dom.js';
 import {plural} from '../lib/format.js';
 import {refine} from '../lib/router.js';
 import {History} from '../live/history.js';
-import {ChangeList, keyOf, subjectOf} from '../parts/changes.js';
+import {keyOf} from '../live/shapes.js';
+import {ChangeList, subjectOf} from '../parts/changes.js';
 import {CommandList} from '../parts/commands.js';
 
 const SHOWN = 200;
