@@ -7,6 +7,7 @@ cancelled; another replica may be at it already. Losing is normal and never an e
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from controller.standing import Standing
 from controller.state import State
 from kvnet import codec, keys
 from kvnet.errors import StoreBroken
+
+log = logging.getLogger("kvnet.upkeep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Leadership:
 
     async def _lead(self, session: Session, value: bytes, work: Callable[[], Awaitable[None]]) -> None:
         self._leading = value
+        log.info("upkeep-begins", extra={"facts": {"replica": self._settings.replica}})
         try:
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(_run(work))
@@ -113,6 +117,7 @@ class Leadership:
                         task.cancel()
         finally:
             self._leading = None
+            log.info("upkeep-ends", extra={"facts": {"replica": self._settings.replica}})
 
     async def _until_deposed(self, value: bytes) -> None:
         """Return when the key is not ours any more: wiped with the store, or restored to another past."""

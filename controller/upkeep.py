@@ -7,6 +7,7 @@ one, when a mirror is cut off, or when the store went back in time: then a missi
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ from kvnet import keys
 from kvnet.claims import ClaimKind
 from kvnet.errors import HostInUse, KvnetError, NetworkInUse
 from kvnet.model import HostState, NetworkState
+
+log = logging.getLogger("kvnet.upkeep")
 
 ACTOR = "upkeep"
 MAX_PER_SWEEP = 5_000
@@ -84,8 +87,12 @@ class Upkeep:
     async def run(self) -> None:
         """Sweep until cancelled. What was suspected before this replica was elected does not count."""
         self._forget()
+        told: tuple[str, ...] = ()
         while True:
-            await self.sweep()
+            errors = (await self.sweep()).errors
+            if errors and errors != told:
+                log.warning("upkeep-failed", extra={"facts": {"detail": "; ".join(errors)}})
+            told = errors
             await self._settings.clock.sleep(self._settings.upkeep_interval_s * self._rng.uniform(0.8, 1.2))
 
     async def sweep(self) -> Sweep:

@@ -17,6 +17,7 @@ from kvnet import codec, keys
 from kvnet.errors import AnswerTooLarge, Invalid, KvnetError, WorkerUnreachable
 from kvnet.problems import to_problem
 from kvnet.questions import MAX_ANSWER_BYTES, MAX_ANSWER_S, Answer, Question
+from kvnet.request import asked_by
 from worker.log import Log
 from worker.ports import Backoff, Time
 from worker.tables import Table
@@ -81,7 +82,8 @@ class Answerer:
         while True:
             question = self._table.items.get(await self._waiting.get())
             if question is not None:
-                await self._write(await self._answer(question))
+                with asked_by(question.request_id):
+                    await self._write(await self._answer(question))
 
     async def _answer(self, question: Question) -> Answer:
         began = self._time.monotonic()
@@ -94,9 +96,8 @@ class Answerer:
             "asked",
             kind=question.kind,
             asker=question.asker,
-            request_id=question.request_id,
-            code=problem["code"] if problem else "",
-            ms=round(1000 * (self._time.monotonic() - began), 1),
+            code=problem["code"] if problem else None,
+            duration_ms=round(1000 * (self._time.monotonic() - began), 1),
         )
         return Answer(question.id, self._host, self._time.now(), result, problem)
 
