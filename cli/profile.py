@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from cli import output, suggest
 from cli.lazy import LazyGroup
-from cli.profiles import FORMS, MEMBERS, Profile, Profiles, place, read, write
+from cli.profiles import FORMS, MEMBERS, Profile, Profiles, read, write
 from cli.safe import safe
-from cli.session import current, output_option
+from cli.session import current, output_option, profiles_path
 from kvnet.errors import Invalid
 from kvnet.rules import require_name
 
@@ -61,7 +62,7 @@ def ls() -> None:
 @output_option
 def show(name: str | None) -> None:
     """What profile NAME says, or the current one; a token is not shown."""
-    found, path = _read(), place(os.environ)
+    found, path = _read(), _place()
     name = name or current().given.get("profile") or found.current
     if not name:
         raise Invalid("no profile is current", fix="name one, or make one current with 'kvnet profile use NAME'")
@@ -76,7 +77,7 @@ def show(name: str | None) -> None:
 @click.argument("name", shell_complete=suggest.profiles)
 def use(name: str) -> None:
     """Make profile NAME the current one; "none": commands use none unless it is named."""
-    found, path = _read(), place(os.environ)
+    found, path = _read(), _place()
     if name != UNSET:
         found.get(name, path)
     write(path, replace(found, current="" if name == UNSET else name))
@@ -98,7 +99,7 @@ def set_(name: str, token_stdin: bool, **given: Any) -> None:
     kvnet profile set lab --controller https://lab.example:7480 --token-file ~/.kvnet-token
     """
     require_name(name, "/name")
-    found, path = _read(), place(os.environ)
+    found, path = _read(), _place()
     changes = {member: "" if value == UNSET else value for member, value in given.items() if value is not None}
     if changes.get("token_file"):
         changes["token_file"] = os.path.abspath(os.path.expanduser(changes["token_file"]))
@@ -117,13 +118,17 @@ def set_(name: str, token_stdin: bool, **given: Any) -> None:
 @click.argument("name", shell_complete=suggest.profiles)
 def rm(name: str) -> None:
     """Remove profile NAME."""
-    found, path = _read(), place(os.environ)
+    found, path = _read(), _place()
     found.get(name, path)
     write(path, found.without(name))
 
 
+def _place() -> Path:
+    return Path(profiles_path(os.environ))
+
+
 def _read() -> Profiles:
-    return read(place(os.environ))
+    return read(_place())
 
 
 def _shown(one: Profile) -> dict[str, str]:

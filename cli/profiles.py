@@ -62,13 +62,6 @@ class Profiles:
         return Profiles(current, {key: one for key, one in self.named.items() if key != name})
 
 
-def place(environment: Mapping[str, str]) -> Path:
-    """A relative XDG_CONFIG_HOME is to be ignored, says its specification."""
-    given = environment.get("XDG_CONFIG_HOME", "")
-    base = Path(given) if given.startswith("/") else Path(environment.get("HOME") or "/") / ".config"
-    return base / "kvnet" / "profiles.toml"
-
-
 def read(path: Path) -> Profiles:
     """None, if there is no such file.
 

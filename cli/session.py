@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -19,7 +19,6 @@ import click
 from kvnet.errors import Invalid, KvnetError
 
 if TYPE_CHECKING:
-    from cli.profiles import Profile
     from kvnet.client import Client
 
 P = ParamSpec("P")
@@ -37,15 +36,15 @@ class Session:
 
     def __init__(self) -> None:
         self.given: dict[str, str] = {}
-        self._profile: Profile | None = None
+        self._profile: Mapping[str, str] | None = None
 
     @property
     def controller(self) -> str:
-        return self.given.get("controller") or self.profile.controller or DEFAULT_CONTROLLER
+        return self.given.get("controller") or self.profile.get("controller") or DEFAULT_CONTROLLER
 
     @property
     def socket(self) -> str:
-        return self.given.get("socket") or self.profile.socket or DEFAULT_SOCKET
+        return self.given.get("socket") or self.profile.get("socket") or DEFAULT_SOCKET
 
     @property
     def token(self) -> str:
@@ -54,13 +53,13 @@ class Session:
             return token_in(self.given["token_file"])
         if "token" in self.given:
             return self.given["token"]
-        if self.profile.token_file:
-            return token_in(self.profile.token_file)
-        return self.profile.token
+        if "token_file" in self.profile:
+            return token_in(self.profile["token_file"])
+        return self.profile.get("token", "")
 
     @property
     def output(self) -> str:
-        return self.given.get("output") or self.profile.output or TABLE
+        return self.given.get("output") or self.profile.get("output") or TABLE
 
     @output.setter
     def output(self, value: str) -> None:
@@ -68,7 +67,7 @@ class Session:
 
     def choose(self, asked: str | None, forms: Sequence[str]) -> str:
         """How this command prints: as asked, else as the profile wants it if the command can; its first form else."""
-        wanted = asked or self.given.get("output") or self.profile.output
+        wanted = asked or self.given.get("output") or self.profile.get("output", "")
         self.output = wanted if wanted in forms else forms[0]
         return self.output
 
@@ -80,23 +79,33 @@ class Session:
             return False
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> Mapping[str, str]:
+        """What the profile says; nothing, if there is none."""
         if self._profile is None:
             self._profile = self._read()
         return self._profile
 
-    def _read(self) -> Profile:
+    def _read(self) -> Mapping[str, str]:
         """
         Raises:
             NotFound: no profile has the name that was given.
             Invalid: the file is broken.
         """
-        from cli import profiles
+        path, name = profiles_path(os.environ), self.given.get("profile", "")
+        if not name and not os.path.lexists(path):
+            return {}
+        from cli.profiles import read
 
-        path, name = profiles.place(os.environ), self.given.get("profile", "")
-        found = profiles.read(path)
+        found = read(Path(path))
         name = name or found.current
-        return found.get(name, path) if name else profiles.Profile()
+        return found.get(name, Path(path)).given() if name else {}
+
+
+def profiles_path(environment: Mapping[str, str]) -> str:
+    """A relative XDG_CONFIG_HOME is to be ignored, says its specification."""
+    given = environment.get("XDG_CONFIG_HOME", "")
+    base = given if given.startswith("/") else os.path.join(environment.get("HOME") or "/", ".config")
+    return os.path.join(base, "kvnet", "profiles.toml")
 
 
 def token_in(path: str) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.session import Session
+from cli.session import Session, profiles_path
 from kvnet.errors import KvnetError
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ def things(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> 
 
 
 def profiles(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    from cli.profiles import place, read
+    from cli.profiles import read
 
     try:
-        known = read(place(os.environ)).named
+        known = read(Path(profiles_path(os.environ))).named
     except KvnetError:
         return []
     return [name for name in known if name.startswith(incomplete)]

@@ -7,7 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.profiles import FORMS, Profile, Profiles, parsed, place, written
+from cli.profiles import FORMS, Profile, Profiles, parsed, written
+from cli.session import profiles_path
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9_.-]{0,20}[a-z0-9])?", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
@@ -33,5 +34,5 @@ def test_a_token_file_is_found_from_where_the_profiles_are() -> None:
 
 
 def test_a_relative_configuration_folder_is_ignored() -> None:
-    assert place({"XDG_CONFIG_HOME": "relative", "HOME": "/home/x"}) == Path("/home/x/.config/kvnet/profiles.toml")
-    assert place({"XDG_CONFIG_HOME": "/conf"}) == Path("/conf/kvnet/profiles.toml")
+    assert profiles_path({"XDG_CONFIG_HOME": "relative", "HOME": "/home/x"}) == "/home/x/.config/kvnet/profiles.toml"
+    assert profiles_path({"XDG_CONFIG_HOME": "/conf"}) == "/conf/kvnet/profiles.toml"
