@@ -20,6 +20,15 @@ READY, CONVERGED, PROBLEM = "ready", "converged", "problem"
 TRUE, FALSE, UNKNOWN = "true", "false", "unknown"
 STALE_AFTER_S = 10.0
 MAX_NAMED = 5
+# Told in every network, and of none in particular.
+HOST_WIDE = OF_THE_HOST | {
+    "dns-port-taken",
+    "dns-unavailable",
+    "docker-away",
+    "forward-blocked",
+    "neighbours-full",
+    "repairs-paused",
+}
 
 PLANNED: Status = tuple(
     StatusCondition(kind, UNKNOWN, "planned", "it does not exist yet") for kind in (READY, CONVERGED)
@@ -200,7 +209,7 @@ class Look:
         ]
 
     def _scope(self, code: str, networks: Sequence[str]) -> str:
-        if code in OF_THE_HOST:
+        if code in HOST_WIDE:
             return ""
         return f"network{'s' * (len(networks) != 1)} {_few(sorted(self._name(one) for one in networks))}: "
 
