@@ -4,7 +4,7 @@
  */
 
 const PAUSE_MS = 250;
-const LAZY_MS = 1500;
+const LAZY_MS = 600;
 const ONE_BY_ONE = 12;
 
 export class Refresher {

@@ -61,7 +61,7 @@ export class Stream {
     };
     source.addEventListener('change', (event) => this.take('change', event));
     source.addEventListener('bookmark', (event) => this.take('bookmark', event));
-    source.addEventListener('gone', () => this.lost());
+    source.addEventListener('gone', (event) => this.lost(JSON.parse(event.data).revision));
     // EventSource would try again by itself after a fixed time, all pages of all browsers at once.
     source.onerror = () => this.failed();
     this.watch();
@@ -79,9 +79,9 @@ export class Stream {
     this.timer = setTimeout(() => this.failed(), SILENCE_MS);
   }
 
-  /** What was between is not known any more: whoever listens lists again. */
-  lost() {
-    this.position = null;
+  /** @param {number | undefined} revision where to go on; none: what was between is not known any more */
+  lost(revision) {
+    this.position = revision ?? null;
     this.failed();
   }
 
