@@ -17,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 USAGE = 2
 ANSWER_S = 20.0
+PORTS = [{"port": 80, "host_port": 8095}]
 ASK_WORKERS = (" doctor ", "/doctor", " connectivity ", "/connectivity")  # which these hosts have not
 
 
@@ -44,7 +45,7 @@ async def lines(page: Page, kind: str) -> list[str]:
 
 async def test_the_lines_of_each_view_say_what_it_says(site: Site) -> None:
     network = await site.network("said", subnets=[{"cidr": "10.95.0.0/24"}])
-    made = await site.api.endpoint("said", name="speaker", address="10.95.0.7")
+    made = await site.api.endpoint("said", name="speaker", address="10.95.0.7", ports=PORTS)
     expected = {
         "#/": ["memory"],
         "#/networks": ["said", "10.95.0.0/24"],
@@ -56,6 +57,7 @@ async def test_the_lines_of_each_view_say_what_it_says(site: Site) -> None:
         "#/search?q=10.95.0.7": ["speaker", "said"],
         "#/search?q=10.95.0.0/16": ["10.95.0.0/24", "said"],
         "#/search?q=speaker": ["speaker", "10.95.0.7"],
+        "#/search?q=h1%3A8095": ["speaker", "8095"],
     }
     async with site.page("#/") as page:
         for place, words in expected.items():

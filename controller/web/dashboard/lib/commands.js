@@ -105,7 +105,7 @@ export class Commands {
     ];
   }
 
-  /** @param {string} asked @param {'address' | 'block' | 'name'} kind @returns {Command[]} */
+  /** @param {string} asked @param {'address' | 'block' | 'port' | 'name'} kind @returns {Command[]} */
   search(asked, kind) {
     if (kind === 'name') {
       return [
@@ -115,6 +115,11 @@ export class Commands {
           curl: this.curl('v1/endpoints', {name: asked}),
         },
       ];
+    }
+    if (kind === 'port') {
+      const [host, port, protocol] = asked.split(/[:/]/);
+      const curl = this.curl(`v1/hosts/${encodeURIComponent(host)}/ports`, {port, ...(protocol ? {protocol} : {})});
+      return [{what: 'Who has it', cli: this.cli('ipam', 'show', asked), curl}];
     }
     const part = kind === 'address' ? 'addresses' : 'subnets';
     const path = `v1/ipam/${part}/${asked.split('/').map(encodeURIComponent).join('/')}`;

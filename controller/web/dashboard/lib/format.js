@@ -1,6 +1,7 @@
 /** Numbers, shares, times and addresses as people read them. Pure, but for `now`. */
 
 import {h} from './dom.js';
+import {now} from './time.js';
 
 /** @param {number} count @param {string} one @param {string} [many] */
 export const plural = (count, one, many = `${one}s`) => `${grouped(count)} ${count === 1 ? one : many}`;
@@ -44,14 +45,14 @@ export const seconds = (moment) => (moment ? Date.parse(moment) / 1000 : NaN);
 export function ago(moment, otherwise = '-') {
   const at = seconds(moment);
   if (!Number.isFinite(at)) return otherwise;
-  return h('time', {datetime: moment, title: moment, 'data-age': at}, span(Date.now() / 1000 - at));
+  return h('time', {datetime: moment, title: moment, 'data-age': at}, span(now() - at));
 }
 
 /** Brings the ages on the page up to date. */
 export function tick(root = document) {
-  const now = Date.now() / 1000;
+  const moment = now();
   for (const element of root.querySelectorAll('time[data-age]')) {
-    const text = span(now - Number(element.getAttribute('data-age')));
+    const text = span(moment - Number(element.getAttribute('data-age')));
     if (element.textContent !== text) element.textContent = text;
   }
 }

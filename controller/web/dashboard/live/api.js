@@ -3,6 +3,8 @@
  * @typedef {{items: any[], revision: number}} List
  */
 
+import {heard} from '../lib/time.js';
+
 const TIMEOUT_MS = 10000;
 const PAGE = 500;
 const MAX_PAGES = 200;
@@ -35,6 +37,7 @@ export class Api {
         headers: {Accept: 'application/json'},
         cache: 'no-store',
       });
+      heard(answer.headers.get('date'));
       const body = await answer.json();
       if (answer.ok) return body;
       throw new ApiError(answer.status, body.code ?? '', body.detail ?? answer.statusText, body.fix ?? '');

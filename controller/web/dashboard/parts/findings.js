@@ -9,6 +9,7 @@
 import {conditionOf, problemsOf} from '../live/shapes.js';
 import {to} from '../lib/dom.js';
 import {percentage, seconds, share} from '../lib/format.js';
+import {now} from '../lib/time.js';
 
 const FULL = 95;
 // Every change is applied a moment later than it is made: that is no problem, unless it lasts.
@@ -62,7 +63,7 @@ function ofHost(host) {
     found.push({...about, key: `ready ${host.name}`, level: 'bad', reason, detail, since});
   }
   const behind = conditionOf(host, 'converged');
-  if (host.lag_revisions > 0 && !(Date.now() / 1000 - seconds(behind?.since) < LASTING_S)) {
+  if (host.lag_revisions > 0 && !(now() - seconds(behind?.since) < LASTING_S)) {
     const detail = `${host.lag_revisions} revisions behind${behind?.detail ? ` ${behind.detail}` : ''}`;
     found.push({...about, key: `lag ${host.name}`, level: /** @type {any} */ ('warn'), reason: 'behind', detail, since: behind?.since ?? null});
   }

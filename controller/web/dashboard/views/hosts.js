@@ -1,11 +1,12 @@
 /** All hosts: a grid to see at a glance which are not well, and the same as a table. */
 
-import {h, link, show, to} from '../lib/dom.js';
+import {h} from '../lib/dom.js';
 import {ago} from '../lib/format.js';
 import {refine} from '../lib/router.js';
 import {problemsOf} from '../live/shapes.js';
 import {CommandList} from '../parts/commands.js';
 import {chip, hostLink, hostState, joined, networkLink, section} from '../parts/small.js';
+import {HostGrid} from '../parts/hostgrid.js';
 import {Table} from '../parts/table.js';
 
 const MOST_NETWORKS = 4;
@@ -31,7 +32,7 @@ function someNetworks(networks) {
 
 /** @param {import('../app.js').Context} context @returns {import('../app.js').View} */
 export function hostsView({world, commands, place, main}) {
-  const grid = h('div');
+  const grid = new HostGrid();
   const table = new Table({
     caption: 'Hosts', noun: 'hosts', columns: COLUMNS, key: (one) => one.name,
     empty: 'There are no hosts. A worker registers itself: kvnet worker --controller URL --host NAME',
@@ -39,29 +40,16 @@ export function hostsView({world, commands, place, main}) {
     onState: (state) => refine({sort: state.sort ?? null, filter: state.filter ?? null}),
   });
   const list = new CommandList();
-  main.append(h('h1', {}, 'Hosts'), section('At a glance', grid), section('As a table', table.element), list.element);
+  main.append(h('h1', {}, 'Hosts'), section('At a glance', grid.element), section('As a table', table.element), list.element);
   return {
     title: 'Hosts',
     update() {
       const hosts = [...world.hosts.values()];
       if (world.isLoaded) {
-        showGrid(grid, hosts);
+        grid.update(hosts);
         table.update(hosts);
       }
       list.update(commands.hosts());
     },
   };
-}
-
-const natural = new Intl.Collator('en', {numeric: true});
-
-/** @param {HTMLElement} place @param {any[]} hosts */
-function showGrid(place, hosts) {
-  const most = Math.max(1, ...hosts.map((one) => one.endpoints));
-  const cells = [...hosts].sort((a, b) => natural.compare(a.name, b.name)).map((one) => ({name: one.name, state: hostState(one), endpoints: one.endpoints, lag: one.lag_revisions}));
-  show(place, cells, () => h('ul', {class: 'hosts', role: 'list'}, cells.map(({name, state, endpoints, lag}) =>
-    h('li', {class: state[0]}, link('', to('hosts', name), {class: 'cover', 'aria-label': `${name}: ${state[1]}, ${endpoints} endpoints`, 'data-focus': name}),
-      h('strong', {}, name), chip(...state),
-      h('span', {class: 'bar', 'aria-hidden': 'true'}, h('span', {class: 'fill', width: (endpoints / most) * 100})),
-      h('span', {class: 'muted'}, `${endpoints} endpoints${lag ? `, ${lag} behind` : ''}`)))));
 }

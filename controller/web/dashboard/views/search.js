@@ -1,8 +1,9 @@
-/** Who has it: an address, a block of addresses, or anything with that name. */
+/** Who has it: an address, a block of addresses, a port of a host, or anything with that name. */
 
 import {h, link, show} from '../lib/dom.js';
 import {parseAddress, parseBlock} from '../lib/addresses.js';
 import {ago, span, seconds} from '../lib/format.js';
+import {now} from '../lib/time.js';
 import {CommandList} from '../parts/commands.js';
 import {chip, endpointLink, hostLink, hostState, networkLink, networkState, section} from '../parts/small.js';
 
@@ -46,7 +47,7 @@ export function searchView({world, api, commands, place, main}) {
       show(heading, asked, () => (asked ? `Who has ${asked}` : 'Search'));
       list.element.hidden = !asked;
       if (!asked) {
-        show(found, '', () => h('p', {}, 'Give an address (10.1.0.7), a block (10.1.0.0/24), or a name in the field above.'));
+        show(found, '', () => h('p', {}, 'Give an address (10.1.0.7), a block (10.1.0.0/24), a port of a host (h1:8080/tcp), or a name in the field above.'));
         return;
       }
       list.update(commands.search(asked, kindOf(asked)));
@@ -68,14 +69,22 @@ export function searchView({world, api, commands, place, main}) {
   return view;
 }
 
-/** @param {string} asked @returns {'address' | 'block' | 'name'} */
-export const kindOf = (asked) => (parseAddress(asked) ? 'address' : parseBlock(asked) ? 'block' : 'name');
+const PORT = /^([A-Za-z0-9][A-Za-z0-9_.-]*):([0-9]{1,5})(?:\/(tcp|udp))?$/;
+
+/** @param {string} asked @returns {'address' | 'block' | 'port' | 'name'} */
+export function kindOf(asked) {
+  if (parseAddress(asked)) return 'address';
+  if (parseBlock(asked)) return 'block';
+  return PORT.test(asked) ? 'port' : 'name';
+}
 
 /** @param {import('../live/api.js').Api} api @param {string} asked */
 async function find(api, asked) {
   const kind = kindOf(asked);
   if (kind === 'address') return {kind, ...(await api.get(`v1/ipam/addresses/${encodeURIComponent(asked)}`))};
   if (kind === 'block') return {kind, ...(await api.get(`v1/ipam/subnets/${asked.split('/').map(encodeURIComponent).join('/')}`))};
+  const [, host, port, protocol] = PORT.exec(asked) ?? [];
+  if (host) return {kind, items: (await api.get(`v1/hosts/${host}/ports`, {port, ...(protocol ? {protocol} : {})})).items};
   return {kind, endpoints: (await api.list('v1/endpoints', {name: asked})).items};
 }
 
@@ -86,6 +95,7 @@ function showAnswer(place, answer, asked, world) {
     if (answer.error) return h('p', {class: 'bad'}, `${answer.error.message}. ${answer.error.fix ?? ''}`);
     if (answer.kind === 'address') return address(answer);
     if (answer.kind === 'block') return block(answer);
+    if (answer.kind === 'port') return ports(answer.items);
     return byName(answer.endpoints, names);
   });
 }
@@ -108,6 +118,13 @@ function byName(endpoints, names) {
   ];
 }
 
+/** @param {any[]} held */
+function ports(held) {
+  if (!held.length) return h('p', {class: 'muted'}, 'No endpoint has that port of the host.');
+  return h('ul', {class: 'holders', role: 'list'}, held.map((one) => h('li', {}, chip('good', `${one.host_port}/${one.protocol}`),
+    ' of host ', hostLink(one.host), ' leads to port ', one.port ?? '-', ' of ', endpointLink({...one, id: one.endpoint, name: one.endpoint_name}), ' in ', networkLink(one.network_name))));
+}
+
 /** @param {any} answer */
 function address(answer) {
   if (!answer.holders.length) return h('p', {}, `No network contains ${answer.address}.`);
@@ -122,7 +139,7 @@ function holder(one) {
     return h('p', {}, chip('good', 'endpoint'), ' ', endpointLink(one.endpoint), where, ' on host ', hostLink(one.endpoint.host), ' for ', ago(one.since ?? one.endpoint.created_at));
   }
   if (one.kind === 'tombstone') {
-    const left = one.until ? span(seconds(one.until) - Date.now() / 1000) : '';
+    const left = one.until ? span(seconds(one.until) - now()) : '';
     return h('p', {}, chip('warn', 'cooling down'), where, left ? `, for another ${left}` : '', one.holder ? `; ${one.holder} had it` : '');
   }
   return h('p', {}, chip('none', one.kind), one.holder ? ` ${one.holder}` : '', where, one.since ? [' for ', ago(one.since)] : null);
