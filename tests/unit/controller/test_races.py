@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 import pytest
 
 from backends.open import open_store
-from backends.store import Store
+from backends.store import Snapshot, Store
 from controller.cluster import Cluster
 from controller.requests import HoldRequest, NameRequest
 from controller.views import Hold
 from kvnet.errors import HoldGone, KvnetError, NameTaken, NetworkNamed, SubnetTaken
 from kvnet.model import Endpoint, Network, Versioned
-from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, network, opened
+from tests.unit.controller.kit import ME, FailingStore, FakeTime, add_host, endpoint, network, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +28,19 @@ async def replicas(any_store: Store, time: FakeTime) -> AsyncIterator[list[Clust
     async with AsyncExitStack() as stack:
         await add_host(any_store, "h1")
         yield [await stack.enter_async_context(opened(any_store, time, seed=i)) for i in range(REPLICAS)]
+
+
+class Overtaken(FailingStore):
+    """Whoever lists everything finds that another controller was faster by a moment."""
+
+    async def list(self, prefix: str) -> Snapshot:
+        async with opened(self.inner, seed=7):
+            return await super().list(prefix)
+
+
+async def test_of_two_controllers_that_start_on_an_empty_store_at_once_both_have_its_cluster(any_store: Store) -> None:
+    async with opened(Overtaken(any_store)) as late, opened(any_store) as other:
+        assert late.status().cluster == other.status().cluster
 
 
 async def outcome(work: Awaitable[Versioned[Network]]) -> Network | KvnetError:
