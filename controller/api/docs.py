@@ -30,9 +30,11 @@ from controller.api.models import (
     NetworkIn,
     NetworkPatchIn,
     PoolIn,
+    ReportIn,
     ReservationIn,
 )
 from controller.api.routing import PROBLEM_SCHEMA, operations_router
+from controller.api.trace import PauseIn, TraceIn
 from kvnet.errors import NotFound
 
 FILES = Path(__file__).parent.parent / "web" / "swagger"
@@ -98,6 +100,9 @@ BODIES: tuple[type[BaseModel], ...] = (
     ReservationIn,
     AcceptIn,
     ConnectivityIn,
+    ReportIn,
+    TraceIn,
+    PauseIn,
 )
 
 router = operations_router()
