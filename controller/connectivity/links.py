@@ -161,13 +161,22 @@ def _not_sent(crossing: Crossing) -> Verdict:
 
 def _never_arrived(crossing: Crossing) -> Verdict:
     source, target = crossing.source, crossing.target
+    if crossing.sent.silent_hop:
+        hop = crossing.sent.silent_hop
+        return Verdict(
+            "blocked",
+            "next-hop-silent",
+            f"{hop}, by which {source} reaches {target}, does not answer for its address: that machine is down, or a "
+            "cable, a switch port or a VLAN between them",
+            f"on {source}: ip route get to the address of {target}, ip neigh show {hop}; look at the link of {target}",
+        )
     if not crossing.left:
         return Verdict(
             "blocked",
             "dropped-by-sender",
-            f"packets of {source} for UDP port 4789 of {target} leave by none of its links: something of its own drops "
-            "them on the way out",
-            f"on {source}: nft list ruleset, tc filter show; 'kvnet doctor {source}' names the chain",
+            f"packets of {source} for UDP port 4789 of {target} leave by none of its links: the link is down, or a "
+            "firewall of its own drops them on the way out",
+            f"'kvnet doctor {source}' tells; on {source}: ip link, nft list ruleset, tc filter show",
         )
     if crossing.sent.rtt_ms:
         return Verdict(

@@ -24,13 +24,14 @@ class Introduction:
 
 @dataclass(slots=True)
 class Sent:
-    """What a host sent to another, over all rounds."""
+    """What a host sent to another, over all rounds. `silent_hop`: the next machine there, if it does not answer."""
 
     small: int = 0
     sized: dict[int, int] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     echoes: int = 0
     rtt_ms: list[float] = field(default_factory=list)
+    silent_hop: str = ""
 
     def add(self, told: Mapping[str, Any]) -> None:
         self.small += told.get("small", 0)
@@ -39,6 +40,7 @@ class Sent:
         self.errors |= {one["code"]: one["detail"] for one in told.get("errors", ())}
         self.echoes += told.get("echoes", 0)
         self.rtt_ms += told.get("rtt_ms", ())
+        self.silent_hop = told.get("silent_hop", "") or self.silent_hop
 
 
 @dataclass(frozen=True, slots=True)

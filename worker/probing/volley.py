@@ -17,6 +17,7 @@ from typing import Any
 from kvnet.model import Address
 from worker.probing.echo import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PROBE, Echo, open_echo_socket
 from worker.probing.frames import NO_VNI, Kind, Mark, tunnel_packet
+from worker.probing.next_hop import silent_next_hops
 
 PACE_PACKETS, PACE_S = 8, 0.008  # at most a thousand packets a second
 ECHO_WAIT_S = 1.0
@@ -40,13 +41,18 @@ class Target:
 
 @dataclass(slots=True)
 class Fired:
-    """What became of a target's packets here. `errors`: why some could not be sent, by errno's name."""
+    """What became of a target's packets here.
+
+    `errors`: why some could not be sent, by errno's name. `silent_hop`: the next machine on the way, if that one does
+    not answer for its address.
+    """
 
     small: int = 0
     sized: dict[int, int] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     echoes: int = 0
     rtt_ms: list[float] = field(default_factory=list)
+    silent_hop: str = ""
 
     def as_json(self, number: int) -> dict[str, Any]:
         return {
@@ -56,6 +62,7 @@ class Fired:
             "errors": [{"code": code, "detail": detail} for code, detail in sorted(self.errors.items())],
             "echoes": self.echoes,
             "rtt_ms": self.rtt_ms,
+            "silent_hop": self.silent_hop,
         }
 
     def note(self, error: OSError) -> None:
@@ -81,7 +88,15 @@ async def fire(
             await echo.until_answered(ECHO_WAIT_S)
             for sequence, rtt in echo.rtt_ms.items():
                 fired[asked[sequence]].rtt_ms.append(rtt)
+    await _note_silent_hops(targets, fired)
     return fired
+
+
+async def _note_silent_hops(targets: Sequence[Target], fired: dict[int, Fired]) -> None:
+    unanswered = {t.address: t.number for t in targets if t.echoes and not fired[t.number].rtt_ms}
+    if unanswered:
+        for address, hop in (await asyncio.to_thread(silent_next_hops, list(unanswered))).items():
+            fired[unanswered[address]].silent_hop = str(hop)
 
 
 def _echo(echo: Echo, target: Target, fired: Fired, asked: dict[int, int]) -> None:

@@ -82,7 +82,7 @@ async def test_a_firewall_that_stops_the_tunnels_one_way_is_found_on_the_side_th
 
         plant(FABRIC, "forward", "ip saddr 198.18.0.1 drop", "bridge")
         there, back = await between(lab)
-        assert there["code"] == "nothing-arrives"
+        assert there["code"] in ("nothing-arrives", "next-hop-silent")
         assert back["status"] == "ok", "its answers to ping do not arrive, its tunnel packets do"
         pull_out(FABRIC, "bridge")
 
@@ -151,6 +151,17 @@ async def test_a_host_whose_worker_is_dead_does_not_answer_and_the_others_are_te
             one = link(answer, *pair)
             assert (one["status"], one["code"]) == ("no-answer", "host-silent")
             assert "h3" in one["detail"]
+
+
+async def test_a_cable_that_is_out_is_found_from_both_ends(tmp_path: Path) -> None:
+    async with opened(tmp_path) as lab:
+        run(FABRIC, "ip link set kvehost2 down")
+
+        there, back = await between(lab)
+
+        assert (there["status"], there["code"]) == ("blocked", "next-hop-silent")
+        assert "198.18.0.2" in there["detail"]
+        assert back["code"] in ("next-hop-silent", "dropped-by-sender", "no-route")
 
 
 async def test_where_a_host_has_no_tunnel_yet_only_its_link_is_tried(tmp_path: Path) -> None:

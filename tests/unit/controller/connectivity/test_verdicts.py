@@ -65,6 +65,12 @@ MISSED = Watched(arrived={0: 19}, through={0: 19}, sizes={(0, 1500): 3}, missed=
             "nothing-arrives",
             "neither UDP port 4789 nor",
         ),
+        (
+            crossing(arrived=0, through=0, left=0, sent=Sent(20, {}, {}, 5, [], "192.0.2.2")),
+            "blocked",
+            "next-hop-silent",
+            "does not answer for its address",
+        ),
         (crossing(through=0), "blocked", "dropped-by-receiver", "does not come out of its tunnel"),
         (crossing(through=0, refusals=(CLOSED,)), "blocked", "dropped-by-receiver", "port unreachable"),
         (crossing(whole=0), "mtu", "mtu-too-small", "nobody on the way says so"),

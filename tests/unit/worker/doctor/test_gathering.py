@@ -1,0 +1,146 @@
+"""What is asked of others: a clock by the date of an answer, a store, a controller, Docker; and who does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from backends.memory import MemoryStore
+from backends.store import Entry, Put, Unavailable
+from kvnet import keys
+from worker.doctor import gather_host, gather_services
+from worker.doctor.checks_services import check_clock, check_controller, check_store
+from worker.doctor.checks_state import check_docker, check_state
+from worker.doctor.ethtool import features_of
+from worker.doctor.report import Check, Status
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def answering(
+    path: Path, bodies: dict[str, str], *, ahead_s: float = 0.0, status: int = 200
+) -> AsyncIterator[str]:
+    """A server whose clock is ahead of ours."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        body = bodies.get(request.split()[1].decode(), "{}").encode()
+        date = formatdate(time.time() + ahead_s, usegmt=True)
+        head = f"HTTP/1.1 {status} X\r\ndate: {date}\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, str(path)):
+        yield f"unix://{path}"
+
+
+VERSION = {"/v1/version": '{"version": "0.1.0"}', "/v1/status": '{"trouble": null}'}
+
+
+def by_id(checks: object) -> dict[str, Check]:
+    return {check.id: check for check in checks}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "expected"), [(0.0, Status.OK), (-20.0, Status.WARN), (3600.0, Status.FAIL), (-86400.0, Status.FAIL)]
+)
+async def test_a_clock_that_differs_from_the_controllers_is_found_by_its_answers_date(
+    tmp_path: Path, ahead_s: float, expected: Status
+) -> None:
+    async with answering(tmp_path / "c", VERSION, ahead_s=ahead_s) as url:
+        _, clock = await gather_services.controller(url)
+
+    check = by_id(check_clock(clock))["clock.offset"]
+    assert check.status is expected, check
+    if ahead_s:
+        assert ("behind" if ahead_s > 0 else "ahead of") in check.found
+        assert clock.offset_s == pytest.approx(-ahead_s, abs=2.0)
+
+
+async def test_a_controller_tells_its_version_and_its_trouble(tmp_path: Path) -> None:
+    told = {"/v1/version": '{"version": "9.1.0"}', "/v1/status": '{"trouble": {"detail": "the store went back"}}'}
+    async with answering(tmp_path / "c", told) as url:
+        found, _ = await gather_services.controller(url)
+
+    checks = by_id(check_controller(found, own="0.1.0"))
+    assert checks["controller.reachable"].status is Status.OK
+    assert checks["controller.trouble"].found == "the store went back"
+    assert checks["controller.versions"].status is Status.WARN
+
+
+async def test_who_does_not_answer_or_is_no_controller_is_a_finding_and_no_exception(tmp_path: Path) -> None:
+    for url in (f"unix://{tmp_path}/none", "http://127.0.0.1:1", "nonsense"):
+        found, clock = await gather_services.controller(url)
+        assert by_id(check_controller(found, own="0.1.0"))["controller.reachable"].status is Status.FAIL
+        assert clock.offset_s is None
+    async with answering(tmp_path / "web", {"/v1/version": "<html>"}, status=404) as url:
+        found, _ = await gather_services.controller(url)
+    assert by_id(check_controller(found, own="0.1.0"))["controller.reachable"].status is Status.FAIL
+
+
+class Away(MemoryStore):
+    async def get(self, key: str) -> Entry | None:
+        raise Unavailable("connection refused")
+
+
+async def test_a_store_is_timed_and_looked_into() -> None:
+    store = MemoryStore()
+    checks = by_id(check_store(await gather_services.store(store, "memory://")))
+    assert checks["store.cluster"].status is Status.WARN
+    await store.commit([], [Put(keys.CLUSTER, b"{}")])
+    checks = by_id(check_store(await gather_services.store(store, "memory://")))
+    assert {check.status for check in checks.values()} == {Status.OK}
+    away = by_id(check_store(await gather_services.store(Away(), "etcd://e1")))
+    assert away["store.reachable"].status is Status.FAIL
+    assert "connection refused" in away["store.reachable"].found
+
+
+async def test_docker_is_asked_for_what_matters_to_kvnet(tmp_path: Path) -> None:
+    told = {
+        "/version": '{"Version": "29.0.1", "ApiVersion": "1.52"}',
+        "/info": '{"LiveRestoreEnabled": false, "Swarm": {"LocalNodeState": "active"},'
+        ' "FirewallBackend": {"Driver": "nftables"}}',
+    }
+    socket = tmp_path / "docker.sock"
+    async with answering(socket, told):
+        found = await gather_services.docker(True, socket, tmp_path / "plugin.sock")
+
+    checks = by_id(check_docker(found))
+    assert checks["docker.engine"].found == "Docker 29.0.1 (API 1.52)"
+    assert {id_ for id_, check in checks.items() if check.status is not Status.OK} == {
+        "docker.plugin",
+        "docker.live_restore",
+        "docker.firewall",
+        "docker.swarm",
+    }
+    gone = await gather_services.docker(True, socket, None)
+    assert by_id(check_docker(gone))["docker.engine"].status in (Status.FAIL, Status.SKIPPED)
+
+
+def test_a_state_directory_is_looked_at_without_writing_to_it(tmp_path: Path) -> None:
+    before = list(tmp_path.iterdir())
+
+    checks = by_id(check_state(gather_services.state(tmp_path, tmp_path / "none")))
+
+    assert checks["state.directory"].status is Status.OK
+    assert checks["state.socket"].status is Status.SKIPPED
+    assert list(tmp_path.iterdir()) == before
+    assert by_id(check_state(gather_services.state(tmp_path / "none", None)))["state.directory"].status is Status.OK
+
+
+def test_links_and_settings_of_this_machine_can_be_read() -> None:
+    links = {link.name: link for link in gather_host.links()}
+    assert links["lo"].mtu > 0
+    assert gather_host.settings("lo").values["net/ipv4/ip_forward"] in ("0", "1")
+    assert gather_host.holders() is not None
+    assert gather_host.checksum_errors() >= 0
+    assert "rx-checksum" in features_of("lo")
+    assert features_of("nowhere") == {}
