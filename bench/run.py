@@ -19,6 +19,7 @@ PARTS = (
     "worker",
     "attach",
     "startup",
+    "cli",
     "datapath",
     "docker",
     "dns",

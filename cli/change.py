@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output, planned, suggest
+from cli import converging, output, planned, suggest
 from cli.failures import Failures
 from cli.regroup import Regrouping, regrouped
 from cli.safe import safe
@@ -72,6 +72,7 @@ class MtuType(click.ParamType[int | str]):
 @click.option("--force", is_flag=True, help="Accept new blocks that overlap what a host uses.")
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @click.option("--output", type=click.Choice(FORMS), help="Print the name, or the network. [name]")
+@converging.wait_option
 @planned.dry_run_option
 @connected
 async def update(client: Client, /, name: str, **given: Any) -> None:
@@ -95,7 +96,8 @@ async def update(client: Client, /, name: str, **given: Any) -> None:
             patch = {**patch, "subnets": regrouped(await client.get_network(name), regrouping)}
         planned.show([await client.plan_update(name, patch, version=given["version"])], does=f"change network {name}")
         return
-    made = await _changed(client, name, patch, regrouping, given["version"])
+    made = await _changed(client, name, patch, regrouping, given["version"], given["wait_s"])
+    converging.told(made, given["wait_s"])
     if output.as_data(current()):
         output.show_data(made, form)
     else:
@@ -122,10 +124,10 @@ def _regrouping(given: dict[str, Any]) -> Regrouping:
 
 
 async def _changed(
-    client: Client, name: str, patch: NetworkPatchBody, regrouping: Regrouping, version: int | None
+    client: Client, name: str, patch: NetworkPatchBody, regrouping: Regrouping, version: int | None, wait_s: float
 ) -> Network:
     if not regrouping:
-        return await client.update_network(name, patch, version=version)
+        return await client.update_network(name, patch, version=version, wait_s=wait_s)
     attempt = 0
     while True:
         attempt += 1
@@ -133,7 +135,7 @@ async def _changed(
         whole: NetworkPatchBody = {**patch, "subnets": regrouped(network, regrouping)}
         try:
             return await client.update_network(
-                network["id"], whole, version=network["version"] if version is None else version
+                network["id"], whole, version=network["version"] if version is None else version, wait_s=wait_s
             )
         except PreconditionFailed:
             if version is not None or attempt >= ATTEMPTS:
@@ -143,9 +145,10 @@ async def _changed(
 @click.command()
 @click.argument("network", shell_complete=suggest.networks)
 @click.argument("peers", nargs=-1, required=True, metavar="PEER...", shell_complete=suggest.networks)
+@converging.wait_option
 @planned.dry_run_option
 @connected
-async def peer(client: Client, /, network: str, peers: Sequence[str], *, dry_run: bool) -> None:
+async def peer(client: Client, /, network: str, peers: Sequence[str], *, wait_s: float, dry_run: bool) -> None:
     """Let NETWORK and each PEER talk to each other, in both directions."""
     failures = Failures(current())
     for other in peers:
@@ -153,7 +156,7 @@ async def peer(client: Client, /, network: str, peers: Sequence[str], *, dry_run
             if dry_run:
                 planned.show([await client.plan_peering(network, other)], does=f"let {network} and {other} talk")
                 continue
-            await client.peer_networks(network, other)
+            converging.told(await client.peer_networks(network, other, wait_s=wait_s), wait_s)
         except KvnetError as error:
             failures.add(error)
         else:
@@ -164,9 +167,10 @@ async def peer(client: Client, /, network: str, peers: Sequence[str], *, dry_run
 @click.command()
 @click.argument("network", shell_complete=suggest.networks)
 @click.argument("peers", nargs=-1, required=True, metavar="PEER...", shell_complete=suggest.networks)
+@converging.wait_option
 @planned.dry_run_option
 @connected
-async def unpeer(client: Client, /, network: str, peers: Sequence[str], *, dry_run: bool) -> None:
+async def unpeer(client: Client, /, network: str, peers: Sequence[str], *, wait_s: float, dry_run: bool) -> None:
     """Keep NETWORK and each PEER apart again; no error if they are."""
     failures = Failures(current())
     for other in peers:
@@ -174,7 +178,7 @@ async def unpeer(client: Client, /, network: str, peers: Sequence[str], *, dry_r
             if dry_run:
                 planned.show([await client.plan_unpeering(network, other)], does=f"keep {network} and {other} apart")
                 continue
-            await client.unpeer_networks(network, other)
+            converging.told(await client.unpeer_networks(network, other, wait_s=wait_s), wait_s)
         except KvnetError as error:
             failures.add(error)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import listing, lists, naming, output, planned, suggest
+from cli import converging, listing, lists, naming, output, planned, suggest
 from cli.failures import Failures
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
@@ -82,7 +82,8 @@ async def ls(client: Client, network: str, also: str, *, options: ListOptions) -
     host, address = options.sole("host"), options.sole("address")
 
     async def fetch() -> list[Endpoint]:
-        return [e async for e in client.endpoints(network=network, host=host, address=address)]
+        found = [e async for e in client.endpoints(network=network, host=host, address=address)]
+        return sorted(found, key=lambda e: (natural(e["network_name"]), natural(e["name"])))
 
     await lists.show(client, fetch, ENDPOINTS, options)
 
@@ -110,9 +111,10 @@ async def inspect(client: Client, words: Sequence[str]) -> None:
 @click.command()
 @naming.endpoint_arguments
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
+@converging.wait_option
 @planned.dry_run_option
 @connected
-async def rm(client: Client, words: Sequence[str], *, version: int | None, dry_run: bool) -> None:
+async def rm(client: Client, words: Sequence[str], *, version: int | None, wait_s: float, dry_run: bool) -> None:
     """Remove endpoints, named as for inspect: their addresses are released, their hosts remove the interfaces."""
     failures = Failures(current())
     for network, name in naming.spelt(words):
@@ -122,7 +124,7 @@ async def rm(client: Client, words: Sequence[str], *, version: int | None, dry_r
                 plan = await client.plan_endpoint_deletion(*place, version=version)
                 planned.show([plan], does=f"remove endpoint {name}")
                 continue
-            await client.delete_endpoint(*place, version=version)
+            converging.told(await client.delete_endpoint(*place, version=version, wait_s=wait_s), wait_s)
         except KvnetError as error:
             failures.add(error)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output, planned, suggest
+from cli import converging, output, planned, suggest
 from cli.safe import safe
 from cli.session import connected, current
 from cli.values import CHANGE, LABEL, mapping
@@ -44,14 +44,7 @@ FORMS = ("id", "json", "yaml")
 )
 @click.option("--id", "id_", default="", metavar="ID", help="The same id and content again is the same endpoint.")
 @click.option("--reuse", is_flag=True, help="Take the address that is asked for even while it cools down.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0, 30),
-    default=0.0,
-    metavar="SECONDS",
-    help="Wait until all hosts know it.",
-)
+@converging.wait_option
 @click.option("--output", type=click.Choice(FORMS), help="Print the id, or the whole endpoint. [id]")
 @planned.dry_run_option
 @connected
@@ -69,6 +62,7 @@ async def create(client: Client, /, network: str, **given: Any) -> None:
         planned.show([await client.plan_endpoint(network, body_of(given))], does=f"create endpoint {given['name']}")
         return
     made = await client.create_endpoint(network, body_of(given), wait_s=given["wait_s"])
+    converging.told(made, given["wait_s"])
     if output.as_data(current()):
         output.show_data(made, form)
     else:
@@ -113,6 +107,7 @@ def body_of(given: Mapping[str, Any]) -> EndpointBody:
 @click.option("--gateway-priority", type=int, metavar="N", help="Of its networks; when it is attached again.")
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @click.option("--output", type=click.Choice(FORMS), help="Print the id, or the whole endpoint. [id]")
+@converging.wait_option
 @planned.dry_run_option
 @connected
 async def update(client: Client, /, network: str, endpoint: str, **given: Any) -> None:
@@ -136,7 +131,8 @@ async def update(client: Client, /, network: str, endpoint: str, **given: Any) -
         plan = await client.plan_endpoint_update(network, endpoint, patch, version=given["version"])
         planned.show([plan], does=f"change endpoint {endpoint}")
         return
-    made = await client.update_endpoint(network, endpoint, patch, version=given["version"])
+    made = await client.update_endpoint(network, endpoint, patch, version=given["version"], wait_s=given["wait_s"])
+    converging.told(made, given["wait_s"])
     if output.as_data(current()):
         output.show_data(made, form)
     else:

@@ -9,49 +9,69 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import csvform, suggest
 from cli.safe import safe
-from cli.session import connected, current, setting
+from cli.session import connected, current
 from kvnet.errors import Gone
 from kvnet.wire import Event
 
 if TYPE_CHECKING:
     from kvnet.client import Client
 
+FORMS = ("table", "wide", "json", "csv")
+TITLES = ("AT", "REVISION", "KIND", "OF", "BY", "REQUEST", "NETWORK")
+KINDS = ("network", "endpoint", "reservation", "pool", "host", "network.status", "host.status")
+
 
 @click.command()
 @click.option("--since", type=click.IntRange(min=0), metavar="REV", help="Only what came after this revision.")
 @click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C; without --since only what happens from now on.")
-@click.option("--kind", default="", help="Only these: network, endpoint, network.created ...")
-@click.option("--network", default="", metavar="NETWORK", help="Only what concerns this network.")
-@setting(
-    "-o",
-    "--output",
-    member="output",
-    type=click.Choice(["table", "json"]),
-    help="json: one object a line, with before and after.",
+@click.option("--kind", default="", metavar="KIND", shell_complete=suggest.of(KINDS),
+              help="Only these: network, endpoint, network.created, host.status ...")  # fmt: skip
+@click.option("--network", default="", metavar="NETWORK", shell_complete=suggest.networks,
+              help="Only what concerns this network.")  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Choice(FORMS), help="wide: with the request; json: one object a line. [table]"
 )
 @connected
-async def events(client: Client, *, since: int | None, watch: bool, kind: str, network: str) -> None:
+async def events(
+    client: Client, *, since: int | None, watch: bool, kind: str, network: str, output: str | None
+) -> None:
     """What was changed, by whom: time, revision, kind, object, actor.
 
-    Take up where it ended with --since and the last revision. Exit code 1 if that is older than what is kept.
+    Take up where it ended with --since and the last revision. Exit code 1 if that is older than what is kept. How
+    things are (network.status, host.status) is told while it watches, if --kind asks for it or with -o json.
     """
+    form = current().choose(output, FORMS)
     start = since if since is not None or watch else 0
+    if form == "csv":
+        click.echo(csvform.line(TITLES), nl=False)
     try:
-        await _tell(client.events(since=start, kind=kind, network=network, follow=watch))
+        await _tell(client.events(since=start, kind=kind, network=network, follow=watch), form, kind)
     except Gone as error:
         if since is not None or watch or "kept_from" not in error.context:
             raise
         # Nobody asked for the very beginning: what is kept of the past is told.
         kept_from = int(error.context["kept_from"])
-        await _tell(client.events(since=kept_from, kind=kind, network=network, follow=watch))
+        await _tell(client.events(since=kept_from, kind=kind, network=network, follow=watch), form, kind)
 
 
-async def _tell(events: AsyncIterator[Event]) -> None:
-    as_json = current().output == "json"
+async def _tell(events: AsyncIterator[Event], form: str, kind: str) -> None:
     async for event in events:
-        if event.type == "change":
-            click.echo(json.dumps(event.data) if as_json else line(event.data))
+        is_wanted = event.type == "change" and (
+            form == "json" or "status" in kind or not str(event.data.get("kind")).endswith(".status")
+        )
+        if is_wanted:
+            click.echo(_text(event.data, form), nl=False)
+
+
+def _text(data: Mapping[str, Any], form: str) -> str:
+    if form == "json":
+        return json.dumps(data) + "\n"
+    if form == "csv":
+        members = (data[member] for member in ("at", "revision", "kind"))
+        return csvform.line([*members, subject(data), data["actor"], data["request_id"], data["network"]])
+    return (line(data) if form == "table" else f"{line(data)}  {safe(data['request_id'])}".rstrip()) + "\n"
 
 
 def line(data: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import colour, listing, lists, output, planned, progress, suggest
+from cli import colour, converging, listing, lists, output, planned, progress, suggest
 from cli.confirming import confirm, yes_option
 from cli.failures import Failures
 from cli.lazy import LazyGroup
@@ -152,9 +152,12 @@ def _attached(endpoint: Endpoint) -> dict[str, object]:
 @click.argument("names", nargs=-1, required=True, metavar="NETWORK...", shell_complete=suggest.networks)
 @click.option("--version", type=int, metavar="N", help="Only if it is still this version.")
 @click.option("-f", "--force", is_flag=True, help="No error for a network that is not there.")
+@converging.wait_option
 @planned.dry_run_option
 @connected
-async def rm(client: Client, names: Sequence[str], *, version: int | None, force: bool, dry_run: bool) -> None:
+async def rm(
+    client: Client, names: Sequence[str], *, version: int | None, force: bool, wait_s: float, dry_run: bool
+) -> None:
     """Remove networks, by name or id. One with endpoints is not removed: the error names them."""
     failures = Failures(current())
     for name in names:
@@ -163,7 +166,7 @@ async def rm(client: Client, names: Sequence[str], *, version: int | None, force
                 plan = await client.plan_network_deletion(name, version=version)
                 planned.show([plan], does=f"remove network {name}")
                 continue
-            await client.delete_network(name, version=version)
+            converging.told(await client.delete_network(name, version=version, wait_s=wait_s), wait_s)
         except KvnetError as error:
             if not (force and error.status == 404):
                 failures.add(error)

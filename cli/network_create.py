@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from cli import output, planned, suggest
+from cli import converging, output, planned, suggest
 from cli.session import connected, current
 from cli.subnets import SubnetOptions, arranged
 from cli.values import LABEL, NAMED_ADDRESS, OPTION, mapping
@@ -83,6 +83,7 @@ FLAGS = ("internal", "flood", "force", "shim")
 @click.option("--force", is_flag=True, help="Accept subnets that overlap what a host uses; the reason is recorded.")
 @click.option("--attachable", is_flag=True, hidden=True, help="As every network here; known for Docker's sake.")
 @click.option("--output", type=click.Choice(FORMS), help="Print the id, or the whole network. [id]")
+@converging.wait_option
 @planned.dry_run_option
 @connected
 async def create(client: Client, /, name: str, **given: Any) -> None:
@@ -98,7 +99,8 @@ async def create(client: Client, /, name: str, **given: Any) -> None:
     if given["dry_run"]:
         planned.show([await client.plan_network(body_of(name, given))], does=f"create network {name}")
         return
-    made = await client.create_network(body_of(name, given))
+    made = await client.create_network(body_of(name, given), wait_s=given["wait_s"])
+    converging.told(made, given["wait_s"])
     if output.as_data(current()):
         output.show_data(made, form)
     else:

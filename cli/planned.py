@@ -24,8 +24,18 @@ TONES = {
     "forget": "red",
     "change": "yellow",
 }
-# Of what would be there: these members, if it has them, in this order.
-TOLD = ("name", "driver", "subnets", "cidr", "prefix_length", "address", "addresses", "host", "mac", "until")
+# Of what would be there: these members, if it has them, each with the word before it.
+TOLD = {
+    "driver": "driver",
+    "subnets": "subnets",
+    "cidr": "block",
+    "prefix_length": "cut in prefixes of length",
+    "address": "address",
+    "address6": "and",
+    "host": "on host",
+    "mac": "MAC",
+    "until": "until",
+}
 
 
 def show(plans: Sequence[Plan], *, does: str = "") -> None:
@@ -60,18 +70,15 @@ def _show(plan: Plan, does: str) -> None:
 
 
 def _facts(result: Mapping[str, Any]) -> str:
+    """What there would be, in words; what the change is called by already is not told again."""
     told = []
-    for member in TOLD:
+    for member, word in TOLD.items():
         value = result.get(member)
-        if member == "subnets" and value:
-            told.append(", ".join(subnet["cidr"] for subnet in value))
-        elif member == "prefix_length" and value:
-            told.append(f"cut in /{value}")
-        elif isinstance(value, list):
-            told.append(", ".join(map(str, value)))
-        elif value:
-            told.append(str(value))
-    return ", ".join(dict.fromkeys(filter(None, told)))
+        if member == "subnets":
+            value = [subnet["cidr"] for subnet in value or ()]
+        if value:
+            told.append(f"{word} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    return ", ".join(told)
 
 
 def _show_host(host: HostPlan, remark: str) -> None:

@@ -137,13 +137,17 @@ class Connection:
         version: int | None = None,
         repeatable: bool = False,
         wait_s: float = 0.0,
+        converge_s: float = 0.0,
     ) -> dict[str, Any]:
         """Send it, again if need be. `repeatable`: a second one does no harm even if the first was carried out.
 
-        `wait_s`: how much longer than usual the answer may take.
+        `wait_s`: how much longer than usual the answer may take. `converge_s`: it is to be answered when all hosts have
+        applied it, or after so long.
         """
         repeatable = repeatable or method == "GET"
-        timeout_s = self._timeout_s + wait_s
+        timeout_s = self._timeout_s + wait_s + converge_s
+        if converge_s:
+            query = {**(query or {}), "wait": f"{converge_s:g}"}
         sent = b"" if body is None else json.dumps(body).encode()
         last_start = time.monotonic() + timeout_s
         attempt = 0

@@ -18,10 +18,9 @@ MAX_BULK = 500
 class Endpoints(Connection):
     async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint:
         """Without an id one is made up here, so that a repeat is the same one. `wait_s`: until all hosts know it."""
-        query = {"wait": f"{wait_s:g}"} if wait_s else {}
         path = f"/v1/networks/{segment(network)}/endpoints"
         filled = {"id": new_endpoint_id(), **body}
-        made = await self.request("POST", path, query=query, body=filled, repeatable=True, wait_s=wait_s)
+        made = await self.request("POST", path, body=filled, repeatable=True, converge_s=wait_s)
         return cast(Endpoint, made)
 
     async def create_endpoints(self, network: str, bodies: Sequence[EndpointBody]) -> list[Endpoint | KvnetError]:
@@ -42,16 +41,27 @@ class Endpoints(Connection):
         return cast(AsyncIterator[Endpoint], self.all_of("/v1/endpoints", query))
 
     async def update_endpoint(
-        self, network: str, endpoint: str, patch: EndpointPatchBody, *, version: int | None = None
+        self,
+        network: str,
+        endpoint: str,
+        patch: EndpointPatchBody,
+        *,
+        version: int | None = None,
+        wait_s: float = 0.0,
     ) -> Endpoint:
         """A merge patch: only what it names. Without a version it may be repeated, and is."""
         path = f"/v1/networks/{segment(network)}/endpoints/{segment(endpoint)}"
-        changed = await self.request("PATCH", path, body=dict(patch), version=version, repeatable=version is None)
+        changed = await self.request(
+            "PATCH", path, body=dict(patch), version=version, repeatable=version is None, converge_s=wait_s
+        )
         return cast(Endpoint, changed)
 
-    async def delete_endpoint(self, network: str, endpoint: str, *, version: int | None = None) -> None:
+    async def delete_endpoint(
+        self, network: str, endpoint: str, *, version: int | None = None, wait_s: float = 0.0
+    ) -> dict[str, Any]:
+        """{"applied": ...} where that was waited for, else nothing."""
         path = f"/v1/networks/{segment(network)}/endpoints/{segment(endpoint)}"
-        await self.request("DELETE", path, version=version)
+        return await self.request("DELETE", path, version=version, converge_s=wait_s)
 
     async def plan_endpoint(self, network: str, body: EndpointBody) -> Plan:
         return await self.plan("POST", f"/v1/networks/{segment(network)}/endpoints", body)

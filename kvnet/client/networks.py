@@ -12,10 +12,13 @@ from kvnet.wire import NameBody, Network, NetworkBody, NetworkConvergence, Netwo
 
 
 class Networks(Connection):
-    async def create_network(self, body: NetworkBody) -> Network:
+    """`wait_s`, where there is one: answered when every host has applied it, or after so long; `applied` says which."""
+
+    async def create_network(self, body: NetworkBody, *, wait_s: float = 0.0) -> Network:
         """Without an id or a hold an id is made up here, so that a repeat is the same network."""
         filled = {**body} if body.get("holds") else {"id": secrets.token_hex(6), **body}
-        return cast(Network, await self.request("POST", "/v1/networks", body=filled, repeatable=True))
+        made = await self.request("POST", "/v1/networks", body=filled, repeatable=True, converge_s=wait_s)
+        return cast(Network, made)
 
     async def get_network(self, network: str) -> Network:
         return cast(Network, await self.request("GET", f"/v1/networks/{segment(network)}"))
@@ -37,11 +40,15 @@ class Networks(Connection):
         path = f"/v1/networks/{segment(network)}/convergence"
         return cast(NetworkConvergence, await self.request("GET", path))
 
-    async def update_network(self, network: str, patch: NetworkPatchBody, *, version: int | None = None) -> Network:
+    async def update_network(
+        self, network: str, patch: NetworkPatchBody, *, version: int | None = None, wait_s: float = 0.0
+    ) -> Network:
         """A repeat changes nothing, except where a subnet is cut from a pool."""
         is_repeatable = version is None and all("pool" not in subnet for subnet in patch.get("subnets", ()))
         path = f"/v1/networks/{segment(network)}"
-        made = await self.request("PATCH", path, body=dict(patch), version=version, repeatable=is_repeatable)
+        made = await self.request(
+            "PATCH", path, body=dict(patch), version=version, repeatable=is_repeatable, converge_s=wait_s
+        )
         return cast(Network, made)
 
     async def name_network(self, network: str, body: NameBody) -> Network:
@@ -49,15 +56,17 @@ class Networks(Connection):
         path = f"/v1/networks/{segment(network)}/name"
         return cast(Network, await self.request("POST", path, body=dict(body), repeatable=True))
 
-    async def peer_networks(self, network: str, peer: str) -> Network:
+    async def peer_networks(self, network: str, peer: str, *, wait_s: float = 0.0) -> Network:
         path = f"/v1/networks/{segment(network)}/peers/{segment(peer)}"
-        return cast(Network, await self.request("POST", path, repeatable=True))
+        return cast(Network, await self.request("POST", path, repeatable=True, converge_s=wait_s))
 
-    async def unpeer_networks(self, network: str, peer: str) -> None:
-        await self.request("DELETE", f"/v1/networks/{segment(network)}/peers/{segment(peer)}", repeatable=True)
+    async def unpeer_networks(self, network: str, peer: str, *, wait_s: float = 0.0) -> dict[str, Any]:
+        path = f"/v1/networks/{segment(network)}/peers/{segment(peer)}"
+        return await self.request("DELETE", path, repeatable=True, converge_s=wait_s)
 
-    async def delete_network(self, network: str, *, version: int | None = None) -> None:
-        await self.request("DELETE", f"/v1/networks/{segment(network)}", version=version)
+    async def delete_network(self, network: str, *, version: int | None = None, wait_s: float = 0.0) -> dict[str, Any]:
+        """{"applied": ...} where that was waited for, else nothing."""
+        return await self.request("DELETE", f"/v1/networks/{segment(network)}", version=version, converge_s=wait_s)
 
     async def prune_networks(self, *, dry_run: bool = False) -> dict[str, Any]:
         query = {"dry_run": "true"} if dry_run else {}
