@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from datapath.objects import Failure, Operation
+from datapath.objects import Failure, HostState, Operation
 from datapath.words import describe
 from kvnet.errors import KvnetError
 from kvnet.spans import UNTOLD, Tracer
@@ -28,11 +28,13 @@ MOST_TRACES = 16  # of a pass
 
 @dataclass(slots=True)
 class Part:
-    """What a pass did of one network; `is_new`: it brought it to a version that it did not have."""
+    """What a pass did of one network; `is_new`: it brought it to a version that it did not have.
+    `is_same`: a look found that something else is there than the last pass wanted, and nothing else is wanted now."""
 
     operations: list[Operation] = field(default_factory=list)
     brought: Brought = NOTHING
     is_new: bool = False
+    is_same: bool | None = None
 
 
 class Figures(Protocol):
@@ -125,6 +127,13 @@ class Chronicle:
                 network_id = only if owners is None else owners.of_operation(operation)
                 self._part(network_id or WHOLE_HOST).operations.append(operation)
 
+    def compare(self, network_id: str, before: HostState | None, wanted: HostState) -> None:
+        """What was wanted of it when it was planned last, and what is now: only where that is the same, whatever a look
+        finds to do was undone by somebody."""
+        part = self._parts.get(network_id)
+        if part is not None and part.is_same is None and network_id in self._looked:
+            part.is_same = before is not None and before == wanted
+
     def arrived(self, network_id: str, before: int, version: int) -> None:
         """What was planned of the network is in the kernel, which had it up to `before`."""
         if self._waiting.get(network_id, self._planned_at) <= self._planned_at:
@@ -142,8 +151,7 @@ class Chronicle:
             self._figures.passed(kind, took_s, is_failed=error is not None)
         parts, self._parts = self._parts, {}
         for network_id, part in parts.items():
-            is_repair = network_id in self._looked and not part.is_new and not part.brought.stamps
-            is_repair = is_repair and not part.brought.removed and bool(part.operations)
+            is_repair = part.is_same is True and not part.is_new and part.brought is NOTHING and bool(part.operations)
             if is_repair:
                 self._on_repair(network_id, part.operations)
             if is_repair and self._figures is not None:

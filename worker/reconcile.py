@@ -418,6 +418,7 @@ class Reconciler:
     ) -> None:
         """What failed without leaving a network unbuilt is tried again by itself, with growing pauses."""
         host = self._host
+        self._chronicle.compare("", host.wanted, draft.host)
         host.wanted = draft.host
         blocked = [conflict for conflict in draft.plan.conflicts if conflict.device == DNS_BRIDGE]
         is_done = not (is_broken or soft or blocked)
@@ -438,6 +439,7 @@ class Reconciler:
         self, draft: Draft, network_id: str, mode: Mode, failed: Mapping[str, list[Failure]], *, is_last_try: bool
     ) -> None:
         known = self._networks.get(network_id)
+        self._chronicle.compare(network_id, known.desired if known is not None else None, draft.desired[network_id])
         if known is None:
             known = self._networks[network_id] = Known(draft.desired[network_id], self._new_backoff())
         known.read_at = self._time.monotonic()

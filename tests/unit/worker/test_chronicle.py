@@ -138,3 +138,17 @@ def test_what_waits_is_bounded_and_given_out_once(number: int, rng: random.Rando
     last = origins.take(origins.mark)
     assert seen + len(last.stamps) + last.more == number
     assert origins.take(origins.mark).stamps == ()
+
+
+@pytest.mark.anyio
+async def test_what_a_look_finds_still_to_be_built_is_no_repair(world: World) -> None:
+    """A runtime's interface comes in steps, and each is found by a look at the kernel."""
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    record = await h1.workloads.claim("my-net", {"name": "d1"}, runtime="docker")
+    await h1.workloads.hand_over(record.endpoint, C1)
+    h1.host.move(next(iter(h1.host.waiting())), C1, "eth0")
+    await h1.workloads.settle(record.endpoint)
+    await until(lambda: h1.worker.reconciler.statistics.passes > 3)
+
+    assert not told(h1, "repaired")
