@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TypeVar
 
 from datapath.trace.seen import Crossing, SeenDrop
 
+T = TypeVar("T")
 Condition = Callable[[Crossing], bool | None]  # None: not understood
 DEEPEST = 16
 
@@ -123,7 +125,7 @@ def _through(
         holds = applies(rule, packet)
         if holds is False:
             continue
-        step = rule.step if rule.choice is None else rule.choice(packet)
+        step = rule.step if rule.choice is None else _understood(rule.choice, packet)
         if step is None or step.action in (Action.NOTHING, Action.UNKNOWN):
             continue
         sure = is_certain and holds is True
@@ -155,7 +157,7 @@ def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], dep
         holds = applies(rule, packet)
         if holds is False:
             continue
-        step = rule.step if rule.choice is None else rule.choice(packet)
+        step = rule.step if rule.choice is None else _understood(rule.choice, packet)
         if step is None or step.action is Action.UNKNOWN:
             return True
         if step.action is Action.ACCEPT and holds is None:
@@ -169,11 +171,19 @@ def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], dep
 def applies(rule: Rule, packet: Crossing) -> bool | None:
     result: bool | None = True
     for condition in rule.conditions:
-        holds = condition(packet)
+        holds = _understood(condition, packet)
         if holds is False:
             return False
         result = None if holds is None else result
     return result
+
+
+def _understood(condition: Callable[[Crossing], T | None], packet: Crossing) -> T | None:
+    """None also where the rule is of a shape that nobody expected: another version's, another program's."""
+    try:
+        return condition(packet)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, StopIteration):
+        return None
 
 
 def _is_on(base: Chain, crossing: Crossing) -> bool:

@@ -76,9 +76,9 @@ def _rule(rule: Mapping[str, Any], text: str, sets: Sets) -> Rule:
     step, choice = Step(Action.NOTHING), None
     for expression in rule.get("expr", ()):
         name, value = _named(expression)
-        if name == "match":
+        if name == "match" and isinstance(value, dict):
             conditions.append(_match(value, sets))
-        elif name == "vmap":
+        elif name == "vmap" and isinstance(value, dict):
             choice = _choice(value, sets)
         elif name in VERDICTS:
             step = Step(VERDICTS[name], value.get("target", "") if isinstance(value, dict) else "")
@@ -98,7 +98,7 @@ def _unknown(_: Crossing) -> None:
 
 
 def _match(match: Mapping[str, Any], sets: Sets) -> Condition:
-    left, right, operator = match.get("left"), match.get("right"), match.get("op", "==")
+    left, right, operator = match.get("left"), match.get("right"), str(match.get("op", "=="))
 
     def holds(packet: Crossing) -> bool | None:
         value = _field(left, packet)
