@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from backends.memory import MemoryStore
 from backends.store import Delete, Put
 from controller import journal
 from controller.cluster import Cluster
-from controller.fanout import EVERYTHING, Fanout, Filter, Listener
+from controller.fanout import Fanout, Filter, Listener
 from controller.requests import Caller
 from controller.views import Event
 from kvnet import codec, keys
 from kvnet.errors import Gone
 from kvnet.model import Alive, Versioned
-from tests.unit.controller.kit import DEADLINE_S, ME, FakeTime, add_host, endpoint, eventually, network, opened
+from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network, opened
+from tests.unit.controller.listening import PIECE, Stream
 
 pytestmark = pytest.mark.anyio
-
-
-PIECE = 1 << 20
-
-
-class Stream:
-    """A listener of a fan-out whose encoded events are their numbers, so that a test has the events themselves."""
-
-    def __init__(
-        self, cluster: Cluster, since: int | None = None, wanted: Filter = EVERYTHING, fanout: Fanout | None = None
-    ) -> None:
-        self.encoded: list[Event] = []
-        self.fanout = fanout or cluster.fanout(self.encode)
-        self.listener = self.fanout.listener(since, wanted)
-
-    def encode(self, event: Event) -> bytes:
-        self.encoded.append(event)
-        return b"%d " % (len(self.encoded) - 1)
-
-    def take(self, limit: int = PIECE) -> list[Event]:
-        return [self.encoded[int(number)] for number in self.listener.take(limit).split()]
-
-    async def taken(self, count: int, limit: int = PIECE) -> list[Event]:
-        async with asyncio.timeout(DEADLINE_S):
-            found: list[Event] = []
-            while len(found) < count:
-                found += self.take(limit)
-                await asyncio.sleep(0)
-            return found
 
 
 async def test_a_subscriber_is_told_who_did_what_when_and_what_it_was_before(cluster: Cluster, time: FakeTime) -> None:
