@@ -104,8 +104,9 @@ async def _examined(
         "token": session.token,
         "state_dir": state_dir,
         "socket": Path(session.socket),
-        "worker_problem": problem.detail if problem is not None else "not asked (--local)",
-        "worker_fix": problem.fix if problem is not None else "kvnet doctor",
+        "worker_is_asked": problem is not None,
+        "worker_problem": problem.detail if problem is not None else "",
+        "worker_fix": problem.fix if problem is not None else "",
         **_underlay(underlay),
     }
     if not store_url:
@@ -234,6 +235,7 @@ def _table(report: Report, *, quiet: bool) -> Iterator[str]:
 
 def _counted(report: Report) -> str:
     counts = report["counts"]
-    words = {"fail": "failed", "warn": "warnings", "unknown": "unknown", "ok": "ok", "skipped": "skipped"}
+    warnings = "warning" if counts.get("warn") == 1 else "warnings"
+    words = {"fail": "failed", "warn": warnings, "unknown": "unknown", "ok": "ok", "skipped": "skipped"}
     told = [f"{counts[status]} {words[status]}" for status in ORDER if counts.get(status)]
     return ", ".join(told) or "nothing was looked at"

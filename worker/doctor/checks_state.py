@@ -65,7 +65,9 @@ def _socket(facts: StateFacts) -> Check:
 
 
 def check_worker(facts: WorkerFacts) -> Iterator[Check]:
-    if facts.status is None:
+    if not facts.is_asked:
+        yield skipped("worker.running", "the worker was not asked")
+    elif facts.status is None:
         where = f" at {facts.socket}" if facts.socket else ""
         found = facts.problem or f"no worker answers{where}"
         yield warn("worker.running", found, "networks are built and repaired by it", facts.fix or "kvnet worker --help")
@@ -126,9 +128,13 @@ def _leftovers(facts: WorkerFacts) -> Iterator[Check]:
     else:
         yield ok("worker.foreign", "no device of anybody else's has a name of kvnet's")
     ours = [link.name for link in facts.links if link.is_ours]
-    if facts.status is None and (ours or facts.tables):
+    if not facts.is_asked:
+        yield skipped(
+            "worker.leftovers", f"{_count(len(ours), 'device')}; whether a worker looks after them was not asked"
+        )
+    elif facts.status is None and (ours or facts.tables):
         what = [
-            f"{len(ours)} devices ({_some(ours)})" if ours else "",
+            f"{_count(len(ours), 'device')} ({_some(ours)})" if ours else "",
             f"tables {', '.join(facts.tables)}" if facts.tables else "",
         ]
         why = "of a worker that was stopped: they go on working, and nobody repairs them or brings changes"
@@ -137,7 +143,7 @@ def _leftovers(facts: WorkerFacts) -> Iterator[Check]:
     elif facts.status is None:
         yield ok("worker.leftovers", "nothing of kvnet's is left on this host")
     else:
-        yield ok("worker.leftovers", f"{len(ours)} devices, looked after by the worker")
+        yield ok("worker.leftovers", f"{_count(len(ours), 'device')}, looked after by the worker")
 
 
 def check_docker(facts: DockerFacts) -> Iterator[Check]:
@@ -182,6 +188,10 @@ def _engine(facts: DockerFacts) -> Check:
         found = f"Docker {facts.version} (API {facts.api_version})"
         return warn("docker.engine", found, "kvnet is tried with Docker 20.10 and newer", "upgrade Docker")
     return ok("docker.engine", f"Docker {facts.version} (API {facts.api_version})")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _some(names: list[str], most: int = 5) -> str:

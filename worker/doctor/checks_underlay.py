@@ -84,7 +84,8 @@ def _peers(facts: UnderlayFacts) -> Check:
         why = f"networks get what fits through the smallest ({smallest}); is what is between them as large as both say?"
         fix = "make them the same, or try it: kvnet connectivity test --hosts-only"
         return warn("underlay.peers", f"other hosts' MTUs differ from {facts.device.mtu}: {shown}", why, fix)
-    return ok("underlay.peers", f"{len(facts.peers)} other hosts, all of the same version and MTU")
+    many = f"{len(facts.peers)} other hosts, all" if len(facts.peers) != 1 else "1 other host,"
+    return ok("underlay.peers", f"{many} of the same IP version and MTU")
 
 
 def _networks(facts: UnderlayFacts) -> Check:
@@ -99,7 +100,10 @@ def _networks(facts: UnderlayFacts) -> Check:
         why = f"they do not fit through links of {smallest}: packets are fragmented, or lost"
         fix = f"kvnet network update {large[0].name} --mtu {smallest - large[0].overhead}, or raise the links' MTU"
         return warn("underlay.networks", f"networks with too large an MTU: {found}", why, fix)
-    return ok("underlay.networks", f"{len(facts.networks)} networks here fit")
+    return ok(
+        "underlay.networks",
+        f"{len(facts.networks)} network{'s' * (len(facts.networks) != 1)} here: what they send fits",
+    )
 
 
 def _port(facts: UnderlayFacts) -> Check:
@@ -128,7 +132,8 @@ def _port(facts: UnderlayFacts) -> Check:
     if facts.holders is None:
         return unknown("underlay.port", "who has UDP ports cannot be read", "run it as root: sudo kvnet doctor")
     ours = sum(link.kind == "vxlan" and link.is_ours for link in facts.links)
-    return ok("underlay.port", f"UDP port {VXLAN_PORT}: {f'{ours} tunnels of kvnet' if ours else 'free'}")
+    told = f"{ours} tunnel{'s' * (ours != 1)} of kvnet" if ours else "free"
+    return ok("underlay.port", f"UDP port {VXLAN_PORT}: {told}")
 
 
 def _checksums(facts: UnderlayFacts) -> Iterator[Check]:

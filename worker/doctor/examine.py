@@ -65,6 +65,7 @@ class Subject:
     docker_api: Path = DOCKER_API
     docker_plugin: Path | None = DOCKER_PLUGIN
     status: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+    worker_is_asked: bool = True
     worker_problem: str = ""
     worker_fix: str = ""
     peers: Sequence[Peer] | None = None
@@ -145,6 +146,7 @@ def _worker(
         full_pass_every_s=subject.full_pass_every_s,
         links=links,
         tables=gather_host.own_tables(firewall.nft),
+        is_asked=subject.worker_is_asked,
     )
 
 

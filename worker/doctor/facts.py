@@ -192,7 +192,10 @@ class DockerFacts:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """`status`: as the worker's own `status` has it; None without a worker. `version`: the worker's."""
+    """`status`: as the worker's own `status` has it; None without a worker. `version`: the worker's.
+
+    `is_asked`: somebody asked whether there is one.
+    """
 
     version: str
     socket: str = ""
@@ -204,6 +207,7 @@ class WorkerFacts:
     repairs: int = 0
     links: Sequence[Link] = ()
     tables: Sequence[str] = ()
+    is_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ async def test_a_host_that_is_well_is_found_well_through_its_worker(tmp_path: Pa
 
         assert wrong(checks) == set(), [checks[id_] for id_ in wrong(checks)]
         assert checks["underlay.address"]["found"] == "198.18.0.1 on eth0"
-        assert checks["underlay.port"]["found"] == "UDP port 4789: 1 tunnels of kvnet"
+        assert checks["underlay.port"]["found"] == "UDP port 4789: 1 tunnel of kvnet"
         assert checks["kernel.vxlan"]["status"] == "ok"
         assert checks["store.in_step"]["status"] == "ok"
         assert checks["controller.reachable"]["status"] == "ok"
@@ -128,6 +128,11 @@ async def test_the_command_examines_its_own_host_with_and_without_a_worker(tmp_p
         checks = {check["id"]: check for check in report["checks"]}
         assert code == 0
         assert checks["underlay.address"]["found"] == "198.18.0.1 on eth0"
+        assert checks["worker.leftovers"]["status"] == "skipped"
+
+        code, text = await command(lab, "h1", "--socket", "/nowhere.sock", "doctor", "-o", "json")
+        checks = {check["id"]: check for check in json.loads(text)["checks"]}
+        assert checks["worker.running"]["status"] == "warn"
         assert checks["worker.leftovers"]["status"] == "warn", "to whom sees no worker these devices are nobody's"
 
         plant(lab.hosts["h1"].netns, "input", "udp dport 4789 drop")

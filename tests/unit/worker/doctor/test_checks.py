@@ -168,6 +168,8 @@ CASES: list[tuple[Change, str, Status, str]] = [
     (with_("docker", firewall="nftables"), "docker.firewall", Status.FAIL, "firewall-backend"),
     (with_("docker", swarm="active"), "docker.swarm", Status.WARN, "--data-path-port"),
     (with_("worker", status=None, links=[]), "worker.running", Status.WARN, "kvnet worker"),
+    (with_("worker", status=None, is_asked=False), "worker.running", Status.SKIPPED, ""),
+    (with_("worker", status=None, is_asked=False), "worker.leftovers", Status.SKIPPED, ""),
     (status(ready=False, mode="blind"), "worker.running", Status.FAIL, "kvnet status"),
     (status(conditions=[{"code": "x", "detail": "y"}]), "worker.conditions", Status.FAIL, ""),
     (
