@@ -141,7 +141,9 @@ class Site:
         seen = {}
         for network in networks:
             wanted = (await self.api.get(f"/v1/networks/{network}/convergence")).json()["version"]
-            seen[network] = NetworkObserved(wanted, () if seen else told, time.time())
+            carried = (await self.api.get(f"/v1/endpoints?network={network}&host={host}&limit=500")).json()["items"]
+            attached = tuple(one["id"] for one in carried)
+            seen[network] = NetworkObserved(wanted, () if seen else told, time.time(), attached=attached)
         await self.store.commit([], [Put(keys.observed(host), codec.encode(Observed(host, time.time(), seen)))])
 
 
