@@ -15,7 +15,7 @@ const KEYS = [
   ['Esc', 'close this; leave a field'],
 ];
 const PLACES = /** @type {Record<string, string>} */ ({o: '#/', n: '#/networks', h: '#/hosts', e: '#/events'});
-const GO_MS = 1500;
+const GO_MS = 3000;
 
 /** @param {HTMLElement} main */
 export function installKeys(main) {
