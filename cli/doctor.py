@@ -94,7 +94,8 @@ async def _here(local: bool, underlay: str, store_url: str, state_dir: Path | No
 async def _examined(
     underlay: str, store_url: str, state_dir: Path | None, problem: KvnetError | None
 ) -> dict[str, Any]:
-    from worker.doctor.examine import Subject, examine
+    from worker.doctor.examine import examine
+    from worker.doctor.gather import Subject
 
     session = current()
     subject: dict[str, Any] = {

@@ -214,6 +214,8 @@ def _too_small(crossing: Crossing) -> Verdict:
     told = next((refused for refused in crossing.refusals if refused.mtu), None)
     if told is not None:
         who = f"{told.by} on the way says that {told.mtu} bytes would"
+    elif "EPERM" in crossing.sent.errors:
+        who = f"a firewall of {source}'s own refuses them"
     elif "EMSGSIZE" in crossing.sent.errors:
         who = f"{source}'s own link does not take more"
     else:

@@ -9,8 +9,9 @@ from backends.store import Store
 from backends.url import shown
 from datapath.objects import VXLAN_OVERHEAD_IPV4, VXLAN_OVERHEAD_IPV6
 from kvnet.model import Driver, Network
-from worker.doctor.examine import Subject, examine
+from worker.doctor.examine import examine
 from worker.doctor.facts import Carried, Peer
+from worker.doctor.gather import Subject
 from worker.settings import DockerMode, Settings
 from worker.view import View
 

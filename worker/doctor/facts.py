@@ -212,13 +212,16 @@ class WorkerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    kernel: KernelFacts
-    settings: SettingsFacts
-    underlay: UnderlayFacts
-    firewall: FirewallFacts
-    clock: ClockFacts
-    store: StoreFacts
-    controller: ControllerFacts
-    state: StateFacts
-    docker: DockerFacts
-    worker: WorkerFacts
+    """A part is None where it could not be looked at; `problems` says why, by area."""
+
+    kernel: KernelFacts | None
+    settings: SettingsFacts | None
+    underlay: UnderlayFacts | None
+    firewall: FirewallFacts | None
+    clock: ClockFacts | None
+    store: StoreFacts | None
+    controller: ControllerFacts | None
+    state: StateFacts | None
+    docker: DockerFacts | None
+    worker: WorkerFacts | None
+    problems: Mapping[str, str] = field(default_factory=dict)

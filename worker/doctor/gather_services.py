@@ -31,7 +31,7 @@ W_OK_X_OK = os.W_OK | os.X_OK
 
 async def ask(url: str, path: str, token: str = "") -> tuple[int, Mapping[str, str], bytes, float]:
     """One GET: status, headers, body, seconds. Raises: NotSent, Lost, ValueError."""
-    target = Target.parse(url)
+    target = Target.parse_all(url)[0]
     headers = {"authorization": f"Bearer {token}"} if token else {}
     began = time.monotonic()
     try:
@@ -61,7 +61,7 @@ async def _connected(target: Target) -> Connection:
             )
     except OSError as error:
         raise NotSent(error.strerror or str(error)) from error
-    return Connection(reader, writer, target.authority)
+    return Connection(reader, writer, target)
 
 
 async def controller(url: str, token: str = "") -> tuple[ControllerFacts, ClockFacts]:

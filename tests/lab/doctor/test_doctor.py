@@ -206,7 +206,8 @@ if len(sys.argv) == 1:
     for capability in range(41):
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
     os.execv(sys.executable, [sys.executable, "-c", os.environ["SCRIPT"], "inside"])
-from worker.doctor.examine import Subject, examine
+from worker.doctor.examine import examine
+from worker.doctor.gather import Subject
 print(json.dumps(asyncio.run(examine(Subject(host="x")))))
 """
 

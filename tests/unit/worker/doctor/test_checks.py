@@ -208,6 +208,15 @@ def test_what_is_wrong_is_found_and_told_with_what_to_do(
         assert check.fix
 
 
+def test_a_part_that_could_not_be_looked_at_is_told_and_the_others_are_judged() -> None:
+    for area in AREAS:
+        told = found(replace(HEALTHY, **{area: None}, problems={area: "OSError: gone"}))
+
+        assert told[f"{area}.examined"].status is Status.UNKNOWN
+        assert "OSError: gone" in told[f"{area}.examined"].found
+        assert {check.area for check in told.values()} == set(AREAS)
+
+
 def test_one_thing_that_is_wrong_makes_no_other_check_fail() -> None:
     for change, id_, _, _ in CASES:
         others = {c.id for c in found(change(HEALTHY)).values() if c.status is Status.FAIL} - {id_}
