@@ -57,7 +57,7 @@ class GatewayStore:
         silence_s: float = SILENCE_S,
     ) -> None:
         try:
-            targets = tuple(Target.parse(part.strip()) for part in url.split(","))
+            targets = Target.parse_all(url)
         except ValueError as error:
             raise Invalid(str(error), fix="for example http://127.0.0.1:7480") from error
         self._http = HttpClient(targets, {"authorization": f"Bearer {token}"} if token else {})

@@ -108,9 +108,9 @@ def set_(name: str, token_stdin: bool, **given: Any) -> None:
     if not changes:
         raise click.UsageError("nothing is given that the profile is to say, like --controller URL")
     if changes.get("controller"):
-        from kvnet.client.places import target_of
+        from kvnet.client.places import targets_of
 
-        target_of(changes["controller"])
+        targets_of(changes["controller"])
     write(path, found.with_one(name, replace(found.named.get(name, Profile()), **changes)))
 
 

@@ -165,22 +165,22 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
 
 
 def address_towards(controller: str) -> str:
-    """The address of this host that packets to the controller leave with.
+    """The address of this host that packets to the controller (the first of several) leave with.
 
     Raises:
         Invalid: the controller is on this host or cannot be resolved, so nothing follows from it.
     """
-    parts = urlsplit(controller)
     try:
+        parts = urlsplit(controller.partition(",")[0].strip())
         family, kind, protocol, _, address = socket.getaddrinfo(
             parts.hostname, parts.port or HTTP_PORT, type=socket.SOCK_DGRAM
         )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)  # sends nothing: only asks the kernel for the route
             found = str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, ValueError):  # a port that is none
         found = ""
-    if parts.hostname is None or not found or found == "::1" or found.startswith("127."):
+    if not found or found == "::1" or found.startswith("127."):
         raise Invalid(
             f"which address other hosts reach this one at does not follow from the controller {controller}",
             fix="give it: --underlay ADDRESS",

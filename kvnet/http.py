@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 from collections import deque
@@ -19,6 +20,10 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 CONNECT_TIMEOUT_S = 5.0
+CONNECT_WITH_OTHERS_S = 1.5  # where another target is left to try
+# A machine that vanished sends no reset: what it has not acknowledged for so long, it will never answer
+# (TCP_USER_TIMEOUT in tcp(7); without it a request waits for its own timeout, and the kernel for a quarter of an hour).
+UNACKNOWLEDGED_MS = 3000
 # Servers commonly close idle connections after five seconds; one that may be closing is not used for a write.
 IDLE_S = 3.0
 MAX_IDLE = 8
@@ -67,14 +72,23 @@ class Target:
         port = parts.port or (443 if tls else 80)
         return cls(parts.netloc.rpartition("@")[2], parts.hostname, port, tls=tls)
 
+    @classmethod
+    def parse_all(cls, urls: str) -> tuple[Self, ...]:
+        """Of one controller or of several, separated by commas.
+
+        Raises:
+            ValueError: one of them is not a URL of a controller.
+        """
+        return tuple(cls.parse(part.strip()) for part in urls.split(","))
+
 
 class Connection:
     """One connection; used by one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authority: str) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> None:
+        self.target = target
         self._reader = reader
         self._writer = writer
-        self._authority = authority
         self.idle_since = 0.0
         self.is_reusable = True
 
@@ -83,7 +97,7 @@ class Connection:
         return self._reader.at_eof() or self._writer.is_closing()
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
-        lines = [f"{method} {path} HTTP/1.1", f"host: {self._authority}", f"content-length: {len(body)}"]
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self.target.authority}", f"content-length: {len(body)}"]
         if body and "content-type" not in headers:
             lines.append("content-type: application/json")
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -132,7 +146,7 @@ class Connection:
 
 
 class HttpClient:
-    """Requests to any of the targets; one that cannot be connected to is passed over for the next."""
+    """Requests to any of the targets; one that cannot be connected to, or lost an answer, is left for the next."""
 
     def __init__(self, targets: tuple[Target, ...], headers: Mapping[str, str]) -> None:
         self._targets = targets
@@ -160,9 +174,11 @@ class HttpClient:
                 return Reply(status, b"".join([piece async for piece in connection.pieces(told)]))
         except TimeoutError:
             connection.close()
+            self._turn_away(connection)
             raise Lost(f"no answer within {timeout_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             connection.close()
+            self._turn_away(connection)
             raise Lost(_words(error)) from error
         except BaseException:
             connection.close()
@@ -214,8 +230,10 @@ class HttpClient:
             if rest:
                 yield status, rest
         except TimeoutError:
+            self._turn_away(connection)
             raise Lost(f"silent for {waited_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+            self._turn_away(connection)
             raise Lost(_words(error)) from error
         finally:
             connection.close()
@@ -230,6 +248,15 @@ class HttpClient:
             connection.close()
         await asyncio.gather(*(connection.until_closed() for connection in open_ones), return_exceptions=True)
 
+    def _turn_away(self, connection: Connection) -> None:
+        """Its target lost an answer: the next request goes to another one, if there is one."""
+        if len(self._targets) > 1 and connection.target == self._targets[self._first]:
+            self._first = (self._first + 1) % len(self._targets)
+            for idle in [one for one in self._idle if one.target == connection.target]:
+                self._idle.remove(idle)
+                self._open.discard(idle)
+                idle.close()
+
     async def _connection(self, *, fresh: bool = False) -> Connection:
         if self._closed:
             raise NotSent("the client is closed")
@@ -243,8 +270,11 @@ class HttpClient:
         reasons = []
         for offset in range(len(self._targets)):
             index = (self._first + offset) % len(self._targets)
+            is_last = offset == len(self._targets) - 1
             try:
-                connection = await _connect(self._targets[index])
+                connection = await _connect(
+                    self._targets[index], CONNECT_TIMEOUT_S if is_last else CONNECT_WITH_OTHERS_S
+                )
             except (OSError, TimeoutError) as error:
                 reasons.append(f"{self._targets[index].path or self._targets[index].authority}: {_words(error)}")
                 continue
@@ -268,15 +298,17 @@ async def _next_within(pieces: AsyncIterator[bytes], timeout_s: float | None) ->
         return await anext(pieces, None)
 
 
-async def _connect(target: Target) -> Connection:
-    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+async def _connect(target: Target, timeout_s: float) -> Connection:
+    async with asyncio.timeout(timeout_s):
         if target.path:
             reader, writer = await asyncio.open_unix_connection(target.path, limit=MAX_HEAD_BYTES)
         else:
             reader, writer = await asyncio.open_connection(
                 target.host, target.port, ssl=target.tls, limit=MAX_HEAD_BYTES
             )
-    return Connection(reader, writer, target.authority)
+            plain = writer.get_extra_info("socket")
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+    return Connection(reader, writer, target)
 
 
 def _words(error: BaseException) -> str:

@@ -32,16 +32,16 @@ PASSING_STATUS = frozenset({502, 503, 504})
 
 
 class HttpController:
-    """The controller behind a URL (http, https or unix)."""
+    """The controller behind a URL (http, https or unix), or whichever answers of several, separated by commas."""
 
     def __init__(self, url: str, *, token: str = "", time: Time) -> None:
         try:
-            target = Target.parse(url)
+            targets = Target.parse_all(url)
         except ValueError as error:
             raise Invalid(str(error), fix="for example http://127.0.0.1:7480") from error
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         self._url = url
-        self._http = HttpClient((target,), headers)
+        self._http = HttpClient(targets, headers)
         self._time = time
 
     async def create_endpoint(self, network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint:

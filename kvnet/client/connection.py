@@ -17,7 +17,7 @@ from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
-from kvnet.client.places import address, given, target_of
+from kvnet.client.places import address, given, targets_of
 from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, OutcomeUnknown, StoreWentBack
 from kvnet.http import HttpClient, Lost, NotSent, Reply
 from kvnet.problems import from_problem
@@ -82,11 +82,11 @@ class Connection:
         self._timeout_s = timeout_s
         self._rng = rng or random.Random()
         self._sleep = sleep
-        target, self._prefix = target_of(url)
+        targets, self._prefix = targets_of(url)
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise Invalid("the token has characters that no HTTP header may carry", fix="give it as it was issued")
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._transport = transport or HttpClient((target,), headers)
+        self._transport = transport or HttpClient(targets, headers)
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def __aenter__(self) -> Self:

@@ -25,7 +25,19 @@ def given(query: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in query.items() if value or (value == 0 and key == "since")}
 
 
-def target_of(url: str) -> tuple[Target, str]:
+def targets_of(urls: str) -> tuple[tuple[Target, ...], str]:
+    """Where controllers listen (several: separated by commas), and what all paths begin with.
+
+    Raises:
+        Invalid: one of them is no address of a controller, or their paths differ.
+    """
+    found = [_target_of(url.strip()) for url in urls.split(",")]
+    if len({prefix for _, prefix in found}) > 1:
+        raise Invalid(f"the controllers of {urls!r} are below different paths", fix="give those of one cluster")
+    return tuple(target for target, _ in found), found[0][1]
+
+
+def _target_of(url: str) -> tuple[Target, str]:
     """Where it listens, and what all paths begin with (behind a proxy that serves other things, too)."""
     try:
         parts = urlsplit(url)
