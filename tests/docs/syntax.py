@@ -26,6 +26,7 @@ from tests.docs.worlds import require
 LANGUAGES = {"console", "json", "yaml", "toml", "ini", "python", "text", "promql", "sh", "hcl"}
 _PLACEHOLDER = re.compile(r"^[A-Z][A-Z0-9_|.=/:\[\]-]*$|\.\.\.|^[<\[(|]|^\W+$|…")
 _WORDS = re.compile(r"^(?:sudo |[A-Z_]+=\S+ )*kvnet(?: |$)")
+_TEST = re.compile(r"^tests/[\w/.-]+(?:::\w+)?$")
 _PATH = re.compile(r"/v1/[\w{}$/.:<>%~-]*")
 _END = re.compile(r"\s(?:#|\||&&|;|>|&|2>)\s?.*$|;.*$|\)$")
 Fault = tuple[int, str]
@@ -48,6 +49,8 @@ def faults(page: Page) -> list[Fault]:
     for number, text in page.code():
         if _WORDS.match(text):
             found += ((number, why) for why in command_faults(text))
+        elif _TEST.match(text) and not _is_there(text):
+            found.append((number, f"there is no {text}"))
     found += _of_links(page)
     return sorted(found)
 
@@ -57,6 +60,13 @@ def unrun(page: Page) -> list[tuple[int, str]]:
     return [
         (block.line, block.why_not or "") for block in page.blocks if block.is_console and block.why_not is not None
     ]
+
+
+def _is_there(name: str) -> bool:
+    """A test, by its file or folder and, after `::`, its function."""
+    path, _, function = name.partition("::")
+    file = CHECKOUT / path
+    return file.exists() and (not function or f"def {function}(" in file.read_text())
 
 
 def _of_block(block: Block) -> Iterator[Fault]:

@@ -182,7 +182,10 @@ def _furnish(room: Room, addresses: Mapping[str, Any], world: World) -> None:
     etc = room.host.folder / "etc"
     (etc / "hosts").unlink(missing_ok=True)
     lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in addresses.items())]
+    lines += [f"{address} controllers" for name, address in addresses.items() if name.startswith(CONTROL)]
     (etc / "hosts").write_text("\n".join(lines) + "\n")
+    (etc / "resolv.conf").unlink(missing_ok=True)
+    (etc / "resolv.conf").write_text("nameserver 192.0.2.53\n")  # nobody is there; the machine's own is not the page's
     ours = etc / "kvnet"
     ours.mkdir(exist_ok=True)
     if room.name.startswith(CONTROL):
@@ -221,7 +224,7 @@ async def _store(world: World, folder: Path, rooms: Mapping[str, Room]) -> Async
     async with cluster:
         for member, room in zip(cluster.members, members, strict=True):
             room.members[world.kind] = {"start": member.start, "stop": member.stop, "kill": member.kill}
-        if world.has("auth"):
+        if world.options.get("auth") == "":
             await cluster.grant("/kvnet/")
         yield cluster
 

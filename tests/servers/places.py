@@ -12,7 +12,7 @@ import random
 import socket
 import ssl
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,8 @@ async def exchange(place: Place, port: int, question: bytes, tls: ssl.SSLContext
                 return await reader.read(-1)
             finally:
                 writer.transport.abort()
+                with suppress(OSError):
+                    await writer.wait_closed()  # else the descriptor is another's while the transport has it
     except TimeoutError:
         raise NoAnswer(f"{place.at(port)} does not answer within {PROBE_SECONDS:g} s") from None
     except OSError as error:
