@@ -155,7 +155,7 @@ def _verdict(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"The way is whole: {len(found['hops']) - len(unknown)} hops are as they should be."
         mended = [str(hop["number"]) for hop in found["hops"] if hop["repairs"]]
         if mended:
-            yield f"Repaired lately: hops {', '.join(mended)}. If that goes on, something undoes them."
+            yield f"Repaired lately: {_numbered(mended)}. If that goes on, something undoes what kvnet makes."
     else:
         hop = found["hops"][finding["hop"] - 1]
         where = f" on {hop['host']}" if hop["host"] else ""
@@ -168,13 +168,17 @@ def _verdict(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  what to do: {safe(finding['fix'])}"
         yield from _others(found["hops"], finding["hop"])
     if unknown:
-        yield f"Not looked at: hops {', '.join(unknown)}."
+        yield f"Not looked at: {_numbered(unknown)}."
 
 
 def _others(hops: Sequence[Mapping[str, Any]], number: int) -> Iterator[str]:
     others = [str(hop["number"]) for hop in hops if hop["verdict"] == "differs" and hop["number"] != number]
     if others:
-        yield f"Also different: hops {', '.join(others)}."
+        yield f"Also different: {_numbered(others)}."
+
+
+def _numbered(hops: Sequence[str]) -> str:
+    return f"hop {hops[0]}" if len(hops) == 1 else f"hops {', '.join(hops)}"
 
 
 def _painted(verdict: str) -> str:

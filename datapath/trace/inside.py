@@ -83,7 +83,7 @@ def near(side: Side, case: Case, end: End, other: End) -> Hop | None:
         draft.see("not asked for yet")
         return draft.hop()
     draft.see(f"{text} is at {seen.mac} ({seen.state})" if seen.mac else f"{text} {seen.state}")
-    fix = f"ip -n NAMESPACE neigh del {text} dev {inside.interface}, with the namespace {inside.netns}"
+    fix = f"{_within(side, inside.netns)} ip neigh del {text} dev {inside.interface}"
     if seen.state == "failed":
         draft.see("it was asked for and nobody answered; it is asked again with the next packet")
     if is_known_mac and seen.mac and seen.mac != mac:
@@ -105,7 +105,9 @@ def _absent(draft: Draft, end: End, inside: SeenInside) -> Hop:
     where = f"{ABSENT[inside.state]}{f' ({inside.netns})' if inside.netns else ''}"
     detail = f": {inside.detail}" if inside.detail else ""
     fixes = {
-        "not-attached": f"attach it: kvnet attach {end.network.name} NAMESPACE --id {end.id}; or remove the endpoint",
+        "not-attached": f"attach a workload as it: kvnet attach {end.network.name} --netns NAMESPACE --name "
+        f"{end.endpoint.name} --id {end.id}, on {draft.side.host}; or remove it: kvnet endpoint rm "
+        f"{end.network.name} {end.endpoint.name}",
         "waiting": "its runtime (Docker) has to start the container; see its log",
         "unreadable": "see the worker's log",
     }
@@ -121,7 +123,7 @@ def _own_link(draft: Draft, end: End, inside: SeenInside) -> SeenLink | None:
     draft.see(f"{inside.interface} not there" + (f", its MAC is on {other.name}" if other else ""))
     if other is not None:
         reason = "the workload renamed it; kvnet does not find it, and makes it no second time"
-        fix = f"rename it back: ip -n NAMESPACE link set {other.name} name {inside.interface}"
+        fix = f"{_within(draft.side, inside.netns)} ip link set {other.name} name {inside.interface}"
         draft.differ("interface-renamed", "interface", inside.interface, other.name, reason, fix, Weight.NOTE)
         return other
     reason = f"the workload has no interface {inside.interface}"
@@ -134,21 +136,21 @@ def _own_link(draft: Draft, end: End, inside: SeenInside) -> SeenLink | None:
 
 
 def _compare(draft: Draft, end: End, inside: SeenInside, link: SeenLink, wanted: ContainerSide | None) -> None:
-    where = f"ip -n NAMESPACE, with the namespace {inside.netns}"
-    fix = f"{where}: ip link set {link.name} up"
+    where = _within(draft.side, inside.netns)
+    fix = f"{where} ip link set {link.name} up"
     reason = "an interface that is down neither sends nor receives, and has lost its routes"
     draft.compare("interface-down", link.name, "up", updown(link.up), reason, fix)
     reason = "what is for the recorded MAC is not taken, and what it sends comes from an unknown one"
-    fix = f"{where}: ip link set {link.name} address {end.endpoint.mac}"
+    fix = f"{where} ip link set {link.name} address {end.endpoint.mac}"
     draft.compare("wrong-mac", "MAC", end.endpoint.mac, link.mac, reason, fix)
     _compare_addresses(draft, end, inside, link, where)
     if wanted is not None:
-        fix = f"{where}: ip link set {link.name} mtu {wanted.mtu}"
+        fix = f"{where} ip link set {link.name} mtu {wanted.mtu}"
         draft.compare("wrong-mtu", "MTU", wanted.mtu, link.mtu, MTU_REASON, fix)
     if draft.side.case.is_itself:
         loopback = next((found for found in inside.links if found.name == "lo"), None)
         if loopback is not None:
-            fix = f"{where}: ip link set lo up"
+            fix = f"{where} ip link set lo up"
             draft.compare("interface-down", "lo", "up", updown(loopback.up), "to itself a workload sends over lo", fix)
     if inside.is_listening is False:
         flow = draft.side.case.flow
@@ -159,21 +161,23 @@ def _compare(draft: Draft, end: End, inside: SeenInside, link: SeenLink, wanted:
 def _compare_addresses(draft: Draft, end: End, inside: SeenInside, link: SeenLink, where: str) -> None:
     """What it has of the traced family that is in one of the network's subnets."""
     blocks = [subnet.cidr for subnet in end.network.subnets]
-    held = [a.address for a in inside.addresses if a.device == link.name]
+    lengths = {a.address: a.prefix_length for a in inside.addresses if a.device == link.name}
+    held = list(lengths)
     own = [a for a in held if any(ip_address(a) in b for b in blocks if b.version == ip_address(a).version)]
     family = [a for a in own if ip_address(a).version == end.address.version]
     recorded = {str(address) for address in end.endpoint.addresses}
     draft.expect(str(end.address))
     draft.see(" ".join(family) or "no address")
+    length = draft.side.case.place(end).prefix_length
     stale = [a for a in family if a not in recorded]
     if str(end.address) not in family:
         reason = f"{end} does not have the address that the cluster has recorded for it"
-        fix = f"{where}: ip address add {end.address}/LENGTH dev {link.name}; or attach it anew"
+        fix = f"{where} ip address add {end.address}/{length} dev {link.name}; or attach it anew"
         code, found = ("stale-address", ", ".join(stale)) if stale else ("address-missing", "none")
         draft.differ(code, "address", end.address, found, reason, fix)
     elif stale:
         reason = "it has an address in the network that is not its own: another endpoint may be given it"
-        fix = f"{where}: ip address del {stale[0]}/LENGTH dev {link.name}"
+        fix = f"{where} ip address del {stale[0]}/{lengths[stale[0]]} dev {link.name}"
         draft.differ("stale-address", "address", end.address, ", ".join(family), reason, fix, Weight.NOTE)
 
 
@@ -204,9 +208,11 @@ def _next_hop(wanted: ContainerSide, to: Ip) -> Ip | None:
 
 def _compare_way(draft: Draft, end: End, seen: SeenWay, wanted: ContainerSide, hop: Ip) -> None:
     via = str(ip_address(hop)) if hop else ""
-    netns = f"with the namespace {wanted.netns}"
-    to = "default" if hop and (hop, 0) != (b"", 0) else seen.to
-    fix = f"ip -n NAMESPACE route replace {to}{f' via {via}' if via else ''} dev {wanted.interface}, {netns}"
+    packed = ip_address(seen.to).packed
+    led = (f"{ip_address(a)}/{n}" for a, n, _ in wanted.routes if contains(a, n, packed))
+    to = next(led, "default") if hop else seen.to
+    command = f"ip route replace {to}{f' via {via}' if via else ''} dev {wanted.interface}"
+    fix = f"{_within(draft.side, wanted.netns)} {command}"
     if draft.side.case.is_itself:
         if seen.kind != "local":
             draft.differ("wrong-route", "route", "local", seen.kind, "its own address is not its own", fix)
@@ -227,6 +233,11 @@ def _compare_way(draft: Draft, end: End, seen: SeenWay, wanted: ContainerSide, h
     if seen.source and seen.device == wanted.interface and seen.source != str(end.address):
         reason = "it sends from an address that is not the recorded one, so answers go elsewhere"
         draft.differ("wrong-source", "source", end.address, seen.source, reason, fix)
+
+
+def _within(side: Side, netns: str) -> str:
+    """Before a command: where it is to be typed."""
+    return f"on {side.host}: nsenter --net={netns}"
 
 
 def _is_told_so(side: Side, address: str, mac: str) -> bool:

@@ -83,7 +83,7 @@ def _of_host(question: Question, nft: str, *, with_own: bool) -> tuple[Sight, li
             host="",
             links=tuple(links),
             addresses=tuple(_read(unread, lambda: host.addresses(question.addresses, question.devices))),
-            entries=tuple(_read(unread, lambda: host.entries(question.devices, question.macs))),
+            entries=tuple(_read(unread, lambda: host.entries(links, question.macs))),
             neighbours=tuple(
                 _read(unread, lambda: host.neighbours(sorted(known), [*question.addresses, *_gateways(found_ways)]))
             ),

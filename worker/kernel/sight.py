@@ -8,7 +8,8 @@ Reads only, on a socket of its own, in a thread of its own.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -81,27 +82,27 @@ class Namespace:
                 found.append(SeenAddress(device, address, length))
         return found
 
-    def entries(self, devices: Collection[str], macs: Collection[str]) -> list[SeenEntry]:
-        """Of bridges with all their ports, and of tunnels, as far as they are about these MACs."""
+    def entries(self, links: Collection[SeenLink], macs: Collection[str]) -> list[SeenEntry]:
+        """Of bridges with all their ports, and of what is in none of them, as far as they are about these MACs."""
         by_name = {name: index for index, name in self.names().items()}
         wanted = {bytes.fromhex(mac.replace(":", "")): mac for mac in macs}
-        indexes = {by_name[device] for device in devices if device in by_name}
-        found: dict[SeenEntry, None] = {}
-        for index in indexes:
-            for message in (m.dump_forwarding(bridge=index), m.dump_forwarding(port=index)):
-                for entry in self._forwarding(message, wanted):
-                    found[entry] = None
-        return list(found)
+        bridges = {link.name for link in links if link.kind == "bridge"}
+        messages = [m.dump_forwarding(bridge=by_name[name]) for name in sorted(bridges) if name in by_name]
+        loose = [link for link in links if link.name not in bridges and link.master not in bridges]
+        messages += [m.dump_forwarding(port=by_name[link.name]) for link in loose if link.name in by_name]
+        found = (entry for message in messages for entry in self._forwarding(message, wanted))
+        return list(dict.fromkeys(found))
 
     def neighbours(self, devices: Collection[str], addresses: Collection[str]) -> list[SeenNeighbour]:
         by_name = {name: index for index, name in self.names().items()}
         wanted = frozenset(addresses)
+        is_about = _any_of([ip_address(address).packed for address in wanted])
         found: list[SeenNeighbour] = []
         for device in devices:
             index = by_name.get(device)
             for family in FAMILIES if index is not None else ():
                 for body in self._rtnetlink.dump(m.dump_neighbours(family, index or 0)):
-                    neighbour = self._neighbour(body)
+                    neighbour = self._neighbour(body) if is_about(body) else None
                     if neighbour is not None and neighbour.address in wanted:
                         found.append(neighbour)
         return found
@@ -148,7 +149,10 @@ class Namespace:
         )
 
     def _forwarding(self, message: Message, wanted: Mapping[bytes, str]) -> Iterator[SeenEntry]:
+        is_about = _any_of(wanted)
         for body in self._rtnetlink.dump(message):
+            if not is_about(body):  # there may be tens of thousands
+                continue
             fields = attributes(body, HEAD)
             mac = wanted.get(fields.get(m.NDA_LLADDR, b""))
             if mac is None:
@@ -200,6 +204,11 @@ def settings(paths: Iterable[str]) -> dict[str, str]:
         except OSError:
             continue
     return found
+
+
+def _any_of(parts: Iterable[bytes]) -> Callable[[bytes], object]:
+    """Whether a message has one of these in it: a quick look before it is taken apart."""
+    return re.compile(b"|".join(map(re.escape, parts)) or b"(?!)", re.DOTALL).search
 
 
 def _ip(packed: bytes) -> str:
