@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from backends.store import Change, Revision
 from kvnet import codec
@@ -36,13 +36,21 @@ class Brought:
 NOTHING = Brought()
 
 
+class Waiting(NamedTuple):
+    """From the first change of a request's that is not in the kernel to its last: a long list takes several commits."""
+
+    first: int
+    last: int
+    revision: Revision
+
+
 class Origins:
     """What has changed of one network and is not in the kernel yet. `mark`: how much of it there was at a moment."""
 
     def __init__(self) -> None:
         self.mark = 0
-        self._stamps: dict[Stamp, tuple[int, Revision]] = {}
-        self._removed: dict[str, tuple[int, Revision]] = {}
+        self._stamps: dict[Stamp, Waiting] = {}
+        self._removed: dict[str, Waiting] = {}
         self._more = 0
 
     def note(self, changes: Iterable[Change], revision: Revision) -> None:
@@ -54,11 +62,11 @@ class Origins:
             stamp = codec.stamp_of(change.entry.value)
             if stamp is not None:
                 self.mark += 1
-                self._more += _put(self._stamps, stamp, (self.mark, change.entry.version))
+                self._more += _put(self._stamps, stamp, self.mark, change.entry.version)
 
     def removed(self, name: str, revision: Revision) -> None:
         self.mark += 1
-        self._more += _put(self._removed, name, (self.mark, revision))
+        self._more += _put(self._removed, name, self.mark, revision)
 
     def take(self, mark: int) -> Brought:
         """What was there at that moment is in the kernel now, and no longer waits."""
@@ -70,18 +78,23 @@ class Origins:
         return Brought(stamps, removed, more, max(of_stamps, of_removed))
 
 
-def _put(known: dict[K, tuple[int, Revision]], key: K, value: tuple[int, Revision]) -> int:
+def _put(known: dict[K, Waiting], key: K, mark: int, revision: Revision) -> int:
     """Returns how many were given up for it."""
-    known.pop(key, None)
-    known[key] = value
+    before = known.pop(key, None)
+    known[key] = Waiting(mark if before is None else before.first, mark, revision)
     if len(known) <= MOST:
         return 0
     del known[next(iter(known))]
     return 1
 
 
-def _taken(known: dict[K, tuple[int, Revision]], mark: int) -> tuple[tuple[K, ...], Revision]:
-    found = {key: revision for key, (number, revision) in known.items() if number <= mark}
-    for key in found:
-        del known[key]
-    return tuple(sorted(found, key=found.__getitem__)), max(found.values(), default=0)
+def _taken(known: dict[K, Waiting], mark: int) -> tuple[tuple[K, ...], Revision]:
+    """Those of which anything is there with `mark`; what has changed more since then goes on waiting."""
+    found = {key: waiting for key, waiting in known.items() if waiting.first <= mark}
+    for key, waiting in found.items():
+        if waiting.last <= mark:
+            del known[key]
+        else:
+            known[key] = waiting._replace(first=mark + 1)
+    newest = max((waiting.revision for waiting in found.values() if waiting.last <= mark), default=0)
+    return tuple(sorted(found, key=lambda key: found[key].revision)), newest

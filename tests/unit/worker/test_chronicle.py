@@ -152,3 +152,20 @@ async def test_what_a_look_finds_still_to_be_built_is_no_repair(world: World) ->
     await until(lambda: h1.worker.reconciler.statistics.passes > 3)
 
     assert not told(h1, "repaired")
+
+
+def test_a_request_of_many_changes_is_named_by_every_pass_that_brought_some() -> None:
+    origins = Origins()
+
+    def tell(number: int, request_id: str) -> None:
+        data = codec.stamped(b'{"v":1,"id":"x"}', request_id)
+        origins.note([Change(f"endpoints/n/e{number}", Entry(f"endpoints/n/e{number}", data, number))], number)
+
+    tell(1, "many")
+    planned = origins.mark
+    tell(2, "many")
+    tell(3, "other")
+
+    assert origins.take(planned).request_ids == ["many"]
+    assert origins.take(origins.mark).request_ids == ["many", "other"]
+    assert origins.take(origins.mark).request_ids == []
