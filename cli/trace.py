@@ -164,6 +164,10 @@ def _verdict(found: Mapping[str, Any]) -> Iterator[str]:
         )
         yield safe(f"  should be:  {finding['what']} {finding['desired']}".rstrip())
         yield safe(f"  is:         {finding['what']} {finding['found']}".rstrip())
+        version = hop["version"]
+        if version is not None:
+            applied = "?" if version["applied"] is None else version["applied"]
+            yield f"  version:    revision {applied} of {version['wanted']} is in the kernel"
         yield f"  why:        {safe(finding['reason'])}"
         yield f"  what to do: {safe(finding['fix'])}"
         yield from _others(found["hops"], finding["hop"])

@@ -42,11 +42,12 @@ def _compare(draft: Draft, side: Side) -> None:
     behind = [n for n in sight.networks if n.applied < side.case.wanted.get(n.id, 0)]
     there = {n.id for n in sight.networks}
     missing = [n.name for n in side.case.own_networks if n.id not in there and _should_be_there(side, n.id)]
-    words = []
+    words = ["alive"] if sight.mode != "here" else []
+    words += [f"{_name(side, network.id)} at revision {network.applied}" for network in sight.networks]
     for network in behind:
         wanted = side.case.wanted[network.id]
-        name = side.case.networks[network.id].name
-        words.append(f"{name} at {network.applied} of {wanted}")
+        name = _name(side, network.id)
+        words.append(f"{name} has {wanted}")
         reason = f"{side.host} has not put everything of {name} into its kernel yet"
         fix = "wait a moment and trace again; if it stays so, see 'kvnet status' and the worker's log"
         what = f"version of {name}"
@@ -64,7 +65,12 @@ def _compare(draft: Draft, side: Side) -> None:
         draft.differ("host-fenced", "session", "held", "lost", reason, "see whether it reaches the store", Weight.NOTE)
     if sight.paused_s:
         words.append(f"repairs paused for {sight.paused_s:.0f} s more")
-    draft.see(", ".join(words) or "alive, and up to date")
+    draft.see(", ".join(words))
+
+
+def _name(side: Side, network_id: str) -> str:
+    network = side.case.networks.get(network_id)
+    return network.name if network is not None else network_id
 
 
 def _should_be_there(side: Side, network_id: str) -> bool:
