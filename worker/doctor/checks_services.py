@@ -99,6 +99,9 @@ def check_controller(facts: ControllerFacts, *, own: str) -> Iterator[Check]:
         if facts.latency_ms > SLOW_CONTROLLER_MS:
             fix = "look at its load, and at the way there"
             yield warn("controller.latency", f"{facts.latency_ms:.0f} ms", "every attach waits for it", fix)
+        if facts.silent:
+            found = f"of several, these do not answer: {', '.join(facts.silent)}"
+            yield warn("controller.others", found, "there are fewer to take over", "start them, or leave them out")
         if facts.trouble:
             yield warn("controller.trouble", facts.trouble, "it changes nothing until that is settled", "kvnet store")
     yield _versions({"controller": facts.version, "this kvnet": own})

@@ -148,7 +148,7 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class ControllerFacts:
-    """`is_named`: somebody said that it is there; else one usually is."""
+    """`is_named`: somebody said that it is there; else one usually is. `silent`: others that were named, too."""
 
     url: str
     latency_ms: float | None = None
@@ -157,6 +157,7 @@ class ControllerFacts:
     fix: str = ""
     trouble: str = ""
     is_named: bool = True
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

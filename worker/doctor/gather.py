@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from worker.doctor import gather_host, gather_services
 from worker.doctor.checks_kernel import numbers
 from worker.doctor.facts import (
     Carried,
-    ClockFacts,
     Facts,
     FirewallFacts,
     Link,
@@ -120,7 +120,7 @@ async def gather(subject: Subject) -> Facts:
         replace(controller, is_named=subject.is_controller_named) if controller is not None else None,
         state.result(),
         docker.result(),
-        _worker(subject, status.result(), clock, links or (), rules) if "worker" not in guard.problems else None,
+        _worker(subject, status.result(), links or (), rules) if "worker" not in guard.problems else None,
         {"clock": guard.problems.get("controller", ""), **guard.problems},
     )
 
@@ -150,7 +150,6 @@ def _store(found: StoreFacts | None, status: Mapping[str, Any] | None) -> StoreF
 def _worker(
     subject: Subject,
     status: Mapping[str, Any] | None,
-    clock: ClockFacts | None,
     links: Sequence[Link],
     firewall: FirewallFacts | None,
 ) -> WorkerFacts:
@@ -161,7 +160,7 @@ def _worker(
         status=status,
         problem=subject.worker_problem,
         fix=subject.worker_fix,
-        full_pass_age_s=max(0.0, clock.now - at) if at is not None and clock is not None else None,
+        full_pass_age_s=max(0.0, time.time() - at) if at is not None else None,
         full_pass_every_s=subject.full_pass_every_s,
         links=links,
         tables=gather_host.own_tables(firewall.nft if firewall is not None else None),

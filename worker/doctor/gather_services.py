@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,24 @@ async def _connected(target: Target) -> Connection:
 
 
 async def controller(url: str, token: str = "") -> tuple[ControllerFacts, ClockFacts]:
-    """Both from one answer: its date is that of the controller's clock."""
+    """Both from one answer: its date is that of the controller's clock. Of several URLs the first to answer counts."""
     now = time.time()
     if not url:
         return ControllerFacts(""), clock(now)
+    tried = [await _controller(one.strip(), token, now) for one in url.split(",")]
+    found = next((one for one in tried if one[0].latency_ms is not None), tried[0])
+    silent = tuple(facts.url for facts, _ in tried if facts.latency_ms is None and facts is not found[0])
+    return replace(found[0], silent=silent), found[1]
+
+
+async def _controller(url: str, token: str, now: float) -> tuple[ControllerFacts, ClockFacts]:
     fix = "look at the controller and at the way there: name resolution, route, firewall; --controller says where it is"
     try:
         status, headers, body, took_s = await ask(url, "/v1/version", token)
     except (NotSent, Lost, ValueError) as error:
         return ControllerFacts(url, problem=str(error), fix=fix), clock(now)
     told = _object(body)
-    middle = now + took_s / 2
+    middle = time.time() - took_s / 2
     offset, uncertainty = _offset(headers.get("date", ""), middle, took_s)
     if status != 200 or "version" not in told:
         problem = str(told.get("detail", f"it answers {status}"))
@@ -93,7 +101,7 @@ async def _with_trouble(found: ControllerFacts, token: str) -> ControllerFacts:
         return found
     trouble = _object(body).get("trouble")
     detail = str(trouble.get("detail", "")) if isinstance(trouble, dict) else ""
-    return ControllerFacts(found.url, found.latency_ms, found.version, trouble=detail)
+    return replace(found, trouble=detail)
 
 
 def _offset(date: str, middle: float, took_s: float) -> tuple[float | None, float]:

@@ -148,6 +148,7 @@ CASES: list[tuple[Change, str, Status, str]] = [
     (with_("controller", url=""), "controller.reachable", Status.SKIPPED, ""),
     (with_("controller", latency_ms=900.0), "controller.latency", Status.WARN, "load"),
     (with_("controller", trouble="the store went back"), "controller.trouble", Status.WARN, "kvnet store"),
+    (with_("controller", silent=("http://c2:7480",)), "controller.others", Status.WARN, "start them"),
     (with_("controller", version="9.0.0"), "controller.versions", Status.WARN, "upgrade"),
     (with_("state", is_writable=False), "state.directory", Status.FAIL, "ls -ld"),
     (with_("state", is_writable=None), "state.directory", Status.UNKNOWN, "sudo kvnet doctor"),

@@ -76,6 +76,16 @@ async def test_a_controller_tells_its_version_and_its_trouble(tmp_path: Path) ->
     assert checks["controller.versions"].status is Status.WARN
 
 
+async def test_of_several_controllers_one_that_answers_is_enough_and_the_others_are_named(tmp_path: Path) -> None:
+    async with answering(tmp_path / "c", VERSION) as url:
+        found, clock = await gather_services.controller(f"unix://{tmp_path}/none,{url}")
+
+    checks = by_id(check_controller(found, own="0.1.0"))
+    assert checks["controller.reachable"].status is Status.OK
+    assert f"unix://{tmp_path}/none" in checks["controller.others"].found
+    assert clock.offset_s is not None
+
+
 async def test_who_does_not_answer_or_is_no_controller_is_a_finding_and_no_exception(tmp_path: Path) -> None:
     for url in (f"unix://{tmp_path}/none", "http://127.0.0.1:1", "nonsense"):
         found, clock = await gather_services.controller(url)
