@@ -41,7 +41,8 @@ ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
 else
 	@failed=0; \
-	$(BIN)/pytest --ignore=tests/store --ignore=tests/lab/stores || failed=$$?; \
+	$(BIN)/pytest --ignore=tests/store --ignore=tests/lab/stores --ignore=tests/docs || failed=$$?; \
+	$(as_root) $(BIN)/pytest -n $(SITE_JOBS) tests/docs || failed=$$?; \
 	$(as_root) $(BIN)/pytest -n $(SITE_JOBS) --dist loadgroup tests/lab/stores || failed=$$?; \
 	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
 	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup -m xdist_group --stores $(STORES) $(ON_ANY_STORE) || failed=$$?; \
