@@ -32,6 +32,7 @@ from kvnet.questions import MAX_ANSWER_S, Answer, Question
 
 AT_ONCE = 32
 LEFT_BEHIND_S = 60.0
+TAKE_BACK_S = 1.0  # nobody is kept waiting by it: what stays is swept
 
 
 class Questions:
@@ -114,8 +115,8 @@ class Questions:
             return self._state.answers.get(question.id)
         finally:
             # Both at once: a worker answers only a question that is still there.
-            with contextlib.suppress(StoreError, KvnetError):
-                async with asyncio.timeout(1.0):
+            with contextlib.suppress(StoreError, KvnetError, TimeoutError):
+                async with asyncio.timeout(TAKE_BACK_S):
                     await self._writer.commit([], [Delete(key), Delete(keys.answer(question.id))], caller)
 
     def _silent(self, host: str, why: str) -> HostSilent:

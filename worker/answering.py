@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -121,10 +122,7 @@ class Answerer:
             raise KvnetError(f"the worker failed: {type(error).__name__}", fix="see its log") from error
 
     async def _write(self, answer: Answer) -> None:
-        value = codec.encode(answer)
-        if len(value) > MAX_ANSWER_BYTES:
-            error = AnswerTooLarge(f"the answer would have {len(value)} bytes", fix="ask for less at once")
-            value = codec.encode(Answer(answer.id, answer.host, answer.answered_at, None, to_problem(error)))
+        value = self._encoded(answer)
         question = keys.question(self._host, answer.id)
         backoff = Backoff(0.1, 2.0)
         for _ in range(ATTEMPTS):
@@ -136,3 +134,15 @@ class Answerer:
             except StoreError as error:
                 self._log.warning("answer-not-written", detail=str(error))
                 await self._time.sleep(backoff.next(self._time))
+
+    def _encoded(self, answer: Answer) -> bytes:
+        """Whatever a kind answers, it is an answer: what cannot be told is told so."""
+        try:
+            value = codec.encode(answer)
+            if len(value) <= MAX_ANSWER_BYTES:
+                return value
+            error: KvnetError = AnswerTooLarge(f"the answer would have {len(value)} bytes", fix="ask for less at once")
+        except (TypeError, ValueError, RecursionError) as fault:
+            self._log.error("question-failed", detail=f"the answer is not JSON: {fault}")
+            error = KvnetError("the worker failed: its answer cannot be told", fix="see its log")
+        return codec.encode(replace(answer, result=None, problem=to_problem(error)))

@@ -40,7 +40,11 @@ async def overflow(_: Mapping[str, Any]) -> dict[str, Any]:
     return {"text": "x" * 250_000}
 
 
-KINDS = {"echo": echo, "refuse": refuse, "fail": fail, "overflow": overflow}
+async def mumble(_: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": "half a character: \ud800"}
+
+
+KINDS = {"echo": echo, "refuse": refuse, "fail": fail, "overflow": overflow, "mumble": mumble}
 
 
 @asynccontextmanager
@@ -91,6 +95,8 @@ async def test_a_fault_in_one_answer_does_not_end_the_worker(cluster: Cluster, s
             await cluster.questions.ask("h1", "fail", {}, ME)
         with pytest.raises(KvnetError, match="would have"):
             await cluster.questions.ask("h1", "overflow", {}, ME)
+        with pytest.raises(KvnetError, match="cannot be told"):
+            await cluster.questions.ask("h1", "mumble", {}, ME)
         assert await cluster.questions.ask("h1", "echo", {}, ME) == {"heard": {}}
 
 
@@ -118,6 +124,14 @@ async def test_many_hosts_are_asked_at_once_and_each_has_its_own_outcome(cluster
 
     assert answers["h1"] == {"heard": {"n": 1}}
     assert isinstance(answers["h2"], HostSilent)
+
+
+async def test_an_answer_is_told_even_if_the_question_cannot_be_taken_back_in_time(
+    cluster: Cluster, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.questions.TAKE_BACK_S", 0.0)
+    async with answering(store, "h1"):
+        assert await cluster.questions.ask("h1", "echo", {}, ME) == {"heard": {}}
 
 
 async def test_an_answer_that_nobody_waits_for_is_not_written(cluster: Cluster, store: MemoryStore) -> None:
