@@ -247,7 +247,7 @@ class Handover:
         try:
             await self.settle(endpoint)
         except KvnetError as error:
-            self._log.info("not-settled", endpoint=endpoint, detail=error.detail)
+            self._log.info("not-settled", endpoint=endpoint, code=error.code, detail=error.detail)
 
     async def _withdraw_what_is_left(self, endpoint: str) -> None:
         async with self._turns.alone_with(endpoint):
@@ -257,7 +257,7 @@ class Handover:
             try:
                 await self._withdraw(record)
             except KvnetError as error:
-                self._log.warning("left-over", endpoint=endpoint, detail=error.detail)
+                self._log.warning("left-over", endpoint=endpoint, code=error.code, detail=error.detail)
 
     # the steps
 

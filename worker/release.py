@@ -148,7 +148,7 @@ class Releaser:
                 try:
                     await self._look()
                 except KvnetError as error:
-                    self._log.warning("release-failed", detail=error.detail)
+                    self._log.warning("release-failed", code=error.code, detail=error.detail)
                     await self._time.sleep(LOOK_AGAIN_S)
                     continue
                 await self._until_due()
@@ -191,7 +191,7 @@ class Releaser:
             pause = self._backoffs.setdefault(record.endpoint, self._new_backoff()).next(self._time)
             self._due[record.endpoint] = self._time.monotonic() + pause
             self._wake.set()
-            self._log.warning("detach-queued", endpoint=record.endpoint, detail=error.detail)
+            self._log.warning("detach-queued", endpoint=record.endpoint, code=error.code, detail=error.detail)
             return False
         finally:
             self._busy.discard(record.endpoint)

@@ -61,7 +61,9 @@ class CniPlugin:
             call = parse_call(environment, config)
             return {"output": await self._do(call, callers_of(message)), "failed": False}
         except KvnetError as error:
-            self._log.info("cni-refused", command=str(environment.get("CNI_COMMAND"))[:16], detail=error.detail)
+            self._log.info(
+                "cni-refused", command=str(environment.get("CNI_COMMAND"))[:16], code=error.code, detail=error.detail
+            )
             return {"output": shown(error, version_of(config)), "failed": True}
 
     async def _do(self, call: Call, callers: frozenset[int]) -> dict[str, Any] | None:

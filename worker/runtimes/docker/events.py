@@ -77,6 +77,6 @@ class Events:
         """Once for each thing that is wrong, however its words change."""
         what = type(error).__name__ if isinstance(error, EngineAway) else error.detail
         if what != self._told:
-            self._log.warning("docker-not-followed", detail=error.detail)
+            self._log.warning("docker-not-followed", code=error.code, detail=error.detail)
         self._told = what
         self.problem = error.detail

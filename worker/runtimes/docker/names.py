@@ -186,7 +186,7 @@ class Namer:
         try:
             await work
         except KvnetError as error:
-            self._log.info("docker-name-delayed", detail=error.detail)
+            self._log.info("docker-name-delayed", code=error.code, detail=error.detail)
         except Exception as error:  # noqa: BLE001 - a fault about one container must not end the others' names
             self._log.error("docker-name-failed", detail=f"{type(error).__name__}: {error}")
         finally:

@@ -102,7 +102,7 @@ class NetworkDriver:
             except NetworkInUse as error:
                 if self._is_only_owed(error):
                     raise  # and again when those are gone
-                self._log.info("docker-network-stays", network=binding.network, detail=error.detail)
+                self._log.info("docker-network-stays", network=binding.network, code=error.code, detail=error.detail)
         await self._ledger.unbind(docker)
 
     async def allocate(self) -> NoReturn:

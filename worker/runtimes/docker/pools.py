@@ -89,7 +89,9 @@ class Pools:
                 async with asyncio.timeout(RELEASE_S):
                     await self._controller.release_hold(want.hold)
             except KvnetError as error:
-                self._log.warning("docker-hold-runs-out", subnet=pool, hold=want.hold, detail=error.detail)
+                self._log.warning(
+                    "docker-hold-runs-out", subnet=pool, hold=want.hold, code=error.code, detail=error.detail
+                )
             except TimeoutError:
                 self._log.warning(
                     "docker-hold-runs-out", subnet=pool, hold=want.hold, detail="the controller is silent"

@@ -115,7 +115,9 @@ class Steps:
 
     async def _give_up(self, action: Name, known: EngineNetwork, error: KvnetError) -> None:
         """Another host was first: that one's network comes instead."""
-        self._log.warning("docker-network-given-up", network=action.network, name=known.name, detail=error.detail)
+        self._log.warning(
+            "docker-network-given-up", network=action.network, name=known.name, code=error.code, detail=error.detail
+        )
         await self._remove(action.docker)
         with contextlib.suppress(NotFound):
             await self._controller.delete_network(action.network)

@@ -57,7 +57,7 @@ class NetavarkPlugin:
                     return {"output": None, "failed": False}
             raise Invalid(f"unknown command {shown(command)}", fix="create, setup or teardown")
         except KvnetError as error:
-            self._log.info("netavark-refused", command=command[:16], detail=error.detail)
+            self._log.info("netavark-refused", command=command[:16], code=error.code, detail=error.detail)
             words = f"{error.detail} [{error.code}]" + (f"; {error.fix}" if error.fix else "")
             return {"output": {"error": words}, "failed": True}
 
