@@ -38,9 +38,9 @@ async def show_address(client: Client, address: str) -> None:
     for holder in holders:
         click.echo(safe(described(found["address"], holder, now) + in_block(holder)))
         if holder["since"]:
-            click.echo(f"  since {safe(holder['since'])}")
+            click.echo(f"  since: {safe(holder['since'])}")
         if holder["asked"]:
-            click.echo(f"  asked for by {safe(_asker(holder['asked']))}")
+            click.echo(f"  asked for by: {safe(_asker(holder['asked']))}")
     if history:
         click.echo()
         for line in output.table_lines(history, CHANGES, now, whole=False):

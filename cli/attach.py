@@ -64,6 +64,13 @@ ENDPOINT_OPTIONS = (
         metavar="SECONDS",
         help="Wait until all hosts know it.",
     ),
+    click.option(
+        "--request-id",
+        envvar="KVNET_REQUEST_ID",
+        default="",
+        metavar="ID",
+        help="What logs and journal are to call it. [KVNET_REQUEST_ID]",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="Print the endpoint's id only."),
     planned.dry_run_option,
 )

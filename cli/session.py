@@ -29,6 +29,7 @@ DEFAULT_SOCKET = "/run/kvnet/worker.sock"
 MAX_TOKEN = 8192
 TABLE = "table"
 STDIN = "-"
+REQUEST_ID = "KVNET_REQUEST_ID"
 
 
 class Session:
@@ -172,7 +173,8 @@ def connected(body: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callab
         session = current()
 
         async def talk() -> None:
-            async with Client(session.controller, token=session.token) as client:
+            request_id = os.environ.get(REQUEST_ID, "")
+            async with Client(session.controller, token=session.token, request_id=request_id) as client:
                 await body(client, *args, **kwargs)
 
         asyncio.run(talk())

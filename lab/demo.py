@@ -249,7 +249,11 @@ async def _prove(lab: Lab, network: Network, options: Options, say: Callable[[st
         attach_ms=took,
         seconds_to_first_ping=round(first, 3) if first is not None else -1.0,
         seconds=round(time.monotonic() - options.started, 3),
-        urls={"api": f"http://{options.listen}/v1", "docs": f"http://{options.listen}/docs"},
+        urls={
+            "dashboard": f"http://{options.listen}/",
+            "api": f"http://{options.listen}/v1",
+            "docs": f"http://{options.listen}/docs",
+        },
     )
 
 
@@ -314,8 +318,9 @@ def _invitation(lab: Lab, report: Report) -> str:
     return "\n".join(
         (
             "",
-            f"API      {report.urls['api']}",
-            f"Swagger  {report.urls['docs']}",
+            f"Dashboard  {report.urls['dashboard']}",
+            f"API        {report.urls['api']}",
+            f"Swagger    {report.urls['docs']}",
             "",
             "In another terminal:",
             f"  export KVNET_CONTROLLER={report.urls['api'].removesuffix('/v1')}",

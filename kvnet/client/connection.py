@@ -62,6 +62,8 @@ class Transport(Protocol):
 class Connection:
     """A connection to a controller; what there is to ask is in the classes that build on it.
 
+    `request_id`: what logs and journal are to call all that is asked over it.
+
     Every method raises the KvnetError that the controller answered with, `ControllerUnreachable` when nobody
     answers, and `OutcomeUnknown` when the answer to a change that must not be repeated was lost.
     """
@@ -71,6 +73,7 @@ class Connection:
         url: str = DEFAULT_CONTROLLER,
         *,
         token: str = "",
+        request_id: str = "",
         timeout_s: float = 30.0,
         attempts: int = ATTEMPTS,
         transport: Transport | None = None,
@@ -86,6 +89,8 @@ class Connection:
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise Invalid("the token has characters that no HTTP header may carry", fix="give it as it was issued")
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+        if request_id:
+            headers["x-request-id"] = request_id
         self._transport = transport or HttpClient(targets, headers)
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
 

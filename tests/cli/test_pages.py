@@ -79,7 +79,7 @@ def test_an_address_has_a_history(world: World) -> None:
     data = world.ok("ipam", "show", address, "-o", "json").data
 
     assert "belongs to endpoint after" in shown.lines[0]
-    assert "asked for by anonymous@127.0.0.1, request " in shown.out
+    assert "asked for by: anonymous@127.0.0.1, request " in shown.out
     assert [event["kind"] for event in data["history"]] == ["endpoint.created", "endpoint.deleted", "endpoint.created"]
     assert data["holders"][0]["asked"]["after"]["name"] == "after"
     assert data["history"][-1]["after"]["name"] == "before"

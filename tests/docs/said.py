@@ -323,6 +323,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "KVNET_NFT": ("worker", "the `nft` program, where it is not in PATH"),
     "KVNET_OUTPUT": ("CLI", "how lists and objects are printed unless `-o` says so"),
     "KVNET_PROFILE": ("CLI", "which profile to use (`--profile`): [profiles](../cli.md)"),
+    "KVNET_REQUEST_ID": ("CLI", "what logs and journal are to call what is asked (`attach --request-id`)"),
     "KVNET_SOCKET": ("CLI, worker, runtimes' plugins", "the worker's socket (`--socket`)"),
     "KVNET_STORE": ("controller, backup, restore", "the store (`--store`): [stores](../stores.md)"),
     "KVNET_STORE_PASSWORD": ("controller, worker", "the store user's password"),
