@@ -46,7 +46,9 @@ async def list_changes(
         address="" if address is None else str(parse_address(address, "/query/address")),
     )
     found = [render.event(event) for event in changes(cluster.events, subject, limit)]
-    return render.answer({"items": found, "kept_from": cluster.events.floor, "revision": cluster.revision})
+    log = cluster.events
+    revision = max(cluster.revision, log.revision)  # the journal's mirror may be ahead of the others
+    return render.answer({"items": found, "kept_from": log.floor, "revision": revision})
 
 
 def _stand_for(cluster: Cluster, network: str) -> tuple[str, ...]:

@@ -96,3 +96,20 @@ async def test_what_would_be_refused_is_refused_in_a_plan_too(api: Api) -> None:
     answer = await api.post("/v1/networks?dry_run=plan", {"name": network["name"]})
     problem_of(answer, 409, "name-taken")
     problem_of(await api.post("/v1/networks?dry_run=maybe", {"name": api.fresh()}), 422, "invalid")
+
+
+async def test_pools_reservations_holds_and_hosts_are_planned_too(api: Api) -> None:
+    network = await api.network()
+    pool = {"name": f"pool-{network['name']}", "cidr": "172.29.0.0/20", "prefix_length": 24}
+    path = f"/v1/networks/{network['id']}/reservations"
+
+    told = await plan(api, "POST", "/v1/pools", pool)
+    assert told["result"]["cidr"] == pool["cidr"]
+    problem_of(await api.get(f"/v1/pools/{pool['name']}"), 404, "not-found")
+    reserved = await plan(api, "POST", path, {"name": "printer"})
+    assert reserved["result"]["address"]
+    assert (await api.get(path)).json()["items"] == []
+    held = await plan(api, "POST", "/v1/holds", {"host": "h1"})
+    problem_of(await api.get(f"/v1/holds/{held['result']['id']}"), 404, "not-found")
+    problem_of(await api.http.delete("/v1/hosts/h1?dry_run=plan"), 409, "host-in-use")
+    problem_of(await api.http.delete("/v1/pools/default?dry_run=plan"), 409, "pool-in-use")
