@@ -136,6 +136,7 @@ class EventStream(Response):
         while not (left.done() or stop.done()):
             if outlet.is_full:
                 if outlet.is_stuck:
+                    self._shared.cluster.events.dropped += 1
                     return
                 await self._pause(SLOW_S)
                 continue

@@ -56,6 +56,18 @@ async def test_racing_replicas_never_overlap_and_never_give_an_address_twice(sha
         assert (await one.get("/v1/ipam/check")).json()["ok"]
 
 
+async def test_a_creation_that_is_repeated_at_a_replica_that_lags_says_that_it_was_there(shared_store: str) -> None:
+    async with running(shared_store) as one, running(shared_store) as two:
+        body = {"name": "n", "id": "0123456789ab"}
+        made = [(await replica.post("/v1/networks", body)).status_code for replica in (one, two)]
+        for i in range(10):
+            path, wanted = "/v1/networks/n/endpoints", {"host": "h1", "name": f"e{i}", "id": f"e{i}"}
+            made += [(await replica.post(path, wanted)).status_code for replica in (one, two)]
+            many = {"items": [{**wanted, "id": f"m{i}", "name": f"m{i}"}]}
+            made += [(await replica.post(path, many)).json()["items"][0]["status"] for replica in (one, two)]
+    assert made == [201, 200] * 21
+
+
 async def test_of_two_replicas_asked_for_one_name_only_one_makes_it(shared_store: str) -> None:
     async with running(shared_store) as one, running(shared_store) as two:
         made = await asyncio.gather(one.post("/v1/networks", {"name": "n"}), two.post("/v1/networks", {"name": "n"}))
