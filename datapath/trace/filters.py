@@ -16,6 +16,7 @@ from datapath.trace.seen import Crossing, SeenDrop
 T = TypeVar("T")
 Condition = Callable[[Crossing], bool | None]  # None: not understood
 DEEPEST = 16
+MOST_STEPS = 20_000  # rules that one packet is held against in one base chain: chains that call chains multiply
 
 
 class Action(Enum):
@@ -66,12 +67,20 @@ class Chain:
 
 @dataclass(slots=True)
 class Verdict:
-    """Of one base chain: what became of the packet, by which rule. `doubts`: rules that may have dropped it."""
+    """Of one base chain: what became of the packet, by which rule. `doubts`: rules that may have dropped it.
+
+    `left`: how many rules are still looked at; what comes after that is in doubt.
+    """
 
     is_dropped: bool = False
     rule: str = ""
     chain: str = ""
     doubts: list[tuple[str, str]] = field(default_factory=list)
+    left: int = MOST_STEPS
+
+    def has_another(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
 
 
 FAMILIES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
@@ -109,10 +118,13 @@ def drops(crossing: Crossing, chains: Sequence[Chain], mark: int = 0) -> list[Se
 def judge(packet: Crossing, base: Chain, chains: Mapping[str, Chain]) -> Verdict:
     verdict = Verdict()
     end = _through(packet, base, chains, verdict, 0, is_certain=True)
+    if verdict.left < 0:
+        return Verdict(doubts=[(base.name, "it has more rules than are looked at")])
     if end is None and base.is_dropping:
         verdict.is_dropped, verdict.chain, verdict.rule = True, base.name, "policy drop"
         verdict.doubts.clear()
-        if _may_accept(packet, base, chains):
+        verdict.left = MOST_STEPS
+        if _may_accept(packet, base, chains, verdict):
             verdict.doubts.append((base.name, "policy drop"))
     return verdict
 
@@ -122,6 +134,8 @@ def _through(
 ) -> Action | None:
     """ACCEPT or DROP where that is the end; None where the packet goes on behind the chain."""
     for rule in chain.rules:
+        if not verdict.has_another():
+            return None
         holds = applies(rule, packet)
         if holds is False:
             continue
@@ -151,9 +165,11 @@ def _through(
     return None
 
 
-def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], depth: int = 0) -> bool:
+def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], verdict: Verdict, depth: int = 0) -> bool:
     """Whether a rule that is not understood could have let it through."""
     for rule in chain.rules:
+        if not verdict.has_another():
+            return True
         holds = applies(rule, packet)
         if holds is False:
             continue
@@ -163,7 +179,7 @@ def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], dep
         if step.action is Action.ACCEPT and holds is None:
             return True
         target = chains.get(step.target)
-        if target is not None and depth < DEEPEST and _may_accept(packet, target, chains, depth + 1):
+        if target is not None and depth < DEEPEST and _may_accept(packet, target, chains, verdict, depth + 1):
             return True
     return False
 

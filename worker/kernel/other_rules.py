@@ -1,6 +1,8 @@
 """Other programs' firewall rules, read with the programs that made them: `nft` and the iptables family. Reads only.
 
-Our own tables are left out: they are compared as data. Works in the namespace of the calling thread.
+Our own tables are left out: they are compared as data. Works in the namespace of the calling thread, which may be a
+workload's: whatever is found there may be meant to harm. So reading is bounded in time, tables and bytes, and a name is
+never a part of a command unless it is a plain word: `nft` takes its arguments together as one script.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import json
 import os
 import re
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,18 +23,31 @@ from worker.kernel import programs
 from worker.kernel.legacy import has_legacy_filter
 from worker.kernel.rules import FAMILIES, TABLE
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # of one program
+TOGETHER_S = 12.0
+MOST_TABLES = 64
 LARGEST_LISTING = 32 << 20
+LARGEST_INSIDE = 4 << 20  # of a workload's own
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 SAVERS = {("ip", "nft"): "iptables-nft-save", ("ip6", "nft"): "ip6tables-nft-save"}
 LEGACY_SAVERS = {("ip", 4): "iptables-legacy-save", ("ip6", 6): "ip6tables-legacy-save"}
 OF_IPTABLES = ("filter", "mangle", "raw")
 
 
 class OtherRules:
-    """`unread`: what could not be read, in words."""
+    """`unread`: what could not be read, in words. `largest`: the bytes that one program may say."""
 
-    def __init__(self, nft: str, environment: Mapping[str, str] = os.environ, *, with_own: bool = False) -> None:
+    def __init__(
+        self,
+        nft: str,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        with_own: bool = False,
+        largest: int = LARGEST_LISTING,
+    ) -> None:
         self._with_own = with_own
+        self._largest = largest
+        self._until = time.monotonic() + TOGETHER_S
         self._nft = nft
         self._environment = environment
         self.unread: list[str] = []
@@ -47,10 +64,13 @@ class OtherRules:
 
     def _tables(self) -> Iterator[tuple[str, str]]:
         listing = self._json("list", "tables")
-        for item in listing.get("nftables", ()):
-            table = item.get("table") if isinstance(item, dict) else None
-            is_ours = table and table["name"] == TABLE and table["family"] in FAMILIES
-            if table and (self._with_own or not is_ours):
+        found = [item["table"] for item in listing.get("nftables", ()) if isinstance(item, dict) and "table" in item]
+        if len(found) > MOST_TABLES:
+            self.unread.append(f"nft: {len(found) - MOST_TABLES} of {len(found)} tables")
+        for table in found[:MOST_TABLES]:
+            if not WORD.match(table["name"]):
+                self.unread.append(f"nft: a {table['family']} table called {table['name'][:64]!r}")
+            elif self._with_own or not (table["name"] == TABLE and table["family"] in FAMILIES):
                 yield table["family"], table["name"]
 
     def _table(self, family: str, table: str) -> list[Chain]:
@@ -84,16 +104,47 @@ class OtherRules:
         return self._run([path]) or ""
 
     def _run(self, command: list[str]) -> str | None:
+        left_s = min(TIMEOUT_S, self._until - time.monotonic())
+        words, said = "", b""
         try:
-            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            self.unread.append(f"{command[0].rsplit('/', 1)[-1]}: {error}")
+            if left_s > 0:
+                said, words = _output(command, left_s, self._largest)
+            else:
+                words = "no time was left"
+        except OSError as error:
+            words = error.strerror or str(error)
+        if words:
+            self.unread.append(f"{command[0].rsplit('/', 1)[-1]} {' '.join(command[1:])}: {words}")
             return None
-        if done.returncode or len(done.stdout) > LARGEST_LISTING:
-            words = done.stderr.decode("utf-8", "replace").strip()[:200]
-            self.unread.append(f"{command[0].rsplit('/', 1)[-1]} {' '.join(command[1:])}: {words or 'too long'}")
-            return None
-        return done.stdout.decode("utf-8", "replace")
+        return said.decode("utf-8", "replace")
+
+
+def _output(command: list[str], seconds: float, largest: int) -> tuple[bytes, str]:
+    """What the program says, and what went wrong with it; neither is kept beyond its bounds.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with os.fdopen(os.memfd_create("trouble"), "w+b") as trouble:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=trouble)
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        try:
+            said = process.stdout.read(largest + 1) if process.stdout is not None else b""
+            if len(said) > largest:
+                process.kill()
+            status = process.wait()
+        finally:
+            timer.cancel()
+            if process.stdout is not None:
+                process.stdout.close()
+        if len(said) > largest:
+            return b"", "too long"
+        if status < 0:
+            return b"", f"not within {seconds:.0f} s"
+        trouble.seek(0)
+        words = trouble.read(200).decode("utf-8", "replace").strip()
+    return said, (words or f"exit status {status}") if status else ""
 
 
 def _on_devices(chain: Chain, text: str) -> Chain:

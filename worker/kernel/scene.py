@@ -17,7 +17,7 @@ from datapath.trace.seen import Crossing, Inner, Question, SeenDrop, SeenInside,
 from worker.kernel.firewall import find_nft
 from worker.kernel.namespaces import entered, open_namespace
 from worker.kernel.netlink import Netlink
-from worker.kernel.other_rules import OtherRules
+from worker.kernel.other_rules import LARGEST_INSIDE, OtherRules
 from worker.kernel.rules import MARK, TABLE
 from worker.kernel.sight import Namespace, is_listening, settings
 
@@ -153,7 +153,7 @@ def _looked_into(
     crossings = [crossing for crossing in question.crossings if crossing.inside == inner.endpoint]
     if not crossings:
         return seen, [], []
-    rules = OtherRules(nft)
+    rules = OtherRules(nft, largest=LARGEST_INSIDE)
     with entered(descriptor):
         chains = rules.chains()
     sight = Sight("", links=seen.links, addresses=seen.addresses, ways=seen.ways)

@@ -222,3 +222,16 @@ def test_no_rule_however_strange_breaks_it(expressions: list[Any]) -> None:
     json.dumps(expressions)
 
     assert outcome(FRAME, [*expressions, DROP]) in ("dropped", "perhaps", "passes")
+
+
+def test_chains_that_call_chains_many_times_each_are_not_followed_for_ever() -> None:
+    place = {"family": "inet", "table": "t"}
+    listing: list[dict[str, Any]] = [{"chain": {**place, "name": "c0", "hook": "forward", "prio": 0, "policy": "drop"}}]
+    listing += [{"chain": {**place, "name": f"c{n}"}} for n in range(1, 14)]
+    for n in range(13):
+        jump = {"jump": {"target": f"c{n + 1}"}}
+        listing += [{"rule": {**place, "chain": f"c{n}", "handle": 10 * n + k, "expr": [jump]}} for k in range(10)]
+
+    found = drops(PACKET, nft_json.chains_of({"nftables": listing}, {}))
+
+    assert [(drop.rule, drop.is_certain) for drop in found] == [("it has more rules than are looked at", False)]
