@@ -324,6 +324,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "KVNET_OTEL": ("controller, worker", "where spans are sent (`--otel`): [observability](../observability.md)"),
     "KVNET_OUTPUT": ("CLI", "how lists and objects are printed unless `-o` says so"),
     "KVNET_PROFILE": ("CLI", "which profile to use (`--profile`): [profiles](../cli.md)"),
+    "KVNET_REQUEST_ID": ("CLI", "the request id that a command sends, found again in logs, events and traces"),
     "KVNET_SOCKET": ("CLI, worker, runtimes' plugins", "the worker's socket (`--socket`)"),
     "KVNET_STORE": ("controller, backup, restore", "the store (`--store`): [stores](../stores.md)"),
     "KVNET_STORE_PASSWORD": ("controller, worker", "the store user's password"),

@@ -143,13 +143,17 @@ def command_faults(line: str) -> list[str]:
 
 
 def _walk(command: click.Command, words: Sequence[str], name: str, above: list[click.Command]) -> Iterator[str]:
+    is_value = False
     for number, word in enumerate(words):
         if word == "...":
             return
-        if word.startswith("-") and len(word) > 1 and not word[1].isdigit():
+        if is_value:
+            is_value = False
+        elif word.startswith("-") and len(word) > 1 and not word[1].isdigit():
             for option in word.strip("[]").split("|"):
                 if not _has_option(above, option.partition("=")[0].rstrip("].,")):
                     yield f"'{name}' has no option {option}"
+            is_value = isinstance(command, click.Group) and "=" not in word and _takes_value(above, word)
         elif isinstance(command, click.Group):
             for part in word.split("|"):
                 if not part or _PLACEHOLDER.search(part):
@@ -163,6 +167,11 @@ def _walk(command: click.Command, words: Sequence[str], name: str, above: list[c
                     return
             if "|" not in word and not _PLACEHOLDER.search(word):
                 return
+
+
+def _takes_value(commands: Sequence[click.Command], option: str) -> bool:
+    options = (p for command in commands for p in command.params if isinstance(p, click.Option) and option in p.opts)
+    return any(not p.is_flag and not p.count for p in options)
 
 
 def _has_option(commands: Sequence[click.Command], option: str) -> bool:

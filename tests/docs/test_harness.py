@@ -112,6 +112,7 @@ def test_what_was_printed_takes_the_place_of_what_was_shown(tmp_path: Path) -> N
         "kvnet controller --store sqlite:///x --listen HOST:PORT",
         "kvnet ipam show [ADDRESS|SUBNET]",
         "kvnet network ls -qo name",
+        "kvnet --socket /nowhere.sock network ls",
     ],
 )
 def test_commands_that_exist_are_no_faults(line: str) -> None:
