@@ -6,11 +6,12 @@ cools down, names that are like it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from ipaddress import ip_address
 
 from controller.state import State
-from kvnet.claims import ClaimKind
+from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import AmbiguousName, NotFound
 from kvnet.model import Address, Endpoint, Network
 from kvnet.rules import shown
@@ -82,13 +83,21 @@ class Finder:
         for network in scopes:
             claim = self._state.claims_of(network.id).get(address)
             if claim is not None:
-                return f": in {network.name} it is a {claim.value.kind.value} of {claim.value.holder or 'nobody'}"
+                return _claimed(network, claim.value)
         inside = [network.name for network in scopes if network.subnet_of(address) is not None]
         return f": nobody has that address in {', '.join(inside[:MOST_TOLD])}" if inside else ": it is in no network"
 
     def _name(self, network: str) -> str:
         known = self._state.networks.get(network)
         return known.value.name if known is not None else network
+
+
+def _claimed(network: Network, claim: AddressClaim) -> str:
+    holder = claim.holder or "nobody"
+    if claim.kind is ClaimKind.TOMBSTONE:
+        until = datetime.fromtimestamp(claim.until or 0.0, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f": in {network.name} that address cools down until {until}, after endpoint {holder} had it"
+    return f": in {network.name} that address is a {claim.kind.value} ({holder})"
 
 
 def _address(name: str) -> Address | None:

@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from datapath.names import bridge_of, host_mac, shim_name, veth_name, vxlan_name
-from datapath.objects import VXLAN_PORT
 from datapath.packing import link_local
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
 from datapath.trace.case import Case, End, is_macvlan
-from datapath.trace.seen import Crossing, Inner, Question, Way
+from datapath.trace.crossings import BRIDGED_IPV4, BRIDGED_IPV6, crossings
+from datapath.trace.seen import Inner, Question, Way
 from kvnet.model import Driver
 
-BRIDGED_IPV4, BRIDGED_IPV6 = "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"
-NOT_ROUTED_YET = ("prerouting", "input")
 RP_FILTER_ALL = "net/ipv4/conf/all/rp_filter"
 
 
@@ -39,7 +37,7 @@ def question(case: Case, host: str) -> Question:
         ends=(str(case.a.address), str(case.b.address)),
         ways=tuple(dict.fromkeys(ways)),
         settings=(FORWARD_IPV4, FORWARD_IPV6, BRIDGED_IPV4, BRIDGED_IPV6, RP_FILTER_ALL),
-        crossings=tuple(_crossings(case, host)),
+        crossings=tuple(crossings(case, host)),
     )
 
 
@@ -95,107 +93,3 @@ def _addresses(case: Case, host: str) -> Iterator[str]:
         for network in case.own_networks:
             if network.driver is Driver.ROUTED and network.vni is not None:
                 yield str(ip_address(link_local(host_mac(network.id, name))))
-
-
-def _crossings(case: Case, host: str) -> Iterator[Crossing]:
-    if case.is_itself:
-        return
-    for tag, state, source, target in (("there", "new", case.a, case.b), ("back", "established", case.b, case.a)):
-        yield from _of_direction(case, host, tag, state, source, target)
-
-
-def _of_direction(case: Case, host: str, tag: str, state: str, source: End, target: End) -> Iterator[Crossing]:
-    port = case.flow.port if tag == "there" else 0
-    # What a host has routed comes from the gateway's MAC in the target's network.
-    sender = source.endpoint.mac if case.is_on_link(source, target) else target.network.gateway_mac
-
-    def packet(
-        name: str,
-        layer: str,
-        hook: str,
-        *,
-        device_in: str = "",
-        device_out: str = "",
-        given: str = "",
-        inside: str = "",
-    ) -> Crossing:
-        return Crossing(
-            f"{tag}/{name}",
-            layer,
-            hook,
-            str(source.address),
-            str(target.address),
-            case.flow.protocol,
-            port,
-            device_in,
-            device_out,
-            source_mac=source.endpoint.mac if host == source.host and hook in NOT_ROUTED_YET else sender,
-            destination_mac=target.endpoint.mac,
-            state=state,
-            given=given,
-            inside=inside,
-        )
-
-    if host == source.host:
-        yield packet("inside-out", "ip", "output", device_out=f"@{target.address}", inside=source.id)
-    if host == target.host:
-        yield packet("inside-in", "ip", "input", device_in=f"@{target.address}", inside=target.id)
-    if is_macvlan(source.network):
-        return
-    into, out = _ports(case, host, source, target)
-    given = BRIDGED_IPV4 if case.version == 4 else BRIDGED_IPV6
-    bridge_in, bridge_out = _bridges(case, host, source, target)
-    for device in dict.fromkeys((into, out)):
-        if device and not device.startswith("@"):
-            yield packet("device", "netdev", "ingress", device_in=device)
-    if case.is_on_link(source, target) or (host != source.host and target.network.driver is not Driver.ROUTED):
-        yield packet("bridge", "bridge", "prerouting", device_in=into)
-        yield packet("bridge", "bridge", "forward", device_in=into, device_out=out)
-        yield packet("bridge", "bridge", "postrouting", device_out=out)
-        yield packet("forward", "ip", "prerouting", device_in=bridge_out, given=given)
-        yield packet("forward", "ip", "forward", device_in=bridge_out, device_out=bridge_out, given=given)
-    else:
-        yield packet("bridge", "bridge", "input", device_in=into)
-        yield packet("forward", "ip", "prerouting", device_in=bridge_in)
-        yield packet("forward", "ip", "forward", device_in=bridge_in, device_out=bridge_out)
-        yield packet("forward", "ip", "postrouting", device_out=bridge_out)
-        yield packet("bridge", "bridge", "output", device_out=out)
-    if source.host != target.host:
-        yield from _tunnelled(case, host, tag, source, target)
-
-
-def _ports(case: Case, host: str, source: End, target: End) -> tuple[str, str]:
-    """The ports of bridges that a frame comes in and goes out by on this host."""
-    between = vxlan_name(target.network.id) if target.network.driver is Driver.OVERLAY else target.network.uplink
-    into = veth_name(source.id) if host == source.host else between
-    out = veth_name(target.id) if host == target.host else between
-    return into, out
-
-
-def _bridges(case: Case, host: str, source: End, target: End) -> tuple[str, str]:
-    """The devices between which this host routes. To a routed network behind another host: whatever leads there."""
-    is_plain = target.network.driver is Driver.ROUTED and source.host != target.host
-    into = bridge_of(source.network) if host == source.host else f"@{source.address}"
-    out = bridge_of(target.network) if host == target.host or not is_plain else f"@{target.address}"
-    return into, out
-
-
-def _tunnelled(case: Case, host: str, tag: str, source: End, target: End) -> Iterator[Crossing]:
-    """The tunnel's own packets, between the two hosts."""
-    if target.network.driver is not Driver.OVERLAY and target.network.vni is None:
-        return
-    one, other = case.hosts.get(source.host), case.hosts.get(target.host)
-    if one is None or other is None:
-        return
-    local, remote = str(one.underlay), str(other.underlay)
-
-    def packet(name: str, hook: str, *, layer: str = "ip", into: str = "", out: str = "") -> Crossing:
-        return Crossing(f"{tag}/{name}", layer, hook, local, remote, "udp", VXLAN_PORT, into, out)
-
-    if host == source.host:
-        yield packet("underlay-out", "output", out=f"@{remote}")
-        yield packet("underlay-out", "postrouting", out=f"@{remote}")
-    if host == target.host:
-        yield packet("underlay-in", "ingress", layer="netdev", into=f"@{remote}")
-        yield packet("underlay-in", "prerouting", into=f"@{remote}")
-        yield packet("underlay-in", "input", into=f"@{remote}")

@@ -62,7 +62,7 @@ async def test_who_cannot_be_meant_is_told_with_what_is_there_instead() -> None:
             await traced(cluster, "192.0.2.77", "app/db")
         address = cluster.endpoints.get("other", "db").value.address
         await cluster.endpoints.delete("other", "db", ME)
-        with pytest.raises(NotFound, match="tombstone"):
+        with pytest.raises(NotFound, match="cools down until"):
             await traced(cluster, str(address), "app/db")
 
 
