@@ -1,4 +1,4 @@
-"""The use cases of endpoints: create one or many, find, delete, and tell whether every host knows them yet.
+"""The use cases of endpoints: create one or many, find, change and delete.
 
 An endpoint, its addresses and its place on the host are one commit, so there is never a part of one. What was chosen is
 kept from others while the commit is on its way; who still loses a race chooses again. Never moves an endpoint.
@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator, Sequence
 
 from backends.store import Revision
-from controller.convergence import roll_of
 from controller.creation import Creation, Outcome
 from controller.endpoint_changes import EndpointChanges
 from controller.endpoint_patching import EndpointPatch
@@ -22,7 +21,6 @@ from controller.ports import PortBook
 from controller.release import Release, require_version
 from controller.requests import Caller, EndpointRequest
 from controller.state import State
-from controller.views import Convergence
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import AmbiguousName, KvnetError, NotFound
@@ -146,21 +144,6 @@ class Endpoints:
             if entry is None:
                 raise
             return Versioned(codec.decode(Endpoint, entry.value), entry.version)
-
-    def convergence(self, endpoint: Versioned[Endpoint]) -> Convergence:
-        """Which hosts of the network have not applied it yet. Hosts that are away are not waited for: they fence
-        themselves and look at everything when they return."""
-        return roll_of(self._state, endpoint.value.network).told(endpoint.version)
-
-    async def until_applied(self, network: str, id_or_name: str, timeout_s: float) -> Convergence:
-        """Wait until every living host of the network has applied the endpoint; says who has not when time is up.
-
-        Raises:
-            NotFound, AmbiguousName
-        """
-        endpoint = self.get(network, id_or_name)
-        await self._state.progress.until(lambda: self.convergence(endpoint).converged, timeout_s)
-        return self.convergence(endpoint)
 
     def list(
         self, network: str | None = None, host: str | None = None, address: str | None = None

@@ -134,8 +134,8 @@ class EventStream(Response):
         interval_s = min(PING_S, self._shared.cluster.bookmark_interval_s)
         due, bookmarked = clock() + interval_s, -1
         while not (left.done() or stop.done()):
-            if outlet.is_full:
-                if outlet.is_stuck:
+            if outlet.is_full():
+                if outlet.is_stuck():
                     self._shared.cluster.events.dropped += 1
                     return
                 await self._pause(SLOW_S)
@@ -161,7 +161,7 @@ class EventStream(Response):
 
     async def _end(self, send: Send, outlet: Outlet, left: asyncio.Task[None]) -> None:
         """A client that does not read gets no last word: it knows the revision it read last."""
-        if outlet.is_full:
+        if outlet.is_full():
             outlet.abort()
             await asyncio.wait((left,), timeout=LAST_WORD_S)
             return

@@ -39,7 +39,6 @@ class Outlet:
         """Bytes that wait in this process; what the kernel has is not among them."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
-    @property
     def is_full(self) -> bool:
         """What is sent now would have to wait."""
         unread, now = self.unread, self._clock()
@@ -50,10 +49,9 @@ class Outlet:
             self._moved_at, self._least = now, unread
         return True
 
-    @property
     def is_stuck(self) -> bool:
         """Full, and nothing was read for a while."""
-        return self.is_full and self._clock() - self._moved_at >= self._stuck_s
+        return self.is_full() and self._clock() - self._moved_at >= self._stuck_s
 
     def abort(self) -> None:
         """Let go of the connection, and of everything that waits in it."""

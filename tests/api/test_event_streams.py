@@ -135,18 +135,18 @@ class Connection:
 async def test_who_reads_a_little_is_slow_and_who_reads_nothing_is_stuck() -> None:
     connection, now = Connection(), 0.0
     outlet = Outlet({TRANSPORT: connection}, lambda: now, stuck_s=10.0)
-    assert not outlet.is_full
+    assert not outlet.is_full()
     connection.unread = 3 * LOW_WATER
     for _ in range(5):
         now += 9.0
-        assert (outlet.is_full, outlet.is_stuck) == (True, False)
+        assert (outlet.is_full(), outlet.is_stuck()) == (True, False)
         connection.unread -= 1
     now += 10.0
 
-    assert (outlet.is_stuck, outlet.unread) == (False, connection.unread)
+    assert (outlet.is_stuck(), outlet.unread) == (False, connection.unread)
     now += 10.0
-    assert outlet.is_stuck
+    assert outlet.is_stuck()
     outlet.abort()
     assert connection.is_aborted
     connection.unread = LOW_WATER
-    assert (outlet.is_full, outlet.is_stuck) == (False, False)
+    assert (outlet.is_full(), outlet.is_stuck()) == (False, False)

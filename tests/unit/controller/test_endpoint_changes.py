@@ -299,7 +299,7 @@ async def test_an_address_that_a_host_may_have_used_rests(cluster: Cluster, stor
     seen = await cluster.endpoints.create("my-net", endpoint("seen", address="10.7.0.9"), ME)
     report = Observed("h1", time.now(), {net.value.id: NetworkObserved(seen.version)})
     await store.commit([], [Put(keys.observed("h1"), codec.encode(report))])
-    await eventually(lambda: cluster.endpoints.convergence(seen).converged)
+    await eventually(lambda: cluster.convergence.of_endpoint(seen).converged)
 
     await cluster.endpoints.update("my-net", old.value.id, patch(address="10.7.0.18"), ME)
     await cluster.endpoints.update("my-net", seen.value.id, patch(address="10.7.0.19"), ME)

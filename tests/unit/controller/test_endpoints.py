@@ -173,12 +173,12 @@ async def test_an_endpoint_is_applied_when_every_living_host_of_the_network_says
     await eventually(lambda: cluster.status().hosts == 3)
     for host in ("h2", "dead", "h1"):
         made = await cluster.endpoints.create("my-net", endpoint(f"on-{host}", host=host), ME)
-    assert cluster.endpoints.convergence(made).waiting_for == ("h1", "h2")
+    assert cluster.convergence.of_endpoint(made).waiting_for == ("h1", "h2")
 
-    waiting = asyncio.create_task(cluster.endpoints.until_applied("my-net", made.value.id, 5.0))
+    waiting = asyncio.create_task(cluster.convergence.until({my_net: made.version}, 5.0))
     await report(store, "h1", my_net, made.version)
     await report(store, "h2", my_net, made.version - 1)
-    await eventually(lambda: cluster.endpoints.convergence(made).waiting_for == ("h2",))
+    await eventually(lambda: cluster.convergence.of_endpoint(made).waiting_for == ("h2",))
     assert not waiting.done()
     await report(store, "h2", my_net, made.version)
 
@@ -186,9 +186,9 @@ async def test_an_endpoint_is_applied_when_every_living_host_of_the_network_says
 
 
 async def test_waiting_for_a_host_that_never_answers_ends_and_names_it(cluster: Cluster, my_net: str) -> None:
-    await cluster.endpoints.create("my-net", endpoint(), ME)
+    made = await cluster.endpoints.create("my-net", endpoint(), ME)
 
-    assert (await cluster.endpoints.until_applied("my-net", "c1", 0.05)).waiting_for == ("h1",)
+    assert (await cluster.convergence.until({my_net: made.version}, 0.05)).waiting_for == ("h1",)
 
 
 async def test_lists_are_filtered_by_network_host_and_address(

@@ -151,7 +151,7 @@ async def test_hosts_that_are_down_are_not_waited_for_and_named(site: Site) -> N
     assert words(site.network()) == [("ready", "true", "active"), ("converged", "true", "applied")]
     assert ready(site.network()).detail == "h2 is down"
     assert converged(site.network()).detail == "not waiting for h2, which is down"
-    assert site.cluster.endpoints.convergence(made).away == ("h2",)
+    assert site.cluster.convergence.of_endpoint(made).away == ("h2",)
 
 
 async def test_what_prevents_a_host_is_no_ready_and_says_since_when(site: Site) -> None:
