@@ -116,8 +116,8 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
 
     from kvnet.logline import format_for
     from kvnet.spans import tracing
-    from worker.agent import run_worker
     from worker.log import Log
+    from worker.running import run_worker
     from worker.settings import (
         DockerMode,
         DockerSettings,

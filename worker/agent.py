@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import secrets
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from backends.open import open_store
 from backends.store import Store, StoreError
-from backends.url import shown
 from datapath.words import describe
 from kvnet import keys
-from kvnet.errors import KvnetError
 from kvnet.model import Condition, Driver, NetworkObserved
 from kvnet.rules import NETWORK_ID
 from kvnet.spans import UNTOLD, Tracer
@@ -34,7 +28,6 @@ from worker.attachments import Attachments
 from worker.building import Building
 from worker.catalogue import NetworkCatalogue
 from worker.chronicle import Chronicle
-from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.handover import Handover
 from worker.inquiry import Inquiry
@@ -43,7 +36,6 @@ from worker.looking import Knowing, Looker
 from worker.making import Maker
 from worker.memory import Memory
 from worker.metrics.figures import Figures
-from worker.metrics.http import MetricsServer, bind
 from worker.metrics.measured import MeasuredStore, answering, naming
 from worker.metrics.scrape import Scrape
 from worker.metrics.text import Registry
@@ -58,7 +50,7 @@ from worker.repairs import Repairs
 from worker.report import Reporter
 from worker.requests import parse_attach, parse_detach
 from worker.runtimes.programs import program_operations
-from worker.server import Operation, Server, listen
+from worker.server import Operation
 from worker.session import NAME_TAKEN, Lifeline
 from worker.settings import DockerMode, Settings
 from worker.source import Mode, Source
@@ -73,17 +65,9 @@ if TYPE_CHECKING:
 # In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
 NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
 
-GC_THRESHOLDS = (20_000, 20, 100)
-SWITCH_INTERVAL_S = 0.001
 MODE_S = 0.5
 NEW_S = 5.0
 FEW_ENDPOINTS = 64  # of a network, told by name in a report
-
-
-class Runs(Protocol):
-    """Something that runs until it is cancelled."""
-
-    async def run(self) -> None: ...
 
 
 class Worker:
@@ -536,96 +520,3 @@ class Worker:
 
     async def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
         return {"host": self.settings.host}
-
-
-async def run_worker(settings: Settings, *, log: Log | None = None, tracer: Tracer = UNTOLD) -> None:
-    """Run the worker of this host until SIGTERM or SIGINT.
-
-    Raises:
-        KvnetError: it cannot start; says what is missing and what to do.
-    """
-    log = log or Log()
-    _tune()
-    async with _ports(settings, log, tracer) as (worker, servers):
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        log.info("started", host=settings.host, underlay=_underlay(worker), store=shown(settings.store_url))
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part.run()) for part in (worker, *servers)]
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
-        log.info("stopped", host=settings.host, detail="the networks stay as they are")
-
-
-async def _docker_socket(settings: Settings, log: Log) -> socket.socket | None:
-    """Open before the store answers, so that a Docker that starts meanwhile waits instead of giving up.
-
-    A host whose Docker cannot be served still has a worker.
-    """
-    if settings.docker.mode is DockerMode.OFF:
-        return None
-    from worker.runtimes.docker.http import listen_for_docker
-
-    try:
-        return await listen_for_docker(settings.docker.plugin)
-    except KvnetError as error:
-        log.warning("docker-not-served", detail=error.detail, fix=error.fix)
-        return None
-
-
-def _underlay(worker: Worker) -> str:
-    return str(worker.view.own.underlay) if worker.view.own is not None else ""
-
-
-def _tune() -> None:
-    """For short pauses.
-
-    What the worker keeps lives long and has no cycles, so looking for garbage among it is vain; and the kernel thread,
-    which waits in system calls, gets the interpreter back after one switch interval.
-    """
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-
-
-@contextlib.asynccontextmanager
-async def _ports(settings: Settings, log: Log, tracer: Tracer) -> AsyncIterator[tuple[Worker, Sequence[Runs]]]:
-    """Everything real, opened in the order of who can refuse most plainly."""
-    from worker.kernel.linux import LinuxKernel
-    from worker.listeners import HostListeners
-    from worker.runtimes.netns import NetworkNamespaces
-
-    time = Time()
-    async with contextlib.AsyncExitStack() as stack:
-        state = StateDir.open(settings.state_dir)
-        stack.callback(state.close)
-        listening = await listen(settings.socket)
-        stack.callback(settings.socket.unlink, missing_ok=True)
-        stack.callback(listening.close)
-        scraped = bind(settings.metrics) if settings.metrics else None
-        if scraped is not None:
-            stack.callback(scraped.close)
-        docker = await _docker_socket(settings, log)
-        if docker is not None:
-            stack.callback(docker.close)
-        kernel = await stack.enter_async_context(await LinuxKernel.open())
-        # A worker boots without its store, from what it knows; whose sessions ended is for the controllers to see.
-        store = await stack.enter_async_context(await open_store(settings.store_url, must_answer=False, sweeps=False))
-        controller = HttpController(settings.controller, token=settings.token, time=time)
-        stack.push_async_callback(controller.close)
-        namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
-        listeners = HostListeners(settings.dns)
-        worker = Worker(
-            settings, store, controller, kernel, namespaces, listeners, state, time=time, log=log, tracer=tracer
-        )
-        await worker.start()
-        if docker is not None:
-            worker.serve_docker(docker)
-        servers: list[Runs] = [Server(listening, worker.operations(), log=log, tracer=tracer)]
-        if scraped is not None:
-            render = worker.figures.registry.render
-            servers.append(MetricsServer(scraped, render, worker.scrape.unready, time=time))
-        yield worker, servers

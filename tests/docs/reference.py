@@ -194,7 +194,7 @@ def errors_page() -> str:
 def error_classes() -> list[type[Any]]:
     """Of every error that reaches a user through the API, the CLI or the worker; one for each code."""
     import controller.api.problems  # noqa: F401 - brings the classes
-    import worker.agent  # noqa: F401
+    import worker.running  # noqa: F401
     from kvnet.errors import KvnetError
 
     found: dict[str, type[KvnetError]] = {}

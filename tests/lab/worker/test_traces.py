@@ -179,7 +179,7 @@ def test_without_opentelemetry_it_says_so_and_otherwise_it_is_not_missed(tmp_pat
 
 
 def test_nobody_loads_opentelemetry_unasked() -> None:
-    code = "import sys, worker.agent, cli.worker; print([m for m in sys.modules if m.startswith('opentelemetry')])"
+    code = "import sys, worker.running, cli.worker; print([m for m in sys.modules if m.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
