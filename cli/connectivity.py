@@ -148,7 +148,7 @@ def _round_trip(some: Sequence[Mapping[str, Any]]) -> str:
     times = [one["rtt_ms"] for one in some if one["rtt_ms"]]
     if not times:
         return ""
-    return f" ({min(t['min'] for t in times):.1f} to {max(t['max'] for t in times):.1f} ms)"
+    return f" ({min(t['min'] for t in times):.1f} ms to {max(t['max'] for t in times):.1f} ms)"
 
 
 def _who(one: Mapping[str, Any]) -> str:
