@@ -29,6 +29,7 @@ LOSING = frozenset(
 )
 
 
+UNKNOWN_HOST = "peer-unknown"  # told of that host itself, too
 OF_A_HOP = frozenset({"uplink-missing", "uplink-down"})  # told there
 ABOUT_A_HOST = frozenset({"peer-unknown", "peer-unreachable", "peer-not-adjacent", "family-unreachable"})
 
@@ -95,6 +96,7 @@ def buildable(side: Side) -> Hop | None:
     draft.see(", ".join(dict.fromkeys(finding.code for finding in found)))
     for finding in found:
         weight = Weight.BREAKS if finding.code in LOSING else Weight.NOTE
+        weight = Weight.SYMPTOM if finding.code == UNKNOWN_HOST else weight
         draft.differ(finding.code, "network", "as asked for", finding.code, finding.detail, "see the text", weight)
     hop = draft.hop()
     return replace(hop, is_known=True, found=", ".join(draft.found))
