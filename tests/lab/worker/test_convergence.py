@@ -85,3 +85,24 @@ async def test_a_worker_that_stands_still_is_behind_since_the_change_and_then_no
     assert (told["converged"], h1["lag_revisions"], h2["lag_revisions"] > 0) == (False, 0, True)
     assert 0.5 <= h2["lag_seconds"] < 5.0
     assert after["converged"]
+
+
+async def test_peers_converge_on_the_hosts_of_both_and_nobody_stays_behind(lab: Lab) -> None:
+    await lab.client.create_network({"name": "m", "subnets": [{"cidr": "10.64.0.0/24"}]})
+    await attached(lab, "n", {"c1": "h1"})
+    await attached(lab, "m", {"c2": "h2"})
+    query = {"wait": "converged"}
+    made = await lab.client.request("POST", "/v1/networks/n/peers/m", query=query, wait_s=31.0)
+    await attached(lab, "n", {"c3": "h1"})
+    for network in ("n", "m"):
+        told = await lab.client.request("GET", f"/v1/networks/{network}/convergence", query=query, wait_s=31.0)
+        assert told["converged"], told
+    apart = await lab.client.request("DELETE", "/v1/networks/n/peers/m", query=query, wait_s=31.0)
+
+    assert made["applied"]["converged"]
+    assert apart["applied"]["converged"]
+
+    async def nobody_is_behind() -> bool:
+        return not any([host["lag_revisions"] async for host in lab.client.hosts()])
+
+    await until(nobody_is_behind, "no host is behind in any network", seconds=5.0)
