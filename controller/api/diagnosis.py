@@ -5,8 +5,7 @@ Nothing is changed by either; both take as long as the workers need, and both ar
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -17,7 +16,6 @@ from controller.api.bodies import JsonBody
 from controller.api.models import ConnectivityIn
 from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
 from controller.connectivity.run import Wish
-from kvnet.errors import ControllerUnreachable
 
 DOCTOR_S = 18.0
 
@@ -162,8 +160,9 @@ async def test_connectivity(request: Request) -> Response:
     largest packet, ping) and endpoint with endpoint. What fails is told with where it got lost. Nothing is changed; a
     host takes part in one test at a time."""
     asked = await BODY.read(request)
-    cluster = service(request).cluster
-    return render.answer(await _answered(request, cluster.connectivity.test(_wish(asked), caller(request))))
+    shared = service(request)
+    tested = shared.cluster.connectivity.test(_wish(asked), caller(request))
+    return render.answer(await shared.unless_stopped(tested))
 
 
 @router.get(
@@ -174,26 +173,9 @@ async def test_connectivity(request: Request) -> Response:
 )
 async def examine_host(request: Request, host: str) -> Response:
     """Its worker looks at what kvnet needs of the host, and says what to do about each finding."""
-    cluster = service(request).cluster
-    return render.answer(await _answered(request, cluster.questions.ask(host, "doctor", {}, caller(request), DOCTOR_S)))
-
-
-async def _answered(request: Request, asked: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """What hosts answer, unless the controller stops meanwhile: a test is over then, and nothing of it stays.
-
-    Raises:
-        ControllerUnreachable: it stops.
-        KvnetError: what comes of the question.
-    """
-    found: list[dict[str, Any]] = []
-
-    async def hold() -> None:
-        found.append(await asked)
-
-    await service(request).unless_stopping(hold())
-    if not found:
-        raise ControllerUnreachable("the controller is stopping", fix="ask another one, or this one again")
-    return found[0]
+    shared = service(request)
+    examined = shared.cluster.questions.ask(host, "doctor", {}, caller(request), DOCTOR_S)
+    return render.answer(await shared.unless_stopped(examined))
 
 
 def _wish(asked: ConnectivityIn) -> Wish:

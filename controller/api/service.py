@@ -16,7 +16,7 @@ from controller.api.measure import HttpMetrics
 from controller.cluster import Cluster
 from controller.fanout import Fanout
 from kvnet import keys
-from kvnet.errors import StoreUnavailable
+from kvnet.errors import ControllerUnreachable, StoreUnavailable
 
 PULSE_TIMEOUT_S = 2.0
 PULSE_KEPT_S = 1.0
@@ -78,6 +78,23 @@ class Service:
         finally:
             waiting.cancel()
             stop.cancel()
+
+    async def unless_stopped(self, asked: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        """What hosts answer, unless the controller stops meanwhile: nobody waits for them then.
+
+        Raises:
+            ControllerUnreachable: it stops.
+            KvnetError: what comes of the question.
+        """
+        found: list[dict[str, Any]] = []
+
+        async def hold() -> None:
+            found.append(await asked)
+
+        await self.unless_stopping(hold())
+        if not found:
+            raise ControllerUnreachable("the controller is stopping", fix="ask another one, or this one again")
+        return found[0]
 
     async def checks(self) -> list[Check]:
         """What must hold before traffic may come. Asks the store at most once a second, however often it is called."""

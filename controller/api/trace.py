@@ -162,7 +162,9 @@ async def trace_path(request: Request) -> Response:
     now, and the first hop where they differ, with the reason and what to do. Nothing is changed. A host that does not
     answer is a finding; what is known without it is told all the same."""
     asked = await TRACE.read(request)
-    return render.answer(await service(request).cluster.tracing.trace(asked.wish(), caller(request)))
+    shared = service(request)
+    traced = shared.cluster.tracing.trace(asked.wish(), caller(request))
+    return render.answer(await shared.unless_stopped(traced))
 
 
 @router.post(
@@ -176,9 +178,9 @@ async def pause_repairs(request: Request, host: str) -> Response:
     """For a bounded time the host's worker leaves alone what others do to the kernel, so that a fault can be looked at.
     Workloads come and go as always. The host tells the condition `repairs-paused` meanwhile."""
     asked = await PAUSE.read(request)
-    cluster = service(request).cluster
-    parameters = {"seconds": asked.seconds}
-    return render.answer(await cluster.questions.ask(host, "pause", parameters, caller(request), PAUSE_S))
+    shared = service(request)
+    paused = shared.cluster.questions.ask(host, "pause", {"seconds": asked.seconds}, caller(request), PAUSE_S)
+    return render.answer(await shared.unless_stopped(paused))
 
 
 @router.delete(
@@ -189,5 +191,6 @@ async def pause_repairs(request: Request, host: str) -> Response:
 )
 async def resume_repairs(request: Request, host: str) -> Response:
     """Everything is looked at, and put right, at once. Of a host that is not paused nothing changes."""
-    cluster = service(request).cluster
-    return render.answer(await cluster.questions.ask(host, "resume", {}, caller(request), PAUSE_S))
+    shared = service(request)
+    resumed = shared.cluster.questions.ask(host, "resume", {}, caller(request), PAUSE_S)
+    return render.answer(await shared.unless_stopped(resumed))

@@ -20,14 +20,16 @@ from controller.connectivity.told import Asked, Introduction, Sent, Watched
 from controller.questions import Questions
 from controller.requests import Caller
 from controller.state import State
-from kvnet.errors import Invalid, KvnetError, NotFound
+from kvnet.errors import Invalid, KvnetError, NotFound, ProbeBusy
 from kvnet.model import Endpoint, Host, Network
 from kvnet.rules import shown
 
 KIND = "probe"
 MAX_HOSTS = 128
 SMALL, REPEAT, ECHOES = 20, 3, 5
-LISTEN_S, LISTEN_TIMEOUT_S, SEND_TIMEOUT_S, COLLECT_TIMEOUT_S = 60.0, 6.0, 20.0, 8.0
+LISTEN_TIMEOUT_S, SEND_TIMEOUT_S, COLLECT_TIMEOUT_S = 6.0, 20.0, 8.0
+SENDING_S = 60.0  # no round begins later
+LISTEN_S = SENDING_S + SEND_TIMEOUT_S + 2 * COLLECT_TIMEOUT_S
 PAIRS_AT_ONCE = 128
 SMALLEST, LADDER, ROUNDS = 576, 32, 3
 MAX_PAIRS = 65_536
@@ -48,12 +50,17 @@ class Wish:
 
 @dataclass(slots=True)
 class _Test:
-    """A test while it runs. `order`: the hosts by their numbers in it."""
+    """A test while it runs. `order`: the hosts by their numbers in it. `until`: when its last round may begin.
+
+    `untried`: pairs that there was no time for.
+    """
 
     session: str
     order: tuple[str, ...]
     hosts: Mapping[str, Host]
     caller: Caller
+    until: float
+    untried: set[int] = field(default_factory=set)
     introductions: dict[str, Introduction] = field(default_factory=dict)
     silent: dict[str, KvnetError] = field(default_factory=dict)
     sent: dict[tuple[str, str], Sent] = field(default_factory=dict)
@@ -62,8 +69,17 @@ class _Test:
     passes: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
-    def living(self) -> list[str]:
+    def listening(self) -> list[str]:
         return [name for name in self.order if name in self.introductions]
+
+    @property
+    def living(self) -> list[str]:
+        """Those that have answered every time."""
+        return [name for name in self.listening if name not in self.silent]
+
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() > self.until
 
     def number(self, host: str) -> int:
         return self.order.index(host)
@@ -86,7 +102,7 @@ class Connectivity:
         networks = self._networks(wish)
         hosts = self._hosts(wish)
         endpoints = self._endpoints(wish, networks, hosts.keys())
-        test = _Test(f"{self._rng.getrandbits(64):016x}", tuple(hosts), hosts, caller)
+        test = _Test(f"{self._rng.getrandbits(64):016x}", tuple(hosts), hosts, caller, began + SENDING_S)
         await self._listen(test)
         try:
             attached = {host: told.attached for host, told in test.introductions.items()}
@@ -141,6 +157,9 @@ class Connectivity:
                 test.silent[host] = answer
             else:
                 test.introductions[host] = Introduction.read(answer)
+        busy = [error for error in test.silent.values() if isinstance(error, ProbeBusy)]
+        if busy and not test.introductions:
+            raise busy[0]
 
     def _endpoints(self, wish: Wish, networks: Sequence[Network], hosts: Collection[str]) -> Members:
         """Of the networks, on the hosts. Raises: Invalid: every pair of so many is more than anybody waits for."""
@@ -159,7 +178,7 @@ class Connectivity:
         return found
 
     async def _send(self, test: _Test, needed: Mapping[tuple[str, str], int], choice: Choice) -> None:
-        """Hosts with the first part of each one's endpoints, then the rest of those."""
+        """Hosts with the first part of each one's endpoints, then the rest of those, for as long as there is time."""
         targets = {
             host: [self._target(test, host, other, needed[host, other]) for other in _others(test, host, needed)]
             for host in test.living
@@ -176,6 +195,9 @@ class Connectivity:
                 }
             )
         while any(targets.values()) or any(own.values()):
+            if test.is_late:
+                test.untried = {one["pair"] for pairs in own.values() for one in pairs}
+                return
             parts = {
                 host: {
                     "step": "send",
@@ -211,9 +233,7 @@ class Connectivity:
 
     async def _collect(self, test: _Test, *, end: bool) -> None:
         wanted = {"step": "collect", "session": test.session, "end": end}
-        living = [host for host in test.living if host not in test.silent]
-        if end:
-            living = test.living
+        living = test.listening if end else test.living
         answers = await self._questions.ask_all(dict.fromkeys(living, wanted), KIND, test.caller, COLLECT_TIMEOUT_S)
         for host, answer in answers.items():
             if isinstance(answer, KvnetError):
@@ -237,7 +257,7 @@ class Connectivity:
                 sizes = sorted({low + (high - low) * n // LADDER for n in range(LADDER)})
                 part = parts.setdefault(a, {"step": "send", "session": test.session, "targets": []})
                 part["targets"].append({"to": test.number(b), "vni": None, "sizes": sizes, "repeat": 2})
-            if not parts:
+            if not parts or test.is_late:
                 return
             await self._ask_to_send(test, parts)
             await self._collect(test, end=False)
@@ -282,6 +302,9 @@ class Connectivity:
         found = []
         for number, pair in enumerate(choice.pairs):
             near, far = test.watched.get(pair.source.host), test.watched.get(pair.target.host)
+            if number in test.untried:
+                choice.left_out["pairs that there was no time for"] += 1
+                continue
             if number not in test.asked or near is None or far is None:
                 choice.left_out["pairs whose host stopped answering"] += 1
                 continue

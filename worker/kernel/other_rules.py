@@ -55,7 +55,10 @@ class OtherRules:
     def chains(self) -> list[Chain]:
         found: list[Chain] = []
         for family, table in self._tables():
-            found += self._table(family, table)
+            try:
+                found += self._table(family, table)
+            except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # of a shape that nobody expected
+                self.unread.append(f"nft: the table {family} {table}, which is not understood")
         for (family, version), program in LEGACY_SAVERS.items():
             if has_legacy_filter(version):
                 text = self._saved(program)

@@ -28,6 +28,7 @@ from worker.probing.volley import PACE_S
 
 SMALL, FULL = 3, 2
 ECHO_WAIT_S, NEIGHBOUR_WAIT_S = 1.0, 0.6
+SILENT_AT_ONCE = 16
 SIOCGIFMTU = 0x8921
 IFREQ = struct.Struct("16s24s")
 IPV6_UNICAST_HOPS = 16
@@ -101,11 +102,23 @@ async def ask(asker: Asker, goals: Sequence[Goal], rng: random.Random) -> dict[i
                 found[goal.pair].note(error)
             continue
         await _echo(asker, Echo(opened, version, rng.getrandbits(16)), some, found)
-    silent = [goal for goal in goals if goal.on_link and not found[goal.pair].rtt_ms]
-    for goal in silent:
-        with contextlib.suppress(OSError):
-            found[goal.pair].neighbour = await _neighbour(asker, goal)
+    await _ask_the_silent(asker, goals, found)
     return found
+
+
+async def _ask_the_silent(asker: Asker, goals: Sequence[Goal], found: dict[int, Asked]) -> None:
+    """Several at once: where nobody answers, one after the other would take longer than an answer may."""
+    gate = asyncio.Semaphore(SILENT_AT_ONCE)
+
+    async def one(goal: Goal) -> None:
+        async with gate:
+            with contextlib.suppress(OSError):
+                found[goal.pair].neighbour = await _neighbour(asker, goal)
+
+    async with asyncio.TaskGroup() as group:
+        for goal in goals:
+            if goal.on_link and not found[goal.pair].rtt_ms:
+                group.create_task(one(goal))
 
 
 async def _echo(asker: Asker, echo: Echo, goals: Sequence[Goal], found: dict[int, Asked]) -> None:

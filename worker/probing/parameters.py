@@ -16,7 +16,7 @@ MAX_PAIRS_AT_ONCE = 256
 MAX_SMALL, MAX_SIZES, MAX_REPEAT, MAX_ECHOES = 64, 64, 4, 20
 SHORTEST_SIZE = 150  # a mark in a tunnel packet, with room
 MAX_NAME = 128
-LONGEST_S = 60.0
+LONGEST_S = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def parse_session(parameters: Mapping[str, Any], *, is_whole: bool = True) -> Se
         raise Invalid.field("/hosts", f"{len(hosts)} hosts", f"1 to {MAX_HOSTS}")
     seconds = parameters.get("seconds", 30)
     if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_S:
-        raise Invalid.field("/seconds", "not a time to listen", "up to 60")
+        raise Invalid.field("/seconds", "not a time to listen", f"up to {LONGEST_S:.0f}")
     return Session(session, tuple(hosts), _number(parameters, "pairs", 0, MAX_PAIRS), float(seconds))
 
 

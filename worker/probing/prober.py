@@ -28,7 +28,7 @@ SOURCES_AT_ONCE = 16
 
 
 class Prober:
-    """One per worker; `close` it with the worker."""
+    """One per worker. What a test opened is closed with it, or when its time is over."""
 
     def __init__(self, view: View, attachments: Attachments, *, time: Time) -> None:
         self._view = view
