@@ -42,13 +42,20 @@ class CommandFailed(KvnetError):
 
 @dataclass(slots=True)
 class Engine:
-    """`compose`: the words that compose begins with. `made`: images that were not there before."""
+    """`compose`: the words that compose begins with. `made`: images that were not there before.
+
+    `holder`: the first process in the namespaces of an engine of our own.
+    """
 
     docker: str
     compose: Sequence[str]
     environment: Mapping[str, str]
-    is_ours: bool
+    holder: Process | None = None
     made: list[str] = field(default_factory=list)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.holder is not None
 
     async def run(self, *command: str, seconds: float = COMMAND_SECONDS, **environment: str) -> str:
         """What it prints on stdout.
@@ -115,7 +122,7 @@ class Engine:
 async def given_engine() -> AsyncIterator[Engine]:
     """Of DOCKER_HOST, with the compose that is installed, or else the one that the tests unpack."""
     docker = shutil.which("docker") or str(NEIGHBOURS / "usr" / "bin" / "docker")
-    engine = Engine(docker, (docker, "compose"), {}, is_ours=False)
+    engine = Engine(docker, (docker, "compose"), {})
     try:
         await engine.run(*engine.compose, "version")
     except CommandFailed:
@@ -147,7 +154,7 @@ async def own_engine(folder: Path) -> AsyncIterator[Engine]:
         libraries = found.environment["LD_LIBRARY_PATH"]
         environment = {**found.environment, **_unpacked_compose(libraries), "DOCKER_HOST": socket}
         environment["DOCKER_CONFIG"] = str(inner)
-        engine = Engine(found.docker, programs.COMPOSE, environment, is_ours=True)
+        engine = Engine(found.docker, programs.COMPOSE, environment, holder)
         await until(lambda: _answers(engine), "our own dockerd answers", seconds=COMMAND_SECONDS, watched=daemon)
         try:
             with entered(network):  # across awaits, which is fine as long as nobody else's tasks run in this loop

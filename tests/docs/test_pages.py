@@ -39,7 +39,7 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
 def test_a_page_is_true(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     world.require(request.config)
     page = read(path)
-    if any(needed.kind == "docker" for needed, _ in page.scenes()) and not programs.is_real_root():
+    if any(needed.kind in ("docker", "compose") for needed, _ in page.scenes()) and not programs.is_real_root():
         pytest.skip("Docker's containers take the machine's root, for cgroups: sudo make test ARGS=tests/docs")
     differences = asyncio.run(perform(page, tmp_path))
     assert not differences, "\n".join(["", *map(str, differences), f"paste: python -m tests.docs {path} --update"])

@@ -4,6 +4,7 @@
     <!-- world: lab hosts=3 -->          and h1 to h3 with workers; `outside`: a world beyond; `lan`: uplinks `lan0`
     <!-- world: docker hosts=2 -->       and with Docker and kvnet's plugin; images are stand-ins made of busybox
     <!-- world: etcd controls=2 tls -->  and three members, store1 to store3 (`consul`, `zookeeper` likewise)
+    <!-- world: compose -->              one machine with Docker and compose, in a clone of this checkout
 
 `bare`: nothing of kvnet runs yet, the page starts it. `controls=2`: control2 as well. Rooms know each other by name. A
 room has its own /run, /etc, /var/lib, processes and host name; all of it ends with the page.
@@ -49,7 +50,7 @@ PORTS = {
     "zookeeper": {"client": 2181, "peer": 2888, "election": 3888},
 }
 TLS_PORTS = {"etcd": 2379, "consul": 8501, "zookeeper": 2281}
-KINDS = (*HOSTS, *STORES)
+KINDS = (*HOSTS, *STORES, "compose")
 OPTIONS = {"hosts", "controls", "bare", "outside", "lan", "segments", "tls", "auth", "empty", "members"}
 APPLETS = ("ping", "nslookup", "wget", "nc", "httpd", "telnet")
 IMAGES = ("alpine", "nginx")
@@ -112,6 +113,12 @@ async def open_stage(world: World, folder: Path) -> AsyncIterator[Stage]:
         Unfit: the kernel does not allow it.
     """
     require(world)
+    if world.kind == "compose":
+        from tests.compose.page import open_compose
+
+        async with open_compose(folder) as stage:
+            yield stage
+        return
     tools = _tools(folder / "tools")
     theirs = _programs(world.kind, folder)
     places = [CONTROL, *(f"{CONTROL}{n}" for n in range(2, int(world.options.get("controls", "1")) + 1))]
