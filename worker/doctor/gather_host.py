@@ -173,7 +173,11 @@ def firewall(underlay_device: str, environment: Mapping[str, str] = os.environ) 
     except ValueError:
         ruleset = None
     if not isinstance(ruleset, dict):
-        problem = f"{nft} does not list the rules as JSON" if os.geteuid() == 0 else "rules are shown to root only"
+        problem = (
+            f"{nft} does not list the rules as JSON, or there are too many"
+            if os.geteuid() == 0
+            else "rules are shown to root only"
+        )
         return FirewallFacts(None, problem=problem, underlay_device=underlay_device)
     return FirewallFacts(ruleset, _legacy(environment), _xtables(ruleset, environment), "", underlay_device)
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Timer
 
 from kvnet.errors import Unfit
 from worker.doctor.facts import KernelFacts, Trial
@@ -31,7 +32,7 @@ TRIED_WITH = {
 IPTABLES = ("iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
 TRIAL_S, PROGRAM_S = 10.0, 5.0
 VERSION = re.compile(r"v(\d+(?:\.\d+)*)")
-LONGEST_FILE = 16 << 20
+LONGEST_FILE = LONGEST_ANSWER = 16 << 20
 
 
 def gather_kernel(environment: Mapping[str, str] = os.environ) -> KernelFacts:
@@ -111,12 +112,21 @@ def _version(program: str) -> str:
 
 
 def run(command: Sequence[str]) -> str | None:
-    """What a program says; None where it does not."""
+    """What a program says; None where it does not, or says more than can be looked at."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_S, check=False, errors="replace")
-    except (OSError, subprocess.TimeoutExpired):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            stop = Timer(PROGRAM_S, process.kill)
+            stop.start()
+            try:
+                told = process.stdout.read(LONGEST_ANSWER + 1) if process.stdout is not None else b""
+                if len(told) > LONGEST_ANSWER:
+                    process.kill()
+                    return None
+                return told.decode("utf-8", "replace") if process.wait() == 0 else None
+            finally:
+                stop.cancel()
+    except OSError:
         return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _capabilities() -> int | None:

@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 MAX_DEPTH = 16
+MAX_RULES = 50_000  # that one packet meets in one chain and what that jumps to: jumps multiply
 ENDING = frozenset({"accept", "drop", "reject"})
 
 
@@ -99,6 +100,7 @@ def fate_of(packet: Packet, hook: str, tables: Sequence[Table]) -> Outcome:
 class _Doubt:
     drop: Outcome | None = None
     accept: bool = False
+    met: int = 0
 
 
 def _walk(packet: Packet, table: Table, base: Chain) -> Outcome:
@@ -116,6 +118,10 @@ def _through(packet: Packet, table: Table, chain: Chain, doubt: _Doubt, depth: i
     if depth > MAX_DEPTH:
         return "", "", ""
     for rule in chain.rules:
+        doubt.met += 1
+        if doubt.met > MAX_RULES:
+            doubt.drop = doubt.drop or Outcome(Fate.PERHAPS, chain.place, f"more than {MAX_RULES} rules")
+            return "accept", chain.place, ""
         is_met = _all(condition(packet) for condition in rule.conditions)
         if is_met is False:
             continue

@@ -14,7 +14,7 @@ import pytest
 from backends.memory import MemoryStore
 from backends.store import Entry, Put, Unavailable
 from kvnet import keys
-from worker.doctor import gather_host, gather_services
+from worker.doctor import gather_host, gather_kernel, gather_services
 from worker.doctor.checks_services import check_clock, check_controller, check_store
 from worker.doctor.checks_state import check_docker, check_state
 from worker.doctor.ethtool import features_of
@@ -154,3 +154,14 @@ def test_links_and_settings_of_this_machine_can_be_read() -> None:
     assert gather_host.checksum_errors() >= 0
     assert "rx-checksum" in features_of("lo")
     assert features_of("nowhere") == {}
+
+
+def test_a_program_that_hangs_fails_or_says_too_much_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather_kernel, "PROGRAM_S", 0.2)
+    monkeypatch.setattr(gather_kernel, "LONGEST_ANSWER", 10)
+
+    assert gather_kernel.run(["echo", "short"]) == "short\n"
+    assert gather_kernel.run(["echo", "much too long"]) is None
+    assert gather_kernel.run(["sleep", "60"]) is None
+    assert gather_kernel.run(["false"]) is None
+    assert gather_kernel.run(["/nowhere/at/all"]) is None
