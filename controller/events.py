@@ -6,7 +6,7 @@ are, is told too, but not in the journal: it cannot be replayed. Keeps nothing f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from backends.store import Change
 from controller import journal
@@ -143,12 +143,14 @@ class EventLog:
         """Changes up to this revision may be missing."""
         return self._floor
 
-    def newest_first(self, words: Sequence[Sequence[bytes]]) -> Iterator[int]:
-        """The revisions that are kept and have, of each of the alternatives, one in their bytes."""
-        for revision in sorted(self._kept, reverse=True):
-            value = self._kept[revision]
-            if all(any(word in value for word in alternatives) for alternatives in words):
-                yield revision
+    def revisions(self) -> list[int]:
+        """Those that are kept, the newest first."""
+        return sorted(self._kept, reverse=True)
+
+    def mentions(self, revision: int, words: Sequence[Sequence[bytes]]) -> bool:
+        """Whether its bytes have, of each of the alternatives, one; False of what is no longer kept."""
+        value = self._kept.get(revision)
+        return value is not None and all(any(word in value for word in alternatives) for alternatives in words)
 
     def _forget(self, key: str) -> None:
         revision = self._revision_of.pop(key, None)

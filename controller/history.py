@@ -6,14 +6,16 @@ and the answer says from which revision on it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from controller.events import EventLog
 from controller.views import Event
 from kvnet import keys
+
+AT_A_TIME = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,18 @@ class Subject:
         return [tuple(word.encode() for word in words) for words in (self.networks, *singles) if words]
 
 
-def changes(log: EventLog, subject: Subject, limit: int) -> list[Event]:
-    """The newest `limit` of them, newest first."""
-    return list(islice(_found(log, subject), limit))
-
-
-def _found(log: EventLog, subject: Subject) -> Iterator[Event]:
-    for revision in log.newest_first(subject.words()):
-        for event in reversed(log.events_of(revision) or ()):
-            if subject.concerns(event):
-                yield event
+async def changes(log: EventLog, subject: Subject, limit: int) -> list[Event]:
+    """The newest `limit` of them, newest first. Lets others run meanwhile: a word that is everywhere finds much to read
+    and perhaps nothing that is meant."""
+    words, found = subject.words(), list[Event]()
+    for looked, revision in enumerate(log.revisions(), 1):
+        if log.mentions(revision, words):
+            found += [event for event in reversed(log.events_of(revision) or ()) if subject.concerns(event)]
+        if len(found) >= limit:
+            break
+        if not looked % AT_A_TIME:
+            await asyncio.sleep(0)
+    return found[:limit]
 
 
 def _is_of_network(event: Event, known: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bool:

@@ -45,7 +45,7 @@ async def list_changes(
         pool=pool or "",
         address="" if address is None else str(parse_address(address, "/query/address")),
     )
-    found = [render.event(event) for event in changes(cluster.events, subject, limit)]
+    found = [render.event(event) for event in await changes(cluster.events, subject, limit)]
     log = cluster.events
     revision = max(cluster.revision, log.revision)  # the journal's mirror may be ahead of the others
     return render.answer({"items": found, "kept_from": log.floor, "revision": revision})
