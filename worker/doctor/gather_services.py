@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from backends.store import Store, StoreError
+from backends.url import shown
 from kvnet import keys
 from kvnet.errors import KvnetError
 from kvnet.http import Connection, Lost, NotSent, Target
+from kvnet.logline import without_secrets
 from worker.doctor.facts import ClockFacts, ControllerFacts, DockerFacts, StateFacts, StoreFacts
 
 ANSWER_S = 5.0
@@ -81,27 +83,26 @@ async def _controller(url: str, token: str, now: float) -> tuple[ControllerFacts
     try:
         status, headers, body, took_s = await ask(url, "/v1/version", token)
     except (NotSent, Lost, ValueError) as error:
-        return ControllerFacts(url, problem=str(error), fix=fix), clock(now)
+        return ControllerFacts(shown(url), problem=without_secrets(str(error)), fix=fix), clock(now)
     told = _object(body)
     middle = time.time() - took_s / 2
     offset, uncertainty = _offset(headers.get("date", ""), middle, took_s)
     if status != 200 or "version" not in told:
         problem = str(told.get("detail", f"it answers {status}"))
-        found = ControllerFacts(url, problem=problem, fix=str(told.get("fix", fix)))
+        found = ControllerFacts(shown(url), problem=problem, fix=str(told.get("fix", fix)))
     else:
-        found = ControllerFacts(url, round(1000 * took_s, 1), str(told["version"]))
-        found = await _with_trouble(found, token)
+        found = ControllerFacts(shown(url), round(1000 * took_s, 1), str(told["version"]))
+        found = replace(found, trouble=await _trouble(url, token))
     return found, clock(now, offset, uncertainty)
 
 
-async def _with_trouble(found: ControllerFacts, token: str) -> ControllerFacts:
+async def _trouble(url: str, token: str) -> str:
     try:
-        _, _, body, _ = await ask(found.url, "/v1/status", token)
+        _, _, body, _ = await ask(url, "/v1/status", token)
     except (NotSent, Lost, ValueError):
-        return found
+        return ""
     trouble = _object(body).get("trouble")
-    detail = str(trouble.get("detail", "")) if isinstance(trouble, dict) else ""
-    return replace(found, trouble=detail)
+    return str(trouble.get("detail", "")) if isinstance(trouble, dict) else ""
 
 
 def _offset(date: str, middle: float, took_s: float) -> tuple[float | None, float]:

@@ -96,6 +96,13 @@ async def test_who_does_not_answer_or_is_no_controller_is_a_finding_and_no_excep
     assert by_id(check_controller(found, own="0.1.0"))["controller.reachable"].status is Status.FAIL
 
 
+@pytest.mark.parametrize("url", ["http://me:hidden@127.0.0.1:1", "nonsense://me:hidden@127.0.0.1"])
+async def test_a_password_in_the_address_of_a_controller_is_not_told(url: str) -> None:
+    found, _ = await gather_services.controller(url)
+
+    assert "hidden" not in repr(list(check_controller(found, own="0.1.0")))
+
+
 class Away(MemoryStore):
     async def get(self, key: str) -> Entry | None:
         raise Unavailable("connection refused")
