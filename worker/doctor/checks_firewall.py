@@ -17,6 +17,8 @@ from worker.kernel.rules import MARK, TABLE
 INWARD, OUTWARD = ("ingress", "prerouting", "input"), ("output", "postrouting")
 FIREWALLD = "firewall-cmd --permanent --zone={zone} {what}; firewall-cmd --reload"
 BRIDGE = f"{BRIDGE_PREFIX}000000000000"
+# A workload and a machine in the world, by IP version: no site's rules are about these.
+SOMEBODY = {4: ("10.255.254.2", "203.0.113.1"), 6: ("fd00:ffff::2", "2600::1")}
 OWN_TABLES = (f"inet {TABLE}", f"bridge {TABLE}")
 
 
@@ -82,7 +84,8 @@ def _forward(facts: FirewallFacts, tables: list[Table]) -> Check:
     """What kvnet admits bears its mark when others' chains see it."""
     why = "what workloads send beyond their host's network is dropped"
     for family in (4, 6):
-        packet = Packet(family, "tcp", port=80, coming=BRIDGE, leaving=facts.underlay_device or "eth0", mark=MARK)
+        source, target = SOMEBODY[family]
+        packet = Packet(family, "tcp", source, target, 80, BRIDGE, facts.underlay_device or "eth0", MARK)
         outcome = fate_of(packet, "forward", tables)
         if outcome.fate is Fate.ACCEPT:
             continue
