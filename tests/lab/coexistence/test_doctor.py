@@ -1,4 +1,4 @@
-"""What the doctor says of real firewalls, iptables in both flavours and firewalld, and that doing what it says helps."""
+"""What the doctor says of real firewalls, iptables in both flavours and firewalld, and that doing so helps."""
 
 from __future__ import annotations
 
