@@ -1,7 +1,8 @@
 """What other programs' rules make of a packet: a small reading of nftables and iptables, in three values.
 
 A condition holds, does not, or is not understood. A drop behind one that is not understood is told as possible, never
-as certain; an accept behind one counts as none. So nothing is claimed that the rules do not say. Pure.
+as certain; and so is every drop behind an accept that may have let the packet through before. So nothing is claimed
+that the rules do not say. Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datapath.trace.seen import Crossing, SeenDrop
 T = TypeVar("T")
 Condition = Callable[[Crossing], bool | None]  # None: not understood
 DEEPEST = 16
+LONGEST_TEXT = 300  # of a rule that is told
 MOST_STEPS = 20_000  # rules that one packet is held against in one base chain: chains that call chains multiply
 
 
@@ -69,18 +71,34 @@ class Chain:
 class Verdict:
     """Of one base chain: what became of the packet, by which rule. `doubts`: rules that may have dropped it.
 
-    `left`: how many rules are still looked at; what comes after that is in doubt.
+    `may_be_accepted`: by a rule that is not understood; nothing behind that is certain. `left`: how many rules are still
+    looked at; what comes after that is in doubt.
     """
 
     is_dropped: bool = False
     rule: str = ""
     chain: str = ""
     doubts: list[tuple[str, str]] = field(default_factory=list)
+    may_be_accepted: bool = False
     left: int = MOST_STEPS
 
     def has_another(self) -> bool:
         self.left -= 1
         return self.left >= 0
+
+    def note(self, action: Action, chain: str, rule: str, *, is_certain: bool) -> None:
+        """A rule that applies (`is_certain`), or may."""
+        if action is Action.DROP and is_certain:
+            self.drop(chain, rule)
+        elif action is Action.DROP:
+            self.doubts.append((chain, rule))
+        elif action is Action.ACCEPT and not is_certain:
+            self.may_be_accepted = True
+
+    def drop(self, chain: str, rule: str) -> None:
+        """It ends here, if it came so far."""
+        self.is_dropped, self.chain, self.rule = True, chain, rule
+        self.doubts = [(chain, rule)] if self.may_be_accepted else []
 
 
 FAMILIES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
@@ -121,18 +139,14 @@ def judge(packet: Crossing, base: Chain, chains: Mapping[str, Chain]) -> Verdict
     if verdict.left < 0:
         return Verdict(doubts=[(base.name, "it has more rules than are looked at")])
     if end is None and base.is_dropping:
-        verdict.is_dropped, verdict.chain, verdict.rule = True, base.name, "policy drop"
-        verdict.doubts.clear()
-        verdict.left = MOST_STEPS
-        if _may_accept(packet, base, chains, verdict):
-            verdict.doubts.append((base.name, "policy drop"))
+        verdict.drop(base.name, "policy drop")
     return verdict
 
 
 def _through(
     packet: Crossing, chain: Chain, chains: Mapping[str, Chain], verdict: Verdict, depth: int, *, is_certain: bool
 ) -> Action | None:
-    """ACCEPT or DROP where that is the end; None where the packet goes on behind the chain."""
+    """ACCEPT or DROP where that is the end for certain; None where the packet goes on behind the chain, or may."""
     for rule in chain.rules:
         if not verdict.has_another():
             return None
@@ -140,7 +154,8 @@ def _through(
         if holds is False:
             continue
         step = rule.step if rule.choice is None else _understood(rule.choice, packet)
-        if step is None or step.action in (Action.NOTHING, Action.UNKNOWN):
+        if step is None or step.action is Action.UNKNOWN:
+            verdict.may_be_accepted = True
             continue
         sure = is_certain and holds is True
         if step.action in (Action.JUMP, Action.GOTO):
@@ -148,40 +163,16 @@ def _through(
             end = None
             if target is not None and depth < DEEPEST:
                 end = _through(packet, target, chains, verdict, depth + 1, is_certain=sure)
-            if end is not None and sure:
+            if end is not None:
                 return end
-            if step.action is Action.GOTO and sure:
-                return None
+        else:
+            verdict.note(step.action, chain.name, rule.text, is_certain=sure)
+        if step.action in (Action.JUMP, Action.NOTHING):
             continue
-        if step.action is Action.DROP and not sure:
-            verdict.doubts.append((chain.name, rule.text))
-        if not sure:
-            continue
-        if step.action is Action.DROP:
-            verdict.is_dropped, verdict.chain, verdict.rule = True, chain.name, rule.text
-            verdict.doubts.clear()
-            return Action.DROP
-        return None if step.action is Action.RETURN else Action.ACCEPT
+        if holds is True:
+            return step.action if sure and step.action in (Action.ACCEPT, Action.DROP) else None
+        is_certain = is_certain and step.action in (Action.ACCEPT, Action.DROP)  # else it may have left the chain
     return None
-
-
-def _may_accept(packet: Crossing, chain: Chain, chains: Mapping[str, Chain], verdict: Verdict, depth: int = 0) -> bool:
-    """Whether a rule that is not understood could have let it through."""
-    for rule in chain.rules:
-        if not verdict.has_another():
-            return True
-        holds = applies(rule, packet)
-        if holds is False:
-            continue
-        step = rule.step if rule.choice is None else _understood(rule.choice, packet)
-        if step is None or step.action is Action.UNKNOWN:
-            return True
-        if step.action is Action.ACCEPT and holds is None:
-            return True
-        target = chains.get(step.target)
-        if target is not None and depth < DEEPEST and _may_accept(packet, target, chains, verdict, depth + 1):
-            return True
-    return False
 
 
 def applies(rule: Rule, packet: Crossing) -> bool | None:
@@ -213,4 +204,4 @@ def _marked(crossing: Crossing, mark: int) -> Crossing:
 
 
 def _told(crossing: Crossing, base: Chain, chain: str, rule: str, *, is_certain: bool) -> SeenDrop:
-    return SeenDrop(crossing.name, base.family, base.table, chain, rule, is_certain)
+    return SeenDrop(crossing.name, base.family, base.table, chain, rule[:LONGEST_TEXT], is_certain)

@@ -31,7 +31,7 @@ def port(side: Side, end: End) -> Hop | None:
     seen = _link(draft, ideal, f"the host's half of {end}'s interface", weight)
     if seen is None:
         return draft.hop()
-    fix = mended(side)
+    fix = _mend(side, seen)
     draft.compare("interface-down", "", "up", updown(seen.up), "nothing passes a port that is down", fix)
     _compare_master(draft, wanted.bridge, seen)
     _compare_isolation(draft, seen, is_wanted=wanted.isolated)
@@ -48,7 +48,7 @@ def bridge(side: Side, network: Network, name: str) -> Hop:
     seen = _link(draft, ideal, f"the bridge of network {network.name}")
     if seen is None:
         return draft.hop()
-    fix = mended(side)
+    fix = _mend(side, seen)
     reason = "a bridge that is down forwards nothing, and loses all its neighbours"
     draft.compare("interface-down", "", "up", updown(seen.up), reason, fix)
     reason = "workloads send to the gateway's MAC, which this bridge then does not take for its own"
@@ -59,7 +59,7 @@ def bridge(side: Side, network: Network, name: str) -> Hop:
 
 def _others_bridge(draft: Draft, name: str) -> Hop:
     """An operator's bridge, which gets nothing from kvnet but ports."""
-    seen = _link(draft, SeenLink(name, "bridge", True, True, 0, ""), "the operator's bridge")
+    seen = _link(draft, SeenLink(name, "bridge", True, True, 0, ""), "the operator's bridge", is_kvnets=False)
     if seen is not None:
         reason = "it is the operator's, so kvnet does not touch it"
         draft.compare("interface-down", "", "up", updown(seen.up), reason, f"ip link set {name} up")
@@ -90,7 +90,7 @@ def tunnel(side: Side, network: Network) -> Hop | None:
     seen = _link(draft, _ideal_tunnel(wanted), f"the tunnel of network {network.name}")
     if seen is None:
         return draft.hop()
-    fix = mended(side)
+    fix = _mend(side, seen)
     draft.compare("interface-down", "", "up", updown(seen.up), "nothing passes a tunnel that is down", fix)
     reason = "hosts with different VNIs do not take each other's packets"
     draft.compare("wrong-vni", "VNI", wanted.vni, seen.vni, reason, fix)
@@ -153,8 +153,10 @@ def _ideal_tunnel(wanted: Vxlan) -> SeenLink:
     )
 
 
-def _link(draft: Draft, ideal: SeenLink, what: str, weight: Weight = Weight.BREAKS) -> SeenLink | None:
-    """What was seen of it; None where it is not there, which is then told.
+def _link(
+    draft: Draft, ideal: SeenLink, what: str, weight: Weight = Weight.BREAKS, *, is_kvnets: bool = True
+) -> SeenLink | None:
+    """What was seen of it; None where it is not there, which is then told. `is_kvnets`: it has to be made by kvnet.
 
     Where nobody looked it is as it should be, so that this is told, and no more.
     """
@@ -172,12 +174,29 @@ def _link(draft: Draft, ideal: SeenLink, what: str, weight: Weight = Weight.BREA
         fix = f"remove or rename the foreign link {name}; kvnet never touches it"
         draft.differ("foreign-object", what, kind, seen.kind or "another kind", "it is not kvnet's", fix)
         return None
+    if not seen.is_ours and is_kvnets:
+        reason = f"somebody made {name} in place of kvnet's, which leaves it alone and keeps the network as it is"
+        draft.differ(
+            "foreign-object", what, "made by kvnet", "made by another", reason, _mend(draft.side, seen), Weight.NOTE
+        )
     return seen
+
+
+def _mend(side: Side, seen: SeenLink) -> str:
+    """What kvnet did not make it does not touch."""
+    if seen.is_ours or side.wanted.links.get(seen.name) is None:
+        return mended(side)
+    again = (
+        mended(side) if side.sight is not None and side.sight.paused_s else f"the worker of {side.host} makes its own"
+    )
+    return f"it was not made by kvnet, and is never touched: 'ip link del {seen.name}' on {side.host}; then {again}"
 
 
 def _compare_master(draft: Draft, wanted: str, seen: SeenLink) -> None:
     reason = "only ports of the network's bridge are of the network"
-    draft.compare("wrong-bridge", "in", wanted or "no bridge", seen.master or "no bridge", reason, mended(draft.side))
+    draft.compare(
+        "wrong-bridge", "in", wanted or "no bridge", seen.master or "no bridge", reason, _mend(draft.side, seen)
+    )
 
 
 def _compare_isolation(draft: Draft, seen: SeenLink, *, is_wanted: bool) -> None:
@@ -187,9 +206,9 @@ def _compare_isolation(draft: Draft, seen: SeenLink, *, is_wanted: bool) -> None
         if seen.isolated
         else "the workloads of a network without ICC could reach each other"
     )
-    fix, weight = mended(draft.side), Weight.BREAKS if seen.isolated else Weight.NOTE
+    fix, weight = _mend(draft.side, seen), Weight.BREAKS if seen.isolated else Weight.NOTE
     draft.compare("port-isolation", "", words[is_wanted], words[seen.isolated], reason, fix, weight)
 
 
 def _compare_mtu(draft: Draft, wanted: int, seen: SeenLink) -> None:
-    draft.compare("wrong-mtu", "MTU", wanted, seen.mtu, MTU_REASON, mended(draft.side))
+    draft.compare("wrong-mtu", "MTU", wanted, seen.mtu, MTU_REASON, _mend(draft.side, seen))

@@ -87,7 +87,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class SeenLink:
-    """`works`: it has a carrier. `master`, `parent`: by name ("#7" where the name is not known here)."""
+    """`works`: it has a carrier. `master`, `parent`: by name ("#7" where the name is not known here).
+
+    `is_ours`: it bears kvnet's marks, where it has a name of kvnet's.
+    """
 
     name: str
     kind: str
@@ -104,6 +107,7 @@ class SeenLink:
     suppress: bool = False
     isolated: bool = False
     hairpin: bool = False
+    is_ours: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ def standing(side: Side, silence: str) -> Hop:
         return _told(draft, f"down{seen}" + (", looked at without it" if sight is not None else ""))
     if silence or sight is None:
         reason = silence or "it did not answer"
-        fix = f"see its log and its process on {side.host}: it is hung, stopped, or cut off from the store"
+        fix = (
+            f"see its process and its log on {side.host}: it ended a moment ago, is stopped, hangs, or is cut off from "
+        )
+        fix += f"the store; meanwhile 'kvnet trace --here {side.host}', as root on that host, looks at its kernel"
         draft.differ("worker-silent", "worker", "answers", "silent", reason, fix, Weight.NOTE)
         return _told(draft, "alive, silent")
     _compare(draft, side)

@@ -151,6 +151,7 @@ class Namespace:
             suppress=port.get(m.IFLA_BRPORT_NEIGH_SUPPRESS) == m.ON,
             isolated=port.get(m.IFLA_BRPORT_ISOLATED) == m.ON,
             hairpin=port.get(m.IFLA_BRPORT_MODE) == m.ON,
+            is_ours=found.is_ours,
         )
 
     def _forwarding(self, message: Message, wanted: Mapping[bytes, str]) -> Iterator[SeenEntry]:

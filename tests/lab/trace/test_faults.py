@@ -323,6 +323,18 @@ async def test_a_fault_is_found_where_it_is(bed: Bed, fault: Fault) -> None:
     assert found_at(found) == (fault.host, fault.kind, fault.code), shown(found)
 
 
+async def test_what_somebody_made_in_place_of_kvnets_is_not_said_to_mend_itself(bed: Bed) -> None:
+    a, b = await pair(bed)
+    for text in next(fault for fault in FAULTS if fault.name == "wrong VNI").commands:
+        await command(bed.netns["h2"], text)
+
+    found = await traced(bed, a, b)
+
+    assert found.finding is not None
+    assert f"ip link del {TUNNEL}" in found.finding[1].fix
+    assert "foreign-object" in [difference.code for difference in found.finding[0].differences]
+
+
 async def test_a_host_whose_worker_is_dead_is_found_and_the_rest_is_told(bed: Bed) -> None:
     a, b = await pair(bed)
     case = case_of(bed, a, b)
