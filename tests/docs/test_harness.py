@@ -64,6 +64,11 @@ def test_widths_of_columns_and_ages_do_not_matter() -> None:
     assert differs(shown, [printed[0], printed[1].replace("my-net", "nets")], Known())
 
 
+def test_several_empty_lines_are_one() -> None:
+    assert not differs(["a", "", "b"], ["a", "", "", "b"], Known())
+    assert differs(["a", "", "b"], ["a", "b"], Known())
+
+
 def test_an_elision_stands_for_lines_and_not_for_the_end() -> None:
     assert not differs(["a", "...", "z"], ["a", "b", "c", "z"], Known())
     assert not differs(["a", "...", "z"], ["a", "z"], Known())

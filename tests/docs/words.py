@@ -92,6 +92,7 @@ class Known:
 
 def differs(shown: Sequence[str], printed: Sequence[str], known: Known) -> bool:
     """Whether they differ; what was learnt from equal ones is remembered."""
+    shown, printed = _single_blanks(shown), _single_blanks(printed)
     pairs = _align(_templates(shown), _templates(printed))
     if pairs is None:
         return True
@@ -106,6 +107,11 @@ def differs(shown: Sequence[str], printed: Sequence[str], known: Known) -> bool:
 def begins_with(shown: Sequence[str], printed: Sequence[str], known: Known) -> bool:
     """The same for what still prints: whatever follows is no difference."""
     return not differs([*shown, ELISION], printed, known)
+
+
+def _single_blanks(lines: Sequence[str]) -> list[str]:
+    """Several empty lines are as good as one."""
+    return [line for n, line in enumerate(lines) if line.strip() or n == 0 or lines[n - 1].strip()]
 
 
 def _templates(lines: Sequence[str]) -> list[str]:
