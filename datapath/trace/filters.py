@@ -71,8 +71,8 @@ class Chain:
 class Verdict:
     """Of one base chain: what became of the packet, by which rule. `doubts`: rules that may have dropped it.
 
-    `may_be_accepted`: by a rule that is not understood; nothing behind that is certain. `left`: how many rules are still
-    looked at; what comes after that is in doubt.
+    `may_be_accepted`: by a rule that is not understood; nothing behind that is certain. `left`: how many rules are
+    looked at yet; what comes after that is in doubt.
     """
 
     is_dropped: bool = False

@@ -103,6 +103,39 @@ def test_the_first_verdict_counts_and_a_policy_comes_last() -> None:
     assert outcome(FRAME, [{"limit": {"rate": 5}}, {"accept": None}], policy="drop") == "perhaps"
 
 
+PERHAPS: dict[str, Any] = {"limit": {"rate": 5}}
+
+
+def test_a_drop_behind_what_may_have_let_the_packet_through_is_not_certain() -> None:
+    place = {"family": "bridge", "table": "t"}
+    other = [
+        {"chain": {**place, "name": "other"}},
+        {"rule": {**place, "chain": "other", "handle": 90, "expr": [{"accept": None}]}},
+    ]
+
+    assert outcome(FRAME, [PERHAPS, {"accept": None}], [DROP]) == "perhaps"
+    assert outcome(FRAME, [PERHAPS, {"return": None}], [DROP]) == "perhaps"
+    assert outcome(FRAME, [PERHAPS, {"jump": {"target": "other"}}], [DROP], more=other) == "perhaps"
+    assert outcome(FRAME, [PERHAPS, {"goto": {"target": "other"}}], [DROP], more=other) == "perhaps"
+    assert outcome(FRAME, [PERHAPS, {"return": None}], [{"accept": None}], policy="drop") == "perhaps"
+
+
+def test_where_every_way_ends_in_a_drop_it_is_certain() -> None:
+    assert outcome(FRAME, [PERHAPS, {"return": None}], [DROP], policy="drop") == "dropped"
+    assert outcome(FRAME, [PERHAPS, DROP], [DROP]) == "dropped"
+
+
+def test_a_chain_that_may_be_jumped_to_is_followed_as_it_would_be() -> None:
+    place = {"family": "bridge", "table": "t"}
+    rules: list[list[Any]] = [[match(meta("iifname"), "kve1"), {"return": None}], [DROP]]
+    other = [{"chain": {**place, "name": "other"}}] + [
+        {"rule": {**place, "chain": "other", "handle": 90 + n, "expr": rule}} for n, rule in enumerate(rules)
+    ]
+
+    assert outcome(FRAME, [PERHAPS, {"jump": {"target": "other"}}], more=other) == "passes"
+    assert outcome(replace(FRAME, device_in="kve2"), [PERHAPS, {"jump": {"target": "other"}}], more=other) == "perhaps"
+
+
 def test_a_chain_that_is_jumped_to_returns_where_it_was_called() -> None:
     place = {"family": "bridge", "table": "t"}
     other = [
