@@ -7,13 +7,14 @@ has applied everything that concerns it. `troubles` is the one place that says s
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import output
+from cli import colour, output, progress
 from cli.failures import FAILURE
 from cli.safe import safe
 from cli.session import connected, current, output_option
@@ -43,7 +44,11 @@ UNAVAILABLE = 503
 @connected
 async def status(client: Client, *, wait_s: float | None) -> None:
     """The store, the controllers, what there is, and what is not well."""
-    facts, hosts = await (_look(client) if wait_s is None else _until_well(client, wait_s))
+    if wait_s is None:
+        facts, hosts = await _look(client)
+    else:
+        with progress.waiting("waiting until all is well"):
+            facts, hosts = await _until_well(client, wait_s)
     found = list(troubles(facts, hosts, time.time()))
     session = current()
     if output.as_data(session):
@@ -113,6 +118,8 @@ def _show(facts: Mapping[str, Any], found: Sequence[str], url: str) -> None:
         )
     )
     click.echo()
-    click.echo("All is well." if not found else "Not well:")
+    is_coloured = colour.wanted(sys.stdout)
+    verdict, tone = ("Not well:", colour.BAD) if found else ("All is well.", colour.GOOD)
+    click.echo(colour.painted(verdict, tone, is_wanted=is_coloured))
     for trouble in found:
         click.echo(f"  {safe(trouble)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -312,4 +313,7 @@ async def _connect(target: Target, timeout_s: float) -> Connection:
 
 
 def _words(error: BaseException) -> str:
+    """asyncio puts the address, which is told anyway, in the place of the system's own words."""
+    if isinstance(error, OSError) and error.errno and str(error.strerror).startswith("Connect call failed"):
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

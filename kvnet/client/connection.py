@@ -213,6 +213,8 @@ class Connection:
 
     def unreachable(self, error: Exception) -> ControllerUnreachable:
         reason = str(error) or type(error).__name__
+        place, _, rest = reason.partition(": ")
+        reason = rest if rest and place in self.url else reason  # it is told already
         return ControllerUnreachable(
             f"no answer from the controller at {self.url}: {reason}",
             fix="start one with 'kvnet controller', or name another with --controller or KVNET_CONTROLLER",
