@@ -34,6 +34,7 @@ def console(*lines: str, **attributes: str) -> Block:
         ("set 02:57:d8:3c:de:29 behind port kvx9509b22e283e", "set 02:57:d8:3c:de:30 behind port kvx8cd2be4b144e"),
         ('{"version": 4, "since":"2026-11-29T14:05:13.644Z"}', '{"version": 5, "since":"2026-12-29T14:05:13.644Z"}'),
         ("store etcd://127.0.0.1:16138", "store etcd://127.0.0.1:20001"),
+        ("h2 is down since 2026-11-29T18:35:01Z", "h2 is down since 2026-11-29T18:36:02Z"),
         ("a ... c", "a b c"),
     ],
 )
