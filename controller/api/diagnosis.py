@@ -22,7 +22,7 @@ DOCTOR_S = 18.0
 router = resource_router("operations")
 
 
-class FindingOut(Answer):
+class TestedHostProblemOut(Answer):
     code: str
     detail: str
     fix: str
@@ -33,7 +33,7 @@ class TestedHostOut(Answer):
     underlay: str
     mtu: int
     answers: bool
-    problem: FindingOut | None
+    problem: TestedHostProblemOut | None
 
 
 class RoundTripOut(Answer):
@@ -127,7 +127,7 @@ class ConnectivityOut(Answer):
     took_s: float
 
 
-class CheckOut(Answer):
+class DoctorCheckOut(Answer):
     id: str
     area: str
     status: Literal["ok", "warn", "fail", "unknown", "skipped"]
@@ -139,7 +139,7 @@ class CheckOut(Answer):
 class DoctorOut(Answer):
     host: str
     version: str
-    checks: list[CheckOut]
+    checks: list[DoctorCheckOut]
     counts: dict[str, int]
 
 

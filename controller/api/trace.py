@@ -113,7 +113,7 @@ class HopOut(Answer):
     repairs: list[RepairOut] = Field(description="What the worker put right here lately.")
 
 
-class FindingOut(DifferenceOut):
+class TraceFindingOut(DifferenceOut):
     hop: int
     host: str | None
 
@@ -128,7 +128,9 @@ class TraceOut(Answer):
     complete: bool = Field(description="Every hop was looked at.")
     hosts: list[HostSeenOut]
     hops: list[HopOut]
-    finding: FindingOut | None = Field(description="The first hop that differs; one that loses packets before others.")
+    finding: TraceFindingOut | None = Field(
+        description="The first hop that differs; one that loses packets before others."
+    )
     unread: list[str]
     questions: dict[str, Any] | None
 

@@ -37,6 +37,11 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert referred <= set(document["components"]["schemas"])
 
 
+def test_what_clients_are_made_of_has_names_of_its_own(document: dict[str, Any]) -> None:
+    """Of two classes of one name the modules would become a part of it."""
+    assert [name for name in document["components"]["schemas"] if "__" in name] == []
+
+
 def test_every_operation_has_a_summary_a_description_a_tag_and_its_own_name(document: dict[str, Any]) -> None:
     names = [told["operationId"] for _, _, told in operations(document)]
 
