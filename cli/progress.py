@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
+from cli.safe import safe
+
 WIDTH = 24
 FULL, EMPTY = "█", "░"
 SIGNS = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -75,7 +77,7 @@ class Progress:
     def line(self, sign: str) -> str:
         seconds = int(time.monotonic() - self._began)
         share = f" {bar(self._done, self._total)} {self._done}/{self._total}" if self._total else ""
-        return f"{sign} {self.what}{share} ({seconds}s)"
+        return f"{sign} {safe(self.what)}{share} ({seconds}s)"
 
     def _say(self, text: str) -> None:
         try:

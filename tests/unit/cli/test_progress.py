@@ -56,3 +56,7 @@ def test_elsewhere_nothing_is_written() -> None:
         progress.step(1, 2)
 
     assert pipe.getvalue() == ""
+
+
+def test_what_others_named_cannot_speak_to_the_terminal() -> None:
+    assert "\x1b" not in Progress("testing \x1b]0;mine\x07", Terminal()).line("|")
