@@ -5,8 +5,10 @@ Never waits for an answer that cannot come.
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -30,5 +32,16 @@ def confirm(question: str, *, yes: bool, preview: str = "--dry-run") -> None:
     if not sys.stdin.isatty():
         shows = f", or with {preview} to see what would be done" if preview else ""
         raise Invalid(f"nobody is there to confirm it: {question}", fix=f"repeat with --yes{shows}")
-    if not click.confirm(question, err=True):
-        raise click.Abort
+    with _interruptible():
+        if not click.confirm(question, err=True):
+            raise click.Abort
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While a person is asked, Ctrl-C is a no: asyncio's own handler waits for the loop, which waits for the answer."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -40,8 +41,8 @@ def age(seconds: float | None) -> str:
 
 
 def amount(number: int) -> str:
-    """A count; of huge blocks (which lack a few addresses of their own) the nearest power of two."""
-    return str(number) if number < 1 << COUNTABLE_BITS else f"2^{(number + 4).bit_length() - 1}"
+    """A count; of huge blocks (which lack what is their own, or used) the nearest power of two."""
+    return str(number) if number < 1 << COUNTABLE_BITS else f"2^{round(math.log2(number))}"
 
 
 def share(used: int, size: int) -> str:

@@ -26,6 +26,15 @@ def test_a_person_is_asked_and_believed(world: World) -> None:
     assert world.run("network", "inspect", name).code == 3
 
 
+def test_ctrl_c_is_a_no_at_once(world: World) -> None:
+    name = world.network()
+    with Terminal([*KVNET, "--controller", world.url, "network", "prune"]) as terminal:
+        terminal.until("[y/N]")
+        terminal.type("\x03")
+        assert terminal.ends() == 130
+    assert world.run("network", "inspect", name).code == 0
+
+
 def test_where_nobody_can_answer_it_takes_yes(world: World) -> None:
     name = world.network()
     refused = world.run("network", "prune", input="y\n")
