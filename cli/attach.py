@@ -17,7 +17,7 @@ from cli import output, planned, suggest
 from cli.safe import safe
 from cli.session import current, output_option, socket_option
 from cli.values import LABEL, mapping
-from kvnet.errors import Invalid, NotFound
+from kvnet.errors import Invalid, NamespaceNotFound, NotFound
 from kvnet.publish import parse_publish, shown
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> Non
     session = current()
     worker = WorkerClient(session.socket)
     if dry_run:
+        require_namespace(netns)
         asyncio.run(_preview(worker, network, name or PurePath(netns).name, options))
         return
     made = asyncio.run(worker.attach(network, namespace(netns), name or PurePath(netns).name, **options))
@@ -143,6 +144,21 @@ def _attach(network: str, netns: str, name: str, options: dict[str, Any]) -> Non
         click.echo(safe(made["endpoint"]["id"]))
     else:
         output.show_facts(attached(made))
+
+
+def require_namespace(netns: str) -> None:
+    """As this process sees it; the worker looks for itself when it is really done.
+
+    Raises:
+        NamespaceNotFound
+    """
+    path = namespace(netns) if "/" in netns else f"/run/netns/{netns}"
+    try:
+        is_one = os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+    except OSError:
+        is_one = False
+    if not is_one:
+        raise NamespaceNotFound(f"{netns} is not a network namespace", fix="'ip netns' shows those that have a name")
 
 
 async def _preview(worker: WorkerClient, network: str, name: str, options: Mapping[str, Any]) -> None:

@@ -94,7 +94,10 @@ async def update(client: Client, /, name: str, **given: Any) -> None:
     if given["dry_run"]:
         if regrouping:
             patch = {**patch, "subnets": regrouped(await client.get_network(name), regrouping)}
-        planned.show([await client.plan_update(name, patch, version=given["version"])], does=f"change network {name}")
+        planned.show(
+            [await client.plan_update(name, patch, version=given["version"])],
+            does=f"change network {name}: {', '.join(patch)}",
+        )
         return
     made = await _changed(client, name, patch, regrouping, given["version"], given["wait_s"])
     converging.told(made, given["wait_s"])

@@ -129,7 +129,7 @@ async def update(client: Client, /, network: str, endpoint: str, **given: Any) -
         patch["reuse"] = True
     if given["dry_run"]:
         plan = await client.plan_endpoint_update(network, endpoint, patch, version=given["version"])
-        planned.show([plan], does=f"change endpoint {endpoint}")
+        planned.show([plan], does=f"change endpoint {endpoint}: {', '.join(patch)}")
         return
     made = await client.update_endpoint(network, endpoint, patch, version=given["version"], wait_s=given["wait_s"])
     converging.told(made, given["wait_s"])

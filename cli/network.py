@@ -190,6 +190,8 @@ async def prune(client: Client, *, force: bool, yes: bool, dry_run: bool) -> Non
             unused = (await client.prune_networks())["deleted"]
     for one in unused:
         click.echo(safe(one["name"]))
+    if dry_run and unused:
+        click.echo("would be removed; nothing was changed.", err=True)
     if not unused:
         click.echo("Every network has endpoints: nothing to remove.", err=True)
 

@@ -51,7 +51,8 @@ def show(plans: Sequence[Plan], *, does: str = "") -> None:
 def _show(plan: Plan, does: str) -> None:
     result = plan["result"]
     if does:
-        click.echo(f"would {safe(does)}" + (f": {safe(_facts(result))}" if result else ""))
+        facts = _facts(result) if result and not does.startswith("change ") else ""
+        click.echo(f"would {safe(does)}" + (f": {safe(facts)}" if facts else ""))
     for host in plan["hosts"]:
         _show_host(host, "" if host["alive"] else "  (not there now; does this when it returns)")
     first = plan["on_first_endpoint"]
@@ -64,6 +65,8 @@ def _show(plan: Plan, does: str) -> None:
     work = (
         f"{plan['operations']} operations on {len(plan['hosts'])} hosts{more}"
         if plan["hosts"]
+        else "no host does anything yet"
+        if plan["on_first_endpoint"]
         else "no host does anything"
     )
     click.echo(f"{work}; nothing was changed.", err=True)
