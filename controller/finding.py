@@ -6,7 +6,6 @@ cools down, names that are like it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from ipaddress import ip_address
 
@@ -14,6 +13,7 @@ from controller.state import State
 from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import AmbiguousName, NotFound
 from kvnet.model import Address, Endpoint, Network
+from kvnet.moments import moment
 from kvnet.rules import shown
 
 FIX = "'kvnet endpoint ls' shows them; name one as NETWORK/NAME, NETWORK/ADDRESS, or by its id"
@@ -95,7 +95,7 @@ class Finder:
 def _claimed(network: Network, claim: AddressClaim) -> str:
     holder = claim.holder or "nobody"
     if claim.kind is ClaimKind.TOMBSTONE:
-        until = datetime.fromtimestamp(claim.until or 0.0, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        until = moment(claim.until or 0.0)
         return f": in {network.name} that address cools down until {until}, after endpoint {holder} had it"
     return f": in {network.name} that address is a {claim.kind.value} ({holder})"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from ipaddress import ip_network
 
 from controller.rehearsal import Written
@@ -17,6 +16,7 @@ from datapath.preview import HostPreview, Situation, preview
 from kvnet import codec, keys
 from kvnet.claims import SubnetClaim
 from kvnet.model import Block, Cidr, Endpoint, Host, Network
+from kvnet.moments import moment
 
 MAX_NAMED = 10
 
@@ -85,7 +85,7 @@ def forecast(change: Change) -> Forecast:
 
 
 def _seen(at: float) -> str:
-    return f"last seen {datetime.fromtimestamp(at, UTC).isoformat(timespec='seconds')}"
+    return f"last seen {moment(at)}"
 
 
 def _blocks(found: Iterator[Block] | tuple[Block, ...]) -> dict[str, tuple[Block, ...]]:

@@ -8,8 +8,6 @@ commit checks the version that was seen, so a network that gets its name at the 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from backends.committer import Transaction
 from backends.store import Conflict, Delete, Unchanged
 from controller.holds import HOLD_S
@@ -24,6 +22,7 @@ from kvnet import codec, keys
 from kvnet.claims import SubnetClaim
 from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
 from kvnet.model import Network, NetworkState
+from kvnet.moments import moment
 
 NAMING_S = 60.0
 MAX_PER_SWEEP = 1_000
@@ -74,8 +73,8 @@ class NamingUpkeep:
         removed = 0
         now = self._settings.clock.monotonic()
         for one in self._nameless.confirmed(nameless, now, NAMING_S)[:MAX_PER_SWEEP]:
-            seen_at = datetime.fromtimestamp(self._writer.now() - now + self._nameless.since(one), UTC)
-            caller = Caller(self._actor, "", f"without a name since {seen_at.isoformat(timespec='seconds')}")
+            since = self._writer.now() - now + self._nameless.since(one)
+            caller = Caller(self._actor, "", f"without a name since {moment(since)}")
             try:
                 await self._removal.remove(nameless[one], caller, if_version=one[1])
             except (Conflict, NetworkInUse, NotFound, PreconditionFailed):  # somebody was faster

@@ -12,7 +12,6 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from backends.committer import Transaction
@@ -27,6 +26,7 @@ from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import HostSilent, KvnetError, NotFound, TooMuchContention
 from kvnet.model import Versioned
+from kvnet.moments import moment
 from kvnet.problems import from_problem
 from kvnet.questions import MAX_ANSWER_S, Answer, Question
 
@@ -122,14 +122,14 @@ class Questions:
     def _silent(self, host: str, why: str) -> HostSilent:
         state = self._state
         down_since, last_seen = state.down_since(host), state.last_seen(host)
-        since = f", since {_time(down_since)}" if down_since is not None else ""
+        since = f", since {moment(down_since)}" if down_since is not None else ""
         return HostSilent(
             f"host {host} does not answer: {why}{since}",
             fix=f"see 'kvnet host inspect {host}', and the worker's log there",
             context={
                 "host": host,
                 "alive": state.alive.get(host) is not None,
-                "last_seen": _time(last_seen) if last_seen is not None else None,
+                "last_seen": moment(last_seen) if last_seen is not None else None,
             },
         )
 
@@ -162,7 +162,3 @@ class QuestionUpkeep:
             [Transaction((Unchanged(key, version),), (Delete(key),)) for key, version in doomed]
         )
         return sum(isinstance(outcome, int) for outcome in outcomes)
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from backends.committer import Transaction
 from backends.store import Absent, Check, Conflict, Delete, Put, Unchanged
@@ -25,6 +24,7 @@ from controller.suspicions import Suspicions
 from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.model import Reclaim, Versioned
+from kvnet.moments import moment
 
 MARKS_PER_SWEEP = 200
 
@@ -143,13 +143,9 @@ def evidence(mark: Reclaim) -> str:
 
 
 def _told(mark: Reclaim) -> Iterator[str]:
-    yield f"host {mark.host} absent since {_moment(mark.absent_since)}"
+    yield f"host {mark.host} absent since {moment(mark.absent_since)}"
     if mark.last_seen is not None:
-        yield f"last seen {_moment(mark.last_seen)}"
+        yield f"last seen {moment(mark.last_seen)}"
     if mark.incarnation:
         yield f"as incarnation {mark.incarnation}"
     yield f"marked by {mark.by} at revision {mark.revision}"
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from backends.store import Check, Conflict, Delete, Put, Revision, Unchanged, Unknown, Write
@@ -20,6 +19,7 @@ from controller.writer import Writer
 from kvnet import codec, keys
 from kvnet.errors import NetworkInUse, NotFound, PreconditionFailed
 from kvnet.model import Endpoint, Network, NetworkState, Versioned
+from kvnet.moments import moment
 
 REMOVALS_PER_COMMIT = 50
 PEERS_PER_COMMIT = 15  # each is a check and a write, beside up to 20 operations of the network itself
@@ -153,7 +153,7 @@ class Removal:
             "name": endpoint.name,
             "host": endpoint.host,
             "alive": self._state.alive.get(endpoint.host) is not None,
-            "last_seen": None if seen is None else datetime.fromtimestamp(seen, UTC).isoformat(timespec="seconds"),
+            "last_seen": None if seen is None else moment(seen),
         }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from controller.finding import Finder
@@ -22,6 +21,7 @@ from datapath.trace.seen import Sight, from_plain, to_plain
 from datapath.trace.trace import as_json, trace
 from kvnet.errors import Invalid, KvnetError
 from kvnet.model import Address, Endpoint, Network
+from kvnet.moments import moment
 
 ASK_S = 6.0
 LARGE_NETWORK = 1000
@@ -121,9 +121,8 @@ class Tracing:
     def _standing(self, host: str) -> Standing:
         record = self._state.hosts.get(host)
         seen = self._state.last_seen(host)
-        told = datetime.fromtimestamp(seen, UTC).isoformat(timespec="seconds") if seen is not None else ""
         is_alive = self._state.alive.get(host) is not None
-        return Standing(record.value if record is not None else None, is_alive, told.replace("+00:00", "Z"))
+        return Standing(record.value if record is not None else None, is_alive, "" if seen is None else moment(seen))
 
 
 def _seen(plain: Mapping[str, Any], host: str) -> Sight:

@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from backends.committer import Transaction
 from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged
@@ -34,6 +33,7 @@ from kvnet import keys
 from kvnet.claims import ClaimKind
 from kvnet.errors import HostInUse, KvnetError, NetworkInUse
 from kvnet.model import HostState, NetworkState
+from kvnet.moments import moment
 
 log = logging.getLogger("kvnet.upkeep")
 
@@ -233,7 +233,7 @@ class Upkeep:
 
     def _when(self, suspicions: Suspicions[S], one: S) -> str:
         ago_s = self._monotonic() - suspicions.since(one)
-        return datetime.fromtimestamp(self._writer.now() - ago_s, UTC).isoformat(timespec="seconds")
+        return moment(self._writer.now() - ago_s)
 
     def _monotonic(self) -> float:
         return self._settings.clock.monotonic()

@@ -7,11 +7,11 @@ go as always. Ends by itself, and with the worker. The reconciler asks it before
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from kvnet.errors import Invalid
 from kvnet.model import Condition
+from kvnet.moments import moment
 from worker.log import Log
 from worker.ports import Time
 
@@ -45,7 +45,7 @@ class Pause:
             raise Invalid.field("/seconds", "a pause is bounded", f"more than 0 s, at most {LONGEST_S:.0f} s")
         now = self._time.now()
         self._until = self._time.monotonic() + float(seconds)
-        until = datetime.fromtimestamp(now + float(seconds), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        until = moment(now + float(seconds))
         detail = f"repairs of this host are paused until {until}; 'kvnet host resume {self._host}' ends that"
         self._condition = Condition(CODE, detail, now)
         self._log.warning(CODE, seconds=float(seconds), until=until)
