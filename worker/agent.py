@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from backends.passing import TimedStore
 from backends.store import Store, StoreError
 from datapath.words import describe
 from kvnet import keys
@@ -36,7 +37,7 @@ from worker.looking import Knowing, Looker
 from worker.making import Maker
 from worker.memory import Memory
 from worker.metrics.figures import Figures
-from worker.metrics.measured import MeasuredStore, answering, naming
+from worker.metrics.measured import answering, naming
 from worker.metrics.scrape import Scrape
 from worker.metrics.text import Registry
 from worker.pausing import Pause
@@ -96,7 +97,7 @@ class Worker:
         self._log = log
         self.docker: DockerRuntime | None = None
         self.figures = Figures(Registry())
-        store = self._store = MeasuredStore(store, self.figures)
+        store = self._store = TimedStore(store, self.figures.stored)
         self.attachments = Attachments(state, log)
         self.view = View(
             store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed

@@ -7,14 +7,13 @@ operations, never a path or a key.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from backends.store import Check, Entry, Revision, Session, Snapshot, Store, Write
-from controller.api.passing import PassingStore
+from backends.passing import TimedStore
+from backends.store import Store
 
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 STORE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -63,14 +62,13 @@ class HttpMetrics:
         histogram.observe(seconds)
 
 
-class MeasuredStore(PassingStore):
-    """A store that times what it is asked. Adds nothing, hides nothing."""
+class MeasuredStore(TimedStore):
+    """A store whose requests are counted and timed."""
 
     def __init__(
         self, inner: Store, registry: CollectorRegistry, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        super().__init__(inner)
-        self._clock = clock
+        super().__init__(inner, self._count, clock)
         seconds = Histogram(
             "kvnet_store_request_duration_seconds", "Store requests", ["op"], buckets=STORE_BUCKETS, registry=registry
         )
@@ -79,43 +77,7 @@ class MeasuredStore(PassingStore):
         )
         self._seconds = {op: seconds.labels(op) for op in ("get", "list", "commit", "session")}
 
-    async def get(self, key: str) -> Entry | None:
-        with _Timed(self, "get"):
-            return await super().get(key)
-
-    async def list(self, prefix: str) -> Snapshot:
-        with _Timed(self, "list"):
-            return await super().list(prefix)
-
-    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
-        with _Timed(self, "commit"):
-            return await super().commit(checks, writes)
-
-    async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
-        with _Timed(self, "session"):
-            return await super().session(ttl_s, resume=resume)
-
-    def told(self, op: str, started_at: float, error: type[BaseException] | None) -> None:
-        self._seconds[op].observe(self._clock() - started_at)
-        if error is not None:
-            self._failures.labels(op, error.__name__).inc()
-
-    def now(self) -> float:
-        return self._clock()
-
-
-class _Timed:
-    __slots__ = ("_op", "_started_at", "_store")
-
-    def __init__(self, store: MeasuredStore, op: str) -> None:
-        self._store = store
-        self._op = op
-        self._started_at = store.now()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._store.told(self._op, self._started_at, kind)
+    def _count(self, op: str, seconds: float, error: str) -> None:
+        self._seconds[op].observe(seconds)
+        if error:
+            self._failures.labels(op, error).inc()

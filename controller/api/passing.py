@@ -1,47 +1,12 @@
-"""Stores around a store: everything is passed on, and what a subclass overrides is seen or changed on the way."""
+"""The store as those who stream through this controller see it: it ends when the server does."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncIterator
 
-from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Unavailable, Write
-
-
-class PassingStore:
-    """Adds nothing, hides nothing."""
-
-    def __init__(self, inner: Store) -> None:
-        self._inner = inner
-
-    async def get(self, key: str) -> Entry | None:
-        return await self._inner.get(key)
-
-    async def list(self, prefix: str) -> Snapshot:
-        return await self._inner.list(prefix)
-
-    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
-        return await self._inner.commit(checks, writes)
-
-    def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
-        return self._inner.watch(prefix, after)
-
-    async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
-        return await self._inner.session(ttl_s, resume=resume)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._inner.__aexit__(kind, error, trace)
+from backends.passing import PassingStore
+from backends.store import Batch, Revision, Store, Unavailable
 
 
 class EndingStore(PassingStore):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from backends.memory import MemoryStore
+from backends.passing import PassingStore
 from backends.store import Entry, Snapshot, Store
-from controller.api.passing import PassingStore
 from tests.api.under_test import Api, problem_of, running
 
 pytestmark = pytest.mark.anyio

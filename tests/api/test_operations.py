@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backends.memory import MemoryStore
+from backends.passing import PassingStore
 from backends.store import Entry, Store, Unavailable
 from controller.api import answers
-from controller.api.passing import PassingStore
 from kvnet import __version__
 from tests import stores
 from tests.api.under_test import Api, eventually, problem_of, running

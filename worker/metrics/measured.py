@@ -1,72 +1,19 @@
-"""Wrappers that time what passes through them and change nothing: the store, attach and detach, answers to names and to
+"""Wrappers that time what passes through them and change nothing: attach and detach, answers to names and to
 controllers' questions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Write
 from kvnet.errors import KvnetError
 from worker.metrics.figures import Figures
 
 Clock = Callable[[], float]
 Doing = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 Asked = Callable[[bytes, str, bool], Any]
-
-
-class MeasuredStore:
-    """A store that times what it is asked. Watches are not timed: they last."""
-
-    def __init__(self, inner: Store, figures: Figures, clock: Clock = time.perf_counter) -> None:
-        self._inner = inner
-        self._figures = figures
-        self._clock = clock
-
-    async def get(self, key: str) -> Entry | None:
-        with self._timed("get"):
-            return await self._inner.get(key)
-
-    async def list(self, prefix: str) -> Snapshot:
-        with self._timed("list"):
-            return await self._inner.list(prefix)
-
-    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
-        with self._timed("commit"):
-            return await self._inner.commit(checks, writes)
-
-    def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
-        return self._inner.watch(prefix, after)
-
-    async def session(self, ttl_s: float, *, resume: str | None = None) -> Session:
-        with self._timed("session"):
-            return await self._inner.session(ttl_s, resume=resume)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._inner.__aexit__(kind, error, trace)
-
-    @contextmanager
-    def _timed(self, op: str) -> Iterator[None]:
-        began, error = self._clock(), ""
-        try:
-            yield
-        except BaseException as raised:
-            error = type(raised).__name__
-            raise
-        finally:
-            self._figures.stored(op, self._clock() - began, error)
 
 
 @contextmanager
