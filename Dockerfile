@@ -1,6 +1,8 @@
 # kvnet as an image: the controller by default, as an ordinary user; as root, with the capabilities that
 # docker-compose.yml names, a host. Plain syntax: the classic builder and BuildKit both take it. Nothing secret is in it.
 FROM python:3.11-slim AS build
+# The classic builder leaves this stage behind: docker image prune --filter label=kvnet.stage=build
+LABEL kvnet.stage=build
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/kvnet \

@@ -119,7 +119,15 @@ def project() -> str:
 async def build(engine: Engine) -> None:
     """kvnet's image, from this checkout. Every service names it, so one is enough."""
     await engine.need(all_images()["kvnet"])
+    before = await _stages(engine)
     await compose(engine, "build", "controller-1", seconds=BUILD_SECONDS)
+    engine.made += sorted(await _stages(engine) - before)
+
+
+async def _stages(engine: Engine) -> set[str]:
+    """What builds leave behind of kvnet's image."""
+    filters = ("--filter", "dangling=true", "--filter", "label=kvnet.stage=build")
+    return set((await engine.run(engine.docker, "images", "--quiet", *filters)).split())
 
 
 @asynccontextmanager
