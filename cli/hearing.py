@@ -25,12 +25,16 @@ UNAVAILABLE = 503
 
 
 class Bell:
-    """Rings when the stream is open (again) and with every event; once for many that come together."""
+    """Rings when the stream is open (again) and with every event; once for many that come together.
+
+    `trouble`: why nothing is heard now; "" while something is.
+    """
 
     def __init__(self, client: Client, kinds: Sequence[str], *, quiet: bool) -> None:
         self._client = client
         self._kinds = kinds
         self._is_told = quiet
+        self.trouble = ""
         self._rung = asyncio.Event()
         self._listening = asyncio.create_task(self._listen())
         self._listening.add_done_callback(lambda _: self._rung.set())
@@ -60,7 +64,7 @@ class Bell:
         while True:
             try:
                 async for event in self._client.events(kind=self._kinds, tells_opening=True):
-                    last_heard, is_told = time.monotonic(), self._is_told
+                    last_heard, is_told, self.trouble = time.monotonic(), self._is_told, ""
                     if event.type != "bookmark":
                         self._rung.set()
             except Gone:
@@ -68,8 +72,9 @@ class Bell:
             except KvnetError as error:
                 if not is_passing(error) or time.monotonic() - last_heard > PATIENCE_S:
                     raise
+                self.trouble = f"{safe(error.detail)}; waiting for it"
                 if not is_told:
-                    click.echo(f"{safe(error.detail)}; waiting for it", err=True)
+                    click.echo(self.trouble, err=True)
                     is_told = True
                 await self._client.pause(4)
 

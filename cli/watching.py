@@ -39,11 +39,14 @@ ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 
 
 class View(Protocol[T_contra]):
-    """What shows the rows. `tick_s`: how often it wants to be shown them again though nothing happened."""
+    """What shows the rows. `tick_s`: how often it wants to be shown them again though nothing happened.
+
+    `trouble`: why they may be old; "" if they are not.
+    """
 
     tick_s: float | None
 
-    def show(self, rows: Sequence[T_contra], now: float) -> None: ...
+    def show(self, rows: Sequence[T_contra], now: float, trouble: str = "") -> None: ...
 
 
 async def watch(client: Client, fetch: Callable[[], Awaitable[Sequence[T]]], sheet: Sheet[T]) -> None:
@@ -52,13 +55,14 @@ async def watch(client: Client, fetch: Callable[[], Awaitable[Sequence[T]]], she
     Raises:
         KvnetError: the controller refuses it, or was away for longer than PATIENCE_S.
     """
-    view: View[T] = Screen(sheet) if sys.stdout.isatty() else Appended(sheet)
+    is_screen = sys.stdout.isatty()
+    view: View[T] = Screen(sheet) if is_screen else Appended(sheet)
     rows: Sequence[T] = []
-    async with bell(client, sheet.listing.kinds) as ringing:
+    async with bell(client, sheet.listing.kinds, quiet=is_screen) as ringing:
         while True:
             if await ringing.rings(view.tick_s):
                 rows = sheet.rows(await _fetched(fetch, rows))
-            view.show(rows, time.time())
+            view.show(rows, time.time(), ringing.trouble)
             await asyncio.sleep(PAUSE_S)
 
 
@@ -73,7 +77,7 @@ async def _fetched(fetch: Callable[[], Awaitable[Sequence[T]]], known: Sequence[
 
 
 class Screen(Generic[T]):
-    """A terminal: the list in its place, as much of it as there is room for."""
+    """A terminal: the list in its place, as much of it as there is room for, below what is amiss with it."""
 
     tick_s: float | None = AGES_S
 
@@ -81,8 +85,8 @@ class Screen(Generic[T]):
         self._sheet = sheet
         self._is_clear = False
 
-    def show(self, rows: Sequence[T], now: float) -> None:
-        shown = self._sheet.text(rows, now).splitlines()
+    def show(self, rows: Sequence[T], now: float, trouble: str = "") -> None:
+        shown = [*([trouble] if trouble else []), *self._sheet.text(rows, now).splitlines()]
         room = max(2, shutil.get_terminal_size().lines - 1)
         if len(shown) > room:
             shown = [*shown[: room - 1], f"... {len(shown) - room + 1} lines more"]
@@ -103,7 +107,7 @@ class Appended(Generic[T]):
         self._widths: list[int] | None = None
         self._columns = self._chosen()
 
-    def show(self, rows: Sequence[T], now: float) -> None:
+    def show(self, rows: Sequence[T], now: float, trouble: str = "") -> None:
         news = list(self._news(rows))
         text = self._text(news, now)
         if text:

@@ -216,12 +216,14 @@ class State:
         return max((at for at in (since, joined) if at is not None), default=None)
 
     def last_seen(self, host: str) -> float | None:
-        """Now if it lives; else as this controller, or the mark on the host, remembers it."""
+        """Now if it lives; else as this controller, the mark on the host, or its own last report remembers it."""
         if self.alive.get(host):
             return self.now()
-        mark = self.reclaims.get(host)
+        if host in self._vanished:
+            return self._vanished[host][0]
+        mark, report = self.reclaims.get(host), self.observed.get(host)
         noted = mark.value.last_seen if mark is not None else None
-        return self._vanished[host][0] if host in self._vanished else noted
+        return noted if noted is not None or report is None else report.value.at
 
     def down_since(self, host: str) -> float | None:
         """When it was first seen absent; None while it lives, or if nobody knows."""

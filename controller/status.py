@@ -169,7 +169,9 @@ class Look:
             return StatusCondition(READY, FALSE, host.state.value, "it is being removed", since=since)
         session = self._state.alive.get(host.name)
         if session is None:
-            detail = "its worker gives no sign of life" if status.down_since else "its worker was never seen alive"
+            detail = (
+                "its worker was never seen alive" if status.last_seen is None else "its worker gives no sign of life"
+            )
             return StatusCondition(READY, FALSE, "down", detail, since=status.down_since)
         if status.observed is None:
             detail = "its worker is starting: it has not reported yet"

@@ -119,6 +119,22 @@ def test_on_a_terminal_a_watched_list_is_drawn_in_its_place(world: World) -> Non
     assert "\x1b[J" in said
 
 
+def test_a_terminal_says_in_every_picture_that_nobody_answers(tmp_path: Path) -> None:
+    store, address = f"sqlite://{tmp_path}/kvnet.db", tmp_path / "c.sock"
+    command = [*KVNET, "--controller", f"unix://{address}", "network", "ls", "--watch", "--columns", "name"]
+    with running(store, "--listen-unix", str(address)) as world, Terminal(command) as terminal:
+        World(f"unix://{address}", world.process).ok("network", "create", "before")
+        terminal.until("before")
+        world.process.terminate()
+        world.process.wait(DEADLINE_S)
+        picture = "waiting for it\x1b[K\r\n\x1b[1mNAME"
+        terminal.until(picture)
+        terminal.said = ""
+        terminal.until(picture)
+        with running(store, "--listen-unix", str(address)):
+            terminal.until("\x1b[H\x1b[1mNAME")
+
+
 @pytest.mark.parametrize(("force", "is_coloured"), [("1", True), ("0", False)])
 def test_colours_go_into_a_pipe_only_by_order(world: World, force: str, is_coloured: bool) -> None:
     command = [*KVNET, "--controller", world.url, "host", "ls"]

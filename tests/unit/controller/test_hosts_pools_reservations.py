@@ -21,7 +21,7 @@ from kvnet.errors import (
     PreconditionFailed,
     SubnetTaken,
 )
-from kvnet.model import Inventory, NetworkObserved, Observed
+from kvnet.model import Host, Inventory, NetworkObserved, Observed
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +57,22 @@ async def test_a_host_that_went_was_last_seen_when_it_went(
     time.pass_by(100.0)
 
     assert cluster.hosts.get("h1").last_seen == went
+
+
+async def test_a_controller_that_was_not_there_when_a_host_went_knows_it_from_its_last_report(
+    cluster: Cluster, store: MemoryStore
+) -> None:
+    # The mark on the host (`reclaims/`) comes later; until then its report is all that there is.
+    late = codec.encode(Host("late", ip_address("192.0.2.77"), 1500))
+    report = codec.encode(Observed("late", 42.0))
+    await store.commit([], [Put(keys.host("late"), late), Put(keys.observed("late"), report)])
+    await eventually(lambda: "late" in {one.host.name for one in cluster.hosts.list()})
+    await eventually(lambda: cluster.hosts.get("late").observed is not None)
+
+    told = cluster.hosts.get("late")
+
+    assert (told.alive, told.last_seen) == (False, 42.0)
+    assert cluster.statuses.look().host(told)[0].detail == "its worker gives no sign of life"
 
 
 async def test_a_living_host_is_not_removed(cluster: Cluster) -> None:
