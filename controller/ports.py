@@ -24,7 +24,6 @@ from kvnet.model import Endpoint, Network, PublishedPort, Versioned
 MAX_BUCKETS = 16
 # The keys that one change of an endpoint's ports may touch, those that it leaves included.
 MAX_CHANGED_BUCKETS = 20
-MAX_SHOWN_FREE = 3
 
 
 @dataclass(frozen=True, slots=True)

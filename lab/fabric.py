@@ -29,7 +29,6 @@ from kvnet.model import Address
 UNDERLAY = IPv4Network("198.18.0.0/16")
 UNDERLAY6 = IPv6Network("fd00:198:18::/56")
 SEGMENT_LENGTH, SEGMENT_LENGTH6 = 20, 64
-SEGMENTS = 16
 BRIDGE = f"{BRIDGE_PREFIX}fabric"
 UPLINK = "eth0"
 

@@ -239,9 +239,6 @@ class Lab:
         except (OSError, TimeoutError):
             return False
 
-    async def ping_from_host(self, host: str, address: str, *, timeout_s: float = 1.0) -> Answer:
-        return await self.ping_from(host, address, timeout_s=timeout_s)
-
     async def greeting(self, workload: str, address: str, port: int = 8080) -> str:
         """What the workload at `address` says over TCP to this one. Raises: OSError, TimeoutError."""
         return await self.call(workload, address, port)

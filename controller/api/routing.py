@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 
 from controller.api.middleware import CALLER
 from controller.api.models import ETAG_PATTERN, KEY_PATTERN
-from controller.api.paging import DEFAULT_LIMIT, MAX_LIMIT
+from controller.api.paging import MAX_LIMIT
 from controller.api.problems import MAX_FIELD_ERRORS, pointer
 from controller.api.render import answer
 from controller.api.service import Service
@@ -66,7 +66,6 @@ IdempotencyKey = Annotated[
     ),
 ]
 Name = Annotated[str, Query(max_length=128)]
-NO_LIMIT = DEFAULT_LIMIT
 
 
 def problems(*statuses: int, also: Mapping[int, Mapping[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:

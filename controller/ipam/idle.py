@@ -57,9 +57,6 @@ class IdleQueue:
             return None
         return chosen[1], self._resting.pop(chosen[1])
 
-    def count_ready(self, now: float) -> int:
-        return sum(rest.until <= now for rest in self._resting.values())
-
     def first_ready_at(self) -> float | None:
         """When the first cool-down ends (or ended)."""
         return min((rest.until for rest in self._resting.values()), default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -138,6 +137,3 @@ def mended(side: Side) -> str:
 
 def updown(is_up: bool) -> str:
     return "up" if is_up else "down"
-
-
-Sides = Mapping[str, Side]

@@ -161,8 +161,6 @@ def _field(left: Any, packet: Crossing) -> Any:
         if any(part is None for part in parts):
             return None
         return NOT_THERE if any(part is NOT_THERE for part in parts) else tuple(parts)
-    if name == "fib" and inner.get("result") == "type":
-        return None
     return None
 
 
@@ -192,6 +190,10 @@ def _payload(protocol: Any, field: Any, packet: Crossing) -> Any:
             return NOT_THERE
         known = {"saddr": packet.source, "daddr": packet.destination}
         return _protocol(packet) if field in ("protocol", "nexthdr") else known.get(field)
+    if protocol in ("icmp", "icmpv6"):
+        if packet.protocol != "icmp" or (protocol == "icmpv6") != (version == 6):
+            return NOT_THERE
+        return ("echo-request" if packet.state == "new" else "echo-reply") if field == "type" else None
     if protocol in ("tcp", "udp", "th"):
         if protocol == "th" and packet.protocol not in ("tcp", "udp"):
             return NOT_THERE

@@ -10,7 +10,6 @@ from worker.doctor.ruleset import Chain, Condition, Packet, Rule, Table, is_devi
 FAMILIES = {"ip": {4}, "ip6": {6}, "inet": {4, 6}, "netdev": {4, 6}}
 WITHOUT_MEANING = frozenset({"counter", "log", "comment", "mangle", "flow", "last", "quota_reset"})
 VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto")
-PROTOCOL_NUMBERS = {6: "tcp", 17: "udp", 1: "icmp", 58: "ipv6-icmp"}
 Value = Callable[[Packet], Any]
 _NOTHING = object()
 

@@ -51,7 +51,6 @@ CONF_VALUES = {"accept_ra": 3, "autoconf": 5, "disable_ipv6": 26, "accept_dad": 
 IFA_SCOPE_LINK = 253
 HEAD = 12  # ndmsg
 INT32 = Struct("=i")
-PORT_ENTRY_STATE = (m.NUD_NOARP, m.NTF_STICKY)
 
 # ndmsg, then NDA_DST, then NDA_LLADDR: how the kernel writes a neighbour of each family.
 NEIGHBOUR4 = Struct("=BxxxiHBB HH4s HH6s")

@@ -22,7 +22,6 @@ from worker.kernel.pressure import refused_neighbours
 
 RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 LONGEST_RESOLVER_FILE = 64 << 10
-IFLA_MTU_BYTES = 4
 IFA_F_TEMPORARY = 0x01  # of IPv6: a privacy address, which passes (of IPv4 the same bit means "secondary")
 
 

@@ -41,7 +41,6 @@ GENERIC = Struct(">BBH")  # nfgenmsg: family, version, resource id
 BIG32 = Struct(">I")
 FINGERPRINT_DIGITS = 32
 DEVICE_BYTES = 16  # IFNAMSIZ, also in a key
-FIELD = 4  # every part of a concatenation begins at a multiple of this
 SET_FIELDS = (SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_DATA_TYPE, SET_DATA_LENGTH)
 
 
