@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kvnet.errors import KvnetError
 from kvnet.http import Lost, NotSent
 from worker.chronicle import Told
 from worker.log import Log
-from worker.ports import Controller, Time
+from worker.ports import Backoff, Controller, Time
 from worker.together import all_of
 
 WAITING = 32
 NAMES = 4  # of a line's removals: most often they are one request's
 ANSWER_S = 1.0
 PAUSE_S = 0.1
+LOOKS = 4  # the controller may hear of a removal after its hosts: then its journal has it a moment later
 
 
 class Inquiry:
@@ -47,10 +49,13 @@ class Inquiry:
                 self._waiting.get_nowait().write(self._log)
 
     async def _requests_of(self, told: Told) -> Sequence[str]:
-        try:
+        found: list[str] = []
+        with suppress(KvnetError, NotSent, Lost, TimeoutError):
             async with asyncio.timeout(ANSWER_S):
-                names = told.brought.removed[-NAMES:]
-                found = await all_of(self._controller.removed_by(told.network_id, name) for name in names)
-        except (KvnetError, NotSent, Lost, TimeoutError):
-            return ()
+                names, pauses = told.brought.removed[-NAMES:], Backoff(PAUSE_S, ANSWER_S)
+                for _ in range(LOOKS):
+                    found = await all_of(self._controller.removed_by(told.network_id, name) for name in names)
+                    if all(found):
+                        break
+                    await self._time.sleep(pauses.next(self._time))
         return [one for one in dict.fromkeys(found) if one]

@@ -310,6 +310,7 @@ class FakeController:
     def __init__(self, store: MemoryStore, life: Life, outages: Outages, lock: asyncio.Lock) -> None:
         self.requests: list[str] = []
         self.removers: dict[str, str] = {}
+        self.slow_to_know = 0  # so many times it has not heard yet who removed something
         self._lock = lock  # in place of the real one's checks on addresses
         self._store = store
         self._life = life
@@ -372,6 +373,9 @@ class FakeController:
     async def removed_by(self, network: str, name: str) -> str:
         if self._outages.controller:
             raise ControllerUnreachable("it is away")
+        if self.slow_to_know:
+            self.slow_to_know -= 1
+            return ""
         return self.removers.get(name, "")
 
     async def answers(self) -> bool:

@@ -115,6 +115,20 @@ async def test_a_removal_names_what_went_and_who_removed_it(world: World) -> Non
 
 
 @pytest.mark.anyio
+async def test_a_removal_that_the_controller_hears_of_after_the_host_is_asked_for_again(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    await h1.attach("c1", id="e1")
+    h1.controller.slow_to_know = 2
+
+    with asked_by("the-detach"):
+        await h1.detach(id="e1")
+    await until(lambda: any("removed=e1" in line for line in told(h1, "applied")))
+
+    assert ids_in([line for line in told(h1, "applied") if "removed=e1" in line]) == ["the-detach"]
+
+
+@pytest.mark.anyio
 async def test_a_removal_is_told_also_when_nobody_can_say_whose_it_was(world: World) -> None:
     h1 = await world.start()
     h1.host.add_namespace(C1)
