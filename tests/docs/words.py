@@ -37,6 +37,7 @@ _KINDS = {
         r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
         r"|\b(?=[0-9a-f]*\d)[0-9a-f]{12,64}\b"
     ),
+    "progress": r"\brevision (?:\d+|\?) of \d+\b",
     "version": f"(?P<before>{'|'.join(_NUMBERED)})(?P<number>\\d+)\\b(?![-.:]\\d)",
     "took": (
         r"\b\d+\.\d+(?:/\d+\.\d+)+ ms|(?<![\w.:/-])(?:\d+(?:\.\d+)?\s?" + _UNITS + r"\s?)+(?!\w)"

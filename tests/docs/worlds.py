@@ -292,7 +292,6 @@ def _environment(tools: Path, theirs: Programs) -> dict[str, str]:
         "TERM": "dumb",
         "ETCDCTL_API": "3",
         "KVNET_CONTROLLER": f"http://{CONTROL}:7480",
-        "KVNET_LOG_FORMAT": "human",  # as on a reader's terminal
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
