@@ -10,12 +10,14 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from kvnet import codec
 from kvnet.errors import Invalid
 
 T = TypeVar("T")
+STATES = frozenset({"ok", "not-attached", "waiting", "gone", "another", "no-interface", "unreadable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,10 @@ class SeenNeighbour:
 
 @dataclass(frozen=True, slots=True)
 class SeenWay:
-    """`kind`: unicast, local, blackhole, unreachable, prohibit, ..., or none (the kernel knows no way)."""
+    """`kind`: unicast, local, blackhole, unreachable, prohibit, ..., or none (the kernel knows no way).
+
+    `forgotten_s`: in how long, where the MTU is not a setting but was learned from a packet that was too large.
+    """
 
     to: str
     kind: str
@@ -145,6 +150,11 @@ class SeenWay:
     source: str = ""
     mtu: int = 0
     asked_from: str = ""
+    forgotten_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError."""
+        ip_address(self.to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,10 @@ class SeenAddress:
     device: str
     address: str
     prefix_length: int
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError."""
+        ip_address(self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +201,11 @@ class SeenInside:
     is_handed_over: bool = False
     routes: tuple[str, ...] = ()
     is_listening: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError."""
+        if self.state not in STATES or (self.state == "ok" and not self.links):
+            raise ValueError(f"a workload is not {self.state[:40]!r} with {len(self.links)} links")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +255,11 @@ class Sight:
     repairs: tuple[SeenRepair, ...] = ()
     unread: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises: ValueError."""
+        if self.dns:
+            ip_address(self.dns)
+
     def link(self, name: str) -> SeenLink | None:
         return next((link for link in self.links if link.name == name), None)
 
@@ -265,6 +289,8 @@ def _object(cls: type[Any], plain: object, where: str) -> Any:
         return cls(**{name: _value(hints[name], value, f"{where}/{name}") for name, value in known.items()})
     except TypeError as error:  # something without a default is missing
         raise Invalid.field(where or "/", f"not a whole {cls.__name__}: {error}") from error
+    except ValueError as error:
+        raise Invalid.field(where or "/", f"not a {cls.__name__}: {error}") from error
 
 
 def _value(hint: Any, value: object, where: str) -> Any:

@@ -53,6 +53,29 @@ async def test_what_the_hosts_would_be_asked_can_be_had_and_answered_by_others(a
 
 
 @pytest.mark.parametrize(
+    "seen",
+    [
+        {"insides": [{"endpoint": "ONE", "state": "ok"}]},
+        {"insides": [{"endpoint": "ONE", "state": "asleep"}]},
+        {"addresses": [{"device": "eth0", "address": "nowhere", "prefix_length": 24}]},
+        {"ways": [{"to": "nowhere", "kind": "unicast"}]},
+        {"dns": "nowhere"},
+    ],
+)
+async def test_what_no_host_can_have_seen_is_refused(api: Api, seen: dict[str, Any]) -> None:
+    _, one, other = await pair(api)
+    told = {"host": "h1", **seen}
+    for inside in told.get("insides", ()):
+        inside["endpoint"] = one
+
+    problem = problem_of(
+        await api.post("/v1/trace", {"from": one, "to": other, "ask": False, "seen": {"h1": told}}), 422, "invalid"
+    )
+
+    assert any(pointer.startswith("/seen/h1") for pointer in pointers(problem))
+
+
+@pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"from": "a"}, "/to"),

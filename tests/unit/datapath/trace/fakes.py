@@ -156,10 +156,10 @@ def _inside(world: World, host: str, endpoint: str, asked: Question) -> SeenInsi
     attachment = world.attachments[host].get(endpoint)
     if attachment is None:
         return SeenInside(endpoint, "not-attached")
-    known = SeenInside(endpoint, "ok", attachment.netns, attachment.interface, order=attachment.order)
+    known = SeenInside(endpoint, "gone", attachment.netns, attachment.interface, order=attachment.order)
     interfaces = world.kernels[host].tables.namespaces.get(attachment.netns)
     if interfaces is None:
-        return replace(known, state="gone")
+        return known
     interface = interfaces.get(attachment.interface)
     loopback = SeenLink("lo", "", up=True, works=True, mtu=65536, mac="")
     if interface is None:
@@ -169,6 +169,7 @@ def _inside(world: World, host: str, endpoint: str, asked: Question) -> SeenInsi
     inner = next(one for one in asked.inner if one.endpoint == endpoint)
     return replace(
         known,
+        state="ok",
         links=(link, loopback),
         addresses=tuple(SeenAddress(side.interface, _ip(address), length) for address, length in side.addresses),
         ways=tuple(_way_inside(interface, way.to) for way in inner.ways),
