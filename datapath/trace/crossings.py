@@ -6,7 +6,7 @@ Of both directions: a first packet there, and an answer back. What rules make of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datapath.names import bridge_of, veth_name, vxlan_name
 from datapath.objects import VXLAN_PORT
@@ -15,6 +15,7 @@ from datapath.trace.seen import Crossing
 from kvnet.model import Driver
 
 BRIDGED_IPV4, BRIDGED_IPV6 = "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"
+TO_ALL = "ff:ff:ff:ff:ff:ff"
 NOT_ROUTED_YET = ("prerouting", "input")
 
 
@@ -114,6 +115,9 @@ def _bridged(trip: Trip) -> Iterator[Crossing]:
     yield trip.packet("bridge", "bridge", "postrouting", out=out)
     yield trip.packet("forward", "ip", "prerouting", bridge, given=given)
     yield trip.packet("forward", "ip", "forward", bridge, bridge, given=given)
+    is_asked_over = out != vxlan_name(trip.target.network.id)  # a bridge answers in place of what is behind a tunnel
+    if trip.case.is_on_link(trip.source, trip.target) and (trip.host == trip.source.host or is_asked_over):
+        yield from _asked(trip, ("prerouting", "forward", "postrouting") if is_asked_over else ("prerouting",))
 
 
 def _routed(trip: Trip) -> Iterator[Crossing]:
@@ -125,6 +129,17 @@ def _routed(trip: Trip) -> Iterator[Crossing]:
     yield trip.packet("forward", "ip", "forward", device_in, device_out)
     yield trip.packet("forward", "ip", "postrouting", out=device_out)
     yield trip.packet("bridge", "bridge", "output", out=out)
+    if trip.host == trip.source.host:
+        yield from _asked(trip, ("prerouting", "input"))
+
+
+def _asked(trip: Trip, hooks: tuple[str, ...]) -> Iterator[Crossing]:
+    """The question whose an address is, by ARP: where it is dropped nothing is sent at all."""
+    into, out = trip.ports
+    for hook in hooks if trip.case.version == 4 else ():
+        ports = {"prerouting": (into, ""), "input": (into, ""), "forward": (into, out), "postrouting": ("", out)}[hook]
+        asked = trip.packet("arp", "bridge", hook, *ports)
+        yield replace(asked, protocol="arp", port=0, destination_mac=TO_ALL, source_mac=trip.source.endpoint.mac)
 
 
 def _tunnelled(trip: Trip) -> Iterator[Crossing]:

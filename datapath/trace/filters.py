@@ -114,7 +114,7 @@ def drops(crossing: Crossing, chains: Sequence[Chain], mark: int = 0) -> list[Se
     `mark`: what it bears from kvnet's own chain on.
     """
     version = 6 if ":" in crossing.destination else 4
-    families = FAMILIES.get(crossing.layer, {}).get(version, ("netdev",))
+    families = FAMILIES.get(crossing.layer, {}).get(version, ("netdev", "inet"))  # inet has the hook ingress, too
     tables: dict[tuple[str, str], dict[str, Chain]] = {(chain.family, chain.table): {} for chain in chains}
     for chain in chains:
         tables[chain.family, chain.table][chain.name] = chain
@@ -194,7 +194,7 @@ def _understood(condition: Callable[[Crossing], T | None], packet: Crossing) -> 
 
 
 def _is_on(base: Chain, crossing: Crossing) -> bool:
-    if base.family != "netdev":
+    if crossing.layer != "netdev":
         return True
     return not base.devices or crossing.device_in in base.devices or crossing.device_out in base.devices
 

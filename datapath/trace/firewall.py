@@ -117,4 +117,6 @@ def _words(case: Case, crossing: str) -> str:
     source, target = (case.a, case.b) if direction == "there" else (case.b, case.a)
     if place.startswith("underlay"):
         return f"the tunnel's packets from {source.host} to {target.host} (UDP 4789)"
+    if place == "arp":
+        return f"the question of {source.address} whose {target.address} is (ARP)"
     return f"what goes from {source.address} to {target.address}"

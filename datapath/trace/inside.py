@@ -228,7 +228,7 @@ def _compare_way(draft: Draft, end: End, seen: SeenWay, wanted: ContainerSide, h
     elif seen.gateway != via:
         reason = "it goes through another gateway than the network's"
         draft.differ("wrong-gateway", "route", via or "on the link", seen.gateway or "on the link", reason, fix)
-    if seen.mtu and seen.mtu < wanted.mtu:
+    if seen.mtu and seen.mtu < wanted.mtu and not seen.forgotten_s:
         draft.differ("wrong-mtu", "MTU of the route", wanted.mtu, seen.mtu, MTU_REASON, fix)
     if seen.source and seen.device == wanted.interface and seen.source != str(end.address):
         reason = "it sends from an address that is not the recorded one, so answers go elsewhere"
@@ -249,4 +249,6 @@ def _told(seen: SeenWay) -> str:
     if seen.kind not in ("unicast", "local"):
         return "no route" if seen.kind == "none" else f"{seen.to} {seen.kind}"
     via = f" via {seen.gateway}" if seen.gateway else ""
-    return f"{seen.to}{via} dev {seen.device}"
+    # No fault by itself: what is sent is made to fit, and where it did not fit has a hop of its own.
+    learned = f", told that {seen.mtu} bytes pass (for {seen.forgotten_s:.0f} s more)" if seen.forgotten_s else ""
+    return f"{seen.to}{via} dev {seen.device}{learned}"

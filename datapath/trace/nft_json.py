@@ -172,9 +172,9 @@ def _meta(key: Any, packet: Crossing) -> Any:
         "iif": packet.device_in or NOT_THERE,
         "oif": packet.device_out or NOT_THERE,
         "ibrname": None,
-        "l4proto": _protocol(packet),
-        "protocol": ETHER_TYPES[version],
-        "nfproto": f"ipv{version}",
+        "l4proto": NOT_THERE if packet.protocol == "arp" else _protocol(packet),
+        "protocol": _ether_type(packet),
+        "nfproto": NOT_THERE if packet.protocol == "arp" else f"ipv{version}",
         "mark": packet.mark,
         "pkttype": "host",
     }.get(str(key))
@@ -184,9 +184,11 @@ def _payload(protocol: Any, field: Any, packet: Crossing) -> Any:
     version = 6 if ":" in packet.destination else 4
     if protocol == "ether":
         macs = {"saddr": packet.source_mac, "daddr": packet.destination_mac}
-        return ETHER_TYPES[version] if field == "type" else macs.get(field) or None
+        return _ether_type(packet) if field == "type" else macs.get(field) or None
+    if protocol == "arp" and packet.protocol == "arp":
+        return "request" if field == "operation" else None
     if protocol in ("ip", "ip6"):
-        if protocol != ETHER_TYPES[version]:
+        if protocol != _ether_type(packet):
             return NOT_THERE
         known = {"saddr": packet.source, "daddr": packet.destination}
         return _protocol(packet) if field in ("protocol", "nexthdr") else known.get(field)
@@ -201,6 +203,10 @@ def _payload(protocol: Any, field: Any, packet: Crossing) -> Any:
             return NOT_THERE
         return packet.port or None if field == "dport" else None
     return NOT_THERE if protocol in ("arp", "vlan") else None
+
+
+def _ether_type(packet: Crossing) -> str:
+    return "arp" if packet.protocol == "arp" else ETHER_TYPES[6 if ":" in packet.destination else 4]
 
 
 def _protocol(packet: Crossing) -> str:

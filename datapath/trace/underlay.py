@@ -128,8 +128,13 @@ def _compare_mtu(draft: Draft, side: Side, network: Network, seen: SeenWay, own:
     if there < inner + overhead:
         reason = f"packets of {network.name} are {inner + overhead} bytes there. {MTU_REASON}"
         where = "the route" if seen.mtu and seen.mtu == there else seen.device
-        fix = f"raise the MTU of {where} on {side.host}, or lower the network's: "
-        fix += f"kvnet network update {network.name} --mtu {there - overhead}"
+        fix = f"raise the MTU of {where} on {side.host}"
+        if seen.forgotten_s:
+            where = "the way"
+            reason = f"something on the way has said that no more than {there} bytes pass. {reason}"
+            fix = f"find the narrow link (tracepath), then 'ip route flush cache' on {side.host}: it remembers for "
+            fix += f"{seen.forgotten_s:.0f} s more"
+        fix += f"; or lower the network's: kvnet network update {network.name} --mtu {there - overhead}"
         draft.differ("underlay-mtu", f"MTU of {where}", f"{inner + overhead} or more", there, reason, fix)
 
 

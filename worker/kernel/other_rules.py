@@ -31,6 +31,7 @@ LARGEST_INSIDE = 4 << 20  # of a workload's own
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 SAVERS = {("ip", "nft"): "iptables-nft-save", ("ip6", "nft"): "ip6tables-nft-save"}
 LEGACY_SAVERS = {("ip", 4): "iptables-legacy-save", ("ip6", 6): "ip6tables-legacy-save"}
+OF_DEVICES = ("ingress", "egress")
 OF_IPTABLES = ("filter", "mangle", "raw")
 
 
@@ -88,7 +89,7 @@ class OtherRules:
                 return [chain for chain in chains if chain.table == table]
         text = self._run([self._nft, "-a", "list", "table", family, table]) or ""
         chains = nft_json.chains_of(listing, nft_json.rule_texts(text))
-        return chains if family != "netdev" else [_on_devices(chain, text) for chain in chains]
+        return [_on_devices(chain, text) if chain.hook in OF_DEVICES else chain for chain in chains]
 
     def _json(self, *words: str) -> Mapping[str, Any]:
         text = self._run([self._nft, "-j", *words])
@@ -151,7 +152,7 @@ def _output(command: list[str], seconds: float, largest: int) -> tuple[bytes, st
 
 
 def _on_devices(chain: Chain, text: str) -> Chain:
-    """The devices of a base chain on netdev: nft 1.0.6 leaves them out of its JSON."""
+    """The devices that a base chain is on: nft 1.0.6 leaves them out of its JSON."""
     after = text.partition(f"chain {chain.name} {{")[2].partition("}")[0]
     names = re.findall(r"\"([^\"]+)\"", after.partition("priority")[0])
     return replace(chain, devices=tuple(names)) if names and not chain.devices else chain

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,7 +32,9 @@ HEAD = 12  # ndmsg
 LISTENING, UNCONNECTED = "0A", "07"  # /proc/net/tcp, /proc/net/udp
 
 # linux/rtnetlink.h
-RTA_SRC, RTA_METRICS, RTAX_MTU = 2, 8, 2
+RTA_SRC, RTA_METRICS, RTAX_MTU, RTA_CACHEINFO = 2, 8, 2, 12
+CACHE = struct.Struct("=IIi")  # the head of rta_cacheinfo: references, last use, expires
+USER_HZ = 100
 KINDS = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 KIND_OF_ERROR = {
     errno.EINVAL: "blackhole",
@@ -187,6 +190,8 @@ class Namespace:
         gateway = fields.get(m.RTA_GATEWAY) or fields.get(m.RTA_VIA, b"")[m.FAMILY.size :]
         index = m.U32.unpack(fields[m.RTA_OIF])[0] if m.RTA_OIF in fields else 0
         metrics = attributes(fields.get(RTA_METRICS, b""), 0)
+        cached = fields.get(RTA_CACHEINFO, b"")
+        expires = CACHE.unpack_from(cached)[2] if len(cached) >= CACHE.size else 0
         return SeenWay(
             to=asked.to,
             kind=KINDS.get(kind, str(kind)),
@@ -195,6 +200,7 @@ class Namespace:
             source=_ip(fields[m.RTA_PREFSRC]) if m.RTA_PREFSRC in fields else "",
             mtu=m.U32.unpack(metrics[RTAX_MTU])[0] if RTAX_MTU in metrics else 0,
             asked_from=asked.source,
+            forgotten_s=max(expires, 0) / USER_HZ if RTAX_MTU in metrics else 0.0,
         )
 
 

@@ -87,9 +87,9 @@ class Bed:
             failures += await self.kernels[host].apply((await self.planned(host)).operations)
         return failures
 
-    async def ping(self, workload: str, address: str, *, timeout_s: float = 1.0) -> bool:
+    async def ping(self, workload: str, address: str, *, timeout_s: float = 1.0, payload: int = 56) -> bool:
         opener = partial(namespaces.open_socket, self.workloads[workload])
-        return (await ping(opener, ip_address(address), timeout_s=timeout_s)).ok
+        return (await ping(opener, ip_address(address), timeout_s=timeout_s, payload=payload)).ok
 
     async def reaches(self, workload: str, address: str) -> bool:
         """Whether one of a few packets arrives: for repairs, where the very first may be too early."""

@@ -226,6 +226,24 @@ FAULTS = [
         drop("bridge", "forward", "ip daddr 10.7.0.3 drop"),
     ),
     Fault(
+        "questions for addresses dropped",
+        "h1",
+        (),
+        "h1",
+        "other firewalls",
+        "dropped-by-others",
+        drop("bridge", "prerouting", "ether type arp drop"),
+    ),
+    Fault(
+        "tunnel's packets dropped at the link",
+        "h2",
+        (),
+        "h2",
+        "other firewalls",
+        "dropped-by-others",
+        drop("inet", "ingress device eth0", "udp dport 4789 drop"),
+    ),
+    Fault(
         "tunnel's packets dropped on the way out",
         "h1",
         (),
@@ -389,3 +407,16 @@ async def test_a_rule_about_somebody_else_is_no_finding(bed: Bed) -> None:
     found = await traced(bed, a, b)
 
     assert found.finding is None, shown(found)
+
+
+async def test_what_a_workload_learned_about_the_way_is_no_fault_of_its_own(bed: Bed) -> None:
+    a, b = await pair(bed)
+    await command(bed.netns["h1"], "ip route add 198.18.0.2 dev eth0 mtu 1300")
+    assert not await bed.ping("c1", "10.7.0.3", payload=1400)
+    narrow = await traced(bed, a, b)
+    await command(bed.netns["h1"], "ip route del 198.18.0.2 dev eth0")
+    wide = await traced(bed, a, b)
+
+    assert found_at(narrow) == ("h1", "underlay", "underlay-mtu"), shown(narrow)
+    assert wide.finding is None, shown(wide)
+    assert "told that 1250 bytes pass" in shown(wide)

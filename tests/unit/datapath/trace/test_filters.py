@@ -76,6 +76,9 @@ BAD = {"set": {"name": "bad", "elem": [{"prefix": {"addr": "10.1.0.0", "len": 24
         ([match(meta("oifname"), "eth0"), DROP], "passes"),
         ([match(meta("l4proto"), {"set": ["icmp", "ipv6-icmp"]}), DROP], "dropped"),
         ([match(payload("udp", "dport"), 53), DROP], "passes"),
+        ([match(payload("icmp", "type"), "echo-request"), DROP], "dropped"),
+        ([match(payload("icmp", "type"), "echo-reply"), DROP], "passes"),
+        ([match(payload("icmpv6", "type"), "echo-request"), DROP], "passes"),
         ([match({"ct": {"key": "state"}}, ["established", "related"], "in"), DROP], "passes"),
         ([match({"&": [meta("mark"), 0x80000]}, 0x80000), DROP], "passes"),
         (
@@ -94,6 +97,24 @@ BAD = {"set": {"name": "bad", "elem": [{"prefix": {"addr": "10.1.0.0", "len": 24
 )
 def test_a_rule_of_nftables_is_understood_or_left_in_doubt(rule: list[Any], expected: str) -> None:
     assert outcome(FRAME, rule, more=[BAD]) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ([DROP], "dropped"),
+        ([match(payload("ether", "type"), "arp"), DROP], "dropped"),
+        ([match(meta("protocol"), "ip", "!="), DROP], "dropped"),
+        ([match(payload("arp", "operation"), "request"), DROP], "dropped"),
+        ([match(payload("arp", "operation"), "reply"), DROP], "passes"),
+        ([match(payload("ip", "daddr"), "10.1.0.3"), DROP], "passes"),
+        ([match(meta("l4proto"), "icmp"), DROP], "passes"),
+        ([match(payload("ether", "daddr"), "02:00:00:00:00:03"), DROP], "passes"),
+    ],
+)
+def test_a_question_for_an_address_is_a_packet_of_its_own(rule: list[Any], expected: str) -> None:
+    asked = replace(FRAME, protocol="arp", destination_mac="ff:ff:ff:ff:ff:ff")
+    assert outcome(asked, rule) == expected
 
 
 def test_the_first_verdict_counts_and_a_policy_comes_last() -> None:
