@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,14 @@ async def events(
         await _tell(client.events(since=kept_from, kind=kind, network=network, follow=watch), form, kind)
 
 
-async def _tell(events: AsyncIterator[Event], form: str, kind: str) -> None:
-    async for event in events:
-        is_wanted = event.type == "change" and (
-            form == "json" or "status" in kind or not str(event.data.get("kind")).endswith(".status")
-        )
-        if is_wanted:
-            click.echo(_text(event.data, form), nl=False)
+async def _tell(events: AsyncGenerator[Event, None], form: str, kind: str) -> None:
+    async with aclosing(events) as told:  # whoever reads us may go away in the middle of it
+        async for event in told:
+            is_wanted = event.type == "change" and (
+                form == "json" or "status" in kind or not str(event.data.get("kind")).endswith(".status")
+            )
+            if is_wanted:
+                click.echo(_text(event.data, form), nl=False)
 
 
 def _text(data: Mapping[str, Any], form: str) -> str:

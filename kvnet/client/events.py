@@ -7,7 +7,7 @@ server-sent events are put together here, by the rules of the HTML standard as f
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,7 @@ class Events(Connection):
         network: str = "",
         follow: bool = True,
         tells_opening: bool = False,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """What happened after revision `since`, then what happens; a broken stream is taken up where it broke.
 
         Without `follow` it ends with the first bookmark: everything up to then has been told. `tells_opening`: an event

@@ -27,10 +27,12 @@ def test_watching_goes_on_until_ctrl_c_which_is_clean(world: World) -> None:
     assert errors.strip() == ""
 
 
-def test_a_reader_that_goes_away_is_no_failure_to_talk_about(world: World) -> None:
+@pytest.mark.parametrize("command", [["network", "ls"], ["events"], ["events", "--watch", "--since", "0"]])
+def test_a_reader_that_goes_away_is_no_failure_to_talk_about(world: World, command: list[str]) -> None:
+    world.network()
     reading, writing = os.pipe()
     os.close(reading)
-    with world.start("network", "ls", stdout=writing) as process:
+    with world.start(*command, stdout=writing) as process:
         os.close(writing)
         _, errors = process.communicate(timeout=DEADLINE_S)
 
