@@ -43,6 +43,9 @@ def main() -> int:
             asyncio.run(on_own(stores))
         else:
             return enter()
+    except Unfit as error:
+        print(f"Error: {error.detail}\nFix: {error.fix}", file=sys.stderr)
+        return FAILED
     except (KvnetError, AssertionError, BaseExceptionGroup) as error:
         traceback.print_exception(error)
         return FAILED

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvnet.errors import KvnetError
+from kvnet.errors import KvnetError, Unfit
 from lab import namespaces, processes
 from lab.docker_hosts import CGROUPS, HOLDER, STOP_SECONDS, UNSHARED
 from lab.lab import until
@@ -120,9 +120,20 @@ class Engine:
 
 @asynccontextmanager
 async def given_engine() -> AsyncIterator[Engine]:
-    """Of DOCKER_HOST, with the compose that is installed, or else the one that the tests unpack."""
+    """Of DOCKER_HOST, with the compose that is installed, or else the one that the tests unpack.
+
+    Raises:
+        Unfit: it does not answer.
+    """
     docker = shutil.which("docker") or str(NEIGHBOURS / "usr" / "bin" / "docker")
     engine = Engine(docker, (docker, "compose"), {})
+    try:
+        await engine.run(docker, "version")
+    except (CommandFailed, OSError) as error:
+        raise Unfit(
+            f"the Docker that DOCKER_HOST names does not answer: {error}",
+            fix="start it, name another one, or unset DOCKER_HOST: as root it needs no Docker",
+        ) from None
     try:
         await engine.run(*engine.compose, "version")
     except CommandFailed:
@@ -130,8 +141,10 @@ async def given_engine() -> AsyncIterator[Engine]:
             engine.compose = (compose,)
         else:
             engine.compose, engine.environment = programs.COMPOSE, _unpacked_compose("")
-    yield engine
-    await engine.forget()
+    try:
+        yield engine
+    finally:
+        await engine.forget()
 
 
 @asynccontextmanager
