@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kvnet.errors import AlreadyAttached, IdTaken, NotFound
+from kvnet.errors import AlreadyAttached, IdTaken, KvnetError, NotFound
 from kvnet.model import Network
 from worker.alone import Turns
 from worker.attachments import UNKNOWN, Attachments, Phase, Record
@@ -102,7 +102,13 @@ class Attacher:
             KvnetError: what the controller, the kernel or the namespace said; nothing is left.
         """
         with timed(self._figures, "attach", request.runtime):
-            return await self._attach(request)
+            try:
+                return await self._attach(request)
+            except KvnetError as error:
+                self._log.info(
+                    "attach-failed", network=request.network, name=request.name, code=error.code, detail=error.detail
+                )
+                raise
 
     async def _attach(self, request: AttachRequest) -> dict[str, Any]:
         endpoint_id = request.id or self._new_id()

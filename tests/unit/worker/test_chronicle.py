@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backends.store import Change, Delete, Entry, Put
 from datapath.objects import DeleteLink
 from kvnet import codec, keys
+from kvnet.errors import NotFound
 from kvnet.model import Network
 from kvnet.request import asked_by
 from tests.unit.worker.kit import NET, Running, World, overlay, until
@@ -54,6 +55,17 @@ async def test_an_attach_is_one_request_from_the_caller_to_the_kernel(world: Wor
 
     assert ids_in(told(h1, "applied")) == ["the-attach"]
     assert [line for line in told(h1, "attached") if "request_id=the-attach" in line]
+
+
+@pytest.mark.anyio
+async def test_an_attach_that_is_refused_is_told_with_its_request_and_the_reason(world: World) -> None:
+    h1 = await world.start()
+    with asked_by("the-attach"), pytest.raises(NotFound):
+        await h1.attach("c1")  # there is no such namespace
+
+    [line] = told(h1, "attach-failed")
+    assert "request_id=the-attach" in line
+    assert "network=my-net name=c1 code=namespace-not-found" in line
 
 
 @pytest.mark.anyio
