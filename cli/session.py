@@ -41,7 +41,9 @@ class Session:
 
     @property
     def controller(self) -> str:
-        return self.given.get("controller") or self.profile.get("controller") or DEFAULT_CONTROLLER
+        if "controller" in self.given:  # also if it is empty: who says that means something, and is told
+            return self.given["controller"]
+        return self.profile.get("controller") or DEFAULT_CONTROLLER
 
     @property
     def socket(self) -> str:
