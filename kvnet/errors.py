@@ -364,6 +364,14 @@ class HostSilent(KvnetError):
     title = "The host does not answer"
 
 
+class HostBusy(KvnetError):
+    """A host answers only so many questions of a kind at once, and others have been waiting for their turn."""
+
+    code = "host-busy"
+    status = 503
+    title = "The host is busy"
+
+
 class ProbeBusy(Conflicting):
     """A host takes part in one connectivity test at a time."""
 

@@ -56,6 +56,7 @@ from worker.session import NAME_TAKEN, Lifeline
 from worker.settings import DockerMode, Settings
 from worker.source import Mode, Source
 from worker.status import status
+from worker.threads import Threads
 from worker.trust import WENT_BACK, Trust
 from worker.view import View
 
@@ -68,6 +69,8 @@ NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
 
 MODE_S = 0.5
 NEW_S = 5.0
+SLOW = {"doctor": 2, "look": 2}  # questions that keep threads busy: so many of a kind at once
+EXAMINING = 8
 FEW_ENDPOINTS = 64  # of a network, told by name in a report
 
 
@@ -141,8 +144,9 @@ class Worker:
             settings, self.view, self.source, self.attachments, self.reconciler, lambda: not self.lifeline.is_open
         )
         self.looker = Looker(kernel, knowledge, self.pause, self.repairs)
+        self._examining = Threads(EXAMINING, "doctor")
         kinds = answering(self.figures, self._kinds())
-        self.answerer = Answerer(store, settings.host, kinds, time=time, log=log)
+        self.answerer = Answerer(store, settings.host, kinds, time=time, log=log, at_once=SLOW)
         self.scrape = Scrape(self, self.figures.registry, time.now())
 
     def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
@@ -372,7 +376,7 @@ class Worker:
         """Loaded when it is first asked for: most hosts are well."""
         from worker.doctor.answer import Doctor
 
-        return await Doctor(self.settings, self._store, self.view, self._status).answer(parameters)
+        return await Doctor(self.settings, self._store, self.view, self._status, self._examining.run).answer(parameters)
 
     def operations(self) -> Mapping[str, Operation]:
         return {

@@ -24,9 +24,11 @@ from worker.reconcile import Reconciler
 from worker.repairs import Repairs
 from worker.settings import Settings
 from worker.source import Source
+from worker.threads import Inside, Threads
 from worker.view import View
 
 MOST_CONDITIONS = 16
+AT_ONCE = 2
 HOST = Scope("0" * 12, bridge=DNS_BRIDGE)
 
 Look = Callable[[Question, Mapping[str, Place], bool], Sight]
@@ -102,6 +104,7 @@ class Looker:
         self._pause = pause
         self._repairs = repairs
         self._look_there = look_there
+        self._threads = Threads(AT_ONCE, "look")
 
     async def answer(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -113,7 +116,7 @@ class Looker:
         known = self._knowledge
         records = (known.record(inner.endpoint) for inner in question.inner)
         places = {record.endpoint: place_of(record) for record in records if record is not None}
-        sight = await sight_of(self._kernel, question, places, self._look_there)
+        sight = await sight_of(self._kernel, question, places, self._look_there, self._threads.run)
         words = [*question.devices, *question.macs, *question.addresses]
         sight = replace(
             sight,
@@ -124,7 +127,13 @@ class Looker:
         return to_plain(known.about(sight))
 
 
-async def sight_of(kernel: Kernel, question: Question, places: Mapping[str, Place], look_there: Look) -> Sight:
+async def sight_of(
+    kernel: Kernel,
+    question: Question,
+    places: Mapping[str, Place],
+    look_there: Look,
+    inside: Inside = asyncio.to_thread,
+) -> Sight:
     """What the kernel shows.
 
     Raises:
@@ -137,7 +146,7 @@ async def sight_of(kernel: Kernel, question: Question, places: Mapping[str, Plac
     except KvnetError as error:
         unread.append(f"kvnet's firewall: {error.detail}")
     try:
-        sight = await asyncio.to_thread(look_there, question, places, firewall is None)
+        sight = await inside(look_there, question, places, firewall is None)
     except OSError as error:
         raise KernelRefused(f"the kernel cannot be read: {error.strerror or error}", fix="see its log") from error
     ends = [ip_address(end).packed for end in question.ends]

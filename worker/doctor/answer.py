@@ -13,17 +13,19 @@ from worker.doctor.examine import examine
 from worker.doctor.facts import Carried, Peer
 from worker.doctor.gather import Subject
 from worker.settings import DockerMode, Settings
+from worker.threads import Inside
 from worker.view import View
 
 Status = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class Doctor:
-    def __init__(self, settings: Settings, store: Store, view: View, status: Status) -> None:
+    def __init__(self, settings: Settings, store: Store, view: View, status: Status, inside: Inside) -> None:
         self._settings = settings
         self._store = store
         self._view = view
         self._status = status
+        self._inside = inside
 
     async def answer(self, _: Mapping[str, Any]) -> dict[str, Any]:
         """Never raises for what it finds: a finding is the answer."""
@@ -59,6 +61,7 @@ class Doctor:
                 for subnet in network.subnets
             ),
             full_pass_every_s=settings.timing.full_pass_s,
+            inside=self._inside,
         )
 
     def _networks(self) -> list[Network]:

@@ -33,6 +33,7 @@ from worker.doctor.facts import (
 from worker.doctor.gather_kernel import gather_kernel
 from worker.kernel.inventory import HostAddress, look_around
 from worker.kernel.netlink import Netlink
+from worker.threads import Inside
 
 DOCKER_API, DOCKER_PLUGIN = Path("/run/docker.sock"), Path("/run/docker/plugins/kvnet.sock")
 LONGEST_PROBLEM = 200
@@ -45,6 +46,7 @@ class Subject:
 
     `wanted`: the underlay as it was asked for. `status`: the worker's, if it is the worker that examines.
     `store_problem`: why the store could not be opened. `is_controller_named`: else it is only where one usually is.
+    `inside`: runs what waits for the kernel.
     """
 
     host: str = ""
@@ -71,6 +73,7 @@ class Subject:
     forwarded: frozenset[int] = frozenset()
     full_pass_every_s: float = 60.0
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    inside: Inside = asyncio.to_thread
 
 
 class _Guard:
@@ -89,9 +92,9 @@ class _Guard:
 
 async def gather(subject: Subject) -> Facts:
     guard = _Guard()
-    at, links = await guard.of("underlay", asyncio.to_thread(_ground, subject)) or (None, None)
+    inside = subject.inside
+    at, links = await guard.of("underlay", inside(_ground, subject)) or (None, None)
     name = at.device if at is not None else ""
-    inside = asyncio.to_thread
     async with asyncio.TaskGroup() as group:
 
         def start(area: str, part: Awaitable[T]) -> asyncio.Task[T | None]:

@@ -14,7 +14,7 @@ from backends.memory import MemoryStore
 from backends.store import Put
 from controller.cluster import Cluster
 from kvnet import codec, keys
-from kvnet.errors import HostSilent, Invalid, KvnetError, NotFound, WorkerUnreachable
+from kvnet.errors import HostBusy, HostSilent, Invalid, KvnetError, NotFound, WorkerUnreachable
 from kvnet.questions import Answer, Question
 from tests.unit.controller.kit import ME, FakeTime, add_host, eventually, opened
 from worker.answering import Answerer, Kind
@@ -48,8 +48,10 @@ KINDS = {"echo": echo, "refuse": refuse, "fail": fail, "overflow": overflow, "mu
 
 
 @asynccontextmanager
-async def answering(store: MemoryStore, host: str, kinds: Mapping[str, Kind] = KINDS) -> AsyncIterator[Answerer]:
-    answerer = Answerer(store, host, kinds, time=Time(), log=Log(io.StringIO()))
+async def answering(
+    store: MemoryStore, host: str, kinds: Mapping[str, Kind] = KINDS, at_once: Mapping[str, int] | None = None
+) -> AsyncIterator[Answerer]:
+    answerer = Answerer(store, host, kinds, time=Time(), log=Log(io.StringIO()), at_once=at_once)
     running = asyncio.create_task(answerer.run())
     try:
         yield answerer
@@ -153,6 +155,54 @@ async def test_an_answer_that_nobody_waits_for_is_not_written(cluster: Cluster, 
         await cluster.questions.ask("h1", "echo", {}, ME)
 
     assert await left(store) == []
+
+
+async def test_however_many_slow_questions_there_are_a_quick_one_of_another_kind_is_answered_at_once(
+    cluster: Cluster, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.answering.TURN_S", 0.2)
+    begun, go_on = [], asyncio.Event()
+
+    async def examine(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        begun.append(parameters)
+        await go_on.wait()
+        return {}
+
+    async with answering(store, "h1", {"doctor": examine, "look": echo}, at_once={"doctor": 2}):
+        doctors = [asyncio.create_task(cluster.questions.ask("h1", "doctor", {}, ME)) for _ in range(8)]
+        await eventually(lambda: len(begun) == 2)
+        assert await cluster.questions.ask("h1", "look", {}, ME, timeout_s=1.0) == {"heard": {}}
+        await eventually(lambda: sum(doctor.done() for doctor in doctors) == 6)
+        go_on.set()
+        outcomes = await asyncio.gather(*doctors, return_exceptions=True)
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, HostBusy)]
+    assert len(refused) == 6
+    assert len(begun) == 2
+    assert str(refused[0]) == "host h1 is answering 2 questions of the kind 'doctor' already"
+    assert await left(store) == []
+
+
+async def test_a_question_that_is_withdrawn_before_its_turn_is_not_answered(
+    cluster: Cluster, store: MemoryStore
+) -> None:
+    asked, go_on = [], asyncio.Event()
+
+    async def slow(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append(parameters["n"])
+        await go_on.wait()
+        return {}
+
+    async with answering(store, "h1", {"slow": slow}, at_once={"slow": 1}):
+        first = asyncio.create_task(cluster.questions.ask("h1", "slow", {"n": 1}, ME))
+        await eventually(lambda: asked == [1])
+        with pytest.raises(HostSilent):
+            await cluster.questions.ask("h1", "slow", {"n": 2}, ME, timeout_s=0.1)
+        go_on.set()
+        await first
+        await cluster.questions.ask("h1", "slow", {"n": 3}, ME)
+
+    assert asked == [1, 3]
 
 
 async def test_a_worker_that_starts_late_still_answers(cluster: Cluster, store: MemoryStore) -> None:
