@@ -16,7 +16,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
@@ -44,8 +44,11 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """`headers`: names in lower case."""
+
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +150,17 @@ class Connection:
 
 
 class HttpClient:
-    """Requests to any of the targets; one that cannot be connected to, or lost an answer, is left for the next."""
+    """Requests to any of the targets; one that cannot be connected to, or lost an answer, is left for the next.
 
-    def __init__(self, targets: tuple[Target, ...], headers: Mapping[str, str]) -> None:
+    `longest_body`: of an answer to `request`; what is longer counts as lost. None where the other side is trusted.
+    """
+
+    def __init__(
+        self, targets: tuple[Target, ...], headers: Mapping[str, str], *, longest_body: int | None = None
+    ) -> None:
         self._targets = targets
         self._headers = headers
+        self._longest_body = longest_body
         self._first = 0
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
@@ -171,8 +180,8 @@ class HttpClient:
                 await connection.send(method, path, body, {**self._headers, **(headers or {})})
                 status, told = await connection.head()
                 if status in BODILESS:
-                    return Reply(status, b"")
-                return Reply(status, b"".join([piece async for piece in connection.pieces(told)]))
+                    return Reply(status, b"", told)
+                return Reply(status, await self._body(connection, told), told)
         except TimeoutError:
             connection.close()
             self._turn_away(connection)
@@ -186,6 +195,15 @@ class HttpClient:
             raise
         finally:
             self._give_back(connection)
+
+    async def _body(self, connection: Connection, headers: Mapping[str, str]) -> bytes:
+        read, pieces = 0, []
+        async for piece in connection.pieces(headers):
+            read += len(piece)
+            if self._longest_body is not None and read > self._longest_body:
+                raise ValueError(f"the answer has more than {self._longest_body} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
 
     async def lines(self, path: str, body: bytes, silence_s: float) -> AsyncIterator[tuple[int, bytes]]:
         """POST, then each line of the answer with the answer's status, until it ends.

@@ -49,9 +49,9 @@ class Cluster(Connection):
         return await self.request("GET", "/v1/version")
 
     async def trace(self, wish: Mapping[str, Any]) -> dict[str, Any]:
-        """The way between two endpoints: {"from", "to", "protocol", "port", ...}. Safe to repeat: nothing is changed."""
+        """The way between two endpoints: {"from", "to", "protocol", "port", ...}. Safe to repeat: it only looks."""
         return await self.request("POST", "/v1/trace", body=dict(wish), repeatable=True, wait_s=TRACE_S)
 
     async def test_connectivity(self, wish: Mapping[str, Any]) -> dict[str, Any]:
-        """Safe to repeat: nothing is changed by it."""
-        return await self.request("POST", "/v1/connectivity", body=dict(wish), repeatable=True, wait_s=CONNECTIVITY_S)
+        """Not repeated after a lost answer: the first one still runs then, and its hosts take part in one at a time."""
+        return await self.request("POST", "/v1/connectivity", body=dict(wish), wait_s=CONNECTIVITY_S)

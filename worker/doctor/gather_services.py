@@ -11,7 +11,6 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from backends.store import Store, StoreError
 from backends.url import shown
 from kvnet import keys
 from kvnet.errors import KvnetError
-from kvnet.http import Connection, Lost, NotSent, Target
+from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
 from kvnet.logline import without_secrets
 from worker.doctor.facts import ClockFacts, ControllerFacts, DockerFacts, StateFacts, StoreFacts
 
@@ -32,47 +31,30 @@ MAX_BODY = 1 << 20
 W_OK_X_OK = os.W_OK | os.X_OK
 
 
-async def ask(url: str, path: str, token: str = "") -> tuple[int, Mapping[str, str], bytes, float]:
-    """One GET: status, headers, body, seconds. Raises: NotSent, Lost, ValueError."""
-    target = Target.parse_all(url)[0]
+async def ask(url: str, path: str, token: str = "") -> tuple[Reply, float]:
+    """One GET, and the seconds it took with its connection. Raises: NotSent, Lost, ValueError."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
+    client = HttpClient((Target.parse(url),), headers, longest_body=MAX_BODY)
     began = time.monotonic()
     try:
         async with asyncio.timeout(ANSWER_S):
-            connection = await _connected(target)
-            try:
-                await connection.send("GET", path, b"", {**headers, "connection": "close"})
-                status, told = await connection.head()
-                body = b"".join([piece async for piece in connection.pieces(told)])
-            finally:
-                connection.close()
+            reply = await client.request("GET", path, b"", ANSWER_S)
+        return reply, time.monotonic() - began
     except TimeoutError:
         raise Lost(f"no answer within {ANSWER_S:g} s") from None
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        raise Lost(str(error) or type(error).__name__) from error
-    return status, told, body[:MAX_BODY], time.monotonic() - began
-
-
-async def _connected(target: Target) -> Connection:
-    try:
-        if target.path:
-            reader, writer = await asyncio.open_unix_connection(target.path)
-        else:
-            name = target.host if target.tls else None
-            reader, writer = await asyncio.open_connection(
-                target.host, target.port, ssl=target.tls, server_hostname=name
-            )
-    except OSError as error:
-        raise NotSent(error.strerror or str(error)) from error
-    return Connection(reader, writer, target)
+    finally:
+        await client.close()
 
 
 async def controller(url: str, token: str = "") -> tuple[ControllerFacts, ClockFacts]:
-    """Both from one answer: its date is that of the controller's clock. Of several URLs the first to answer counts."""
+    """Both from one answer: its date is that of the controller's clock. Of several URLs, asked at once, the first that
+    answers counts."""
     now = time.time()
     if not url:
         return ControllerFacts(""), clock(now)
-    tried = [await _controller(one.strip(), token, now) for one in url.split(",")]
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(_controller(one.strip(), token, now)) for one in url.split(",")]
+    tried = [one.result() for one in asking]
     found = next((one for one in tried if one[0].latency_ms is not None), tried[0])
     silent = tuple(facts.url for facts, _ in tried if facts.latency_ms is None and facts is not found[0])
     return replace(found[0], silent=silent), found[1]
@@ -81,14 +63,16 @@ async def controller(url: str, token: str = "") -> tuple[ControllerFacts, ClockF
 async def _controller(url: str, token: str, now: float) -> tuple[ControllerFacts, ClockFacts]:
     fix = "look at the controller and at the way there: name resolution, route, firewall; --controller says where it is"
     try:
-        status, headers, body, took_s = await ask(url, "/v1/version", token)
+        reply, took_s = await ask(url, "/v1/version", token)
     except (NotSent, Lost, ValueError) as error:
-        return ControllerFacts(shown(url), problem=without_secrets(str(error)), fix=fix), clock(now)
-    told = _object(body)
+        place, _, reason = str(error).partition(": ")
+        told_once = reason if reason and place in url else str(error)
+        return ControllerFacts(shown(url), problem=without_secrets(told_once), fix=fix), clock(now)
+    told = _object(reply.body)
     middle = time.time() - took_s / 2
-    offset, uncertainty = _offset(headers.get("date", ""), middle, took_s)
-    if status != 200 or "version" not in told:
-        problem = str(told.get("detail", f"it answers {status}"))
+    offset, uncertainty = _offset(reply.headers.get("date", ""), middle, took_s)
+    if reply.status != 200 or "version" not in told:
+        problem = str(told.get("detail", f"it answers {reply.status}"))
         found = ControllerFacts(shown(url), problem=problem, fix=str(told.get("fix", fix)))
     else:
         found = ControllerFacts(shown(url), round(1000 * took_s, 1), str(told["version"]))
@@ -98,10 +82,10 @@ async def _controller(url: str, token: str, now: float) -> tuple[ControllerFacts
 
 async def _trouble(url: str, token: str) -> str:
     try:
-        _, _, body, _ = await ask(url, "/v1/status", token)
+        reply, _ = await ask(url, "/v1/status", token)
     except (NotSent, Lost, ValueError):
         return ""
-    trouble = _object(body).get("trouble")
+    trouble = _object(reply.body).get("trouble")
     return str(trouble.get("detail", "")) if isinstance(trouble, dict) else ""
 
 
@@ -153,11 +137,11 @@ async def docker(is_wanted: bool | None, api: Path, plugin: Path | None) -> Dock
         return DockerFacts(is_wanted, str(api))
     has_plugin = await asyncio.to_thread(plugin.exists) if plugin is not None else None
     try:
-        _, _, body, _ = await ask(f"unix://{api}", "/version")
-        _, _, more, _ = await ask(f"unix://{api}", "/info")
+        told, _ = await ask(f"unix://{api}", "/version")
+        more, _ = await ask(f"unix://{api}", "/info")
     except (NotSent, Lost, ValueError) as error:
         return DockerFacts(is_wanted, str(api), True, has_plugin_socket=has_plugin, problem=str(error))
-    version, info = _object(body), _object(more)
+    version, info = _object(told.body), _object(more.body)
     firewall = info.get("FirewallBackend")
     return DockerFacts(
         is_wanted,

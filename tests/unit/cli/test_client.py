@@ -347,3 +347,11 @@ async def test_damaged_events_count_as_a_broken_stream() -> None:
     async with script.client() as client:
         with pytest.raises(ControllerUnreachable, match="damaged"):
             [event async for event in client.events()]
+
+
+async def test_a_connectivity_test_whose_answer_was_lost_is_not_begun_a_second_time_while_it_runs() -> None:
+    script = Script(Lost("connection reset"), problem("probe-busy", 409))
+    with pytest.raises(OutcomeUnknown):
+        await script.client().test_connectivity({})
+
+    assert len(script.requests) == 1

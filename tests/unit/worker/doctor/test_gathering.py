@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
 
@@ -84,6 +84,37 @@ async def test_of_several_controllers_one_that_answers_is_enough_and_the_others_
     assert checks["controller.reachable"].status is Status.OK
     assert f"unix://{tmp_path}/none" in checks["controller.others"].found
     assert clock.offset_s is not None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # servers that keep silent do so in real time
+async def test_controllers_are_asked_at_once_however_many_keep_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.doctor.gather_services.ANSWER_S", 0.5)
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        paths = [tmp_path / f"silent-{number}" for number in range(8)]
+        for path in paths:
+            await stack.enter_async_context(await asyncio.start_unix_server(keep_silent, str(path)))
+        url = await stack.enter_async_context(answering(tmp_path / "c", VERSION))
+        found, _ = await gather_services.controller(",".join([*(f"unix://{path}" for path in paths), url]))
+
+    assert found.version == "0.1.0"
+    assert len(found.silent) == 8
+    assert time.monotonic() - began < 2.5  # one after the other it would be 4 s
+
+
+async def test_an_answer_without_end_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.doctor.gather_services.MAX_BODY", 1000)
+    async with answering(tmp_path / "c", {"/v1/version": '{"version": "' + 2000 * "x" + '"}'}) as url:
+        found, _ = await gather_services.controller(url)
+
+    assert found.problem == "the answer has more than 1000 bytes"
 
 
 async def test_who_does_not_answer_or_is_no_controller_is_a_finding_and_no_exception(tmp_path: Path) -> None:
