@@ -52,8 +52,8 @@ async def uplink(kernel: LinuxKernel, scope: Scope = SCOPE, name: str = UPLINK) 
 async def once_up(kernel: LinuxKernel, scope: Scope) -> Uplink:
     """The kernel tells of a carrier a moment after the other end is up."""
     async with asyncio.timeout(5.0):
-        while not (found := await uplink(kernel, scope)).up:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - only the kernel knows
+        while not (found := await uplink(kernel, scope)).up:  # noqa: ASYNC110 - only the kernel knows
+            await asyncio.sleep(0.01)
         return found
 
 
