@@ -25,6 +25,7 @@ from controller.forecast import Forecast, change_of, forecast
 from controller.leader import Leadership
 from controller.lookup import Ipam
 from controller.outcomes import store_errors_told
+from controller.pausing import Pausing
 from controller.questions import Questions
 from controller.rehearsal import rehearse
 from controller.settings import Settings
@@ -55,6 +56,7 @@ class Cluster:
         acceptance: an operator's word that it may.
         questions: what is asked of hosts and answered by their workers; changes nothing.
         connectivity: a test of who reaches whom, through the workers.
+        pausing: an operator's pause of a host's repairs.
         tracing: the way of a packet between two endpoints, hop by hop.
         upkeep: what the elected replica does; runs by itself.
     """
@@ -79,6 +81,7 @@ class Cluster:
         self._status_events = StatusEvents(state, self.statuses, self.networks, self.hosts, settings.clock)
         self.questions = Questions(state, writer, settings, rng)
         self.connectivity = Connectivity(state, self.questions, rng)
+        self.pausing = Pausing(state, writer, self.questions)
         self.tracing = Tracing(state, self.questions)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)

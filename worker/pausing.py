@@ -16,6 +16,7 @@ from worker.log import Log
 from worker.ports import Time
 
 LONGEST_S = 24 * 3600.0
+LONGEST_WORD = 128
 CODE = "repairs-paused"
 
 
@@ -46,20 +47,21 @@ class Pause:
         now = self._time.now()
         self._until = self._time.monotonic() + float(seconds)
         until = moment(now + float(seconds))
-        detail = f"repairs of this host are paused until {until}; 'kvnet host resume {self._host}' ends that"
+        who = _who(_word(parameters, "by"), _word(parameters, "request_id"))
+        detail = f"repairs of this host are paused until {until}{who}; 'kvnet host resume {self._host}' ends that"
         self._condition = Condition(CODE, detail, now)
-        self._log.warning(CODE, seconds=float(seconds), until=until)
+        self._log.warning(CODE, seconds=float(seconds), until=until, by=_word(parameters, "by") or None)
         self.on_change()
         return self.told()
 
     async def resume(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        """Repeating is no error."""
+        """Repeating is no error; `changed` says whether it was paused."""
         was_paused = self.left_s > 0
         self._until = 0.0
         if was_paused:
             self._log.info("repairs-resumed")
         self.on_change()
-        return self.told()
+        return {**self.told(), "changed": was_paused}
 
     @property
     def kinds(self) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -68,3 +70,14 @@ class Pause:
 
     def told(self) -> dict[str, Any]:
         return {"host": self._host, "paused": self.left_s > 0, "seconds": round(self.left_s, 3)}
+
+
+def _word(parameters: Mapping[str, Any], name: str) -> str:
+    found = parameters.get(name)
+    return found[:LONGEST_WORD] if isinstance(found, str) else ""
+
+
+def _who(actor: str, request_id: str) -> str:
+    """Nobody is named where the host itself was asked, over its socket."""
+    request = f" (request {request_id})" if request_id else ""
+    return f" by {actor}{request}" if actor else ""

@@ -18,7 +18,6 @@ from controller.api.routing import WITH_BODY, caller, problems, resource_router,
 from controller.tracing import Wish
 from datapath.trace.case import Flow
 
-PAUSE_S = 10.0
 LONGEST_PAUSE_S = 24 * 3600
 
 router = resource_router("operations")
@@ -181,7 +180,7 @@ async def pause_repairs(request: Request, host: str) -> Response:
     Workloads come and go as always. The host tells the condition `repairs-paused` meanwhile."""
     asked = await PAUSE.read(request)
     shared = service(request)
-    paused = shared.cluster.questions.ask(host, "pause", {"seconds": asked.seconds}, caller(request), PAUSE_S)
+    paused = shared.cluster.pausing.pause(host, asked.seconds, caller(request))
     return render.answer(await shared.unless_stopped(paused))
 
 
@@ -194,5 +193,5 @@ async def pause_repairs(request: Request, host: str) -> Response:
 async def resume_repairs(request: Request, host: str) -> Response:
     """Everything is looked at, and put right, at once. Of a host that is not paused nothing changes."""
     shared = service(request)
-    resumed = shared.cluster.questions.ask(host, "resume", {}, caller(request), PAUSE_S)
+    resumed = shared.cluster.pausing.resume(host, caller(request))
     return render.answer(await shared.unless_stopped(resumed))

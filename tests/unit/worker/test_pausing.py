@@ -9,6 +9,7 @@ import pytest
 
 from datapath.objects import CreateLink, Neighbour, ReplaceNeighbour, ReplaceVtep, Veth, VtepEntry
 from kvnet.errors import Invalid
+from worker.agenda import Agenda, Work
 from worker.log import Log
 from worker.pausing import LONGEST_S, Pause
 from worker.ports import Time
@@ -44,6 +45,18 @@ async def test_a_pause_is_told_and_ends_by_itself() -> None:
     assert pause.left_s == 0
     assert pause.conditions == ()
     assert told == [60.0]
+
+
+async def test_a_pause_says_who_wanted_it() -> None:
+    pause = Pause("h1", Clock().time(), Log(io.StringIO()))
+
+    await pause.pause({"seconds": 60, "by": "alice", "request_id": "r-1"})
+    [condition] = pause.conditions
+    assert " by alice (request r-1); 'kvnet host resume h1' ends that" in condition.detail
+
+    await pause.pause({"seconds": 60, "by": 7, "request_id": "x" * 10_000})
+    [condition] = pause.conditions
+    assert " by " not in condition.detail
 
 
 async def test_a_pause_can_be_ended_and_ending_none_is_no_error() -> None:
@@ -104,3 +117,20 @@ def test_an_interface_of_a_workload_that_just_came_is_no_repair() -> None:
     assert not list(repairs.of([NETWORK], ["kve", DEVICE]))
     repairs.note(NETWORK, [CreateLink(Veth("kveold", 1450, "kvb"))])
     assert list(repairs.of([NETWORK], ["kve"]))
+
+
+def test_a_pause_forgets_what_was_to_be_looked_at_for_a_hint_and_nothing_else() -> None:
+    agenda = Agenda()
+    agenda.add(["hinted", "failed", "hinted later"], 1.0, read=True, hinted=True)
+    agenda.add(["failed"], 2.0, read=True)
+    agenda.add(["changed"], 1.0)
+    agenda.add(["failed"], 1.0, read=True, hinted=True)
+    agenda.add_host(1.0, hinted=True)
+
+    agenda.drop_hints()
+
+    assert agenda.take(5.0) == Work(networks=frozenset({"failed", "changed"}), read=frozenset({"failed"}))
+    agenda.add_host(1.0)
+    agenda.add_host(1.0, hinted=True)
+    agenda.drop_hints()
+    assert agenda.take(5.0) == Work(host=True)
