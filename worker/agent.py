@@ -108,6 +108,7 @@ class Worker:
         self._build_judgement(store, namespaces)
         self.inquiry = Inquiry(controller, time=time, log=log)
         self.repairs = Repairs(time, self._is_new)
+        self._owes_look = False
         self.chronicle = Chronicle(
             log,
             time,
@@ -437,6 +438,7 @@ class Worker:
 
     def _start_over(self) -> None:
         """The store was accepted as it is: whatever was numbered before means nothing."""
+        self._owes_look = True
         self.attachments.start_over()
         self.reconciler.start_over()
         self.registration.start_over()
@@ -489,6 +491,10 @@ class Worker:
                 self.reconciler.touch_everything()
                 self.releaser.hurry()
             mode = now
+            if self._owes_look and not self.view.is_starting_over:
+                self._owes_look = False  # what was done before all was read anew counts for nothing
+                self.reconciler.touch(self.view.network_ids)
+                self.reconciler.touch_everything()
             await self._time.sleep(MODE_S)
 
     # the socket's operations

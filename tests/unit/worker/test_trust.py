@@ -181,6 +181,26 @@ async def test_one_acceptance_in_the_store_is_enough_for_a_worker_that_saw_it_go
     assert 0 < report.networks[NET].version <= world.state.revision
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_what_is_built_counts_as_built_soon_after_an_acceptance(
+    world: World, h1: Running, after_s: float, *, is_paused: bool
+) -> None:
+    """Also where all is read anew so quickly that nobody sees the doubt."""
+    if is_paused:
+        await h1.worker.pause.pause({"seconds": 3600})
+    await asyncio.sleep(after_s)
+    accepted = world.state.revision
+
+    await accept(world, "a1", EPOCH)
+
+    def is_told() -> bool:
+        report = codec.decode(Observed, world.state.entries[keys.observed("h1")].value)
+        return report.networks[NET].version > accepted
+
+    await until(is_told, seconds=5)
+
+
 async def test_an_endpoint_that_the_accepted_store_does_not_know_is_taken_away(world: World, h1: Running) -> None:
     entries = {k: e for k, e in world.state.entries.items() if not k.startswith((keys.ENDPOINTS, keys.LOCAL))}
     await go_back(world, entries, 3)
