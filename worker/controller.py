@@ -8,7 +8,7 @@ and says that its outcome is unknown. Never repeats without a bound and a pause.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from worker.ports import Backoff, Time
 
 ATTEMPTS = 4
 ANSWER_S = 30.0
+LATEST = 32
 READY_S = 2.0
 READY = 200
 FIRST_PAUSE_S = 0.1
@@ -108,13 +109,16 @@ class HttpController:
         """
         await self._ask("DELETE", f"/v1/networks/{_part(network)}", b"", ANSWER_S, is_repeatable=False)
 
-    async def removed_by(self, network: str, name: str) -> str:
-        what = f"network={_part(network)}" if name == network else f"endpoint={_part(name)}"
-        reply = await self._http.request("GET", f"/v1/journal?{what}&limit=1", b"", READY_S)
-        newest = self._object(reply).get("items") if reply.status == READY else None
-        if not isinstance(newest, list) or not newest or newest[0].get("after") is not None:
-            return ""
-        return str(newest[0].get("request_id", ""))
+    async def removed_by(self, network: str, names: Sequence[str]) -> Sequence[str]:
+        """Of what the controller tells of the network's latest changes: an older removal is not known."""
+        path = f"/v1/journal?network={_part(network)}&limit={LATEST}"
+        reply = await self._http.request("GET", path, b"", READY_S)
+        items = self._object(reply).get("items") if reply.status == READY else None
+        newest: dict[str, str] = {}
+        for item in filter(_is_object, items) if isinstance(items, list) else ():
+            name = str(item.get("key", "")).rpartition("/")[2]
+            newest.setdefault(name, "" if item.get("after") is not None else str(item.get("request_id", "")))
+        return [newest.get(name, "") for name in names]
 
     async def answers(self) -> bool:
         try:
@@ -194,6 +198,10 @@ def _who_asks() -> dict[str, str]:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body).encode()
+
+
+def _is_object(plain: Any) -> bool:
+    return isinstance(plain, dict)
 
 
 def _decoded(body: bytes) -> Any:

@@ -49,8 +49,9 @@ class Controller(Protocol):
 
     async def delete_network(self, network: str) -> None: ...
 
-    async def removed_by(self, network: str, name: str) -> str:
-        """The request that removed the network, or its endpoint `name`; "" if nobody knows. Not for decisions."""
+    async def removed_by(self, network: str, names: Sequence[str]) -> Sequence[str]:
+        """For each name the request that removed this endpoint of the network, or the network itself by its id; "" if
+        nobody knows. One question, however many there are. Not for decisions."""
         ...
 
     async def answers(self) -> bool:

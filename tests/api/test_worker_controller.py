@@ -137,3 +137,22 @@ async def test_a_name_cannot_reach_another_resource() -> None:
 async def test_what_is_no_controller_is_refused_at_the_start() -> None:
     with pytest.raises(Invalid):
         controller_at("gopher://somewhere")
+
+
+async def test_who_removed_endpoints_and_networks_is_known_from_one_question(api: Api) -> None:
+    controller = controller_at(api.url)
+    async with Client(api.url, request_id="the-making") as client:
+        network = await client.create_network({"name": api.fresh("web"), "driver": "overlay"})
+        made = [await client.create_endpoint(network["id"], {"host": "h1", "name": f"e{n}"}) for n in range(3)]
+    for number, endpoint in enumerate(made[:2]):
+        async with Client(api.url, request_id=f"the-removal-{number}") as client:
+            await client.delete_endpoint(network["id"], endpoint["id"])
+    names = [endpoint["id"] for endpoint in made]
+
+    assert await controller.removed_by(network["id"], names) == ["the-removal-0", "the-removal-1", ""]
+
+    async with Client(api.url, request_id="the-end") as client:
+        await client.delete_endpoint(network["id"], made[2]["id"])
+        await client.delete_network(network["id"])
+    assert await controller.removed_by(network["id"], [network["id"], "never-there"]) == ["the-end", ""]
+    await controller.close()

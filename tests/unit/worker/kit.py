@@ -310,6 +310,7 @@ class FakeController:
     def __init__(self, store: MemoryStore, life: Life, outages: Outages, lock: asyncio.Lock) -> None:
         self.requests: list[str] = []
         self.removers: dict[str, str] = {}
+        self.inquiries = 0
         self.slow_to_know = 0  # so many times it has not heard yet who removed something
         self._lock = lock  # in place of the real one's checks on addresses
         self._store = store
@@ -370,13 +371,14 @@ class FakeController:
     async def delete_network(self, network: str) -> None:
         self._enter(f"delete network {network}")
 
-    async def removed_by(self, network: str, name: str) -> str:
+    async def removed_by(self, network: str, names: Sequence[str]) -> Sequence[str]:
+        self.inquiries += 1
         if self._outages.controller:
             raise ControllerUnreachable("it is away")
         if self.slow_to_know:
             self.slow_to_know -= 1
-            return ""
-        return self.removers.get(name, "")
+            return ["" for _ in names]
+        return [self.removers.get(name, "") for name in names]
 
     async def answers(self) -> bool:
         return not self._outages.controller
