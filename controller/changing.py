@@ -103,9 +103,6 @@ def changed(network: Network, patch: NetworkPatch) -> Network:
     return network if after == network else after
 
 
-# -- fields and options
-
-
 def _immutable(network: Network, given: Mapping[str, Any]) -> Iterator[FieldError]:
     for name in given:
         if name in IMMUTABLE and not _stays(network, name, given[name]):
@@ -192,9 +189,6 @@ def _in_step(options: Mapping[str, str], fresh: Mapping[str, Any], driver: Drive
     return kept
 
 
-# -- subnets
-
-
 def _subnets(network: Network, wanted: Sequence[SubnetPatch] | None) -> tuple[tuple[Subnet, ...], list[FieldError]]:
     """What the network has afterwards, in the order it had; and what cannot be."""
     if wanted is None:
@@ -273,9 +267,6 @@ def _altered(old: Subnet, cidr: Cidr, one: SubnetPatch, i: int) -> Subnet:
         if "reserved" in one.given:
             reserved = parse_reserved(one.given["reserved"] or {}, old.gateway)
         return Subnet(cidr, old.gateway, span, reserved)
-
-
-# -- what a change means for others
 
 
 def grown_subnets(before: Network, after: Network) -> dict[Cidr, Cidr]:

@@ -180,8 +180,6 @@ class _Change:
         tables: tuple[Table[Any], ...] = (state.endpoints, state.addresses, state.ports, state.host_blocks)
         return [table for table in tables if any(key.startswith(table.prefix) for key in written)]
 
-    # -- others were faster
-
     async def _again(self, before: Endpoint) -> Versioned[Endpoint]:
         """
         Raises:

@@ -128,8 +128,6 @@ class Fanout:
             self._pieces.clear()
             self._bytes = 0
 
-    # -- what listeners ask
-
     def entry(self, number: int) -> Entry:
         return self._tape[number - self._base]
 
@@ -185,8 +183,6 @@ class Fanout:
 
     def _encoded(self, events: Sequence[Event]) -> tuple[Part, ...]:
         return tuple(Part(event.kind, event.network, self._encode(event)) for event in events)
-
-    # -- what the log tells
 
     def _on_entry(self, revision: int, source: Sequence[Event] | None, size: int) -> None:
         if not self._listeners:

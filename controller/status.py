@@ -75,8 +75,6 @@ class Look:
         """Whether its hosts have the newest change of a network."""
         return self.roll(network).told(self._state.latest_change(network))
 
-    # -- networks
-
     def network(self, network: Versioned[Network]) -> Status:
         id_ = network.value.id
         wanted = self._state.latest_change(id_)
@@ -117,8 +115,6 @@ class Look:
         for host, seen in sorted(self._state.reports.of(network).items()):
             yield from self._reported(host, seen.conditions)
 
-    # -- endpoints
-
     def endpoint(self, endpoint: Versioned[Endpoint]) -> Status:
         it = endpoint.value
         seen = self._state.reports.of(it.network).get(it.host)
@@ -150,8 +146,6 @@ class Look:
         if has_interface is None:
             return StatusCondition(READY, UNKNOWN, "not-told", f"host {it.host} does not say", since=since)
         return StatusCondition(READY, TRUE, "attached", since=since)
-
-    # -- hosts
 
     def host(self, status: HostStatus) -> Status:
         seen = status.observed.networks if status.observed is not None else {}
@@ -218,8 +212,6 @@ class Look:
     def _name(self, network: str) -> str:
         found = self._state.networks.get(network)
         return found.value.name if found is not None else network
-
-    # -- what is the same of all
 
     def _ready(self, judge: Callable[[], StatusCondition], kind: str = READY) -> StatusCondition:
         if self.doubt is None:

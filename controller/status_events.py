@@ -60,8 +60,6 @@ class StatusEvents:
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
 
-    # -- what may have changed
-
     def _note(self, kind: str, names: Iterable[str]) -> None:
         if not self._state.events.audience:
             return
@@ -99,8 +97,6 @@ class StatusEvents:
         new: dict[str, NetworkObserved] = dict(after.value.networks) if after is not None else {}
         self._note(HOST, (name,))
         self._note(NETWORK, [id_ for id_ in old.keys() | new.keys() if old.get(id_) != new.get(id_)])
-
-    # -- what is told
 
     def _tell_due(self) -> None:
         look = self._statuses.look()

@@ -172,8 +172,6 @@ class Updates:
             checks.append(Absent(key) if entry is None else Unchanged(key, entry.version))
         return checks
 
-    # -- a subnet goes
-
     async def _without(
         self, made: Versioned[Network], before: Network, gone: list[Cidr], caller: Caller
     ) -> Versioned[Network]:

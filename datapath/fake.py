@@ -109,8 +109,6 @@ class FakeKernel:
         """This host's addresses on the fabric."""
         return self.tables.underlay
 
-    # --- the port
-
     async def read(self, scope: Scope = EVERYTHING, *, firewall: bool = True) -> HostState:
         return self.state(scope, firewall=firewall)
 
@@ -129,8 +127,6 @@ class FakeKernel:
 
     async def close(self) -> None:
         """Nothing is open."""
-
-    # --- the same without waiting, for tests that need no loop
 
     def state(self, scope: Scope | str | None = None, *, firewall: bool = True) -> HostState:
         """As the real kernel would be read; None: even what nobody could find there (workloads' macvlans, uplinks)."""
@@ -172,8 +168,6 @@ class FakeKernel:
         self._homes |= {n: ln.bridge for n, ln in self.tables.links.items() if isinstance(ln, Veth) and ln.bridge}
         self.failures += failures
         return failures
-
-    # --- what others do to it
 
     def meddle(self, *operations: Operation) -> None:
         """Somebody else does this by hand; what the kernel refuses just does not happen."""
@@ -251,8 +245,6 @@ class FakeKernel:
             for interface in interfaces.values():
                 interface.cache.clear()
 
-    # --- what belongs to whom
-
     def _all(self) -> Scope:
         found = {name: self.tables.interface_of(name) for name in self.tables.links}
         inside = {name: (place[0], place[1].side.interface) for name, place in found.items() if place is not None}
@@ -276,8 +268,6 @@ class FakeKernel:
         foreign, uplink = self.tables.foreign.get(name), self.tables.uplinks.get(name)
         is_bridge = (foreign is not None and foreign.kind == "bridge") or (uplink is not None and uplink.is_bridge)
         return is_bridge and is_of_docker(name)
-
-    # --- what is told of it
 
     def _touch(self, operation: Operation) -> None:
         match operation:

@@ -182,8 +182,6 @@ class Tables:
             case _:
                 raise OSError(errno.EINVAL, f"not an operation: {operation!r}")
 
-    # --- addresses and routes
-
     def _add_address(self, operation: Operation, wanted: InterfaceAddress) -> None:
         self._require_ipv6(wanted.device, wanted.address, errno.EACCES)
         if wanted in self.addresses:
@@ -239,8 +237,6 @@ class Tables:
     def drop_routes(self, is_lost: Callable[[Route], bool]) -> None:
         self.routes = {key: route for key, route in self.routes.items() if not is_lost(route)}
 
-    # --- forwarding
-
     def _replace_vtep(self, entry: VtepEntry) -> None:
         link = self.links.get(entry.device)
         if not isinstance(link, Vxlan):
@@ -268,8 +264,6 @@ class Tables:
             if neighbour.address in interface.cache:
                 interface.cache[neighbour.address] = neighbour.mac
 
-    # --- settings and gates
-
     def _set_sysctl(self, path: str, value: str) -> None:
         if path not in self.sysctls:
             raise OSError(errno.ENOENT, f"/proc/sys/{path}: No such file or directory")
@@ -284,8 +278,6 @@ class Tables:
         if self.gates[gate] == is_open:
             self.vain.append(operation)
         self.gates[gate] = is_open
-
-    # --- questions
 
     def interfaces_on(self, bridge: str) -> Iterator[Interface]:
         """The workloads' interfaces whose other half is an enslaved port of the bridge that is up."""

@@ -50,8 +50,6 @@ class Walk:
     hops: list[str] = field(default_factory=list)
     flooded: bool = False
 
-    # --- where it starts
-
     def from_namespace(self, host: Joined, netns: str) -> str:
         self.hops.append(f"{host.name}/{netns}")
         interfaces = host.tables.namespaces.get(netns)
@@ -91,8 +89,6 @@ class Walk:
     def from_lan(self, lan: str) -> str:
         self.hops.append(lan)
         return self._to_station(fake_lans.heard(self.fabric, fake_lans.Asker(lan)), self.packet.destination, lan)
-
-    # --- bridges and tunnels
 
     def _resolve(self, host: Joined, switch: Switch, wanted: Ip, asking: str) -> Mac:
         """Who answers the question: the gateway, the bridge on behalf of a remote workload, or a local one."""
@@ -205,8 +201,6 @@ class Walk:
             raise Lost(f"the workload does not have {ip_address(self.packet.destination)}")
         return f"{host.name}/{path}"
 
-    # --- the host's own stack
-
     def _into_host(self, host: Joined, entrance: str, port: str = "") -> str:
         """`port`: of the entrance, if that is a bridge."""
         tables, packet = host.tables, self.packet
@@ -269,8 +263,6 @@ class Walk:
         if not self.packet.masqueraded and self.packet.source not in tables.local_addresses():
             raise Lost("nobody outside knows the way back: not masqueraded")
         return "outside"
-
-    # --- physical networks
 
     def _onto_lan(self, host: Joined, uplink: str, link: str, next_hop: Ip) -> str:
         """`link`: the macvlan or shim that sends; "" for the host itself."""

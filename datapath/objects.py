@@ -313,9 +313,6 @@ class Scope:
 EVERYTHING = Scope()
 
 
-# --- operations: what a plan is made of, what a kernel executes ------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class CreateLink:
     """For a Veth, `container` says where its other half is born and how that is configured."""

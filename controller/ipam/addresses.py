@@ -64,8 +64,6 @@ class AddressSpace:
         """How many addresses endpoints have."""
         return sum(window.endpoints for window in self.windows)
 
-    # -- kept in step by the mirror
-
     def call_it(self, network: Network) -> None:
         """The network as it is now; only what no address depends on is another: its name, when it gets one."""
         self.network = network
@@ -80,8 +78,6 @@ class AddressSpace:
         """The key is gone: upkeep removed an expired tombstone, or a reservation was lifted."""
         if window := self._window(address):
             window.drop(int(address), self._latest)
-
-    # -- choice
 
     def choose(self, family: int, now: float, *, skip: int = 0) -> Candidate:
         """Take the longest-idle free address of a family (4 or 6); several subnets fill in order.
@@ -135,8 +131,6 @@ class AddressSpace:
         """The claim is in the mirror, or did not come about. Always called after a choice; twice is no error."""
         if window := self._window(address):
             window.let_go(int(address))
-
-    # -- inside
 
     def _window(self, address: Address) -> Window | None:
         value = int(address)

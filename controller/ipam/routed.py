@@ -81,8 +81,6 @@ class BlockSpace:
         """How many blocks hosts can have."""
         return sum(grid.count for grid in self._grids[family])
 
-    # -- kept in step by the mirrors
-
     def put(self, address: Address, claim: AddressClaim, version: int) -> None:
         self._latest = max(self._latest, claim.since)
         self.plain.put(address, claim, version)
@@ -110,8 +108,6 @@ class BlockSpace:
     def drop_block(self, cidr: Cidr) -> None:
         self._blocks.pop(cidr, None)
         self._strange.discard(cidr)
-
-    # -- choice for endpoints
 
     def choose_for(self, host: str, family: int, now: float, *, skip: int = 0, may_claim: bool = True) -> Placed:
         """Take a free address of a block of this host, or of a new one.
@@ -174,8 +170,6 @@ class BlockSpace:
         """The claim was made, or did not come about."""
         self._claiming.discard(cidr)
 
-    # -- choice for reservations, which belong to no host
-
     def choose(self, family: int, now: float, *, skip: int = 0) -> Candidate:
         """Take a free address of any block."""
         self._latest = max(self._latest, now)
@@ -215,8 +209,6 @@ class BlockSpace:
         known = self._blocks.get(cidr)
         whose = f", which host {known.value.host} has" if known is not None else ""
         return AddressHolder(f"{_WORDS[reason]} of block {cidr}{whose}", {"kind": reason.name.lower()})
-
-    # -- inside
 
     def _place(self, use: BlockUse, now: float, skip: int) -> Placed | None:
         window = self._window(use.block.cidr)

@@ -73,8 +73,6 @@ class SubnetSpace:
         """The subnet of that hold."""
         return self._hold_of.get(hold)
 
-    # -- kept in step by the mirrors
-
     def put_claim(self, cidr: Cidr, claim: SubnetClaim) -> None:
         """From `subnets/`."""
         self.drop_claim(cidr)
@@ -128,8 +126,6 @@ class SubnetSpace:
         other._cursors = dict(self._cursors)
         return other
 
-    # -- claims in flight
-
     def take(self, cidr: Cidr, owner: str) -> None:
         """Keep others away while the claim is on its way. Always followed by `let_go`, whatever came of it.
 
@@ -142,8 +138,6 @@ class SubnetSpace:
         """The claim is in the mirror, or did not come about. Calling it twice is no error."""
         if holder := self._in_flight.pop(cidr, None):
             self._remove(holder)
-
-    # -- questions
 
     def choose(self, pools: Sequence[Pool], prefix_length: int | None = None) -> Cidr:
         """The next free block of the first pool that has one; `prefix_length` defaults to each pool's own.
@@ -199,8 +193,6 @@ class SubnetSpace:
 
     def describe(self, holder: Holder) -> str:
         return holder.describe(self._name_of(holder.name))
-
-    # -- inside
 
     def _keep(self, holder: Holder) -> None:
         self._claims[holder.cidr] = self._add(holder)

@@ -56,8 +56,6 @@ class Window:
         self._cursor: int | None = None
         self._newest = (float("-inf"), self.first - 1)
 
-    # -- what the mirror tells
-
     def put(self, address: int, claim: AddressClaim, version: int) -> None:
         if self.versions.get(address) == version:
             return  # told twice; what is in flight meanwhile stays in flight
@@ -92,8 +90,6 @@ class Window:
         if claim is not None and claim.kind is ClaimKind.ENDPOINT:
             self.endpoints -= 1
         return claim
-
-    # -- choice
 
     def choose(self, now: float, skip: int) -> int | None:
         """Take an address: one that was never used, else the longest idle one. None: there is none."""

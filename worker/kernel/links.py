@@ -134,8 +134,6 @@ class Links:
             for operation, found in hit:
                 self._fail(operation, Told(refusal.errno, refusal.text or f"{found.name} cannot be deleted"))
 
-    # --- making ---
-
     def _creation(self, link: Link) -> Message:
         if isinstance(link, Bridge):
             return m.create_bridge(link)
@@ -215,8 +213,6 @@ class Links:
         self._devices.forget(link.name)
         return False
 
-    # --- changing ---
-
     def _changes(self, link: Link) -> list[Message]:
         """What brings our existing link to `link`. Only differences that the kernel would act upon are left out."""
         found = self._devices.ours(link.name)
@@ -260,8 +256,6 @@ class Links:
             return self._devices.ours(link.bridge).index
         return self._devices.bridge(link.bridge).index
 
-    # --- telling ---
-
     def _is_there(self, link: Link) -> bool:
         """Whether what could not be created is what we want: ours, of that kind, and only its settings may differ."""
         found = self._devices.get(link.name)
@@ -283,8 +277,6 @@ class Links:
             return Told(refusal.errno, words)
         why = refusal.text or errno.errorcode.get(refusal.errno, str(refusal.errno))
         return told(operation, refusal.errno, refusal.text, f"{link.name} cannot be made: {why}")
-
-    # --- plumbing ---
 
     def _messages(
         self, operations: Sequence[Op], build: Callable[[Op], Sequence[Message]]
