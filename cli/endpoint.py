@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import converging, listing, lists, naming, output, planned, suggest
+from cli import converging, listing, lists, naming, planned, suggest
 from cli.failures import Failures
+from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
@@ -97,15 +98,7 @@ async def inspect(client: Client, words: Sequence[str]) -> None:
 
     Of NETWORK by name or id; or each by its id, NETWORK/NAME, an address, or a name that only one has.
     """
-    session = current()
-    failures, found = Failures(session), []
-    for network, name in naming.spelt(words):
-        try:
-            found.append(await naming.endpoint(client, network, name))
-        except KvnetError as error:
-            failures.add(error)
-    output.show_data(found, session.output)
-    failures.exit_if_any()
+    await inspected(naming.spelt(words), lambda spelt: naming.endpoint(client, *spelt))
 
 
 @click.command()

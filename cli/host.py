@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import colour, listing, lists, output, planned, progress, suggest
+from cli import colour, listing, lists, planned, progress, suggest
 from cli.confirming import confirm, yes_option
 from cli.failures import Failures
+from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
@@ -116,15 +117,7 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 @connected
 async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about hosts: a JSON array."""
-    session = current()
-    failures, found = Failures(session), []
-    for name in names:
-        try:
-            found.append(await client.get_host(name))
-        except KvnetError as error:
-            failures.add(error)
-    output.show_data(found, session.output)
-    failures.exit_if_any()
+    await inspected(names, client.get_host)
 
 
 @click.command()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import colour, converging, listing, lists, output, planned, progress, suggest
+from cli import colour, converging, listing, lists, planned, progress, suggest
 from cli.confirming import confirm, yes_option
 from cli.failures import Failures
+from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
@@ -121,18 +122,13 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 @connected
 async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about networks, by name or id, with their endpoints: a JSON array."""
-    session = current()
-    failures, found = Failures(session), []
-    for name in names:
-        try:
-            one = await client.get_network(name)
-            attached = [_attached(e) async for e in client.endpoints(network=one["id"])]
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            found.append({**one, "attached": attached})
-    output.show_data(found, session.output)
-    failures.exit_if_any()
+
+    async def get(name: str) -> dict[str, object]:
+        one = await client.get_network(name)
+        attached = [_attached(e) async for e in client.endpoints(network=one["id"])]
+        return {**one, "attached": attached}
+
+    await inspected(names, get)
 
 
 def _attached(endpoint: Endpoint) -> dict[str, object]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import listing, lists, output, planned, suggest
+from cli import listing, lists, planned, suggest
 from cli.failures import Failures
+from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
@@ -99,15 +100,7 @@ async def ls(client: Client, *, options: ListOptions) -> None:
 @connected
 async def inspect(client: Client, names: Sequence[str]) -> None:
     """Everything about pools: a JSON array."""
-    session = current()
-    failures, found = Failures(session), []
-    for name in names:
-        try:
-            found.append(await client.get_pool(name))
-        except KvnetError as error:
-            failures.add(error)
-    output.show_data(found, session.output)
-    failures.exit_if_any()
+    await inspected(names, client.get_pool)
 
 
 @click.command()

@@ -58,9 +58,6 @@ class Options:
     started: float
 
 
-# --- outer: the machine's side ---------------------------------------------------------------------------------------
-
-
 async def run(*, hosts: int, store: str | None, once: bool, as_json: bool) -> int:
     """Run the demo; the process's exit status.
 
@@ -136,9 +133,6 @@ def _free_port() -> int:
 
 def _controller_socket(options: Options) -> str:
     return f"{options.directory}/c.sock"
-
-
-# --- inner: the hosts' side ------------------------------------------------------------------------------------------
 
 
 async def inside(options: Options) -> int:

@@ -91,7 +91,6 @@ class Worker:
         log: Log,
         tracer: Tracer = UNTOLD,
     ) -> None:
-        timing = settings.timing
         self.settings = settings
         self._controller = controller
         self._namespaces = namespaces
@@ -100,13 +99,23 @@ class Worker:
         self._log = log
         self.docker: DockerRuntime | None = None
         self.figures = Figures(Registry())
-        store = self._store = TimedStore(store, self.figures.stored)
+        self._store = TimedStore(store, self.figures.stored)
         self.attachments = Attachments(state, log)
         self.view = View(
-            store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
+            self._store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
         )
-        self._build_judgement(store, namespaces)
-        self.inquiry = Inquiry(controller, time=time, log=log)
+        self._build_judgement(self._store, namespaces)
+        self._build_passes(kernel, tracer)
+        self._build_voice(self._store, kernel)
+        self._build_hands(self._store, controller, kernel, namespaces, listeners)
+        self.names = self._name_service()
+        self._build_answers(kernel)
+        self.scrape = Scrape(self, self.figures.registry, time.now())
+
+    def _build_passes(self, kernel: HostKernel, tracer: Tracer) -> None:
+        """What brings the kernel to what is wanted, and remembers it."""
+        settings, time, timing, log = self.settings, self._time, self.settings.timing, self._log
+        self.inquiry = Inquiry(self._controller, time=time, log=log)
         self.repairs = Repairs(time, self._is_new)
         self._owes_look = False
         self.chronicle = Chronicle(
@@ -135,11 +144,12 @@ class Worker:
         )
         self.pause.on_change = self.reconciler.paused_or_not
         self.memory = Memory(
-            state, self.view, self.source, self.trust, self.reconciler, time=time, timing=timing, log=log
+            self._state, self.view, self.source, self.trust, self.reconciler, time=time, timing=timing, log=log
         )
-        self._build_voice(store, kernel)
-        self._build_hands(store, controller, kernel, namespaces, listeners)
-        self.names = self._name_service()
+
+    def _build_answers(self, kernel: HostKernel) -> None:
+        """What is said when this host is asked."""
+        settings, time = self.settings, self._time
         self.prober = Prober(self.view, self.attachments, time=time)
         knowledge = Knowing(
             settings, self.view, self.source, self.attachments, self.reconciler, lambda: not self.lifeline.is_open
@@ -147,8 +157,7 @@ class Worker:
         self.looker = Looker(kernel, knowledge, self.pause, self.repairs)
         self._examining = Threads(EXAMINING, "doctor")
         kinds = answering(self.figures, self._kinds())
-        self.answerer = Answerer(store, settings.host, kinds, time=time, log=log, at_once=SLOW)
-        self.scrape = Scrape(self, self.figures.registry, time.now())
+        self.answerer = Answerer(self._store, settings.host, kinds, time=time, log=self._log, at_once=SLOW)
 
     def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
         """What is known, and how far it is believed."""

@@ -28,7 +28,13 @@ WORDS: Mapping[type[Operation], str] = {
 
 class Figures:
     def __init__(self, registry: Registry) -> None:
-        self.registry = r = registry
+        self.registry = registry
+        self._build_passes(registry)
+        self._build_doings(registry)
+        self._build_asked(registry)
+
+    def _build_passes(self, r: Registry) -> None:
+        """What the reconciler does to the kernel."""
         self._passes = r.counter("kvnet_worker_passes_total", "Reconcile passes", "kind", "outcome")
         self._pass_s = r.histogram(
             "kvnet_worker_pass_duration_seconds", "What a reconcile pass took", PASS_BUCKETS, "kind"
@@ -43,6 +49,9 @@ class Figures:
         self.events_lost = r.counter(
             "kvnet_worker_kernel_events_lost_total", "Times that events of the kernel were lost, so all was read anew"
         ).of()
+
+    def _build_doings(self, r: Registry) -> None:
+        """What workloads wait for."""
         self._doings_s = {
             doing: r.histogram(
                 f"kvnet_worker_{doing}_duration_seconds", f"A workload's {doing}", ATTACH_BUCKETS, "runtime"
@@ -57,6 +66,9 @@ class Figures:
         self._store_failed = r.counter(
             "kvnet_store_failures_total", "Store requests that raised, by error", "op", "error"
         )
+
+    def _build_asked(self, r: Registry) -> None:
+        """What others ask of this host: controllers, workloads for names, Docker."""
         self._questions = r.counter(
             "kvnet_worker_questions_total", "What controllers asked this host", "kind", "outcome"
         )
