@@ -26,16 +26,21 @@ class Agenda:
         self._read: dict[str, float] = {}
         self._everything: float | None = None
         self._host: float | None = None
+        self._hinted: set[str] = set()  # what is to be read for no other reason than a hint; "": the host's part
 
-    def add(self, networks: Collection[str], at: float, *, read: bool = False) -> None:
+    def add(self, networks: Collection[str], at: float, *, read: bool = False, hinted: bool = False) -> None:
+        """`hinted`: only because somebody else may have changed the kernel."""
         places = self._read if read else self._due
         for network in networks:
+            if read:
+                self._note(network, is_new=network not in places, hinted=hinted)
             places[network] = min(at, places.get(network, at))
 
     def add_everything(self, at: float) -> None:
         self._everything = at if self._everything is None else min(at, self._everything)
 
-    def add_host(self, at: float) -> None:
+    def add_host(self, at: float, *, hinted: bool = False) -> None:
+        self._note("", is_new=self._host is None, hinted=hinted)
         self._host = at if self._host is None else min(at, self._host)
 
     def put_off(self, networks: Collection[str], at: float) -> None:
@@ -43,6 +48,20 @@ class Agenda:
         for network in networks:
             if network in self._due:
                 self._due[network] = max(at, self._due[network])
+
+    def drop_hints(self) -> None:
+        """Nothing is read any more for no other reason than a hint."""
+        for network in self._hinted:
+            self._read.pop(network, None)
+        if "" in self._hinted:
+            self._host = None
+        self._hinted.clear()
+
+    def _note(self, network: str, *, is_new: bool, hinted: bool) -> None:
+        if not hinted:
+            self._hinted.discard(network)
+        elif is_new:
+            self._hinted.add(network)
 
     def next_due(self) -> float | None:
         single = [at for at in (self._everything, self._host) if at is not None]
@@ -53,11 +72,13 @@ class Agenda:
         quickly done. A look at everything takes the rest along."""
         if self._host is not None and self._host <= now:
             self._host = None
+            self._hinted.discard("")
             return Work(host=True)
         if self._everything is not None and self._everything <= now:
             networks = frozenset(self._due.keys() | self._read.keys())
             self._due.clear()
             self._read.clear()
+            self._hinted.clear()
             self._everything = self._host = None
             return Work(networks=networks, read=networks, everything=True, host=True)
         read = frozenset(network for network, at in self._read.items() if at <= now)
@@ -66,6 +87,7 @@ class Agenda:
             return None
         for network in read:
             del self._read[network]
+        self._hinted -= read
         for network in read | plain:
             self._due.pop(network, None)
         return Work(networks=read | plain, read=read)

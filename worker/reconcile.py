@@ -123,9 +123,11 @@ class Reconciler:
         for network_id in self._hinted(hint):
             known = self._networks.get(network_id)
             at = max(now, known.read_at + gap_s(known.repairs, known.look_s)) if known else now
-            self._agenda.add([network_id], at, read=True)
+            self._agenda.add([network_id], at, read=True, hinted=True)
         if hint.firewall or hint.host or DNS_BRIDGE in hint.devices:
-            self._agenda.add_host(max(now, self._host.read_at + gap_s(self._host.repairs, self._host.look_s)))
+            self._agenda.add_host(
+                max(now, self._host.read_at + gap_s(self._host.repairs, self._host.look_s)), hinted=True
+            )
         self._wake.set()
 
     def _hinted(self, hint: Hint) -> set[str]:
@@ -141,6 +143,8 @@ class Reconciler:
 
     def paused_or_not(self) -> None:
         """A pause of repairs began, or was ended: when none is left, everything is looked at."""
+        if self._paused_s:
+            self._agenda.drop_hints()  # of what was done before: a look that is still to come would mend the new, too
         self.touch_everything(self._paused_s)
         self._on_report()
 

@@ -59,9 +59,10 @@ def port_entry(side: Side, network: Network, bridge: str, end: End) -> Hop | Non
     if not seen:
         reason = f"the bridge does not know where {end} is, and drops or floods what is for it"
         link = side.sight.link(wanted)
-        is_lost = link is None or link.master != bridge  # entries go with their port
+        is_replaced = link is not None and not link.is_ours and wanted in side.wanted.links
+        is_lost = is_replaced or link is None or link.master != bridge  # entries go with their port
         weight = Weight.SYMPTOM if is_lost else Weight.BREAKS
-        reason += f"; {wanted} is no port of it" if is_lost else ""
+        reason += f"; {wanted} {'was made anew by somebody else' if is_replaced else 'is no port of it'}" * is_lost
         draft.differ("fdb-missing", "forwarding entry", f"behind {wanted}", "not there", reason, fix, weight)
     elif any(entry.is_local for entry in seen):
         reason = "an entry that is `permanent` means the bridge itself: it swallows what is for that MAC"

@@ -42,12 +42,21 @@ def underlay(side: Side, network: Network, other: Side) -> Hop:
         _compare_way(draft, side, seen, own, peer)
         _compare_mtu(draft, side, network, seen, own)
         _compare_neighbour(draft, sight, seen, peer, other)
+    elif is_own_there and (down := _down(sight, str(own.underlay))):
+        reason = f"the underlay's link is down, so {side.host} has no way to {other.host}"
+        draft.differ("underlay-down", down, "up", "down", reason, f"ip link set {down} up, on {side.host}")
     elif is_own_there:
         found = "no route" if seen.kind == "none" else f"a {seen.kind} route"
         reason = f"{side.host} has no way to {other.host}, so nothing of any network reaches it"
         fix = f"ip route get {peer.underlay} on {side.host} shows it; the underlay's routes are not kvnet's"
         draft.differ("no-underlay-route", "route", "a way", found, reason, fix)
     return draft.hop()
+
+
+def _down(sight: Sight, address: str) -> str:
+    """The link that has the address, if it is down: its routes are gone with that."""
+    links = (sight.link(a.device) for a in sight.addresses if a.address == address)
+    return next((link.name for link in links if link is not None and not link.up), "")
 
 
 def forwarding(side: Side, entrances: tuple[str, ...], way_back: str = "") -> Hop:
@@ -110,6 +119,8 @@ def _compare_way(draft: Draft, side: Side, seen: SeenWay, own: Host, peer: Host)
     if link is not None and not (link.up and link.works):
         found = "down" if not link.up else "no carrier"
         fix = f"ip link set {seen.device} up, on {side.host}"
+        if link.up:
+            fix = f"see to the cable of {seen.device} on {side.host}, and to what is at its other end"
         draft.differ("underlay-down", seen.device, "up", found, "nothing leaves the host there", fix)
 
 

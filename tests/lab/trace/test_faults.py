@@ -150,7 +150,7 @@ FAULTS = [
     Fault("tunnel down", "h2", (f"ip link set {TUNNEL} down",), "h2", "vxlan", "interface-down"),
     Fault("port down", "h2", (f"ip link set {PORT_B} down",), "h2", "port", "interface-down"),
     Fault("workload's interface down", "c2", ("ip link set eth0 down",), "h2", "workload", "interface-down"),
-    Fault("underlay down", "h2", ("ip link set eth0 down",), "h2", "underlay", "no-underlay-route"),
+    Fault("underlay down", "h2", ("ip link set eth0 down",), "h2", "underlay", "underlay-down"),
     Fault(
         "wrong VNI",
         "h2",
@@ -160,6 +160,18 @@ FAULTS = [
             f"ip link set {TUNNEL} master {BRIDGE} mtu 1450 up",
         ),
         "h2",
+        "vxlan",
+        "wrong-vni",
+    ),
+    Fault(
+        "wrong VNI here",
+        "h1",
+        (
+            f"ip link del {TUNNEL}",
+            f"ip link add {TUNNEL} type vxlan id 99 local 198.18.0.1 dstport 4789 nolearning",
+            f"ip link set {TUNNEL} master {BRIDGE} mtu 1450 up",
+        ),
+        "h1",
         "vxlan",
         "wrong-vni",
     ),
