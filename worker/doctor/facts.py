@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from datapath.rules.ruleset import Chain
 from kvnet.model import Address
 
 
@@ -110,11 +111,13 @@ class UnderlayFacts:
 
 @dataclass(frozen=True, slots=True)
 class FirewallFacts:
-    """`nft`: the ruleset as `nft -j list ruleset` has it; `legacy`: rules of iptables-legacy by program."""
+    """`chains`: all rules that are there, kvnet's own, too; None where none can be read, and `problem` says why.
 
-    nft: Mapping[str, Any] | None
-    legacy: Mapping[str, str] = field(default_factory=dict)
-    xtables: Mapping[str, str] = field(default_factory=dict)
+    `unread`: what else could not be read.
+    """
+
+    chains: Sequence[Chain] | None
+    unread: Sequence[str] = ()
     problem: str = ""
     underlay_device: str = ""
     has_networks: bool = False

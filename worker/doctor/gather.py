@@ -166,7 +166,7 @@ def _worker(
         full_pass_age_s=max(0.0, time.time() - at) if at is not None else None,
         full_pass_every_s=subject.full_pass_every_s,
         links=links,
-        tables=gather_host.own_tables(firewall.nft if firewall is not None else None),
+        tables=gather_host.own_tables(firewall.chains or () if firewall is not None else ()),
         is_asked=subject.worker_is_asked,
     )
 

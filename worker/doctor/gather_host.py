@@ -6,34 +6,32 @@ Blocks, so it is called in a thread. What cannot be read is left out, or told as
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from datapath.objects import BRIDGE_PREFIX, VXLAN_PORT
+from datapath.rules.ruleset import Chain
 from kvnet.errors import Unfit
 from kvnet.model import Address
 from worker.doctor.checks_settings import BRIDGE_NF, DISABLED_IPV6, FORWARDING, RP_ALL, THRESHOLD
 from worker.doctor.ethtool import driver_of, features_of
 from worker.doctor.facts import FirewallFacts, Holder, Link, SettingsFacts
-from worker.doctor.gather_kernel import run
-from worker.kernel import dump, programs
+from worker.kernel import dump
 from worker.kernel import messages as m
 from worker.kernel.firewall import find_nft
-from worker.kernel.legacy import has_legacy_filter
 from worker.kernel.netlink import Netlink, attributes
+from worker.kernel.other_rules import OtherRules
 from worker.kernel.pressure import refused_neighbours
+from worker.kernel.rules import TABLE
 from worker.kernel.sysctls import read_sysctl
 
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
 IFLA_VXLAN_COLLECT_METADATA = 25
 PROC = Path("/proc")
 RTF_DEFAULT_BY_RA = 0x00010000 | 0x00040000  # RTF_DEFAULT, RTF_ADDRCONF (linux/ipv6_route.h)
-XTABLES = ("raw", "mangle", "filter")
 
 
 def links() -> list[Link]:
@@ -164,50 +162,18 @@ def default_source(version: int = 4) -> Address | None:
 
 def firewall(underlay_device: str, environment: Mapping[str, str] = os.environ) -> FirewallFacts:
     try:
-        nft = find_nft(environment)
+        rules = OtherRules(find_nft(environment), environment, with_own=True)
     except Unfit as error:
         return FirewallFacts(None, problem=error.detail, underlay_device=underlay_device)
-    told = run([nft, "-j", "list", "ruleset"])
-    try:
-        ruleset: Any = json.loads(told) if told else None
-    except ValueError:
-        ruleset = None
-    if not isinstance(ruleset, dict):
-        problem = (
-            f"{nft} does not list the rules as JSON, or there are too many"
-            if os.geteuid() == 0
-            else "rules are shown to root only"
-        )
+    chains = rules.chains()
+    if rules.is_blind:
+        problem = "; ".join(rules.unread) if os.geteuid() == 0 else "rules are shown to root only"
         return FirewallFacts(None, problem=problem, underlay_device=underlay_device)
-    return FirewallFacts(ruleset, _legacy(environment), _xtables(ruleset, environment), "", underlay_device)
+    return FirewallFacts(chains, tuple(rules.unread), underlay_device=underlay_device)
 
 
-def _xtables(ruleset: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """By "family table": what iptables says of the tables that are its own. Only of those that are there."""
-    there = {(one["table"]["family"], one["table"]["name"]) for one in ruleset.get("nftables", ()) if "table" in one}
-    found = {}
-    for family, name in sorted(there & {(family, name) for family in ("ip", "ip6") for name in XTABLES}):
-        program = programs.find("iptables-nft" if family == "ip" else "ip6tables-nft", environment)
-        told = run([program, "-t", name, "-S"]) if program else None
-        if told:
-            found[f"{family} {name}"] = told
-    return found
-
-
-def _legacy(environment: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for family, name in ((4, "iptables-legacy"), (6, "ip6tables-legacy")):
-        program = programs.find(name, environment) if has_legacy_filter(family) else None
-        told = run([program, "-S"]) if program else None
-        if told:
-            found[name] = told
-    return found
-
-
-def own_tables(ruleset: Mapping[str, Any] | None) -> Sequence[str]:
-    entries: Iterable[Mapping[str, Any]] = (ruleset or {}).get("nftables", ())
-    tables = (one["table"] for one in entries if "table" in one)
-    return [f"{table['family']} {table['name']}" for table in tables if table["name"] == "kvnet"]
+def own_tables(chains: Iterable[Chain]) -> Sequence[str]:
+    return sorted({f"{chain.family} {chain.table}" for chain in chains if chain.table == TABLE})
 
 
 def has_networks(found: Iterable[Link]) -> bool:

@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from datapath.trace import iptables_save, nft_json
-from datapath.trace.filters import Chain
+from datapath.rules import iptables, nft, nft_text
+from datapath.rules.ruleset import Chain
+from datapath.rules.values import SHAPES
+from datapath.rules.walk import ON_DEVICES
 from worker.kernel import programs
 from worker.kernel.legacy import has_legacy_filter
 from worker.kernel.rules import FAMILIES, TABLE
@@ -29,14 +31,16 @@ MOST_TABLES = 64
 LARGEST_LISTING = 32 << 20
 LARGEST_INSIDE = 4 << 20  # of a workload's own
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
-SAVERS = {("ip", "nft"): "iptables-nft-save", ("ip6", "nft"): "ip6tables-nft-save"}
-LEGACY_SAVERS = {("ip", 4): "iptables-legacy-save", ("ip6", 6): "ip6tables-legacy-save"}
-OF_DEVICES = ("ingress", "egress")
-OF_IPTABLES = ("filter", "mangle", "raw")
+PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
+LEGACY = (("ip", 4, "iptables-legacy"), ("ip6", 6, "ip6tables-legacy"))
+OF_IPTABLES = ("filter", "mangle", "raw", "security")
 
 
 class OtherRules:
-    """`unread`: what could not be read, in words. `largest`: the bytes that one program may say."""
+    """`unread`: what could not be read, in words. `largest`: the bytes that one program may say.
+
+    `is_blind`: not even what tables there are could be read.
+    """
 
     def __init__(
         self,
@@ -51,23 +55,25 @@ class OtherRules:
         self._until = time.monotonic() + TOGETHER_S
         self._nft = nft
         self._environment = environment
+        self._of_iptables: dict[str, list[Chain]] = {}
         self.unread: list[str] = []
+        self.is_blind = False
 
     def chains(self) -> list[Chain]:
         found: list[Chain] = []
         for family, table in self._tables():
             try:
                 found += self._table(family, table)
-            except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # of a shape that nobody expected
+            except (*SHAPES, RecursionError):  # of a shape that nobody expected
                 self.unread.append(f"nft: the table {family} {table}, which is not understood")
-        for (family, version), program in LEGACY_SAVERS.items():
+        for family, version, program in LEGACY:
             if has_legacy_filter(version):
-                text = self._saved(program)
-                found += iptables_save.chains_of(text, family, "legacy") if text else []
+                found += self._saved(f"{program}-save", family, program)
         return found
 
     def _tables(self) -> Iterator[tuple[str, str]]:
         listing = self._json("list", "tables")
+        self.is_blind = not listing
         found = [item["table"] for item in listing.get("nftables", ()) if isinstance(item, dict) and "table" in item]
         if len(found) > MOST_TABLES:
             self.unread.append(f"nft: {len(found) - MOST_TABLES} of {len(found)} tables")
@@ -81,15 +87,23 @@ class OtherRules:
         if family not in ("ip", "ip6", "inet", "bridge", "netdev"):
             return []
         listing = self._json("list", "table", family, table)
-        saver = SAVERS.get((family, "nft"))
-        if saver and table in OF_IPTABLES and '"xt"' in json.dumps(listing):
-            text = self._saved(saver)
-            if text:
-                chains = iptables_save.chains_of(text, family, "nft")
-                return [chain for chain in chains if chain.table == table]
+        if family in PROGRAMS and table in OF_IPTABLES:
+            own = self._by_iptables(family, table, is_needed='"xt"' in json.dumps(listing))
+            if own:
+                return own
         text = self._run([self._nft, "-a", "list", "table", family, table]) or ""
-        chains = nft_json.chains_of(listing, nft_json.rule_texts(text))
-        return [_on_devices(chain, text) if chain.hook in OF_DEVICES else chain for chain in chains]
+        chains = nft.chains_of(listing, nft_text.rule_texts(text))
+        return [_on_devices(chain, text) for chain in chains]
+
+    def _by_iptables(self, family: str, table: str, *, is_needed: bool) -> list[Chain]:
+        """What iptables says of a table, if it is its own: it understands its own rules best."""
+        program = PROGRAMS[family]
+        if program not in self._of_iptables:
+            saver = f"{program}-nft-save"
+            if not is_needed and programs.find(saver, self._environment) is None:
+                return []
+            self._of_iptables[program] = self._saved(saver, family, program)
+        return [chain for chain in self._of_iptables[program] if chain.table == table]
 
     def _json(self, *words: str) -> Mapping[str, Any]:
         text = self._run([self._nft, "-j", *words])
@@ -100,12 +114,16 @@ class OtherRules:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _saved(self, program: str) -> str:
-        path = programs.find(program, self._environment)
+    def _saved(self, saver: str, family: str, program: str) -> list[Chain]:
+        path = programs.find(saver, self._environment)
         if path is None:
-            self.unread.append(f"rules of iptables: the program {program} is missing")
-            return ""
-        return self._run([path]) or ""
+            self.unread.append(f"rules of iptables: the program {saver} is missing")
+            return []
+        try:
+            return iptables.chains_of(self._run([path]) or "", family, program)
+        except SHAPES:
+            self.unread.append(f"{saver}: not understood")
+            return []
 
     def _run(self, command: list[str]) -> str | None:
         left_s = min(TIMEOUT_S, self._until - time.monotonic())
@@ -152,7 +170,6 @@ def _output(command: list[str], seconds: float, largest: int) -> tuple[bytes, st
 
 
 def _on_devices(chain: Chain, text: str) -> Chain:
-    """The devices that a base chain is on: nft 1.0.6 leaves them out of its JSON."""
-    after = text.partition(f"chain {chain.name} {{")[2].partition("}")[0]
-    names = re.findall(r"\"([^\"]+)\"", after.partition("priority")[0])
-    return replace(chain, devices=tuple(names)) if names and not chain.devices else chain
+    if chain.hook not in ON_DEVICES or chain.devices:
+        return chain
+    return replace(chain, devices=nft_text.devices(text, chain.name))

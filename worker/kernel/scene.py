@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from datapath.trace.filters import Chain, drops
+from datapath.rules.ruleset import Chain
+from datapath.trace.drops import drops
 from datapath.trace.seen import Crossing, Inner, Question, SeenDrop, SeenInside, SeenWay, Sight
 from worker.kernel.firewall import find_nft
 from worker.kernel.namespaces import entered, open_namespace

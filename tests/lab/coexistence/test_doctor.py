@@ -37,7 +37,7 @@ def path(wrappers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def judged(netns: Path) -> dict[str, Check]:
     facts = namespaces.call(netns, lambda: gather_host.firewall("eth0", os.environ))
-    assert facts.nft is not None, facts.problem
+    assert facts.chains is not None, facts.problem
     facts = replace(facts, has_networks=True, has_worker=True)
     return {check.id: check for check in check_firewall(facts, 4, SOURCE, OWN)}
 

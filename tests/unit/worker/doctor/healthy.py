@@ -78,7 +78,7 @@ HEALTHY = Facts(
         networks=[Carried("n1", "overlay", None, 50)],
         kernel=(6, 1),
     ),
-    firewall=FirewallFacts({"nftables": []}, underlay_device="eth0", has_networks=True, has_worker=True),
+    firewall=FirewallFacts([], underlay_device="eth0", has_networks=True, has_worker=True),
     clock=ClockFacts(1.9e9, 0.1, 0.6, True, 7200.0),
     store=StoreFacts("etcd://e1:2379/kvnet", 2.0, in_step=True),
     controller=ControllerFacts("http://c1:7480", 3.0, "0.1.0"),

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapath.rules import iptables, nft
+from datapath.rules.ruleset import Chain, Packet
+from datapath.rules.walk import drops, first
 from tests.unit.worker.doctor.healthy import HEALTHY, found
-from worker.doctor import iptables_rules
 from worker.doctor.facts import FirewallFacts
 from worker.doctor.report import Check, Status
-from worker.doctor.ruleset import Fate, Packet, fate_of
 
 UDP = {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 4789}}
 ESTABLISHED = {
@@ -36,9 +37,19 @@ def rules(
     }
 
 
-def judged(ruleset: dict[str, Any], **more: Any) -> dict[str, Check]:
-    facts = FirewallFacts(ruleset, underlay_device="eth0", has_networks=True, has_worker=True, **more)
+def judged(ruleset: dict[str, Any], **saved: str) -> dict[str, Check]:
+    """`saved`: what iptables-save says, by program."""
+    chains = chains_of(ruleset, **saved)
+    facts = FirewallFacts(chains, underlay_device="eth0", has_networks=True, has_worker=True)
     return found(replace(HEALTHY, firewall=facts))
+
+
+def chains_of(ruleset: dict[str, Any], **saved: str) -> list[Chain]:
+    chains = nft.chains_of(ruleset)
+    for name, text in saved.items():
+        family = "ip6" if name.startswith("ip6") else "ip"
+        chains += iptables.chains_of(f"*filter\n{text}COMMIT\n", family, name.replace("_", "-"))
+    return chains
 
 
 def meta(key: str, value: Any, op: str = "==") -> dict[str, Any]:
@@ -128,8 +139,9 @@ def test_firewalld_and_ufw_are_told_in_their_own_words() -> None:
     assert wall.status is Status.FAIL
     assert "--zone=trusted --add-interface=kv+" in wall.fix
 
-    text = "-P INPUT DROP\n-N ufw-before-input\n-A INPUT -j ufw-before-input\n-A ufw-before-input -p udp -j DROP\n"
-    check = judged(rules(), xtables={"ip filter": text})["firewall.tunnels_in"]
+    text = ":INPUT DROP [0:0]\n:ufw-before-input - [0:0]\n-A INPUT -j ufw-before-input\n"
+    text += "-A ufw-before-input -p udp -j DROP\n"
+    check = judged(rules(), iptables=text)["firewall.tunnels_in"]
     assert check.fix == "ufw allow 4789/udp"
 
 
@@ -147,51 +159,54 @@ def test_what_kvnet_forwards_bears_its_mark_where_others_look() -> None:
 
 
 def test_the_forward_chain_of_iptables_is_the_workers_to_open() -> None:
-    closed = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n"
+    closed = ":INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n"
     opened = closed + "-A FORWARD -m mark --mark 0x80000/0x80000 -m comment --comment kvnet -j ACCEPT\n"
 
-    assert judged(rules(), xtables={"ip filter": opened})["firewall.forward"].status is Status.OK
-    check = judged(rules(), xtables={"ip filter": closed})["firewall.forward"]
+    assert judged(rules(), iptables=opened)["firewall.forward"].status is Status.OK
+    check = judged(rules(), iptables=closed)["firewall.forward"]
     assert check.status is Status.FAIL
     assert check.fix.startswith("iptables -A FORWARD -m mark --mark 0x80000/0x80000")
-    legacy = judged(rules(), legacy={"ip6tables-legacy": closed})["firewall.forward"]
+    legacy = judged(rules(), ip6tables_legacy=closed)["firewall.forward"]
     assert "ip6tables-legacy -t filter FORWARD: policy drop" in legacy.found
 
-    facts = FirewallFacts(rules(), xtables={"ip filter": closed}, underlay_device="eth0")
+    facts = FirewallFacts(chains_of(rules(), iptables=closed), underlay_device="eth0")
     without = found(replace(HEALTHY, firewall=facts))["firewall.forward"]
     assert without.status is Status.OK
     assert "as soon as a network needs it" in without.found
 
 
 @pytest.mark.parametrize(
-    ("line", "fate"),
+    ("line", "expected"),
     [
-        ("-A INPUT -p udp -m udp --dport 4789 -j DROP", Fate.DROP),
-        ("-A INPUT -p udp -m multiport --dports 53,4789 -j REJECT --reject-with icmp-port-unreachable", Fate.DROP),
-        ("-A INPUT -p udp -m udp --dport 4000:5000 -j DROP", Fate.DROP),
-        ("-A INPUT -s 192.0.2.0/24 -j DROP", Fate.DROP),
-        ("-A INPUT ! -s 10.0.0.0/8 -j DROP", Fate.DROP),
-        ("-A INPUT ! -i lo -j DROP", Fate.DROP),
-        ("-A INPUT -m conntrack --ctstate INVALID -j DROP", Fate.ACCEPT),
-        ("-A INPUT -i eth1 -j DROP", Fate.ACCEPT),
-        ("-A INPUT -i eth+ -j DROP", Fate.DROP),
-        ("-A INPUT -p tcp -j DROP", Fate.ACCEPT),
-        ("-A INPUT -m set --match-set bad src -j DROP", Fate.PERHAPS),
-        ("-A INPUT -m comment --comment 'a -j b' -j ACCEPT", Fate.ACCEPT),
+        ("-A INPUT -p udp -m udp --dport 4789 -j DROP", "dropped"),
+        ("-A INPUT -p udp -m multiport --dports 53,4789 -j REJECT --reject-with icmp-port-unreachable", "dropped"),
+        ("-A INPUT -p udp -m udp --dport 4000:5000 -j DROP", "dropped"),
+        ("-A INPUT -s 192.0.2.0/24 -j DROP", "dropped"),
+        ("-A INPUT ! -s 10.0.0.0/8 -j DROP", "dropped"),
+        ("-A INPUT ! -i lo -j DROP", "dropped"),
+        ("-A INPUT -m conntrack --ctstate INVALID -j DROP", "passes"),
+        ("-A INPUT -i eth1 -j DROP", "passes"),
+        ("-A INPUT -i eth+ -j DROP", "dropped"),
+        ("-A INPUT -p tcp -j DROP", "passes"),
+        ("-A INPUT -m set --match-set bad src -j DROP", "perhaps"),
+        ("-A INPUT -m comment --comment 'a -j b' -j ACCEPT", "passes"),
     ],
 )
-def test_rules_of_iptables_are_understood_as_far_as_their_options_are(line: str, fate: Fate) -> None:
-    packet = Packet(4, "udp", "192.0.2.2", "192.0.2.1", 4789, coming="eth0")
-    table = iptables_rules.read("iptables -t filter", 4, f"-P INPUT ACCEPT\n{line}\n")
+def test_rules_of_iptables_are_understood_as_far_as_their_options_are(line: str, expected: str) -> None:
+    packet = Packet(4, "udp", "192.0.2.2", "192.0.2.1", 4789, device_in="eth0")
 
-    assert fate_of(packet, "input", [table]).fate is fate
+    assert fate(packet, f":INPUT ACCEPT [0:0]\n{line}\n") == expected
+
+
+def fate(packet: Packet, text: str) -> str:
+    drop = first(drops(packet, "ip", "input", chains_of({}, iptables=text)))
+    return "passes" if drop is None else "dropped" if drop.is_certain else "perhaps"
 
 
 def test_chains_that_jump_in_a_circle_end() -> None:
-    text = "-P INPUT ACCEPT\n-N a\n-N b\n-A INPUT -j a\n-A a -j b\n-A b -j a\n"
-    table = iptables_rules.read("iptables -t filter", 4, text)
+    text = ":INPUT ACCEPT [0:0]\n:a - [0:0]\n:b - [0:0]\n-A INPUT -j a\n-A a -j b\n-A b -j a\n"
 
-    assert fate_of(Packet(4, "udp"), "input", [table]).fate is Fate.ACCEPT
+    assert fate(Packet(4, "udp"), text) == "passes"
 
 
 @given(

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapath.trace import iptables_save, nft_json
-from datapath.trace.filters import drops
+from datapath.rules import iptables, nft
+from datapath.rules.nft_text import rule_texts
+from datapath.trace.drops import drops
 from datapath.trace.seen import Crossing
 
 FRAME = Crossing(
@@ -49,11 +50,18 @@ def outcome(packet: Crossing, *rules: list[Any], policy: str = "accept", more: l
     place = {"family": family, "table": "t"}
     listing = [{"chain": {**place, "name": "c", "hook": packet.hook, "prio": 0, "policy": policy}}, *(more or [])]
     listing += [{"rule": {**place, "chain": "c", "handle": n, "expr": list(rule)}} for n, rule in enumerate(rules)]
-    found = drops(packet, nft_json.chains_of({"nftables": listing}, {}))
+    found = drops(packet, nft.chains_of({"nftables": listing}))
     return "passes" if not found else "dropped" if found[0].is_certain else "perhaps"
 
 
-BAD = {"set": {"name": "bad", "elem": [{"prefix": {"addr": "10.1.0.0", "len": 24}}, "10.9.9.9"]}}
+BAD = {
+    "set": {
+        "family": "bridge",
+        "table": "t",
+        "name": "bad",
+        "elem": [{"prefix": {"addr": "10.1.0.0", "len": 24}}, "10.9.9.9"],
+    }
+}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +186,7 @@ def test_a_chain_that_jumps_to_itself_ends() -> None:
 def test_only_chains_on_the_packets_hook_see_it() -> None:
     assert outcome(replace(TUNNEL, hook="input"), [match(payload("udp", "dport"), 4789), DROP]) == "dropped"
     listing = {"nftables": [{"chain": {"family": "ip6", "table": "t", "name": "c", "hook": "input", "policy": "drop"}}]}
-    assert drops(TUNNEL, nft_json.chains_of(listing, {})) == []
+    assert drops(TUNNEL, nft.chains_of(listing)) == []
 
 
 def test_what_kvnet_admitted_bears_its_mark_for_chains_behind_its_own() -> None:
@@ -188,7 +196,7 @@ def test_what_kvnet_admitted_bears_its_mark_for_chains_behind_its_own() -> None:
 
     def of(priority: int) -> list[Any]:
         chain = {**place, "name": "FORWARD", "hook": "forward", "prio": priority, "policy": "drop"}
-        return drops(PACKET, nft_json.chains_of({"nftables": [{"chain": chain}, rule]}, {}), 0x80000)
+        return drops(PACKET, nft.chains_of({"nftables": [{"chain": chain}, rule]}), 0x80000)
 
     assert of(0) == []
     assert of(-150) != []
@@ -218,7 +226,7 @@ COMMIT
     ],
 )
 def test_what_iptables_saves_is_understood(packet: Crossing, expected: list[str]) -> None:
-    found = drops(packet, iptables_save.chains_of(SAVED, "ip", "nft"), 0x80000)
+    found = drops(packet, iptables.chains_of(SAVED, "ip", "iptables"), 0x80000)
 
     assert [drop.chain for drop in found] == expected
     assert all(drop.is_certain for drop in found)
@@ -227,7 +235,7 @@ def test_what_iptables_saves_is_understood(packet: Crossing, expected: list[str]
 def test_without_our_rule_the_policy_of_forward_drops() -> None:
     without = "".join(line + "\n" for line in SAVED.splitlines() if "kvnet" not in line)
 
-    (found,) = drops(PACKET, iptables_save.chains_of(without, "ip", "legacy"), 0x80000)
+    (found,) = drops(PACKET, iptables.chains_of(without, "ip", "iptables-legacy"), 0x80000)
 
     assert (found.table, found.chain, found.rule) == ("filter (iptables-legacy)", "FORWARD", "policy drop")
 
@@ -235,7 +243,7 @@ def test_without_our_rule_the_policy_of_forward_drops() -> None:
 def test_a_match_of_an_extension_that_is_not_known_leaves_its_rule_in_doubt() -> None:
     text = SAVED.replace("-A FORWARD -j DOCKER-USER", "-A FORWARD -m recent --name x --rcheck -j DROP")
 
-    (found,) = drops(PACKET, iptables_save.chains_of(text, "ip", "nft"), 0x80000)
+    (found,) = drops(PACKET, iptables.chains_of(text, "ip", "iptables"), 0x80000)
 
     assert not found.is_certain
     assert "recent" in found.rule
@@ -245,7 +253,7 @@ def test_rules_are_told_as_their_owner_spells_them() -> None:
     rule = "ip daddr 10.1.0.3 counter packets 3 bytes 9 drop # handle 8"
     listing = f"table inet t {{\n\tchain c {{ # handle 1\n\t\t{rule}\n\t}}\n}}"
 
-    assert nft_json.rule_texts(listing) == {("c", 8): "ip daddr 10.1.0.3 counter drop"}
+    assert rule_texts(listing) == {("c", 8): "ip daddr 10.1.0.3 counter drop"}
 
 
 KEYS = [
@@ -286,6 +294,6 @@ def test_chains_that_call_chains_many_times_each_are_not_followed_for_ever() -> 
         jump = {"jump": {"target": f"c{n + 1}"}}
         listing += [{"rule": {**place, "chain": f"c{n}", "handle": 10 * n + k, "expr": [jump]}} for k in range(10)]
 
-    found = drops(PACKET, nft_json.chains_of({"nftables": listing}, {}))
+    found = drops(PACKET, nft.chains_of({"nftables": listing}))
 
     assert [(drop.rule, drop.is_certain) for drop in found] == [("it has more rules than are looked at", False)]
