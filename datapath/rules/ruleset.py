@@ -182,9 +182,14 @@ class Chain:
     is_nat: bool = False
 
     @property
-    def home(self) -> tuple[str, str, str]:
+    def home(self) -> tuple[str, str, bool]:
         """Where its jumps lead to."""
-        return self.family, self.table, self.program
+        return self.family, self.table, self.is_legacy
+
+    @property
+    def is_legacy(self) -> bool:
+        """Of iptables-legacy, which knows tables of the same names as nftables has."""
+        return self.program.endswith("-legacy")
 
 
 def holds(condition: Condition, values: Values) -> bool | None:

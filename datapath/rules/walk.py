@@ -41,7 +41,7 @@ def drops(packet: Packet, layer: str, hook: str, chains: Sequence[Chain], mark: 
     `layer`: "ip", "bridge" or "netdev". `mark`: what the packet bears from kvnet's own chain on.
     """
     families = FAMILIES.get(layer, {}).get(packet.version, ())
-    homes: dict[tuple[str, str, str], dict[str, Chain]] = {chain.home: {} for chain in chains}
+    homes: dict[tuple[str, str, bool], dict[str, Chain]] = {chain.home: {} for chain in chains}
     for chain in chains:
         homes[chain.home][chain.name] = chain
     marked = values_of(replace(packet, mark=packet.mark | mark))

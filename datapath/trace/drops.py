@@ -27,7 +27,7 @@ def drops(crossing: Crossing, chains: Sequence[Chain], mark: int = 0) -> list[Se
 
 def _table(base: Chain) -> str:
     """So that people know where to look."""
-    return f"{base.table} (iptables-legacy)" if base.program.endswith("-legacy") else base.table
+    return f"{base.table} (iptables-legacy)" if base.is_legacy else base.table
 
 
 def _packet(crossing: Crossing) -> Packet:

@@ -87,23 +87,23 @@ class OtherRules:
         if family not in ("ip", "ip6", "inet", "bridge", "netdev"):
             return []
         listing = self._json("list", "table", family, table)
-        if family in PROGRAMS and table in OF_IPTABLES:
-            own = self._by_iptables(family, table, is_needed='"xt"' in json.dumps(listing))
-            if own:
-                return own
         text = self._run([self._nft, "-a", "list", "table", family, table]) or ""
-        chains = nft.chains_of(listing, nft_text.rule_texts(text))
-        return [_on_devices(chain, text) for chain in chains]
+        chains = [_on_devices(chain, text) for chain in nft.chains_of(listing, nft_text.rule_texts(text))]
+        if family not in PROGRAMS or table not in OF_IPTABLES:
+            return chains
+        own = self._by_iptables(family, table, is_needed='"xt"' in json.dumps(listing))
+        # It leaves out chains that others made there, and tells of some that are not there.
+        return [own.get((chain.name, chain.hook), chain) for chain in chains]
 
-    def _by_iptables(self, family: str, table: str, *, is_needed: bool) -> list[Chain]:
-        """What iptables says of a table, if it is its own: it understands its own rules best."""
+    def _by_iptables(self, family: str, table: str, *, is_needed: bool) -> dict[tuple[str, str], Chain]:
+        """What iptables says of a table, by name and hook: it understands its own rules best."""
         program = PROGRAMS[family]
         if program not in self._of_iptables:
             saver = f"{program}-nft-save"
             if not is_needed and programs.find(saver, self._environment) is None:
-                return []
+                return {}
             self._of_iptables[program] = self._saved(saver, family, program)
-        return [chain for chain in self._of_iptables[program] if chain.table == table]
+        return {(chain.name, chain.hook): chain for chain in self._of_iptables[program] if chain.table == table}
 
     def _json(self, *words: str) -> Mapping[str, Any]:
         text = self._run([self._nft, "-j", *words])

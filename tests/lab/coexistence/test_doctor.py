@@ -67,6 +67,18 @@ def test_chains_of_iptables_are_walked_and_opened_by_what_is_said(netns: Path, p
     assert {check.status for check in judged(netns).values()} == {Status.OK}, "what it said helped"
 
 
+def test_a_chain_of_nftables_in_a_table_of_iptables_is_seen(netns: Path, path: Path) -> None:
+    run(netns, path / "iptables-nft", "-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+    run(netns, find_nft(), "add chain ip filter site { type filter hook input priority 5; }")
+    run(netns, find_nft(), "add rule ip filter site udp dport 4789 drop")
+
+    check = judged(netns)["firewall.tunnels_in"]
+
+    assert check.found == "dropped by ip filter site: udp dport 4789 drop"
+    run(netns, find_nft(), *check.fix.split()[1:])
+    assert is_all_well(netns)
+
+
 async def test_firewalld_is_walked_through_all_its_chains(netns: Path, path: Path, tmp_path: Path) -> None:
     def has_rules() -> bool:
         tables = run(netns, find_nft(), "list", "tables")
