@@ -173,7 +173,7 @@ def firewall(underlay_device: str, environment: Mapping[str, str] = os.environ) 
 
 
 def own_tables(chains: Iterable[Chain]) -> Sequence[str]:
-    return sorted({f"{chain.family} {chain.table}" for chain in chains if chain.table == TABLE})
+    return list(dict.fromkeys(f"{chain.family} {chain.table}" for chain in chains if chain.table == TABLE))
 
 
 def has_networks(found: Iterable[Link]) -> bool:
