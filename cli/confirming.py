@@ -5,10 +5,11 @@ Never waits for an answer that cannot come.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
@@ -32,16 +33,43 @@ def confirm(question: str, *, yes: bool, preview: str = "--dry-run") -> None:
     if not sys.stdin.isatty():
         shows = f", or with {preview} to see what would be done" if preview else ""
         raise Invalid(f"nobody is there to confirm it: {question}", fix=f"repeat with --yes{shows}")
-    with _interruptible():
-        if not click.confirm(question, err=True):
-            raise click.Abort
+    if not _is_yes(question):
+        raise click.Abort
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """While a person is asked, Ctrl-C is a no: asyncio's own handler waits for the loop, which waits for the answer."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _is_yes(question: str) -> bool:
+    while True:
+        answer = _line(f"{question} [y/N]: ").strip().lower()
+        if answer in ("y", "yes"):
+            return True
+        if answer in ("", "n", "no"):
+            return False
+        click.echo("Answer y or n.", err=True)
+
+
+def _line(prompt: str) -> str:
+    """A line of the terminal. Ctrl-C is a no from the prompt on, whenever it comes.
+
+    Not by `input`: a signal that comes just before that begins to read is not seen until somebody types; and asyncio's
+    own handler waits for the loop, which waits for the answer.
+
+    Raises:
+        click.Abort: Ctrl-C, or the end of the input.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    wakeup = signal.set_wakeup_fd(told)
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        yield
+        click.echo(prompt, err=True, nl=False)
+        ready, _, _ = select.select([sys.stdin, heard], [], [])
+        line = "" if heard in ready else sys.stdin.readline()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(heard)
+        os.close(told)
+    if not line:
+        click.echo(err=True)
+        raise click.Abort
+    return line
