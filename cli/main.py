@@ -64,9 +64,13 @@ class Root(LazyGroup):
         except KvnetError as error:
             ctx.exit(failures.report(error, ctx.ensure_object(Session)))
         except BrokenPipeError:
-            # What is still buffered has no reader: without this the interpreter complains about it at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _forget_output()
             ctx.exit(failures.BROKEN_PIPE)
+
+
+def _forget_output() -> None:
+    """What is still buffered can go nowhere: without this the interpreter says so at its end, and exits with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 @click.group(
@@ -141,8 +145,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code) from None
     except click.Abort:
         raise SystemExit(failures.INTERRUPTED) from None
+    except BrokenPipeError:
+        _forget_output()
+        raise SystemExit(failures.BROKEN_PIPE) from None
     except OSError as error:
         click.echo(f"Error: {error}", err=True)
+        _forget_output()
         raise SystemExit(failures.FAILURE) from None
     raise SystemExit(result if isinstance(result, int) else failures.OK)
 

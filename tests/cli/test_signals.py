@@ -40,13 +40,16 @@ def test_a_reader_that_goes_away_is_no_failure_to_talk_about(world: World, comma
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told(world: World) -> None:
-    with Path("/dev/full").open("w") as full, world.start("network", "ls", stdout=full) as process:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told(world: World, unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full, world.start("network", "ls", stdout=full, env=environment) as process:
         _, errors = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode == 1
     assert "No space left on device" in errors
     assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
 
 
 @pytest.mark.parametrize(
