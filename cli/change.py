@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from cli import converging, output, planned, suggest
-from cli.failures import Failures
+from cli.each import each
 from cli.regroup import Regrouping, regrouped
 from cli.safe import safe
 from cli.session import connected, current
 from cli.values import CHANGE, NAMED_ADDRESS, mapping
-from kvnet.errors import KvnetError, PreconditionFailed
+from kvnet.errors import PreconditionFailed
 from kvnet.wire import Network, NetworkPatchBody
 
 if TYPE_CHECKING:
@@ -153,18 +153,16 @@ async def _changed(
 @connected
 async def peer(client: Client, /, network: str, peers: Sequence[str], *, wait_s: float, dry_run: bool) -> None:
     """Let NETWORK and each PEER talk to each other, in both directions."""
-    failures = Failures(current())
-    for other in peers:
-        try:
-            if dry_run:
-                planned.show([await client.plan_peering(network, other)], does=f"let {network} and {other} talk")
-                continue
-            converging.told(await client.peer_networks(network, other, wait_s=wait_s), wait_s)
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            click.echo(safe(other))
-    failures.exit_if_any()
+
+    async def peer_with(other: str) -> None:
+        converging.told(await client.peer_networks(network, other, wait_s=wait_s), wait_s)
+
+    await each(
+        peers,
+        peer_with,
+        plan=(lambda other: client.plan_peering(network, other)) if dry_run else None,
+        does=lambda other: f"let {network} and {other} talk",
+    )
 
 
 @click.command()
@@ -175,15 +173,13 @@ async def peer(client: Client, /, network: str, peers: Sequence[str], *, wait_s:
 @connected
 async def unpeer(client: Client, /, network: str, peers: Sequence[str], *, wait_s: float, dry_run: bool) -> None:
     """Keep NETWORK and each PEER apart again; no error if they are."""
-    failures = Failures(current())
-    for other in peers:
-        try:
-            if dry_run:
-                planned.show([await client.plan_unpeering(network, other)], does=f"keep {network} and {other} apart")
-                continue
-            converging.told(await client.unpeer_networks(network, other, wait_s=wait_s), wait_s)
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            click.echo(safe(other))
-    failures.exit_if_any()
+
+    async def unpeer_with(other: str) -> None:
+        converging.told(await client.unpeer_networks(network, other, wait_s=wait_s), wait_s)
+
+    await each(
+        peers,
+        unpeer_with,
+        plan=(lambda other: client.plan_unpeering(network, other)) if dry_run else None,
+        does=lambda other: f"keep {network} and {other} apart",
+    )

@@ -9,15 +9,14 @@ import click
 
 from cli import colour, listing, lists, planned, progress, suggest
 from cli.confirming import confirm, yes_option
-from cli.failures import Failures
+from cli.each import each
 from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
 from cli.safe import safe
-from cli.session import connected, current, output_option
+from cli.session import connected, output_option
 from cli.words import few, problems
-from kvnet.errors import KvnetError
 from kvnet.wire import HeldPort, Host
 
 if TYPE_CHECKING:
@@ -128,21 +127,19 @@ async def inspect(client: Client, names: Sequence[str]) -> None:
 @connected
 async def rm(client: Client, names: Sequence[str], *, force: bool, yes: bool, dry_run: bool) -> None:
     """Remove hosts. Refused while a host lives or carries endpoints; --force releases those, and asks first."""
-    failures = Failures(current())
-    for name in names:
-        try:
-            if dry_run:
-                planned.show([await client.plan_host_deletion(name, force=force)], does=f"remove host {name}")
-                continue
-            if force:
-                await _confirm(client, name, yes=yes)
-            with progress.waiting(f"removing host {name}"):
-                await client.delete_host(name, force=force)
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            click.echo(safe(name))
-    failures.exit_if_any()
+
+    async def remove(name: str) -> None:
+        if force:
+            await _confirm(client, name, yes=yes)
+        with progress.waiting(f"removing host {name}"):
+            await client.delete_host(name, force=force)
+
+    await each(
+        names,
+        remove,
+        plan=(lambda name: client.plan_host_deletion(name, force=force)) if dry_run else None,
+        does=lambda name: f"remove host {name}",
+    )
 
 
 async def _confirm(client: Client, name: str, *, yes: bool) -> None:

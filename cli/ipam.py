@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from cli import colour, output, suggest
 from cli.host import PORTS
 from cli.lazy import LazyGroup
 from cli.listing import Column
+from cli.naming import is_address
 from cli.pool import POOLS
 from cli.progress import bar
 from cli.session import connected, current, output_option
@@ -98,7 +99,7 @@ async def show(client: Client, what: str | None) -> None:
     """
     if what is None:
         await _show_all(client)
-    elif _is_address(what):
+    elif is_address(what):
         from cli.address import show_address
 
         await show_address(client, what)
@@ -108,14 +109,6 @@ async def show(client: Client, what: str | None) -> None:
         await _show_ports(client, port["host"], int(port["port"] or 0), port["protocol"] or "")
     else:
         await _show_network(client, what)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_subnet(text: str) -> bool:

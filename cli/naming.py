@@ -47,9 +47,9 @@ async def endpoint(client: Client, network: str, name: str) -> Endpoint:
     Raises:
         NotFound, AmbiguousName
     """
-    if network and not _is_address(name):
+    if network and not is_address(name):
         return await client.get_endpoint(network, name)
-    if _is_address(name):
+    if is_address(name):
         return only([e async for e in client.endpoints(network=network, address=name)], name)
     every = [e async for e in client.endpoints()]
     return only([e for e in every if e["id"] == name] or [e for e in every if e["name"] == name], name)
@@ -57,7 +57,7 @@ async def endpoint(client: Client, network: str, name: str) -> Endpoint:
 
 async def place(client: Client, network: str, name: str) -> tuple[str, str]:
     """(network, endpoint) as the API takes them; asks only where the words do not say it already."""
-    if network and not _is_address(name):
+    if network and not is_address(name):
         return network, name
     found = await endpoint(client, network, name)
     return found["network"], found["id"]
@@ -78,7 +78,7 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(every[:SHOWN]) + more
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:

@@ -13,15 +13,14 @@ import click
 
 from cli import colour, converging, listing, lists, planned, progress, suggest
 from cli.confirming import confirm, yes_option
-from cli.failures import Failures
+from cli.each import each
 from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
 from cli.safe import safe
-from cli.session import connected, current, output_option
+from cli.session import connected, output_option
 from cli.words import few, pairs, problems, share, use_of
-from kvnet.errors import KvnetError
 from kvnet.wire import Endpoint, Network
 
 if TYPE_CHECKING:
@@ -155,20 +154,17 @@ async def rm(
     client: Client, names: Sequence[str], *, version: int | None, force: bool, wait_s: float, dry_run: bool
 ) -> None:
     """Remove networks, by name or id. One with endpoints is not removed: the error names them."""
-    failures = Failures(current())
-    for name in names:
-        try:
-            if dry_run:
-                plan = await client.plan_network_deletion(name, version=version)
-                planned.show([plan], does=f"remove network {name}")
-                continue
-            converging.told(await client.delete_network(name, version=version, wait_s=wait_s), wait_s)
-        except KvnetError as error:
-            if not (force and error.status == 404):
-                failures.add(error)
-        else:
-            click.echo(safe(name))
-    failures.exit_if_any()
+
+    async def remove(name: str) -> None:
+        converging.told(await client.delete_network(name, version=version, wait_s=wait_s), wait_s)
+
+    await each(
+        names,
+        remove,
+        plan=(lambda name: client.plan_network_deletion(name, version=version)) if dry_run else None,
+        does=lambda name: f"remove network {name}",
+        ignores=lambda error: force and error.status == 404,
+    )
 
 
 @click.command()

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import listing, lists, planned, suggest
-from cli.failures import Failures
+from cli.each import each
 from cli.inspecting import inspected
 from cli.lazy import LazyGroup
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
 from cli.safe import safe
-from cli.session import connected, current, output_option
+from cli.session import connected, output_option
 from cli.words import share
-from kvnet.errors import KvnetError
 from kvnet.wire import Pool, PoolBody
 
 if TYPE_CHECKING:
@@ -110,15 +109,9 @@ async def inspect(client: Client, names: Sequence[str]) -> None:
 @connected
 async def rm(client: Client, names: Sequence[str], *, version: int | None, dry_run: bool) -> None:
     """Remove pools that no network was cut from."""
-    failures = Failures(current())
-    for name in names:
-        try:
-            if dry_run:
-                planned.show([await client.plan_pool_deletion(name, version=version)], does=f"remove pool {name}")
-                continue
-            await client.delete_pool(name, version=version)
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            click.echo(safe(name))
-    failures.exit_if_any()
+    await each(
+        names,
+        lambda name: client.delete_pool(name, version=version),
+        plan=(lambda name: client.plan_pool_deletion(name, version=version)) if dry_run else None,
+        does=lambda name: f"remove pool {name}",
+    )

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import listing, lists, planned, suggest
-from cli.failures import Failures
+from cli.each import each
 from cli.ipam import RESERVATIONS
 from cli.listing import Column, Listing
 from cli.lists import ListOptions, list_options
 from cli.safe import safe
-from cli.session import connected, current
-from kvnet.errors import KvnetError
+from cli.session import connected
 from kvnet.wire import Reservation
 
 if TYPE_CHECKING:
@@ -66,16 +65,9 @@ async def reserve(client: Client, network: str, name: str, address: str, *, dry_
 @connected
 async def release(client: Client, network: str, names: Sequence[str], *, dry_run: bool) -> None:
     """Give reserved addresses of NETWORK back, by name or address. They cool down before anybody gets them."""
-    failures = Failures(current())
-    for name in names:
-        try:
-            if dry_run:
-                plan = await client.plan_reservation_deletion(network, name)
-                planned.show([plan], does=f"release {name} of {network}")
-                continue
-            await client.delete_reservation(network, name)
-        except KvnetError as error:
-            failures.add(error)
-        else:
-            click.echo(safe(name))
-    failures.exit_if_any()
+    await each(
+        names,
+        lambda name: client.delete_reservation(network, name),
+        plan=(lambda name: client.plan_reservation_deletion(network, name)) if dry_run else None,
+        does=lambda name: f"release {name} of {network}",
+    )
