@@ -42,8 +42,7 @@ def regrouped(network: Network, asked: Regrouping) -> list[SubnetPatchBody]:
     """
     name = network["name"]
     kept = list(network["subnets"])
-    for cidr in asked.remove:
-        kept.remove(_named(cidr, kept, name))
+    gone = [_taken(cidr, kept, name) for cidr in asked.remove]
     bodies: list[SubnetPatchBody] = [{"cidr": subnet["cidr"]} for subnet in kept]
     for cidr in asked.grow:
         _grow(bodies, cidr, name)
@@ -51,7 +50,7 @@ def regrouped(network: Network, asked: Regrouping) -> list[SubnetPatchBody]:
     for part in asked.ranges:
         body = _body_of(part, bodies, name, "--ip-range")
         body["range"] = None if _is_same(part, body["cidr"]) else part
-    _reserve(bodies, kept, asked, name)
+    _reserve(bodies, kept, gone, asked, name)
     return bodies + [{"pool": pool} for pool in asked.add_from]
 
 
@@ -71,12 +70,15 @@ def _grow(bodies: list[SubnetPatchBody], cidr: str, name: str) -> None:
     bodies.insert(place, {"cidr": cidr})
 
 
-def _reserve(bodies: Sequence[SubnetPatchBody], kept: Sequence[Subnet], asked: Regrouping, name: str) -> None:
+def _reserve(
+    bodies: Sequence[SubnetPatchBody], kept: Sequence[Subnet], gone: Sequence[Subnet], asked: Regrouping, name: str
+) -> None:
+    """A subnet that goes takes its reservations along, also those that are to be released."""
     had = {b["cidr"]: dict(_reserved_before(b, kept)) for b in bodies}
     now = {cidr: dict(reserved) for cidr, reserved in had.items()}
     for one in asked.unreserve:
         homes = [reserved for reserved in now.values() if one in reserved]
-        if not homes:
+        if not homes and not any(one in subnet["reserved"] for subnet in gone):
             fix = f"'kvnet network inspect {name}' shows them; others are released with 'kvnet ipam release'"
             raise Invalid(f"--unreserve {one}: network {name} has no reserved address of that name", fix=fix)
         for reserved in homes:
@@ -93,10 +95,11 @@ def _reserved_before(body: SubnetPatchBody, kept: Sequence[Subnet]) -> Mapping[s
     return next((s["reserved"] for s in kept if block is not None and _contains(block, s["cidr"])), {})
 
 
-def _named(cidr: str, subnets: Sequence[Subnet], name: str) -> Subnet:
-    for subnet in subnets:
+def _taken(cidr: str, subnets: list[Subnet], name: str) -> Subnet:
+    """Out of `subnets`."""
+    for i, subnet in enumerate(subnets):
         if _is_same(cidr, subnet["cidr"]):
-            return subnet
+            return subnets.pop(i)
     have = ", ".join(subnet["cidr"] for subnet in subnets)
     raise Invalid(f"--remove-subnet {cidr}: network {name} has no such subnet", fix=f"it has {have}" if have else "")
 

@@ -86,6 +86,16 @@ def test_subnets_come_and_go(world: World) -> None:
     assert shown(world, name)["subnets"][0]["range"] is None
 
 
+def test_a_subnet_and_a_reservation_in_it_go_in_one_step(world: World) -> None:
+    name = world.network("--subnet", "10.77.0.0/24", "--subnet", "10.78.0.0/24")
+    world.ok("network", "update", name, "--reserve", "printer=10.78.0.9", "--reserve", "scanner=10.77.0.9")
+
+    world.ok("network", "update", name, "--remove-subnet", "10.78.0.0/24", "--unreserve", "printer")
+
+    [subnet] = shown(world, name)["subnets"]
+    assert (subnet["cidr"], subnet["reserved"]) == ("10.77.0.0/24", {"scanner": "10.77.0.9"})
+
+
 def test_a_subnet_in_use_stays_and_the_endpoint_is_named(world: World) -> None:
     name = world.network("--subnet", "10.72.0.0/24", "--subnet", "10.73.0.0/24")
     world.endpoint(name, "c1", address="10.73.0.7")

@@ -61,6 +61,15 @@ def test_a_subnet_that_goes_takes_nothing_else_along_and_a_pool_gives_a_new_one(
     assert regrouped(network(FOUR, SIX), asked) == [{"cidr": SIX}, {"pool": "default"}]
 
 
+def test_what_is_released_may_lie_in_a_subnet_that_goes() -> None:
+    had = network(FOUR, SIX, s0={"a": "10.1.0.9", "both": "10.1.0.10"}, s1={"both": "fd00:1::9"})
+
+    assert regrouped(had, Regrouping(remove=[FOUR], unreserve=["a"])) == [{"cidr": SIX}]
+    assert regrouped(had, Regrouping(remove=[FOUR], unreserve=["both"])) == [{"cidr": SIX, "reserved": {}}]
+    with pytest.raises(Invalid, match="no reserved address of that name"):
+        regrouped(had, Regrouping(remove=[FOUR], unreserve=["c"]))
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
