@@ -24,6 +24,8 @@ from kvnet.errors import KvnetError, WorkerUnreachable
 EXAMINATION_S = 25.0
 AT_ONCE = 16
 GOOD = frozenset({"ok", "skipped"})
+# A host that cannot be examined keeps nobody from the others; one that is examined by others just now is no failure.
+UNEXAMINED = {"host-silent": "fail", "host-busy": "unknown"}
 ORDER = ("fail", "warn", "unknown", "ok", "skipped")
 Report = Mapping[str, Any]
 
@@ -176,9 +178,9 @@ async def _through_controller(hosts: Sequence[str]) -> list[dict[str, Any]]:
                     try:
                         report = _with_own_version(await client.examine_host(name))
                     except KvnetError as error:
-                        if error.code != "host-silent":
+                        if error.code not in UNEXAMINED:
                             raise
-                        report = _silent(name, error)
+                        report = _unexamined(name, error)
                 done += 1
                 progress.step(done, len(names))
                 return report
@@ -186,16 +188,17 @@ async def _through_controller(hosts: Sequence[str]) -> list[dict[str, Any]]:
             return list(await asyncio.gather(*map(one, names)))
 
 
-def _silent(name: str, error: KvnetError) -> dict[str, Any]:
+def _unexamined(name: str, error: KvnetError) -> dict[str, Any]:
+    status = UNEXAMINED[error.code]
     check = {
         "id": "worker.running",
         "area": "worker",
-        "status": "fail",
+        "status": status,
         "found": error.detail,
         "why": "nothing else can be looked at from here",
         "fix": error.fix or f"on {name}: kvnet doctor",
     }
-    return {"host": name, "version": "", "checks": [check], "counts": {**dict.fromkeys(ORDER, 0), "fail": 1}}
+    return {"host": name, "version": "", "checks": [check], "counts": {**dict.fromkeys(ORDER, 0), status: 1}}
 
 
 def _chosen(report: Report, *, quiet: bool) -> dict[str, Any]:
