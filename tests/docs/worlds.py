@@ -255,7 +255,7 @@ def _members(world: World) -> list[str]:
 
 
 def made(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return folder
 
 
