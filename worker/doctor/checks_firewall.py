@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from datapath.objects import BRIDGE_PREFIX, VXLAN_PORT
+from datapath.objects import BRIDGE_PREFIX, VETH_PREFIX, VXLAN_PORT, VXLAN_PREFIX
 from datapath.rules.ruleset import Chain, Packet
 from datapath.rules.walk import Drop, drops, first
 from worker.doctor.facts import FirewallFacts
@@ -17,7 +17,8 @@ from worker.kernel.rules import FAMILIES, MARK, TABLE
 INWARD = (("netdev", "ingress"), ("ip", "prerouting"), ("ip", "input"))
 OUTWARD = (("ip", "output"), ("ip", "postrouting"), ("netdev", "egress"))
 FIREWALLD = "firewall-cmd --permanent --zone={zone} {what}; firewall-cmd --reload"
-BRIDGE = f"{BRIDGE_PREFIX}000000000000"
+NOBODY = "000000000000"
+BRIDGE = f"{BRIDGE_PREFIX}{NOBODY}"
 # A workload and a machine in the world, by IP version: no site's rules are about these.
 SOMEBODY = {4: ("10.255.254.2", "203.0.113.1"), 6: ("fd00:ffff::2", "2600::1")}
 Hooks = Sequence[tuple[str, str]]  # (layer, hook)
@@ -40,6 +41,7 @@ def check_firewall(facts: FirewallFacts, family: int, source: str = "", target: 
     yield _way("firewall.tunnels_in", inward, INWARD, chains, "other hosts' tunnels do not come in")
     yield _way("firewall.tunnels_out", outward, OUTWARD, chains, "this host's tunnels do not get out")
     yield _forward(facts, chains)
+    yield _bridged(chains)
     yield _managers(chains)
 
 
@@ -97,6 +99,21 @@ def _forward(facts: FirewallFacts, chains: Sequence[Chain]) -> Check:
     return ok("firewall.forward", "what kvnet admits is forwarded")
 
 
+def _bridged(chains: Sequence[Chain]) -> Check:
+    """What goes from workload to workload inside a network, as a frame of any two addresses."""
+    for family in (4, 6):
+        source, target = SOMEBODY[family]
+        packet = Packet(family, "tcp", source, target, 80, f"{VETH_PREFIX}{NOBODY}", f"{VXLAN_PREFIX}{NOBODY}")
+        drop = first(drops(packet, "bridge", "forward", chains))
+        if drop is not None:
+            where, why = f"{_place(drop)}: {drop.rule}", "what workloads of one network send each other is dropped"
+            mend = f"nft insert rule {_place(drop)} iifname kv* accept"
+            if drop.is_certain:
+                return fail("firewall.bridged", f"dropped by {where}", why, mend)
+            return warn("firewall.bridged", f"perhaps dropped by {where}", f"if so, {why}", mend)
+    return ok("firewall.bridged", "frames inside networks pass")
+
+
 def _mend_forward(drop: Drop) -> str:
     place = _place(drop)
     if "firewalld" in place:
@@ -111,6 +128,6 @@ def _managers(chains: Sequence[Chain]) -> Check:
     names = {chain.name for chain in chains}
     found = ["firewalld"] if any("firewalld" in table for _, table in tables) else []
     found += [name for word, name in (("ufw", "ufw"), ("DOCKER", "docker")) if any(word in chain for chain in names)]
-    others = sorted(f"{f} {t}" for f, t in tables if f in ("inet", "netdev") and "firewalld" not in t)
+    others = sorted(f"{f} {t}" for f, t in tables if "firewalld" not in t)
     told = "; ".join(filter(None, [", ".join(found), f"tables: {', '.join(others)}" if others else ""]))
     return ok("firewall.others", told or "no other firewall has rules here")

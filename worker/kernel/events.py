@@ -36,6 +36,7 @@ from worker.kernel.nftables import (
     BIG32,
     CHAIN_HOOK,
     CHAIN_NAME,
+    DELCHAIN,
     GENERIC,
     NEWCHAINS,
     NEWGEN,
@@ -187,7 +188,11 @@ class Noticed:
             self._firewall = True
         elif kind in NEWCHAINS:
             hook = attributes(fields.get(CHAIN_HOOK, b""), 0).get(HOOK_NUMBER, bytes(4))
-            self._firewall = BIG32.unpack(hook)[0] == FORWARD_HOOK or fields.get(CHAIN_NAME) == GATE_CHAIN
+            is_unsaid = (
+                kind == DELCHAIN and CHAIN_HOOK not in fields
+            )  # newer kernels do not say what a chain was that goes
+            is_gate = fields.get(CHAIN_NAME) == GATE_CHAIN
+            self._firewall = is_unsaid or is_gate or BIG32.unpack(hook)[0] == FORWARD_HOOK
         elif table == GATE_TABLE and body[0] in GATE_FAMILIES:
             self._firewall = kind not in NEWRULES or fields.get(RULE_CHAIN) == GATE_CHAIN
 

@@ -24,6 +24,7 @@ from datapath.objects import (
 )
 from lab import namespaces
 from tests.lab.eye import everything
+from tests.lab.kernel.bed import nft
 from worker.kernel import messages as m
 from worker.kernel.events import Events, HintCollector, Interest
 from worker.kernel.linux import LinuxKernel
@@ -150,6 +151,19 @@ async def test_neighbours_of_others_are_no_hint(listener: Listener, netns: Path)
     by_hand(netns, m.neighbour(1, bytes([192, 0, 2, 8]), MAC))
 
     assert await listener.next(QUIET_SECONDS) is None
+
+
+async def test_a_chain_of_others_that_comes_to_the_forward_hook_and_leaves_it_is_hinted_at(
+    listener: Listener, netns: Path
+) -> None:
+    nft(netns, "table inet site {\n chain c {\n type filter hook forward priority 0; policy drop;\n }\n}\n")
+    come = await listener.next()
+    await listener.quiet()
+    nft(netns, "delete table inet site\n")
+    gone = await listener.next()
+
+    assert come == Hint(firewall=True)
+    assert gone == Hint(firewall=True)
 
 
 SETTINGS = {

@@ -236,6 +236,7 @@ def test_every_check_has_an_area_that_is_shown_and_every_failing_one_is_tried_he
         "firewall.tunnels_in",
         "firewall.tunnels_out",
         "firewall.forward",
+        "firewall.bridged",
         "firewall.others",
     }
 

@@ -24,13 +24,17 @@ ESTABLISHED = {
 
 
 def rules(
-    *lines: list[dict[str, Any]], hook: str = "input", policy: str = "accept", table: str = "site"
+    *lines: list[dict[str, Any]],
+    hook: str = "input",
+    policy: str = "accept",
+    table: str = "site",
+    layer: str = "inet",
 ) -> dict[str, Any]:
-    family = {"family": "inet", "table": table}
+    family = {"family": layer, "table": table}
     return {
         "nftables": [
             {"metainfo": {"version": "1.0.6"}},
-            {"table": {"family": "inet", "name": table}},
+            {"table": {"family": layer, "name": table}},
             {"chain": {**family, "name": "c", "type": "filter", "hook": hook, "prio": 0, "policy": policy}},
             *({"rule": {**family, "chain": "c", "expr": line}} for line in lines),
         ]
@@ -156,6 +160,16 @@ def test_what_kvnet_forwards_bears_its_mark_where_others_look() -> None:
     wall = judged(rules(hook="forward", policy="drop"))["firewall.forward"]
     assert wall.status is Status.FAIL
     assert wall.fix == "nft insert rule inet site c meta mark and 0x80000 == 0x80000 accept"
+
+
+def test_a_chain_that_drops_frames_inside_networks_is_named_and_listed() -> None:
+    found = judged(rules(hook="forward", policy="drop", layer="bridge"))
+
+    assert found["firewall.bridged"].status is Status.FAIL
+    assert found["firewall.bridged"].fix == "nft insert rule bridge site c iifname kv* accept"
+    assert found["firewall.others"].found == "tables: bridge site"
+    opened = rules([meta("iifname", "kv*"), {"accept": None}], hook="forward", policy="drop", layer="bridge")
+    assert judged(opened)["firewall.bridged"].status is Status.OK
 
 
 def test_the_forward_chain_of_iptables_is_the_workers_to_open() -> None:
