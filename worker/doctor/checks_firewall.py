@@ -107,7 +107,7 @@ def _bridged(chains: Sequence[Chain]) -> Check:
         drop = first(drops(packet, "bridge", "forward", chains))
         if drop is not None:
             where, why = f"{_place(drop)}: {drop.rule}", "what workloads of one network send each other is dropped"
-            mend = f"nft insert rule {_place(drop)} iifname kv* accept"
+            mend = f"nft insert rule {_place(drop)} iifname 'kv*' accept"
             if drop.is_certain:
                 return fail("firewall.bridged", f"dropped by {where}", why, mend)
             return warn("firewall.bridged", f"perhaps dropped by {where}", f"if so, {why}", mend)

@@ -166,7 +166,7 @@ def test_a_chain_that_drops_frames_inside_networks_is_named_and_listed() -> None
     found = judged(rules(hook="forward", policy="drop", layer="bridge"))
 
     assert found["firewall.bridged"].status is Status.FAIL
-    assert found["firewall.bridged"].fix == "nft insert rule bridge site c iifname kv* accept"
+    assert found["firewall.bridged"].fix == "nft insert rule bridge site c iifname 'kv*' accept"
     assert found["firewall.others"].found == "tables: bridge site"
     opened = rules([meta("iifname", "kv*"), {"accept": None}], hook="forward", policy="drop", layer="bridge")
     assert judged(opened)["firewall.bridged"].status is Status.OK
