@@ -14,7 +14,7 @@ from lab.lab import Lab, until
 from tests.lab.eye import Seen, by_hand, look
 
 NETWORK = "my-net"
-WITHIN_SECONDS = 1.0
+WITHIN_SECONDS = 2.0
 
 
 def seen(lab: Lab, host: str) -> Seen:

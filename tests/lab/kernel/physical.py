@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from ipaddress import ip_address, ip_interface
@@ -15,6 +16,7 @@ from worker.kernel.netlink import Message, Netlink
 UPLINK = "up0"
 BEHIND = "192.0.2.1"
 BEHIND6 = "2001:db8::1"
+CARRIER_S = 5.0
 
 
 def cable(netns: Path, other: Path, name: str = UPLINK, *, addresses: Sequence[str] = ("192.0.2.1/24",)) -> None:
@@ -28,6 +30,15 @@ def cable(netns: Path, other: Path, name: str = UPLINK, *, addresses: Sequence[s
     by_hand(other, lambda ip: ip.link("set", index=ip.link_lookup(ifname=f"{name}-far")[0], state="up"))
     for address in addresses:
         give(other, f"{name}-far", address)
+    by_hand(netns, lambda ip: until_carrier(ip, name))
+
+
+def until_carrier(ip: Any, name: str) -> None:
+    """The kernel tells of a carrier a moment after the other end is up; who looked before would see two hosts."""
+    end = time.monotonic() + CARRIER_S
+    while ip.link("get", index=ip.link_lookup(ifname=name)[0])[0].get_attr("IFLA_OPERSTATE") != "UP":
+        assert time.monotonic() < end, f"{name} has no carrier"
+        time.sleep(0.01)
 
 
 def give(netns: Path, device: str, address: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,17 +48,9 @@ async def uplink(kernel: LinuxKernel, scope: Scope = SCOPE, name: str = UPLINK) 
     return (await kernel.read(scope)).uplinks[name]
 
 
-async def once_up(kernel: LinuxKernel, scope: Scope) -> Uplink:
-    """The kernel tells of a carrier a moment after the other end is up."""
-    async with asyncio.timeout(5.0):
-        while not (found := await uplink(kernel, scope)).up:  # noqa: ASYNC110 - only the kernel knows
-            await asyncio.sleep(0.01)
-        return found
-
-
 @pytest.mark.parametrize("scope", SCOPES, ids=["all", "network"])
 async def test_an_uplink_is_told_as_it_is(kernel: LinuxKernel, netns: Path, lan: Path, scope: Scope) -> None:
-    found = await once_up(kernel, scope)
+    found = await uplink(kernel, scope)
     assert found == Uplink(UPLINK, 1500, True, mac=found.mac)
     assert set((await kernel.read(scope)).uplinks) == {UPLINK}, "what is not there is not told"
 
