@@ -100,6 +100,7 @@ async def test_what_would_be_refused_is_refused_in_a_plan_too(api: Api) -> None:
 
 async def test_pools_reservations_holds_and_hosts_are_planned_too(api: Api) -> None:
     network = await api.network()
+    await api.endpoint(network["id"], host="h1")
     pool = {"name": f"pool-{network['name']}", "cidr": "172.29.0.0/20", "prefix_length": 24}
     path = f"/v1/networks/{network['id']}/reservations"
 
