@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.kit import World, a_world, overlay
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import World, a_world
 from tests.unit.worker.virtual import VirtualLoop
 
 

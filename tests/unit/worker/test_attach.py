@@ -21,7 +21,9 @@ from kvnet.errors import (
     StateUnusable,
 )
 from kvnet.wire import Endpoint, EndpointBody
-from tests.unit.worker.kit import NET, World, overlay, until, veth
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import World, until, veth
+from tests.unit.worker.life import NET
 from worker.attachments import Phase
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,9 @@ from backends.memory import MemoryState, MemoryStore
 from backends.store import Delete, Put, Store
 from kvnet import codec, keys
 from kvnet.model import Network
-from tests.unit.worker.kit import Life, MortalStore, Outages, overlay, until
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import MortalStore, until
+from tests.unit.worker.life import Life, Outages
 from worker.catalogue import NetworkCatalogue
 from worker.ports import Time
 

@@ -15,7 +15,9 @@ from kvnet import codec, keys
 from kvnet.errors import NotFound
 from kvnet.model import Network
 from kvnet.request import asked_by
-from tests.unit.worker.kit import NET, Running, World, overlay, until
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import Running, World, until
+from tests.unit.worker.life import NET
 from worker.provenance import MOST, Origins
 
 C1 = "/run/netns/c1"

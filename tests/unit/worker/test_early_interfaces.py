@@ -12,7 +12,8 @@ import pytest
 from datapath.names import handed_name
 from datapath.objects import CreateLink, DeleteLink, Failure, Operation, Veth
 from kvnet.errors import KernelRefused
-from tests.unit.worker.kit import NET, Running, World, until, veth
+from tests.unit.worker.kit import Running, World, until, veth
+from tests.unit.worker.life import NET
 from worker.attachments import CONTAINER, Attachments, Phase, Record
 from worker.disk import PAGE, StateDir
 

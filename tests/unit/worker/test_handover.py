@@ -12,7 +12,9 @@ import pytest
 from datapath.names import handed_name, macvlan_name
 from datapath.objects import CreateLink, DeleteLink, Macvlan, Operation, Uplink, Veth
 from kvnet.errors import Conflicting, ControllerUnreachable, KernelRefused, NotFound, PortTaken
-from tests.unit.worker.kit import NET, Running, World, a_world, overlay, until, veth
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import Running, World, a_world, until, veth
+from tests.unit.worker.life import NET
 from tests.unit.worker.test_kill_points import LAN
 from worker.attachments import Phase, Record
 

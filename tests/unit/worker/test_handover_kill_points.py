@@ -13,7 +13,9 @@ import pytest
 from datapath.names import handed_name
 from datapath.objects import Uplink
 from kvnet.model import Network
-from tests.unit.worker.kit import NET, Running, World, a_world, overlay
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import Running, World, a_world
+from tests.unit.worker.life import NET
 from tests.unit.worker.test_kill_points import LAN, MOST_CALLS, Action, killed_during
 from worker.attachments import Phase
 

@@ -15,7 +15,9 @@ import pytest
 
 from datapath.objects import Uplink
 from kvnet.model import Driver, Network, Subnet
-from tests.unit.worker.kit import EPOCH, NET, Killed, Running, World, a_world, overlay, until, veth
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import Running, World, a_world, until, veth
+from tests.unit.worker.life import EPOCH, NET, Killed
 from worker.attachments import Phase
 
 pytestmark = pytest.mark.anyio

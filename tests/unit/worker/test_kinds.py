@@ -14,7 +14,9 @@ from datapath.objects import DeleteLink, Hint, Uplink
 from kvnet import codec, keys
 from kvnet.errors import Invalid, PortTaken
 from kvnet.model import Block, Driver, Network, Subnet
-from tests.unit.worker.kit import EPOCH, NET, NET2, World, overlay, until
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import World, until
+from tests.unit.worker.life import EPOCH, NET, NET2
 from worker.requests import parse_attach
 
 pytestmark = pytest.mark.anyio

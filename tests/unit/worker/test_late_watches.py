@@ -10,7 +10,9 @@ import pytest
 from backends.store import Batch
 from datapath.objects import DeleteLink
 from kvnet import keys
-from tests.unit.worker.kit import NET, MortalStore, World, overlay, until
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import MortalStore, World, until
+from tests.unit.worker.life import NET
 
 pytestmark = pytest.mark.anyio
 C1 = "/run/netns/c1"

@@ -20,7 +20,9 @@ from datapath.objects import (
     VtepEntry,
 )
 from kvnet.errors import ForeignObject
-from tests.unit.worker.kit import NET, NET2, World, overlay, until
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import World, until
+from tests.unit.worker.life import NET, NET2
 
 pytestmark = pytest.mark.anyio
 C1 = "/run/netns/c1"

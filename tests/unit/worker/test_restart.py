@@ -9,7 +9,8 @@ import pytest
 from datapath.objects import CreateLink, DeleteLink
 from kvnet import keys
 from kvnet.errors import ControllerUnreachable, StoreUnavailable
-from tests.unit.worker.kit import NET, World, until, veth
+from tests.unit.worker.kit import World, until, veth
+from tests.unit.worker.life import NET
 
 pytestmark = pytest.mark.anyio
 C1 = "/run/netns/c1"

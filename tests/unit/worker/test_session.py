@@ -10,7 +10,8 @@ from backends.store import Delete, Unavailable
 from kvnet import codec, keys
 from kvnet.errors import HostFenced
 from kvnet.model import Alive, Host, Inventory, Observed
-from tests.unit.worker.kit import NET, Running, World, until, veth
+from tests.unit.worker.kit import Running, World, until, veth
+from tests.unit.worker.life import NET
 from worker.source import Mode
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,9 @@ from datapath.objects import DeleteLink
 from kvnet import codec, keys
 from kvnet.errors import AnotherCluster, HostFenced, StoreBroken, StoreWentBack
 from kvnet.model import Accepted, Cluster, Observed
-from tests.unit.worker.kit import EPOCH, NET, Running, World, overlay, until, veth
+from tests.unit.worker.fake_controller import overlay
+from tests.unit.worker.kit import Running, World, until, veth
+from tests.unit.worker.life import EPOCH, NET
 
 pytestmark = pytest.mark.anyio
 C1 = "/run/netns/c1"
