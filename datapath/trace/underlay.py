@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from datapath.drivers.routed import are_adjacent
 from datapath.names import bridge_of, vxlan_name
-from datapath.objects import VXLAN_OVERHEAD_IPV4, VXLAN_OVERHEAD_IPV6, Route, Vxlan
+from datapath.objects import VXLAN_OVERHEAD_IPV4, VXLAN_OVERHEAD_IPV6, Bridge, Route, Vxlan
 from datapath.packing import contains
 from datapath.sysctls import FORWARD_IPV4, FORWARD_IPV6
 from datapath.trace.asking import RP_FILTER_ALL
@@ -129,6 +129,8 @@ def _compare_mtu(draft: Draft, side: Side, network: Network, seen: SeenWay, own:
     tunnel = side.wanted.links.get(vxlan_name(network.id))
     bridge = side.wanted.links.get(bridge_of(network))
     inner = getattr(tunnel if isinstance(tunnel, Vxlan) else bridge, "mtu", 0)
+    if not inner:  # a routed network that only a peer reaches from here: the packets are as large as the peer's
+        inner = max((link.mtu for link in side.wanted.links.values() if isinstance(link, Bridge)), default=0)
     overhead = (VXLAN_OVERHEAD_IPV4 if own.underlay.version == 4 else VXLAN_OVERHEAD_IPV6) if tunnel else 0
     link = side.sight.link(seen.device) if side.sight is not None else None
     there = min([value for value in (seen.mtu, link.mtu if link is not None else 0) if value], default=0)
