@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from kvnet.errors import Invalid, KvnetError
+from kvnet.errors import Invalid, KvnetError, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from kvnet.client import Client
@@ -30,6 +30,7 @@ MAX_TOKEN = 8192
 TABLE = "table"
 STDIN = "-"
 REQUEST_ID = "KVNET_REQUEST_ID"
+NO_SUCH_PATH = "no-such-path"  # the controller does not know a path that this command knows
 
 
 class Session:
@@ -163,6 +164,13 @@ def output_option(command: Command) -> Command:
     )(command)
 
 
+def _of_another_version(why: str) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        f"the controller does not answer as this command expects: {why}",
+        fix="compare 'kvnet version', and use the controller's version of it; if they are the same, it is a bug",
+    )
+
+
 def connected(body: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callable[P, None]:
     """A command that talks to the controller: gets a `Client` as first argument, and the option --controller."""
 
@@ -177,7 +185,14 @@ def connected(body: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callab
         async def talk() -> None:
             request_id = os.environ.get(REQUEST_ID, "")
             async with Client(session.controller, token=session.token, request_id=request_id) as client:
-                await body(client, *args, **kwargs)
+                try:
+                    await body(client, *args, **kwargs)
+                except KeyError as error:
+                    raise _of_another_version(f"its answer has no {error}") from error
+                except KvnetError as error:
+                    if error.code != NO_SUCH_PATH:
+                        raise
+                    raise _of_another_version(error.detail) from error
 
         asyncio.run(talk())
 

@@ -387,6 +387,14 @@ class AnswerTooLarge(KvnetError):
     title = "The answer is too large"
 
 
+class UnexpectedAnswer(KvnetError):
+    """The controller answered without something that this command needs: it is of another version, or has a bug."""
+
+    code = "unexpected-answer"
+    status = 502
+    title = "The controller answered something unexpected"
+
+
 class HostFenced(KvnetError):
     """This host lost its session: it claims nothing until it has seen the current state again."""
 
