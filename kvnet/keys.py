@@ -16,6 +16,7 @@ from kvnet.model import Address, Cidr
 CLUSTER = "meta/cluster"
 ACCEPTED = "meta/accepted"
 RESTORING = "meta/restoring"
+AUTHENTICATION = "meta/authentication"
 SUBNET_GUARD = "guards/subnets"
 RESERVATION_GUARD = "guards/reservations"
 LEADER = "leader/upkeep"
@@ -42,6 +43,9 @@ PORTS = "ports/"
 BRIDGES = "bridges/"
 QUESTIONS = "questions/"
 ANSWERS = "answers/"
+TOKENS = "tokens/"
+SECRETS = "secrets/"
+SEALS = "seals/"
 
 # What workers and sessions put there by themselves: says nothing of whether there is a cluster.
 PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS, QUESTIONS, ANSWERS)
@@ -62,7 +66,13 @@ LASTING = (
     BLOCKS,
     PORTS,
     BRIDGES,
+    TOKENS,
+    SECRETS,
+    SEALS,
 )
+
+# Never shown to hosts, and in no backup that was not asked for it.
+SECRET = (TOKENS, SECRETS)
 
 # So many host ports share one entry under `ports/`: a range of 64 takes two.
 PORTS_PER_BUCKET = 64
@@ -225,6 +235,20 @@ def question(host_name: str, question_id: str) -> str:
 
 def answer(question_id: str) -> str:
     return f"{ANSWERS}{question_id}"
+
+
+def token(token_id: str) -> str:
+    return f"{TOKENS}{token_id}"
+
+
+def secret(name: str) -> str:
+    """What all replicas share and nobody else may know."""
+    return f"{SECRETS}{name}"
+
+
+def seal(number: int) -> str:
+    """Sorts by number."""
+    return f"{SEALS}{number:012d}"
 
 
 def journal(at: float, unique: str) -> str:

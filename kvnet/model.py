@@ -213,6 +213,7 @@ class Network:
     cross_segment: CrossSegment = CrossSegment.REFUSE
     peers: tuple[str, ...] = ()
     docker: DockerFields | None = None
+    owner: str = ""  # id of the token that made it
 
     def __post_init__(self) -> None:
         if not NETWORK_ID.match(self.id):
@@ -290,6 +291,7 @@ class Endpoint:
     ports: tuple[PublishedPort, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0  # of a workload's networks the highest is its way out
+    owner: str = ""  # id of the token that made it
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.match(self.id):
@@ -521,3 +523,4 @@ class JournalEntry:
     request_id: str
     source: str
     changes: tuple[JournalChange, ...]
+    claimed: str = ""  # who an authenticated caller says that it asks for

@@ -142,6 +142,10 @@ KEYS: dict[str, tuple[str, str, str]] = {
         "that host's worker",
     ),
     "ANSWERS": ("`<id>`: what the worker answered", "that host's worker", "the controller that asked"),
+    "AUTHENTICATION": ("that every replica asks for a credential", "who makes the first token", "controllers"),
+    "TOKENS": ("`<id>`: a credential: its role, limits and the hash of its secret", "controllers", "controllers"),
+    "SECRETS": ("`<name>`: what all replicas share and nobody else may know", "controllers", "controllers"),
+    "SEALS": ("`<number>`: a link of the chain that seals the journal", "the elected controller", "controllers"),
     "JOURNAL_FLOOR": ("up to which revision the journal was trimmed", "controllers", "controllers"),
 }
 

@@ -1,0 +1,31 @@
+"""Who a request comes from, once that is proven. Plain data: what it may do is decided in `permissions` and `sight`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvnet.security import UNLIMITED, Grant, Limits, Role
+
+PRINCIPAL = "kvnet.principal"  # in the ASGI scope
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """`name` goes into the journal: a token's name, "host:h1", "oidc:alice", "local".
+
+    Attributes:
+        token: the token's id; "" where there is none (a unix socket, OIDC, a cluster without authentication).
+        host: of the role `host`.
+        scope: sees and changes only networks with all these labels; none = all.
+        expires_at: when it ceases to be good, seconds since the epoch; None = never.
+    """
+
+    name: str
+    role: Role
+    token: str = ""
+    host: str = ""
+    scope: Mapping[str, str] = field(default_factory=dict)
+    grants: tuple[Grant, ...] = ()
+    limits: Limits = UNLIMITED
+    expires_at: float | None = None
