@@ -35,6 +35,7 @@ from backends.store import (
 )
 from kvnet.errors import Invalid
 from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
+from kvnet.tls import NO_TRUST, Trust
 
 T = TypeVar("T")
 
@@ -51,13 +52,14 @@ class GatewayStore:
         url: str,
         *,
         token: str | None = None,
+        trust: Trust = NO_TRUST,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         silence_s: float = SILENCE_S,
     ) -> None:
         try:
-            targets = Target.parse_all(url)
+            targets = Target.parse_all(url, trust)
         except ValueError as error:
             raise Invalid(str(error), fix="for example http://127.0.0.1:7480") from error
         self._http = HttpClient(targets, {"authorization": f"Bearer {token}"} if token else {})

@@ -18,6 +18,7 @@ from backends.medium import Medium, Sessions
 from backends.store import Store
 from backends.url import PORTS, ServerUrl, parse_server_url, shown
 from kvnet.errors import Invalid, NotSupported
+from kvnet.tls import NO_TRUST, Trust
 
 GATEWAY_SCHEMES = {"http", "https", "unix"}
 ALL_STORES = (
@@ -31,6 +32,8 @@ async def open_store(
     *,
     must_answer: bool = True,
     sweeps: bool = True,
+    token: str = "",
+    trust: Trust = NO_TRUST,
     clock: Clock = time.monotonic,
     sleep: Sleep = asyncio.sleep,
     rng: random.Random | None = None,
@@ -38,7 +41,8 @@ async def open_store(
     """The store that `url` names, ready to use; close it when done. What URLs there are: docs/stores.md.
 
     `must_answer=False`: its servers may be away; until they answer, every call raises `Unavailable`. `sweeps=False`:
-    leaves the sessions of the dead to others (of many clients, few need to look).
+    leaves the sessions of the dead to others (of many clients, few need to look). `token`, `trust`: for a
+    controller's gateway.
 
     Raises:
         Invalid: not a store URL.
@@ -59,7 +63,7 @@ async def open_store(
     if scheme in GATEWAY_SCHEMES:
         from backends.gateway import GatewayStore
 
-        return GatewayStore(url, clock=clock, sleep=sleep)
+        return GatewayStore(url, token=token or None, trust=trust, clock=clock, sleep=sleep)
     if scheme in PORTS:
         rng = rng or random.Random()
         return await _open_servers(

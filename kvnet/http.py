@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+from kvnet import tls
+from kvnet.tls import NO_TRUST, Trust
+
 CONNECT_TIMEOUT_S = 5.0
 CONNECT_WITH_OTHERS_S = 1.5  # where another target is left to try
 # A machine that vanished sends no reset: what it has not acknowledged for so long, it will never answer
@@ -28,6 +31,8 @@ UNACKNOWLEDGED_MS = 3000
 # Servers commonly close idle connections after five seconds; one that may be closing is not used for a write.
 IDLE_S = 3.0
 MAX_IDLE = 8
+PROBE_S = 1.0
+TLS_ALERT = b"\x15\x03"
 MAX_HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
 # Docker answers 304 to what is so already; neither says how long its body is, for there is none.
@@ -36,6 +41,14 @@ BODILESS = frozenset({204, 304})
 
 class NotSent(Exception):
     """No byte of the request has left."""
+
+
+class Untrusted(NotSent):
+    """There is no safe connection: trying again will not help. `fix`: what will."""
+
+    def __init__(self, detail: str, fix: str) -> None:
+        super().__init__(detail)
+        self.fix = fix
 
 
 class Lost(Exception):
@@ -62,28 +75,34 @@ class Target:
     tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, url: str) -> Self:
+    def parse(cls, url: str, trust: Trust = NO_TRUST) -> Self:
         """
         Raises:
             ValueError: not a URL of a controller.
+            CertificateUnusable: a file of `trust`.
         """
         parts = urlsplit(url)
         if parts.scheme == "unix" and parts.path:
             return cls("localhost", path=unquote(parts.path))
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
             raise ValueError(f"{url!r} is not http://host:port, https://host:port or unix:///path")
-        tls = ssl.create_default_context() if parts.scheme == "https" else None
-        port = parts.port or (443 if tls else 80)
-        return cls(parts.netloc.rpartition("@")[2], parts.hostname, port, tls=tls)
+        context = trust.context() if parts.scheme == "https" else None
+        port = parts.port or (443 if context else 80)
+        return cls(parts.netloc.rpartition("@")[2], parts.hostname, port, tls=context)
 
     @classmethod
-    def parse_all(cls, urls: str) -> tuple[Self, ...]:
+    def parse_all(cls, urls: str, trust: Trust = NO_TRUST) -> tuple[Self, ...]:
         """Of one controller or of several, separated by commas.
 
         Raises:
             ValueError: one of them is not a URL of a controller.
+            CertificateUnusable: a file of `trust`.
         """
-        return tuple(cls.parse(part.strip()) for part in urls.split(","))
+        return tuple(cls.parse(part.strip(), trust) for part in urls.split(","))
+
+    @property
+    def place(self) -> str:
+        return self.path or self.authority
 
 
 class Connection:
@@ -95,6 +114,7 @@ class Connection:
         self._writer = writer
         self.idle_since = 0.0
         self.is_reusable = True
+        self.has_answered = False
 
     @property
     def is_stale(self) -> bool:
@@ -111,6 +131,7 @@ class Connection:
     async def head(self) -> tuple[int, dict[str, str]]:
         """The status and the headers, names in lower case."""
         raw = await self._reader.readuntil(b"\r\n\r\n")
+        self.has_answered = True
         first, *lines = raw[:-4].decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -189,7 +210,7 @@ class HttpClient:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             connection.close()
             self._turn_away(connection)
-            raise Lost(_words(error)) from error
+            raise await _failure(connection, error) from error
         except BaseException:
             connection.close()
             raise
@@ -253,7 +274,7 @@ class HttpClient:
             raise Lost(f"silent for {waited_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             self._turn_away(connection)
-            raise Lost(_words(error)) from error
+            raise await _failure(connection, error) from error
         finally:
             connection.close()
             self._open.discard(connection)
@@ -286,7 +307,8 @@ class HttpClient:
                 return connection
             connection.close()
             self._open.discard(connection)
-        reasons = []
+        reasons: list[str] = []
+        mistrusted: list[Untrusted] = []
         for offset in range(len(self._targets)):
             index = (self._first + offset) % len(self._targets)
             is_last = offset == len(self._targets) - 1
@@ -294,12 +316,18 @@ class HttpClient:
                 connection = await _connect(
                     self._targets[index], CONNECT_TIMEOUT_S if is_last else CONNECT_WITH_OTHERS_S
                 )
+            except Untrusted as error:
+                mistrusted.append(error)
+                reasons.append(str(error))
+                continue
             except (OSError, TimeoutError) as error:
-                reasons.append(f"{self._targets[index].path or self._targets[index].authority}: {_words(error)}")
+                reasons.append(f"{self._targets[index].place}: {_words(error)}")
                 continue
             self._first = index
             self._open.add(connection)
             return connection
+        if len(mistrusted) == len(self._targets):
+            raise Untrusted("; ".join(reasons), mistrusted[0].fix)
         raise NotSent("; ".join(reasons))
 
     def _give_back(self, connection: Connection) -> None:
@@ -322,12 +350,53 @@ async def _connect(target: Target, timeout_s: float) -> Connection:
         if target.path:
             reader, writer = await asyncio.open_unix_connection(target.path, limit=MAX_HEAD_BYTES)
         else:
-            reader, writer = await asyncio.open_connection(
-                target.host, target.port, ssl=target.tls, limit=MAX_HEAD_BYTES
-            )
+            try:
+                reader, writer = await asyncio.open_connection(
+                    target.host, target.port, ssl=target.tls, limit=MAX_HEAD_BYTES
+                )
+            except ssl.SSLError as error:
+                raise _untrusted(target, tls.explained(error, target.host)) from error
             plain = writer.get_extra_info("socket")
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
     return Connection(reader, writer, target)
+
+
+def _untrusted(target: Target, why: tls.Mistrust) -> Untrusted:
+    return Untrusted(f"{target.place}: {why.detail}", why.fix)
+
+
+async def _failure(connection: Connection, error: Exception) -> NotSent | Lost:
+    """What it means that no complete answer came over it.
+
+    With TLS 1.3 a client learns only from its first read that its certificate was refused; and who speaks TLS hangs up
+    on who does not. Nobody has looked at the request then.
+    """
+    target = connection.target
+    if connection.has_answered:
+        return Lost(_words(error))
+    if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):
+        return _untrusted(target, tls.explained(error, target.host))
+    if target.tls is None and not target.path and isinstance(error, (asyncio.IncompleteReadError, ConnectionError)):
+        partial = error.partial if isinstance(error, asyncio.IncompleteReadError) else b""
+        if partial.startswith(TLS_ALERT) or (not partial and await _speaks_tls(target)):
+            return _untrusted(target, tls.SPEAKS_TLS)
+    return Lost(_words(error))
+
+
+async def _speaks_tls(target: Target) -> bool:
+    """Sends nothing but a greeting, and trusts nobody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(PROBE_S):
+            _, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
+            writer.close()
+    except ssl.SSLError as error:
+        return "ALERT" in str(error.reason)  # an alert is TLS, too
+    except (OSError, TimeoutError):
+        return False
+    return True
 
 
 def _words(error: BaseException) -> str:

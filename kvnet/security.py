@@ -63,6 +63,7 @@ class Token:
         expires_at: None = never.
         previous: the hash that is good too until `previous_until`, after a rotation.
         certificate: sha256 of the client certificate (DER, hex) that the connection must bear; "" = none.
+        previous_certificate: the one that it replaced, and that open connections bear; good as long as it is valid.
         joined_with: id of the join token that this one was made of.
     """
 
@@ -79,6 +80,7 @@ class Token:
     previous: str = ""
     previous_until: float | None = None
     certificate: str = ""
+    previous_certificate: str = ""
     joined_with: str = ""
     limits: Limits = UNLIMITED
 
@@ -90,9 +92,10 @@ class Token:
             raise Invalid.field("/host", detail, "tokens of hosts, and those to join with, name one; no others do")
         if self.host:
             require_name(self.host, "/host")
-        for name, value in (("/hash", self.hash), ("/previous", self.previous), ("/certificate", self.certificate)):
+        for name in ("hash", "previous", "certificate", "previous_certificate"):
+            value = getattr(self, name)
             if value and not _HASH.match(value):
-                raise Invalid.field(name, f"{shown(value)} is no sha256", "64 hex digits")
+                raise Invalid.field(f"/{name}", f"{shown(value)} is no sha256", "64 hex digits")
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at
@@ -103,6 +106,15 @@ class Token:
         is_current = hmac.compare_digest(found, self.hash or "-")
         is_previous = hmac.compare_digest(found, self.previous or "-") and now < (self.previous_until or 0.0)
         return is_current or is_previous
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """The word of the cluster that it wants to know who asks, everywhere. Its absence means that there are no tokens
+    yet, or that an admin took it back."""
+
+    required_since: float
+    required_by: str
 
 
 class TokenText(NamedTuple):

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
-from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, OutcomeUnknown
-from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
+from kvnet.errors import ControllerUnreachable, ControllerUntrusted, Invalid, KvnetError, OutcomeUnknown
+from kvnet.http import HttpClient, Lost, NotSent, Reply, Target, Untrusted
 from kvnet.problems import from_problem
 from kvnet.request import current
+from kvnet.tls import NO_TRUST, Trust
 from kvnet.wire import Endpoint, EndpointBody, EndpointPatchBody, Hold, HoldBody, NameBody, Network, NetworkBody
 from worker.ports import Backoff, Time
 
@@ -35,9 +36,9 @@ PASSING_STATUS = frozenset({502, 503, 504})
 class HttpController:
     """The controller behind a URL (http, https or unix), or whichever answers of several, separated by commas."""
 
-    def __init__(self, url: str, *, token: str = "", time: Time) -> None:
+    def __init__(self, url: str, *, token: str = "", trust: Trust = NO_TRUST, time: Time) -> None:
         try:
-            targets = Target.parse_all(url)
+            targets = Target.parse_all(url, trust)
         except ValueError as error:
             raise Invalid(str(error), fix="for example http://127.0.0.1:7480") from error
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
@@ -182,9 +183,12 @@ class HttpController:
         return from_problem(said, status=reply.status)
 
     def _unreachable(self, error: Exception) -> ControllerUnreachable:
-        return ControllerUnreachable(
+        kind = ControllerUntrusted if isinstance(error, Untrusted) else ControllerUnreachable
+        return kind(
             f"no answer from the controller at {self._url}: {error}",
-            fix="start it, or start the worker with the right --controller",
+            fix=error.fix
+            if isinstance(error, Untrusted)
+            else "start it, or start the worker with the right --controller",
             context={"controller": self._url},
         )
 

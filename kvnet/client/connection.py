@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
 from kvnet.client.places import address, given, targets_of
-from kvnet.errors import ControllerUnreachable, Invalid, KvnetError, OutcomeUnknown, StoreWentBack
-from kvnet.http import HttpClient, Lost, NotSent, Reply
+from kvnet.errors import ControllerUnreachable, ControllerUntrusted, Invalid, KvnetError, OutcomeUnknown, StoreWentBack
+from kvnet.http import HttpClient, Lost, NotSent, Reply, Untrusted
 from kvnet.problems import from_problem
+from kvnet.tls import NO_TRUST, Trust
 from kvnet.wire import Page, Plan
 
 DEFAULT_CONTROLLER = "http://127.0.0.1:7480"
@@ -62,6 +63,7 @@ class Transport(Protocol):
 class Connection:
     """A connection to a controller; what there is to ask is in the classes that build on it.
 
+    `trust`: for https, whose certificates are believed, and which is shown.
     `request_id`: what logs and journal are to call all that is asked over it.
 
     Every method raises the KvnetError that the controller answered with, `ControllerUnreachable` when nobody
@@ -73,6 +75,7 @@ class Connection:
         url: str = DEFAULT_CONTROLLER,
         *,
         token: str = "",
+        trust: Trust = NO_TRUST,
         request_id: str = "",
         timeout_s: float = 30.0,
         attempts: int = ATTEMPTS,
@@ -85,7 +88,7 @@ class Connection:
         self._timeout_s = timeout_s
         self._rng = rng or random.Random()
         self._sleep = sleep
-        targets, self._prefix = targets_of(url)
+        targets, self._prefix = targets_of(url, trust)
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise Invalid("the token has characters that no HTTP header may carry", fix="give it as it was issued")
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
@@ -174,6 +177,8 @@ class Connection:
             reply = await self._transport.request(
                 method, self._prefix + path, body, timeout_s, _headers(method, version)
             )
+        except Untrusted as error:  # no repeat will change that
+            raise self.unreachable(error) from error
         except NotSent as error:
             return self.unreachable(error)
         except Lost as error:
@@ -215,6 +220,9 @@ class Connection:
         reason = str(error) or type(error).__name__
         place, _, rest = reason.partition(": ")
         reason = rest if rest and place in self.url else reason  # it is told already
+        if isinstance(error, Untrusted):
+            detail = f"no safe connection to the controller at {self.url}: {reason}"
+            return ControllerUntrusted(detail, fix=error.fix, context={"controller": self.url})
         return ControllerUnreachable(
             f"no answer from the controller at {self.url}: {reason}",
             fix="start one with 'kvnet controller', or name another with --controller or KVNET_CONTROLLER",

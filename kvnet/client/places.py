@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from kvnet.errors import Invalid
 from kvnet.http import Target
+from kvnet.tls import NO_TRUST, Trust
 
 
 def address(path: str, query: Mapping[str, Any] | None) -> str:
@@ -25,19 +26,20 @@ def given(query: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in query.items() if value or (value == 0 and key == "since")}
 
 
-def targets_of(urls: str) -> tuple[tuple[Target, ...], str]:
+def targets_of(urls: str, trust: Trust = NO_TRUST) -> tuple[tuple[Target, ...], str]:
     """Where controllers listen (several: separated by commas), and what all paths begin with.
 
     Raises:
         Invalid: one of them is no address of a controller, or their paths differ.
+        CertificateUnusable: a file of `trust`.
     """
-    found = [_target_of(url.strip()) for url in urls.split(",")]
+    found = [_target_of(url.strip(), trust) for url in urls.split(",")]
     if len({prefix for _, prefix in found}) > 1:
         raise Invalid(f"the controllers of {urls!r} are below different paths", fix="give those of one cluster")
     return tuple(target for target, _ in found), found[0][1]
 
 
-def _target_of(url: str) -> tuple[Target, str]:
+def _target_of(url: str, trust: Trust) -> tuple[Target, str]:
     """Where it listens, and what all paths begin with (behind a proxy that serves other things, too)."""
     try:
         parts = urlsplit(url)
@@ -49,7 +51,7 @@ def _target_of(url: str) -> tuple[Target, str]:
                     "the address of the controller carries a user name or password, which it has no use for",
                     fix="leave it out; a token comes from KVNET_TOKEN or --token-file",
                 )
-            return Target.parse(f"{parts.scheme}://{parts.netloc}"), parts.path.rstrip("/")
+            return Target.parse(f"{parts.scheme}://{parts.netloc}", trust), parts.path.rstrip("/")
     except ValueError:
         pass  # a broken IPv6 address, a port that is none
     raise Invalid(
