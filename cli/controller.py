@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +14,15 @@ from kvnet.logline import Format
 from kvnet.rules import require_name
 from kvnet.spans import tracing
 
+if TYPE_CHECKING:
+    from controller.security.certificates import TlsSettings
+
 STORES = (
     "sqlite:///PATH, memory://, etcd[s]://HOST:PORT,.../ROOT, consul[s]://HOST:PORT/ROOT, zk[s]://HOST:PORT,.../ROOT"
 )
 DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
 DEFAULT_LISTEN = "127.0.0.1:7480"
+PATH: click.Path = click.Path(path_type=Path)
 
 
 @click.command()
@@ -46,6 +50,16 @@ DEFAULT_LISTEN = "127.0.0.1:7480"
 )
 @click.option(
     "--listen-unix", type=click.Path(path_type=Path), metavar="PATH", help="A unix socket too, for its owner only."
+)
+@click.option("--tls-cert", type=PATH, metavar="FILE", help="Speak TLS with this certificate (and its chain), in PEM.")
+@click.option("--tls-key", type=PATH, metavar="FILE", help="Its key, without a password.")
+@click.option("--client-ca", type=PATH, metavar="FILE", help="Accept client certificates of this CA.")
+@click.option(
+    "--ca",
+    type=PATH,
+    envvar="KVNET_CA_DIR",
+    metavar="DIR",
+    help="All of it from a directory of 'kvnet ca init'; hosts that join get certificates. [KVNET_CA_DIR]",
 )
 @click.option(
     "--name", default="", metavar="NAME", help="Of this replica, as shown in the status; default: the host's."
@@ -84,6 +98,16 @@ def controller(
         "dead_host_after_s": given["dead_host_after"],
         "upkeep": not given["no_upkeep"],
     }
+    tls = _tls(given["tls_cert"], given["tls_key"], given["client_ca"], given["ca"])
     with tracing(wants_traces(given["otel"]), "controller", **{"service.instance.id": chosen["replica"]}) as tracer:
         settings = Settings(tracer=tracer, **{member: value for member, value in chosen.items() if value is not None})
-        run(ServerSettings(store=store, listen=listen, listen_unix=listen_unix, cluster=settings), ready)
+        run(ServerSettings(store=store, listen=listen, listen_unix=listen_unix, tls=tls, cluster=settings), ready)
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None, ca: Path | None) -> TlsSettings | None:
+    """What it needs is loaded only where TLS is asked for."""
+    if certificate is key is client_ca is ca is None:
+        return None
+    from controller.security.certificates import TlsSettings
+
+    return TlsSettings.of(certificate, key, client_ca, ca)

@@ -17,7 +17,9 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -35,10 +37,15 @@ from controller.listen import BACKLOG, bind_tcp, bind_unix
 from controller.settings import Settings
 from kvnet.errors import Invalid, KvnetError, StoreBroken, StoreUnavailable
 
+if TYPE_CHECKING:
+    from controller.security.certificates import Certificates, TlsSettings
+
 DEFAULT_LISTEN = "127.0.0.1:7480"
 DEFAULT_STORE = "sqlite:///var/lib/kvnet/kvnet.db"
 SWITCH_INTERVAL_S = 0.001
 START_PAUSE_S = (0.3, 1.0)
+CERTIFICATES_LOOKED_AT_S = 5.0
+HANDSHAKE_S = 10.0
 
 log = logging.getLogger("kvnet.server")
 
@@ -48,11 +55,13 @@ class ServerSettings:
     """`listen`: HOST:PORT, [IPv6]:PORT, or a port alone; port 0 takes a free one. "" listens on no TCP port.
 
     `listen_unix`: a socket file too, for those on this machine who may open it (mode 0600).
+    `tls`: of what comes over TCP; None = in clear.
     """
 
     store: str = DEFAULT_STORE
     listen: str = DEFAULT_LISTEN
     listen_unix: Path | None = None
+    tls: TlsSettings | None = None
     cluster: Settings = field(default_factory=Settings)
 
 
@@ -93,10 +102,12 @@ async def serve(
 
     Raises:
         PortInUse, MissingCapability, Invalid: the listen address; nothing was started.
+        CertificateUnusable: what TLS was to be spoken with; nothing was started.
         StoreUnavailable: the store did not answer within `start_timeout_s`; nothing is listening any more.
         KvnetError: the store, as its class says; nothing was written, and nothing is listening any more.
     """
     stop = stop or asyncio.Event()
+    certificates = _certificates(settings)
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(sock) for sock in _bind(settings)]
         if settings.listen_unix is not None:
@@ -107,11 +118,19 @@ async def serve(
             async with Cluster.open(store, _named(settings)) as cluster:
                 app = create_app(cluster, store, registry=registry, tracer=settings.cluster.tracer)
                 service: Service = app.state.service
-                service.opened = cluster
+                service.opened, service.certificates = cluster, certificates
                 server = _Server(_config(app), service)
                 listening = _listening(settings, sockets)
-                with _signals(stop):
+                with _signals(stop, certificates):
                     await _until_stopped(server, sockets, stop, lambda: _started(listening, ready))
+
+
+def _certificates(settings: ServerSettings) -> Certificates | None:
+    if settings.tls is None:
+        return None
+    from controller.security.certificates import Certificates
+
+    return Certificates(settings.tls, settings.cluster.clock.now)
 
 
 def _named(settings: ServerSettings) -> Settings:
@@ -143,11 +162,26 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self.certificates = service.certificates
         self.is_started = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """The application first; then, other than uvicorn, TLS on what is TCP only: a socket file needs none."""
+        await super().startup([])
+        loop, certificates = asyncio.get_running_loop(), self.certificates
+        for sock in sockets or ():
+            is_safe = certificates is not None and sock.family != socket.AF_UNIX
+            context = certificates.context if certificates is not None and is_safe else None
+            patience_s = HANDSHAKE_S if is_safe else None
+            self.servers.append(
+                await loop.create_server(
+                    self._protocol, sock=sock, ssl=context, ssl_handshake_timeout=patience_s, backlog=BACKLOG
+                )
+            )
         self.is_started.set()
+
+    def _protocol(self) -> Http:
+        return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.stopping.set()
@@ -171,6 +205,8 @@ async def _until_stopped(
 
     async with asyncio.TaskGroup() as tasks:
         helpers = [tasks.create_task(stopper()), tasks.create_task(announcer())]
+        if server.certificates is not None:
+            helpers.append(tasks.create_task(_renewed(server.certificates)))
         try:
             await server.serve(list(sockets))
         finally:
@@ -178,14 +214,24 @@ async def _until_stopped(
                 helper.cancel()
 
 
+async def _renewed(certificates: Certificates) -> None:
+    """Whoever renews certificates need not tell us, and may with SIGHUP."""
+    while True:
+        await asyncio.sleep(CERTIFICATES_LOOKED_AT_S)
+        certificates.renew()
+
+
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`, where that is possible (the main thread)."""
+def _signals(stop: asyncio.Event, certificates: Certificates | None) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`, SIGHUP renews certificates, where that is possible (the main thread)."""
     loop = asyncio.get_running_loop()
+    heard: dict[signal.Signals, Callable[[], object]] = {signal.SIGINT: stop.set, signal.SIGTERM: stop.set}
+    if certificates is not None:
+        heard[signal.SIGHUP] = partial(certificates.renew, is_asked=True)
     caught: list[signal.Signals] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number, act in heard.items():
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, act)
             caught.append(number)
     try:
         yield
@@ -232,14 +278,14 @@ def _listening(settings: ServerSettings, sockets: Sequence[socket.socket]) -> Li
     for sock in sockets:
         if sock.family != socket.AF_UNIX:
             host, port = sock.getsockname()[:2]
-            return Listening(
-                f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", settings.listen_unix
-            )
+            scheme = "http" if settings.tls is None else "https"
+            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return Listening(f"{scheme}://{place}", settings.listen_unix)
     return Listening("", settings.listen_unix)
 
 
 def _started(listening: Listening, ready: Callable[[Listening], None] | None) -> None:
-    host = listening.url.removeprefix("http://").rpartition(":")[0].strip("[]")
+    host = listening.url.partition("://")[2].rpartition(":")[0].strip("[]")
     if host and not ipaddress.ip_address(host).is_loopback:
         detail = f"{listening.url} has no authentication: whoever reaches this address can change every network"
         log.warning("open-to-all", extra={"facts": {"detail": detail}})

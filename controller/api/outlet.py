@@ -8,22 +8,36 @@ sends like everybody else.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
+from ssl import SSLObject
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 TRANSPORT = "kvnet.transport"
+CERTIFICATE = "kvnet.certificate"  # sha256 of the client's, DER; not there if it has shown none
 LOW_WATER = 16 * 1024  # uvicorn pauses above 64 KiB, and goes on below this
 STUCK_S = 10.0
 
 
 class Http(HttpToolsProtocol):
-    """Each request knows its connection."""
+    """Each request knows its connection, and the certificate that the other side has proven to hold."""
+
+    _certificate = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        encrypted: SSLObject | None = transport.get_extra_info("ssl_object")
+        shown = None if encrypted is None else encrypted.getpeercert(binary_form=True)
+        if shown is not None:
+            self._certificate = hashlib.sha256(shown).hexdigest()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
+        if self._certificate:
+            self.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
 
 
 class Outlet:
