@@ -18,7 +18,7 @@ from typing import Any
 from backends.store import Put
 from kvnet import codec, keys
 from kvnet.model import Host
-from tests.browser.site import CHECKOUT, Site, site_of, started
+from tests.browser.site import CHECKOUT, Site, holds, site_of, started
 
 IMAGES = CHECKOUT / "docs" / "images"
 HOSTS = [f"node-{i}" for i in range(1, 13)]
@@ -79,7 +79,7 @@ async def take(site: Site) -> None:
                 await page.locator("section[aria-label=Convergence] tbody tr").first.wait_for()
                 await page.locator("canvas.addresses").focus()
             await page.evaluate("(y) => { document.activeElement?.blur?.(); scrollTo(0, y); }", scroll)
-            await page.wait_for_function("document.querySelectorAll('main tbody tr, main .changes li').length > 0")
+            await holds(page, "document.querySelectorAll('main tbody tr, main .changes li').length > 0")
             await page.wait_for_timeout(300)  # a picture of a page at rest
             picture = smaller(await page.screenshot())
             (IMAGES / f"dashboard-{name}.png").write_bytes(picture)

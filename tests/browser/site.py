@@ -170,3 +170,10 @@ async def shows(page: Page, selector: str, text: str) -> float:
     """Wait until an element that is shown has the text; the moment it had."""
     await page.locator(selector).filter(has_text=text, visible=True).first.wait_for()
     return asyncio.get_running_loop().time()
+
+
+async def holds(page: Page, expression: str) -> None:
+    """Wait until the page says so. Playwright's own wait evaluates inside it, and its policy forbids that."""
+    async with asyncio.timeout(TIMEOUT_MS / 1000):
+        while not await page.evaluate(expression):  # noqa: ASYNC110 - a page tells nobody
+            await asyncio.sleep(0.02)

@@ -14,7 +14,7 @@ from playwright.async_api import Browser
 from controller.server import Listening, ServerSettings, serve
 from controller.settings import Settings
 from tests.api.under_test import eventually
-from tests.browser.site import Site, shows
+from tests.browser.site import Site, holds, shows
 
 pytestmark = pytest.mark.anyio
 
@@ -29,15 +29,15 @@ async def test_back_goes_to_the_view_before_and_each_has_a_title_and_an_address(
         await page.locator("nav").get_by_text("Networks").click()
         await page.get_by_role("link", name="journey", exact=True).click()
         await page.locator("section[aria-label=Endpoints]").get_by_role("link", name="stop").click()
-        await page.wait_for_function("document.title === 'stop - journey - kvnet'")
+        await holds(page, "document.title === 'stop - journey - kvnet'")
         assert page.url.endswith(f"#/networks/journey/endpoints/{made['id']}")
 
         await page.go_back()
-        await page.wait_for_function("document.title === 'journey - kvnet'")
+        await holds(page, "document.title === 'journey - kvnet'")
         await page.go_back()
-        await page.wait_for_function("document.title === 'Networks - kvnet'")
+        await holds(page, "document.title === 'Networks - kvnet'")
         await page.go_forward()
-        await page.wait_for_function("document.title === 'journey - kvnet'")
+        await holds(page, "document.title === 'journey - kvnet'")
         await page.reload()
         await shows(page, "section[aria-label=Endpoints] tr", "stop")
 

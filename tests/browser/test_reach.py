@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from tests.browser.site import Site, shows
+from tests.browser.site import Site, holds, shows
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def places(site: Site) -> list[str]:
 async def go(page: Page, place: str) -> None:
     await page.evaluate("place => (location.hash = place)", place)
     await page.locator("main .command").first.wait_for(state="attached")
-    await page.wait_for_function("document.querySelectorAll('main > *').length > 1")
+    await holds(page, "document.querySelectorAll('main > *').length > 1")
     if place.startswith("#/networks/reached?") or place == "#/networks/reached":
         await shows(page, "section[aria-label=Convergence] tr", "h1")
 
@@ -138,7 +138,7 @@ async def test_the_keys_of_the_help_do_what_it_says(site: Site, places: list[str
         for key, title in (("n", "Networks"), ("h", "Hosts"), ("e", "Events"), ("o", "Overview")):
             await page.keyboard.press("g")
             await page.keyboard.press(key)
-            await page.wait_for_function(f"document.title === '{title} - kvnet'")
+            await holds(page, f"document.title === '{title} - kvnet'")
             assert await page.evaluate("document.activeElement.tagName") == "H1", "a screen reader begins at the title"
 
         await page.keyboard.press("?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page
 
-from tests.browser.site import Site, shows
+from tests.browser.site import Site, holds, shows
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def test_what_was_moved_stays_when_an_endpoint_comes(site: Site) -> None:
         before = await page.evaluate(places)
         await site.api.endpoint("steady", host="h0", name="newcomer")
         await shows(page, "section[aria-label=Endpoints] tr", "newcomer")
-        await page.wait_for_function(f"Object.keys(({places})()).length === 4")
+        await holds(page, f"Object.keys(({places})()).length === 4")
         after = await page.evaluate(places)
 
         order = sorted(before, key=lambda one: before[one]["x"])

@@ -28,6 +28,8 @@ from tests.servers.zookeeper import ZooKeeper
 
 LEADER_SECONDS = 30.0
 POLL_SECONDS = 0.05
+BEGINNINGS = 3
+PORT_TAKEN = "already in use"  # as Go and Java say it
 FAMILIES: dict[Kind, type[Family]] = {"etcd3.4": Etcd, "etcd3.5": Etcd, "consul": Consul, "zookeeper": ZooKeeper}
 
 
@@ -79,11 +81,23 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         try:
-            await self.start()
+            await self._begin()
         except BaseException:
             await self.kill_all()
             raise
         return self
+
+    async def _begin(self) -> None:
+        """Between the choice of a port and its use somebody else may take it: another one is chosen then."""
+        for _ in range(BEGINNINGS - 1):
+            try:
+                return await self.start()
+            except ServerFailed as error:
+                if PORT_TAKEN not in str(error):
+                    raise
+            await asyncio.gather(*(member.wipe() for member in self.members))
+            self.family.choose_ports()
+        return await self.start()
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill_all()

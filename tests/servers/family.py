@@ -90,7 +90,11 @@ class Family(ABC):
     def __init__(self, site: Site) -> None:
         self.site = site
         self.tls = site.certificates.client_context() if site.certificates else None
-        site.ports = [dict(zip(self.PORTS, free_ports(place, len(self.PORTS)), strict=True)) for place in site.places]
+        self.choose_ports()
+
+    def choose_ports(self) -> None:
+        found = free_ports(self.site.places, len(self.PORTS))
+        self.site.ports = [dict(zip(self.PORTS, ports, strict=True)) for ports in found]
 
     @abstractmethod
     def launch(self, index: int, *, joins: bool) -> Launch:

@@ -11,7 +11,7 @@ import json
 import random
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +49,19 @@ class Place:
 LOOPBACK = Place()
 
 
-def free_ports(place: Place, count: int) -> list[int]:
-    """Ports that nobody has now, and that the kernel gives to no outgoing connection while a member is down."""
+def free_ports(places: Sequence[Place], count: int) -> list[list[int]]:
+    """So many for each place: ports that nobody has now, and that the kernel gives to no outgoing connection while a
+    member is down. All of them are held until the last is found, so no two members get the same one."""
     highest = int(_EPHEMERAL.read_text().split()[0]) - 1
-    found: list[int] = []
     with ExitStack() as held:
-        while len(found) < count:
-            port = random.randint(min(LOWEST_PORT, highest // 2), highest)
-            if _take(place, port, held):
-                found.append(port)
-    return found
+        return [[_free_port(place, highest, held) for _ in range(count)] for place in places]
+
+
+def _free_port(place: Place, highest: int, held: ExitStack) -> int:
+    while True:
+        port = random.randint(min(LOWEST_PORT, highest // 2), highest)
+        if _take(place, port, held):
+            return port
 
 
 def _take(place: Place, port: int, held: ExitStack) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -36,6 +37,16 @@ async def test_a_killed_server_comes_back_where_it_was(kind: Kind, tmp_path: Pat
 
         assert store.url("site") == url
         assert await store.leader() == 0
+
+
+@every_kind
+async def test_a_port_that_is_taken_meanwhile_is_replaced(kind: Kind, tmp_path: Path) -> None:
+    store = Cluster(kind, tmp_path, members=3)
+    taken = store.members[1].endpoint
+    with socket.create_server(("127.0.0.1", int(taken.rpartition(":")[2]))):
+        async with store:
+            assert store.members[1].endpoint != taken
+            assert await store.leader() in range(3)
 
 
 @every_kind

@@ -71,9 +71,9 @@ async def test_a_worker_that_stands_still_is_behind_since_the_change_and_then_no
     pid = lab.hosts["h2"].worker.pid  # type: ignore[union-attr]
     os.kill(pid, signal.SIGSTOP)
     try:
-        query = {"wait": "0.5"}
+        query = {"wait": "3"}
         changed = await lab.client.request(
-            "PATCH", "/v1/networks/n", query=query, body={"labels": {"a": "1"}}, wait_s=1.0
+            "PATCH", "/v1/networks/n", query=query, body={"labels": {"a": "1"}}, wait_s=4.0
         )
         told: dict[str, Any] = dict(await lab.client.network_convergence("n"))
     finally:
@@ -83,7 +83,7 @@ async def test_a_worker_that_stands_still_is_behind_since_the_change_and_then_no
     assert changed["applied"] == {"converged": False, "waiting_for": ["h2"], "away": []}
     h1, h2 = told["hosts"]
     assert (told["converged"], h1["lag_revisions"], h2["lag_revisions"] > 0) == (False, 0, True)
-    assert 0.5 <= h2["lag_seconds"] < 5.0
+    assert 0.5 <= h2["lag_seconds"] < 10.0
     assert after["converged"]
 
 
