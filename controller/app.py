@@ -35,10 +35,13 @@ from controller.api import (
     problems,
     reservations,
     store_state,
+    tokens,
     trace,
     web,
+    whoami,
 )
 from controller.api import store as gateway
+from controller.api.guarding import guarded
 from controller.api.middleware import RequestContext
 from controller.api.passing import EndingStore
 from controller.api.routing import function_name
@@ -64,6 +67,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     store_state.router,
     diagnosis.router,
     trace.router,
+    tokens.router,
+    whoami.router,
     health.resources,
     health.router,
     metrics.router,
@@ -79,14 +84,16 @@ def create_app(
     registry: CollectorRegistry | None = None,
     rng: random.Random | None = None,
     tracer: Tracer = UNTOLD,
+    is_insecure: bool = False,
 ) -> FastAPI:
     """The application; `app.state.service` is what its handlers share.
 
     An opened cluster stays its owner's; one that a factory makes lives as long as the application does.
+    `is_insecure`: everybody may ask from everywhere, until the cluster has tokens.
     `registry`: where the metrics go; give the one that a `MeasuredStore` already counts in.
     """
     registry = registry or measure.new_registry()
-    service = Service(store, registry, measure.HttpMetrics(registry))
+    service = Service(store, registry, measure.HttpMetrics(registry), is_insecure=is_insecure)
     registry.register(metrics.ClusterCollector(lambda: service.opened))
     new_id = partial(_new_id, rng or random.Random(random.SystemRandom().getrandbits(128)))
     app = FastAPI(
@@ -101,12 +108,20 @@ def create_app(
         lifespan=partial(_lifespan, service, cluster),
         telemetry={"tracing": False, "metrics": False, "logs": False},
         middleware=[
-            Middleware(RequestContext, metrics=service.metrics, new_id=new_id, clock=time.perf_counter, tracer=tracer),
+            Middleware(
+                RequestContext,
+                metrics=service.metrics,
+                authenticator=service.authenticator,
+                new_id=new_id,
+                clock=time.perf_counter,
+                tracer=tracer,
+            ),
         ],
     )
     app.state.service = service
     problems.install(app)
     _route(app, store, service)
+    app.router.routes[:] = [guarded(route) for route in app.router.routes]
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     return app
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from backends.store import Store
 from controller.acceptance import Acceptance
+from controller.audit.reading import look
+from controller.audit.seal import Seal
+from controller.audit.sealing import Sealing
+from controller.audit.verify import Verdict
 from controller.bootstrap import found_cluster
 from controller.cases import Cases, cases
 from controller.connectivity.run import Connectivity
@@ -28,6 +32,8 @@ from controller.outcomes import store_errors_told
 from controller.pausing import Pausing
 from controller.questions import Questions
 from controller.rehearsal import rehearse
+from controller.security.authentication import Credentials
+from controller.security.tokens import Tokens
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
@@ -58,7 +64,8 @@ class Cluster:
         connectivity: a test of who reaches whom, through the workers.
         pausing: an operator's pause of a host's repairs.
         tracing: the way of a packet between two endpoints, hop by hop.
-        upkeep: what the elected replica does; runs by itself.
+        tokens, credentials: who may come in: to change it, and as this replica knows it.
+        upkeep, sealing: what the elected replica does; runs by itself.
     """
 
     def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
@@ -86,7 +93,10 @@ class Cluster:
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events
-        self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing)
+        self.tokens = Tokens(store, writer, settings.clock.now)
+        self.credentials = Credentials(state.tokens, state.meta)
+        self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
+        self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)
         self._leadership = Leadership(store, state, settings, rng, standing)
 
     @classmethod
@@ -106,7 +116,7 @@ class Cluster:
                     await cluster._start()
                     tasks.append(group.create_task(cluster._status_events.run()))
                     if settings.upkeep:
-                        tasks.append(group.create_task(cluster._leadership.run(cluster.upkeep.run)))
+                        tasks.append(group.create_task(cluster._leadership.run(cluster._lead)))
                     yield cluster
                 finally:
                     cluster.events.close()
@@ -139,6 +149,25 @@ class Cluster:
             except StoreUnavailable:
                 await self._settings.clock.sleep(self._rng.uniform(0.2, 1.0))
 
+    async def _lead(self) -> None:
+        """What the elected replica does, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.upkeep.run())
+            tasks.create_task(self.sealing.run())
+
+    async def audit(self, head: str = "") -> Verdict:
+        """Whether the journal in the store fits its seals, and these what this replica saw of them.
+
+        Raises:
+            StoreUnavailable, StoreBroken
+        """
+        with store_errors_told():
+            return await look(self._writer.store, self._state.chain.seen, head)
+
+    def seals(self) -> Sequence[Seal]:
+        """Those that are kept, by number."""
+        return self._state.chain.kept
+
     def fanout(self, encode: Callable[[Event], bytes]) -> Fanout:
         """What happens, for many who listen; `encode` makes the bytes that they get."""
         return Fanout(self.events, encode, self._settings.event_queue)
@@ -159,6 +188,10 @@ class Cluster:
                 action, self._writer.store, self._state, self._settings, self.standing, self._rng
             )
         return result, await asyncio.to_thread(forecast, change_of(self._state, written))
+
+    async def credentials_reached(self, revision: int) -> None:
+        """Wait, for a bounded time, until this replica admits by what that commit made of the tokens."""
+        await self._state.reached(revision, self._state.tokens, self._state.meta)
 
     @property
     def revision(self) -> int:

@@ -48,7 +48,8 @@ def note(at: float, caller: Caller, *changes: Changed) -> bytes:
 def _head(at: float, caller: Caller) -> bytes:
     """The same for every endpoint of a list."""
     who = f'"actor":{_quoted(caller.actor)},"request_id":{_quoted(caller.request_id)},"source":{_quoted(caller.source)}'
-    return f'{{"at":{at!r},{who}'.encode()
+    claimed = f',"claimed":{_quoted(caller.claimed)}' if caller.claimed else ""
+    return f'{{"at":{at!r},{who}{claimed}'.encode()
 
 
 def sealer(now: Callable[[], float], rng: random.Random) -> Callable[[Sequence[bytes]], Sequence[Write]]:

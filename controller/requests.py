@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.security.principal import Principal
 from controller.views import Finding
 from kvnet.model import DockerFields
 
@@ -17,12 +18,15 @@ class Caller:
     """Who asks, for the journal. `source` is where from: an address, "cli", "upkeep".
 
     `trace`: the traceparent of the request's span; "" where nothing is traced.
+    `claimed`: who a proven caller says that it asks for. `principal`: None for the controller's own work.
     """
 
     actor: str
     request_id: str
     source: str = ""
     trace: str = ""
+    claimed: str = ""
+    principal: Principal | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,8 @@ class ServerSettings:
     store: str = DEFAULT_STORE
     listen: str = DEFAULT_LISTEN
     listen_unix: Path | None = None
-    tls: TlsSettings | None = None
     cluster: Settings = field(default_factory=Settings)
+    tls: TlsSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from backends.mirror import Mirror
 from backends.store import Change, Store
+from controller.audit.chain import Chain
 from controller.events import EventLog
 from controller.ipam.host_addresses import HostAddresses
 from controller.ipam.routed import BlockSpace
@@ -42,6 +43,7 @@ from kvnet.model import (
     Versioned,
 )
 from kvnet.questions import Answer, Question
+from kvnet.security import Token
 from kvnet.sentinel import Meta
 
 Endpoints = Mapping[str, Versioned[Endpoint]]
@@ -69,8 +71,11 @@ class State:
         self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
         self.questions = Table(store, keys.QUESTIONS, partial(codec.decode, Question), now, rng)
         self.answers = Table(store, keys.ANSWERS, partial(codec.decode, Answer), now, rng)
+        self.tokens = Table(store, keys.TOKENS, partial(codec.decode, Token), now, rng)
         self.events = EventLog()
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
+        self.chain = Chain()
+        self.seals = Mirror(store, keys.SEALS, on_change=self.chain.on_change, clock=now, rng=rng)
         self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
         self.progress = Signal()  # rings when a host may have applied, come or gone
         self.leadership = Signal()
@@ -124,11 +129,12 @@ class State:
             self.ports,
             self.questions,
             self.answers,
+            self.tokens,
         )
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        return (*(table.mirror for table in self.tables), self.journal, self.leader)
+        return (*(table.mirror for table in self.tables), self.journal, self.seals, self.leader)
 
     @property
     def revision(self) -> int:
@@ -278,6 +284,8 @@ class State:
                 steps.went_back(now)
             if prefix == keys.JOURNAL:
                 self.events.went_back(now)
+            if prefix == keys.SEALS:
+                self.chain.went_back(now)
         self.on_list(prefix, before, now)
 
     def _on_network(self, name: str, before: Versioned[Network] | None, after: Versioned[Network] | None) -> None:

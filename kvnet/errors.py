@@ -546,4 +546,5 @@ class InsecureListen(KvnetError):
     """A controller would be open to everybody who reaches its address."""
 
     code = "insecure-listen"
+    status = 422
     title = "The address is open to all"

@@ -19,6 +19,7 @@ RESTORING = "meta/restoring"
 AUTHENTICATION = "meta/authentication"
 SUBNET_GUARD = "guards/subnets"
 RESERVATION_GUARD = "guards/reservations"
+TOKEN_GUARD = "guards/tokens"
 LEADER = "leader/upkeep"
 
 META = "meta/"

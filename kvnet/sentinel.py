@@ -1,6 +1,7 @@
-"""What stands under `meta/`: the cluster's identity, an operator's word that it may be older, a restore under way.
+"""What stands under `meta/`: the cluster's identity, an operator's word that it may be older, a restore under way, and
+whether everybody has to say who asks.
 
-Told apart by their fields, because whoever watches `meta/` gets values of all three. Never guesses at a newer schema:
+Told apart by their fields, because whoever watches `meta/` gets values of all of them. Never guesses at a newer schema:
 that has an error of its own, so that nobody takes it for damage.
 """
 
@@ -11,15 +12,20 @@ import json
 from kvnet import codec
 from kvnet.errors import StoreTooNew
 from kvnet.model import Accepted, Cluster, Restoring
+from kvnet.security import Authentication
 
-Meta = Cluster | Accepted | Restoring
-_MARKS: dict[str, type[Accepted] | type[Restoring]] = {"accepted_at": Accepted, "restoring_since": Restoring}
+Meta = Cluster | Accepted | Restoring | Authentication
+_MARKS: dict[str, type[Accepted] | type[Restoring] | type[Authentication]] = {
+    "accepted_at": Accepted,
+    "restoring_since": Restoring,
+    "required_since": Authentication,
+}
 
 
 def decode(data: bytes) -> Meta:
     """
     Raises:
-        StoreBroken: none of the three, or damaged.
+        StoreBroken: none of them, or damaged.
     """
     for mark, kind in _MARKS.items():
         if mark.encode() in data:

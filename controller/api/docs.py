@@ -33,8 +33,11 @@ from controller.api.models import (
     ReportIn,
     ReservationIn,
 )
-from controller.api.routing import PROBLEM_SCHEMA, operations_router
+from controller.api.routing import operations_router
+from controller.api.tokens import RotateIn, TokenIn
 from controller.api.trace import PauseIn, TraceIn
+from controller.api.whoami import AuthenticationIn
+from controller.security.permissions import is_open
 from kvnet.errors import NotFound
 
 FILES = Path(__file__).parent.parent / "web" / "swagger"
@@ -85,6 +88,7 @@ TAGS = [
     {"name": "pools", "description": "Where automatic subnets are cut from."},
     {"name": "reservations", "description": "Addresses that are never handed out."},
     {"name": "ipam", "description": "How full, who has it, is it consistent."},
+    {"name": "tokens", "description": "Who may come in, and what for."},
     {"name": "events", "description": "What changes, as a stream."},
     {"name": "operations", "description": "Health, metrics, versions."},
 ]
@@ -103,6 +107,9 @@ BODIES: tuple[type[BaseModel], ...] = (
     ReportIn,
     TraceIn,
     PauseIn,
+    TokenIn,
+    RotateIn,
+    AuthenticationIn,
 )
 
 router = operations_router()
@@ -133,7 +140,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             "title": "EndpointOneOrMany",
             "oneOf": [{"$ref": f"{SCHEMAS}EndpointIn"}, {"$ref": f"{SCHEMAS}EndpointsIn"}],
         }
-        app.openapi_schema = complete(with_refusals(without_item_schemas(document)))
+        app.openapi_schema = complete(with_security(without_item_schemas(document)))
     return app.openapi_schema
 
 
@@ -153,11 +160,18 @@ def without_item_schemas(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def with_refusals(document: dict[str, Any]) -> dict[str, Any]:
-    """What the middleware may answer to any request that changes something."""
-    refusal = {"description": "A web page of another origin may not do this.", "content": PROBLEM_SCHEMA}
-    for operations in document["paths"].values():
-        for method, operation in operations.items():
-            if method != "get":
-                operation["responses"]["403"] = refusal
+def with_security(document: dict[str, Any]) -> dict[str, Any]:
+    """A bearer token everywhere but where nobody is asked; so Swagger UI has its button, and sends it."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of `kvnet token create`: paste it as it is, `kvnet_..._...`.",
+        }
+    }
+    document["security"] = [{"bearer": []}]
+    for path, operations in document["paths"].items():
+        if is_open(path):
+            for operation in operations.values():
+                operation["security"] = []
     return document

@@ -18,7 +18,11 @@ from controller.api.errors import CrossOrigin, PayloadTooLarge
 from controller.api.measure import HttpMetrics
 from controller.api.problems import REQUEST_ID, internal, problem_response
 from controller.requests import Caller
-from kvnet.errors import Invalid, KvnetError
+from controller.security.authentication import NOBODY, Authenticator
+from controller.security.limits import Failures, Rates
+from controller.security.permissions import is_open
+from controller.security.principal import PRINCIPAL, Principal
+from kvnet.errors import Invalid, KvnetError, TooManyFailures, Unauthenticated
 from kvnet.request import asked_by, current
 from kvnet.spans import UNTOLD, Span, Tracer
 
@@ -43,11 +47,15 @@ class RequestContext:
         self,
         app: ASGIApp,
         metrics: HttpMetrics,
+        authenticator: Authenticator,
         new_id: Callable[[], str],
         clock: Callable[[], float],
         tracer: Tracer = UNTOLD,
     ) -> None:
         self._tracer = tracer
+        self._authenticator = authenticator
+        self._rates = Rates()
+        self._failures = Failures()
         self._app = app
         self._metrics = metrics
         self._new_id = new_id
@@ -82,13 +90,13 @@ class RequestContext:
             await send(message)
 
         try:
-            refusal = asked.refusal()
-            if refusal is not None:
+            try:
+                principal = await self._admitted(scope, asked)
+            except KvnetError as refusal:
                 await problem_response(refusal, request_id)(scope, receive, send_with_id)
                 return
-            scope[CALLER] = Caller(
-                asked.actor or f"anonymous@{asked.source}", request_id, asked.source, current().trace
-            )
+            scope[PRINCIPAL] = principal
+            scope[CALLER] = _caller(principal, asked, request_id)
             limited = _limited(receive) if scope["method"] in _WITH_BODY else receive
             await self._app(scope, limited, send_with_id)
         except Exception as error:
@@ -104,6 +112,27 @@ class RequestContext:
             span.call(f"{scope['method']} {route}")
             span.note(status=status)
             self._told(scope, asked, request_id, route, status, took_s)
+
+    async def _admitted(self, scope: Scope, asked: _Headers) -> Principal:
+        """Who asks; before anything is routed or read.
+
+        Raises:
+            KvnetError: this request goes no further.
+        """
+        refusal = asked.refusal()
+        if refusal is not None:
+            raise refusal
+        if is_open(scope["path"]):
+            return NOBODY
+        now = self._clock()
+        try:
+            found = await self._authenticator.identify(scope, asked.authorization, has_cookie=asked.cookie_counts)
+        except Unauthenticated as error:
+            if asked.authorization and self._failures.note(asked.source, now):
+                raise too_many_failures() from error
+            raise
+        self._rates.require(found, now)
+        return found
 
     def _told(self, scope: Scope, asked: _Headers, request_id: str, route: str, status: int, took_s: float) -> None:
         """What changes something, or fails here, at info; what only looks at debug: there is much of it."""
@@ -129,7 +158,10 @@ class _Headers:
     __slots__ = (
         "actor",
         "actor_is_sane",
+        "authorization",
+        "has_cookie",
         "host",
+        "is_own_page",
         "is_safe",
         "length",
         "origin",
@@ -141,7 +173,8 @@ class _Headers:
 
     def __init__(self, scope: Scope) -> None:
         self.request_id = self.actor = self.trace = ""
-        self.origin = self.host = self.site = b""
+        self.origin = self.host = self.site = self.authorization = b""
+        self.has_cookie = self.is_own_page = False
         self.is_safe = scope["method"] in _SAFE
         self.actor_is_sane = True
         self.length = 0
@@ -157,6 +190,12 @@ class _Headers:
                 self.trace = value.decode("latin-1")[:MAX_TRACE]
             elif name == b"content-length":
                 self.length = int(value) if value.isdigit() else 0
+            elif name == b"authorization":
+                self.authorization = value
+            elif name == b"cookie":
+                self.has_cookie = True
+            elif name == b"x-kvnet-csrf":
+                self.is_own_page = value == b"1"
             elif name == b"host":
                 self.host = value
             elif name == b"origin":
@@ -182,11 +221,33 @@ class _Headers:
             )
         return None
 
+    @property
+    def cookie_counts(self) -> bool:
+        """A browser sends it with whatever any page asks for; only this controller's own pages may use it."""
+        return self.has_cookie and not self._is_of_another_origin() and (self.is_safe or self.is_own_page)
+
     def _is_of_another_origin(self) -> bool:
         """Browsers say so themselves; older ones by an Origin that is not the Host that was asked."""
         if self.site:
             return self.site not in _OWN_SITES
         return bool(self.origin) and self.origin.partition(b"://")[2] != self.host
+
+
+def _caller(principal: Principal, asked: _Headers, request_id: str) -> Caller:
+    """Who is proven has one name; what else it says of itself is only noted."""
+    if principal.is_proven:
+        return Caller(principal.name, request_id, asked.source, current().trace, asked.actor, principal)
+    return Caller(
+        asked.actor or f"anonymous@{asked.source}", request_id, asked.source, current().trace, principal=principal
+    )
+
+
+def too_many_failures() -> TooManyFailures:
+    return TooManyFailures(
+        "too many wrong credentials came from this address",
+        fix="wait a little; a good credential is served at once",
+        context={"retry_after_s": 2},
+    )
 
 
 def _limited(receive: Receive) -> Receive:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,10 @@ def problem_response(error: KvnetError, request_id: str, headers: Mapping[str, s
     more = dict(headers or {})
     if error.status == 503:
         more["Retry-After"] = str(RETRY_AFTER_S)
+    if error.status == 401:
+        more["WWW-Authenticate"] = 'Bearer realm="kvnet"'
+    if error.status == 429:
+        more["Retry-After"] = str(max(1, math.ceil(error.context.get("retry_after_s", 1))))
     if error.status == 412 and "version" in error.context:
         more["ETag"] = f'"{error.context["version"]}"'
     body = json.dumps(to_problem(error, instance=request_id), default=str, ensure_ascii=False)

@@ -20,12 +20,15 @@ from controller.api.problems import MAX_FIELD_ERRORS, pointer
 from controller.api.render import answer
 from controller.api.service import Service
 from controller.requests import Caller
+from controller.security.principal import PRINCIPAL, Principal
 from kvnet.errors import FieldError, Invalid
 from kvnet.rules import shown
 
 PROBLEM_SCHEMA = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 DESCRIPTIONS = {
     400: "The request cannot be read.",
+    401: "There is no credential, or it is not good.",
+    403: "The credential does not allow it; or a web page of another origin asked.",
     404: "There is no such thing.",
     405: "The method is not possible here.",
     409: "It conflicts with what is there; `code` says how.",
@@ -34,11 +37,12 @@ DESCRIPTIONS = {
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "The request is not valid; `errors` names the fields.",
+    429: "Too many requests, failures or streams; `Retry-After` says when to ask again.",
     500: "A bug in the controller.",
     503: "The store does not answer. Safe to repeat.",
     504: "The outcome is not known. Repeat with the same id or Idempotency-Key.",
 }
-ALWAYS = (400, 422, 500, 503)
+ALWAYS = (400, 401, 403, 422, 429, 500, 503)
 WITH_BODY = (409, 413, 415, 504)
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -156,6 +160,11 @@ def service(request: Request) -> Service:
 
 def caller(request: Request) -> Caller:
     found: Caller = request.scope[CALLER]
+    return found
+
+
+def principal(request: Request) -> Principal:
+    found: Principal = request.scope[PRINCIPAL]
     return found
 
 

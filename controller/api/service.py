@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -15,8 +15,13 @@ from controller.api import render
 from controller.api.measure import HttpMetrics
 from controller.cluster import Cluster
 from controller.fanout import Fanout
+from controller.security.authentication import Authenticator, Credentials
+from controller.security.limits import Streams
 from kvnet import keys
 from kvnet.errors import ControllerUnreachable, StoreUnavailable
+
+if TYPE_CHECKING:
+    from controller.security.certificates import Certificates
 
 PULSE_TIMEOUT_S = 2.0
 PULSE_KEPT_S = 1.0
@@ -32,7 +37,10 @@ class Check:
 
 @dataclass
 class Service:
-    """`stopping` is set when the server begins to stop: whoever streams must end at once."""
+    """`stopping` is set when the server begins to stop: whoever streams must end at once.
+
+    `certificates`: what TLS is spoken with; None = requests come in clear.
+    """
 
     store: Store
     registry: CollectorRegistry
@@ -41,10 +49,20 @@ class Service:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     opened: Cluster | None = None
+    certificates: Certificates | None = None
+    is_insecure: bool = False
+    streams: Streams = field(default_factory=Streams)
+    authenticator: Authenticator = field(init=False)
     _fanout: Fanout | None = None
     _pulse: Check | None = None
     _felt_at: float = 0.0
     _feeling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        def known() -> Credentials | None:
+            return None if self.opened is None else self.opened.credentials
+
+        self.authenticator = Authenticator(known, self.now, is_insecure=self.is_insecure)
 
     @property
     def cluster(self) -> Cluster:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from kvnet.security import UNLIMITED, Grant, Limits, Role
 
 PRINCIPAL = "kvnet.principal"  # in the ASGI scope
+
+
+class Via(StrEnum):
+    """How it was proven."""
+
+    TOKEN = "token"
+    COOKIE = "cookie"
+    CERTIFICATE = "certificate"
+    OIDC = "oidc"
+    UNIX = "unix"
+    OPEN = "open"  # not at all: the cluster asks nobody
+    NOTHING = "nothing"  # not at all, and it matters: may only what is open to all
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +42,8 @@ class Principal:
     grants: tuple[Grant, ...] = ()
     limits: Limits = UNLIMITED
     expires_at: float | None = None
+    via: Via = Via.TOKEN
+
+    @property
+    def is_proven(self) -> bool:
+        return self.via not in (Via.OPEN, Via.NOTHING)

@@ -1,0 +1,220 @@
+"""Who asks: from a bearer token, a cookie, a certificate, a socket file, or by an issuer's word, to a `Principal`.
+
+A check is a look into a mirror, one SHA-256 and a comparison that takes the same time for every wrong secret; the store
+is never asked. Decides nothing about what somebody may do, and never says why a credential is not good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from controller.security.principal import Principal, Via
+from controller.tables import Table
+from kvnet import keys
+from kvnet.errors import AuthenticationRequired, StoreUnavailable, Unauthenticated
+from kvnet.model import Versioned
+from kvnet.security import Role, Token, hash_of, parse_token
+from kvnet.sentinel import Meta
+
+CERTIFICATE = "kvnet.certificate"  # in the ASGI scope: sha256 of the client's certificate (DER), hex
+UNIX = "kvnet.unix"  # in the ASGI scope: the request came over a socket file
+BEARER = b"bearer "
+MAX_BEARER = 8192
+
+LOCAL = Principal("local", Role.ADMIN, via=Via.UNIX)
+OPEN = Principal("anonymous", Role.ADMIN, via=Via.OPEN)
+# For what is open to all.
+NOBODY = Principal("nobody", Role.JOIN, via=Via.NOTHING)
+
+Scope = Mapping[str, Any]
+_REQUIRED = keys.AUTHENTICATION.removeprefix(keys.META)
+_NOBODYS_SECRET = "-" * 43
+
+
+class Verifier(Protocol):
+    """An issuer's tokens (`controller.security.oidc`)."""
+
+    async def principal(self, text: str) -> Principal | None:
+        """None: not good."""
+
+
+class Credentials:
+    """What this replica knows of the cluster's tokens."""
+
+    def __init__(self, tokens: Table[Token], meta: Table[Meta]) -> None:
+        self._tokens = tokens
+        self._meta = meta
+        self._principals: dict[str, tuple[int, Principal]] = {}
+        self._by_certificate: dict[str, str] = {}
+        tokens.listen(self._on_token)
+        meta.listen(self._on_meta)
+        # (the token's id; "" when the cluster begins or ceases to ask for one)
+        self.changed: Callable[[str], None] = lambda _id: None
+
+    @property
+    def are_required(self) -> bool:
+        """Also by a word that cannot be read: damage opens nothing."""
+        return self._meta.get(_REQUIRED) is not None or keys.AUTHENTICATION in self._meta.broken
+
+    @property
+    def count(self) -> int:
+        return len(self._tokens.items)
+
+    def get(self, token_id: str) -> Versioned[Token] | None:
+        return self._tokens.get(token_id)
+
+    def with_certificate(self, fingerprint: str) -> Versioned[Token] | None:
+        return self._tokens.get(self._by_certificate.get(fingerprint, ""))
+
+    def principal(self, token: Versioned[Token], via: Via = Via.TOKEN) -> Principal:
+        kept = self._principals.get(token.value.id)
+        if kept is None or kept[0] != token.version:
+            kept = self._principals[token.value.id] = (token.version, principal_of(token.value))
+        return kept[1] if via is Via.TOKEN else principal_of(token.value, via)
+
+    def _on_token(self, name: str, before: Versioned[Token] | None, after: Versioned[Token] | None) -> None:
+        for fingerprint in _certificates(before):
+            self._by_certificate.pop(fingerprint, None)
+        for fingerprint in _certificates(after):
+            self._by_certificate[fingerprint] = name
+        self._principals.pop(name, None)
+        if before is not None:
+            self.changed(name)
+
+    def _on_meta(self, name: str, before: Versioned[Meta] | None, after: Versioned[Meta] | None) -> None:
+        if name == _REQUIRED and (before is None or after is None):
+            self.changed("")
+
+
+def _certificates(token: Versioned[Token] | None) -> list[str]:
+    """The one it is bound to, and the one before it: a renewal's answer may have been lost."""
+    if token is None:
+        return []
+    return [one for one in (token.value.certificate, token.value.previous_certificate) if one]
+
+
+def principal_of(token: Token, via: Via = Via.TOKEN) -> Principal:
+    name = f"{token.role}:{token.host}" if token.host else token.name
+    return Principal(
+        name=name,
+        role=token.role,
+        token=token.id,
+        host=token.host,
+        scope=token.scope,
+        grants=token.grants,
+        limits=token.limits,
+        expires_at=token.expires_at,
+        via=via,
+    )
+
+
+class Authenticator:
+    """
+    Attributes:
+        known: the cluster's tokens; None until the cluster is open.
+        from_cookie: the id of the token that a cookie stands for, if the request bears a good one.
+        verifier: of an issuer's tokens.
+        is_insecure: an operator's word that everybody may ask from everywhere, as long as the cluster does not care.
+    """
+
+    def __init__(
+        self, known: Callable[[], Credentials | None], now: Callable[[], float], *, is_insecure: bool = False
+    ) -> None:
+        self.known = known
+        self.now = now
+        self.is_insecure = is_insecure
+        self.from_cookie: Callable[[Scope], str | None] = lambda _scope: None
+        self.verifier: Verifier | None = None
+
+    async def identify(self, scope: Scope, authorization: bytes, *, has_cookie: bool) -> Principal:
+        """
+        Raises:
+            Unauthenticated: a credential that is not good, or none where one is asked for.
+            AuthenticationRequired: from elsewhere, in a cluster without credentials.
+            StoreUnavailable: the controller is starting.
+        """
+        known = self.known()
+        if known is None:
+            raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
+        if authorization:
+            found = self._bearer(known, scope, authorization)
+            if found is None and self.verifier is not None and _is_foreign(authorization):
+                found = await self.verifier.principal(authorization[len(BEARER) :].strip().decode("latin-1"))
+            if found is None:
+                raise not_good()
+            return found
+        if has_cookie and (found := self._cookie(known, scope)) is not None:
+            return found
+        if CERTIFICATE in scope and (found := self._certificate(known, scope)) is not None:
+            return found
+        return self._without(known, scope)
+
+    def bearer(self, text: str, scope: Scope) -> Principal | None:
+        """Of a token's text; None if it is not good here and now."""
+        known = self.known()
+        return None if known is None else self._bearer(known, scope, BEARER + text.encode("utf-8", "replace"))
+
+    def _bearer(self, known: Credentials, scope: Scope, authorization: bytes) -> Principal | None:
+        if len(authorization) > MAX_BEARER or authorization[: len(BEARER)].lower() != BEARER:
+            return None
+        text = parse_token(authorization[len(BEARER) :].strip().decode("latin-1"))
+        if text is None:
+            return None
+        now = self.now()
+        token = known.get(text.id)
+        if token is None:
+            hash_of(_NOBODYS_SECRET)  # about as long as a wrong secret takes
+            return None
+        if not token.value.admits(text.secret, now) or not self._is_good(token.value, scope, now):
+            return None
+        return known.principal(token)
+
+    def _cookie(self, known: Credentials, scope: Scope) -> Principal | None:
+        token = known.get(self.from_cookie(scope) or "")
+        if token is None or not self._is_good(token.value, scope, self.now()):
+            return None
+        return known.principal(token, Via.COOKIE)
+
+    def _certificate(self, known: Credentials, scope: Scope) -> Principal | None:
+        token = known.with_certificate(scope[CERTIFICATE] or "")
+        if token is None or token.value.is_expired(self.now()):
+            return None
+        return known.principal(token, Via.CERTIFICATE)
+
+    def _is_good(self, token: Token, scope: Scope, now: float) -> bool:
+        if token.is_expired(now):
+            return False
+        return not token.certificate or scope.get(CERTIFICATE) in (token.certificate, token.previous_certificate)
+
+    def _without(self, known: Credentials, scope: Scope) -> Principal:
+        """Who says nothing of himself."""
+        if scope.get(UNIX):
+            return LOCAL
+        if known.are_required:
+            raise not_good()
+        if self.is_insecure or is_loopback(scope.get("client")):
+            return OPEN
+        raise AuthenticationRequired(
+            "this cluster has no tokens yet, so only the controller's own machine is heard",
+            fix="make one there: 'kvnet token create NAME --role admin', and use it; or start the controller with "
+            "--insecure, which lets everybody change everything",
+        )
+
+
+def not_good() -> Unauthenticated:
+    return Unauthenticated(
+        "the request bears no credential that is good here",
+        fix="send 'Authorization: Bearer TOKEN' (kvnet: --token-file or KVNET_TOKEN); an admin makes tokens with "
+        "'kvnet token create'",
+    )
+
+
+def is_loopback(client: Sequence[Any] | None) -> bool:
+    """Whether a peer's address is of this machine alone. None, a peer that is gone already, is not."""
+    host = str(client[0]) if client else ""
+    return host.startswith(("127.", "::ffff:127.")) or host == "::1"
+
+
+def _is_foreign(authorization: bytes) -> bool:
+    return len(authorization) <= MAX_BEARER and authorization.count(b".") == 2
