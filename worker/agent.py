@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ FEW_ENDPOINTS = 64  # of a network, told by name in a report
 
 
 class Worker:
-    """One host's agent over the given ports. `start` first, then `run`."""
+    """One host's agent over the given ports. `start` first, then `run`. `new_id`: of so many bytes, never the same."""
 
     def __init__(
         self,
@@ -90,9 +90,11 @@ class Worker:
         time: Time,
         log: Log,
         tracer: Tracer = UNTOLD,
+        new_id: Callable[[int], str] = secrets.token_hex,
     ) -> None:
         self.settings = settings
         self._controller = controller
+        self._new_id = new_id
         self._namespaces = namespaces
         self._state = state
         self._time = time
@@ -260,7 +262,7 @@ class Worker:
             maker,
             building,
             turns,
-            new_id=lambda: secrets.token_hex(8),
+            new_id=lambda: self._new_id(8),
             boot_id=lambda: self.registration.boot_id,
             until_told=self._until_told,
             figures=self.figures,
@@ -281,7 +283,7 @@ class Worker:
             maker,
             building,
             turns,
-            new_id=lambda: secrets.token_hex(4),
+            new_id=lambda: self._new_id(4),
             boot_id=lambda: self.registration.boot_id,
             time=time,
             log=log,
@@ -337,7 +339,7 @@ class Worker:
         """
         await self._require_cluster()
         await self.registration.look_around()
-        await self.attachments.load_mark(secrets.token_hex(4))
+        await self.attachments.load_mark(self._new_id(4))
         self.attachments.load(self._time.now(), is_new_store=self.settings.accept_store)
 
     async def _require_cluster(self) -> None:
