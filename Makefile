@@ -34,6 +34,7 @@ servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, pod
 
 # The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS), and so do those of
 # whole sites on stores (SITE_JOBS); the rest runs alone. Then the product's own tests once more, on real servers.
+# What fails is run once more, alone, and told as UNSTEADY if it passes then (tests/again.py).
 # A process of several cannot make itself a user namespace (it has threads by then), so an ordinary user gets one before.
 as_root := $(if $(filter 0,$(shell id -u)),,unshare -Urm --)
 test: $(ready) servers ## every test, the real-kernel ones in namespaces of their own (ARGS="..." runs only pytest ARGS)
@@ -41,11 +42,11 @@ ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
 else
 	@failed=0; \
-	$(BIN)/pytest --ignore=tests/store --ignore=tests/lab/stores --ignore=tests/docs || failed=$$?; \
-	$(as_root) $(BIN)/pytest -n $(SITE_JOBS) tests/docs || failed=$$?; \
-	$(as_root) $(BIN)/pytest -n $(SITE_JOBS) --dist loadgroup tests/lab/stores || failed=$$?; \
-	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
-	$(BIN)/pytest -n $(STORE_JOBS) --dist loadgroup -m xdist_group --stores $(STORES) $(ON_ANY_STORE) || failed=$$?; \
+	$(BIN)/python -m tests.again --ignore=tests/store --ignore=tests/lab/stores --ignore=tests/docs || failed=$$?; \
+	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) tests/docs || failed=$$?; \
+	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) --dist loadgroup tests/lab/stores || failed=$$?; \
+	$(BIN)/python -m tests.again -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
+	$(BIN)/python -m tests.again -n $(STORE_JOBS) --dist loadgroup -m xdist_group --stores $(STORES) $(ON_ANY_STORE) || failed=$$?; \
 	exit $$failed
 endif
 
