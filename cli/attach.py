@@ -168,7 +168,7 @@ async def _preview(worker: WorkerClient, network: str, name: str, options: Mappi
     body = {member: options[member] for member in ENDPOINT_MEMBERS if options[member]}
     host = (await worker.status())["host"]
     session = current()
-    async with Client(session.controller, token=session.token) as client:
+    async with Client(session.controller, token=session.token, trust=session.trust) as client:
         plan = await client.plan_endpoint(network, cast("EndpointBody", {**body, "host": host, "name": name}))
     planned.show([plan], does=f"attach {name}")
 

@@ -105,6 +105,7 @@ async def _examined(
         "controller": session.controller,
         "is_controller_named": session.controller != DEFAULT_CONTROLLER,
         "token": session.token,
+        "trust": session.trust,
         "state_dir": state_dir,
         "socket": Path(session.socket),
         "worker_is_asked": problem is not None,
@@ -166,7 +167,7 @@ async def _through_controller(hosts: Sequence[str]) -> list[dict[str, Any]]:
     from kvnet.client import Client
 
     session = current()
-    async with Client(session.controller, token=session.token) as client:
+    async with Client(session.controller, token=session.token, trust=session.trust) as client:
         names = list(dict.fromkeys(hosts)) or [host["name"] async for host in client.hosts()]
         gate = asyncio.Semaphore(AT_ONCE)
         done = 0

@@ -12,7 +12,7 @@ import click
 
 from cli import output, suggest
 from cli.lazy import LazyGroup
-from cli.profiles import FORMS, MEMBERS, Profile, Profiles, read, write
+from cli.profiles import FILES, FORMS, MEMBERS, Profile, Profiles, read, write
 from cli.safe import safe
 from cli.session import current, output_option, profiles_path
 from kvnet.errors import Invalid
@@ -87,6 +87,9 @@ def use(name: str) -> None:
 @click.argument("name", shell_complete=suggest.profiles)
 @click.option("--controller", metavar="URL", help="http(s)://HOST:PORT or unix:///PATH.")
 @click.option("--token-file", metavar="FILE", help="A file with the bearer token.")
+@click.option("--ca-file", "ca", metavar="FILE", help="The CA of its certificate.")
+@click.option("--certificate", metavar="FILE", help="A certificate to show it.")
+@click.option("--key", metavar="FILE", help="The key of that certificate.")
 @click.option("--token-stdin", is_flag=True, help="Keep the token itself, read from stdin, in the profile.")
 @click.option("--socket", metavar="PATH", help="The worker's unix socket.")
 @click.option("--output", metavar="FORM", type=click.Choice((*FORMS, UNSET)), help=f"How to print: {', '.join(FORMS)}.")
@@ -101,8 +104,9 @@ def set_(name: str, token_stdin: bool, **given: Any) -> None:
     require_name(name, "/name")
     found, path = _read(), _place()
     changes = {member: "" if value == UNSET else value for member, value in given.items() if value is not None}
-    if changes.get("token_file"):
-        changes["token_file"] = os.path.abspath(os.path.expanduser(changes["token_file"]))
+    for member in FILES:
+        if changes.get(member):
+            changes[member] = os.path.abspath(os.path.expanduser(changes[member]))
     if token_stdin:
         changes["token"] = sys.stdin.readline().strip()
     if not changes:

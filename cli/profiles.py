@@ -18,7 +18,8 @@ from kvnet.errors import Invalid, NotFound
 from kvnet.rules import NAME
 
 FORMS = ("table", "wide", "json", "yaml", "name", "csv")
-MEMBERS = ("controller", "token_file", "token", "socket", "output")
+MEMBERS = ("controller", "token_file", "token", "ca", "certificate", "key", "socket", "output")
+FILES = ("token_file", "ca", "certificate", "key")
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -29,6 +30,9 @@ class Profile:
     controller: str = ""
     token_file: str = ""
     token: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
     socket: str = ""
     output: str = ""
 
@@ -113,8 +117,8 @@ def _profile(name: str, table: Any, path: Path) -> Profile:
     profile = Profile(**table)
     if profile.output and profile.output not in FORMS:
         raise _broken(path, f"output of profile {name!r} is {profile.output!r}; there are {', '.join(FORMS)}")
-    token_file = profile.token_file
-    return replace(profile, token_file=str(path.parent / Path(token_file).expanduser())) if token_file else profile
+    files = {member: value for member in FILES if (value := getattr(profile, member))}
+    return replace(profile, **{member: str(path.parent / Path(value).expanduser()) for member, value in files.items()})
 
 
 def _broken(path: Path, why: str) -> Invalid:

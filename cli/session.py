@@ -20,6 +20,7 @@ from kvnet.errors import Invalid, KvnetError, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from kvnet.client import Client
+    from kvnet.tls import Trust
 
 P = ParamSpec("P")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,6 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_CONTROLLER = "http://127.0.0.1:7480"
 DEFAULT_SOCKET = "/run/kvnet/worker.sock"
 MAX_TOKEN = 8192
+TLS_MEMBERS = ("ca", "certificate", "key")
 TABLE = "table"
 STDIN = "-"
 REQUEST_ID = "KVNET_REQUEST_ID"
@@ -60,6 +62,14 @@ class Session:
         if "token_file" in self.profile:
             return token_in(self.profile["token_file"])
         return self.profile.get("token", "")
+
+    @property
+    def trust(self) -> Trust:
+        """Raises: Invalid: a certificate without its key."""
+        from kvnet.tls import Trust
+
+        ca, certificate, key = (self.given.get(name) or self.profile.get(name, "") for name in TLS_MEMBERS)
+        return Trust(ca, certificate, key)
 
     @property
     def output(self) -> str:
@@ -184,7 +194,9 @@ def connected(body: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callab
 
         async def talk() -> None:
             request_id = os.environ.get(REQUEST_ID, "")
-            async with Client(session.controller, token=session.token, request_id=request_id) as client:
+            async with Client(
+                session.controller, token=session.token, trust=session.trust, request_id=request_id
+            ) as client:
                 try:
                     await body(client, *args, **kwargs)
                 except KeyError as error:

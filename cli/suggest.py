@@ -149,7 +149,10 @@ def _asked(ctx: click.Context, question: Callable[[Client], Awaitable[list[str]]
     session = ctx.ensure_object(Session)
 
     async def ask() -> list[str]:
-        async with asyncio.timeout(PATIENCE_S), Client(session.controller, token=session.token, attempts=1) as client:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            Client(session.controller, token=session.token, trust=session.trust, attempts=1) as client,
+        ):
             return await question(client)
 
     try:

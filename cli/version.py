@@ -9,7 +9,7 @@ import click
 from cli import output
 from cli.session import connected, current, output_option
 from kvnet import __version__
-from kvnet.errors import ControllerUnreachable
+from kvnet.errors import ControllerUnreachable, ControllerUntrusted
 
 if TYPE_CHECKING:
     from kvnet.client import Client
@@ -22,6 +22,8 @@ async def version(client: Client) -> None:
     """The versions of this command and of the controller; a controller that does not answer is no failure here."""
     try:
         there = await client.version()
+    except ControllerUntrusted:
+        raise
     except ControllerUnreachable:
         there = {}
     session = current()

@@ -14,6 +14,7 @@ from backends.store import MIN_TTL_S
 from kvnet.errors import Invalid
 from kvnet.local import DEFAULT_SOCKET
 from kvnet.rules import DEVICE, require_name
+from kvnet.tls import NO_TRUST, Trust
 from worker.underlay import Underlay
 
 # A path of a unix socket is at most this long (unix(7)).
@@ -102,6 +103,7 @@ class Settings:
     socket: Path = Path(DEFAULT_SOCKET)
     store: str = ""
     token: str = ""
+    trust: Trust = NO_TRUST
     cluster: str = ""
     accept_store: bool = False
     timing: Timing = field(default_factory=Timing)

@@ -40,6 +40,7 @@ class Doctor:
             device=settings.underlay.device,
             controller=settings.controller,
             token=settings.token,
+            trust=settings.trust,
             store=self._store,
             store_url=shown(settings.store_url),
             state_dir=settings.state_dir,

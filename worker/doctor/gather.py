@@ -17,6 +17,7 @@ from backends.store import Store
 from kvnet import __version__
 from kvnet.errors import KvnetError
 from kvnet.model import Address
+from kvnet.tls import NO_TRUST, Trust
 from worker.doctor import gather_host, gather_services
 from worker.doctor.checks_kernel import numbers
 from worker.doctor.facts import (
@@ -56,6 +57,7 @@ class Subject:
     controller: str = ""
     is_controller_named: bool = True
     token: str = ""
+    trust: Trust = NO_TRUST
     store: Store | None = None
     store_url: str = ""
     store_problem: KvnetError | None = None
@@ -103,7 +105,7 @@ async def gather(subject: Subject) -> Facts:
         kernel = start("kernel", inside(gather_kernel, subject.environment))
         settings = start("settings", inside(gather_host.settings, name))
         firewall = start("firewall", inside(gather_host.firewall, name, subject.environment))
-        services = start("controller", gather_services.controller(subject.controller, subject.token))
+        services = start("controller", gather_services.controller(subject.controller, subject.token, subject.trust))
         store = start("store", gather_services.store(subject.store, subject.store_url, subject.store_problem))
         state = start("state", inside(gather_services.state, subject.state_dir, subject.socket))
         docker = start(

@@ -22,6 +22,7 @@ from kvnet import keys
 from kvnet.errors import KvnetError
 from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
 from kvnet.logline import without_secrets
+from kvnet.tls import NO_TRUST, Trust
 from worker.doctor.facts import ClockFacts, ControllerFacts, DockerFacts, StateFacts, StoreFacts
 
 ANSWER_S = 5.0
@@ -31,10 +32,10 @@ MAX_BODY = 1 << 20
 W_OK_X_OK = os.W_OK | os.X_OK
 
 
-async def ask(url: str, path: str, token: str = "") -> tuple[Reply, float]:
-    """One GET, and the seconds it took with its connection. Raises: NotSent, Lost, ValueError."""
+async def ask(url: str, path: str, token: str = "", trust: Trust = NO_TRUST) -> tuple[Reply, float]:
+    """One GET, and the seconds it took with its connection. Raises: NotSent, Lost, ValueError, KvnetError."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    client = HttpClient((Target.parse(url),), headers, longest_body=MAX_BODY)
+    client = HttpClient((Target.parse(url, trust),), headers, longest_body=MAX_BODY)
     began = time.monotonic()
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -46,27 +47,28 @@ async def ask(url: str, path: str, token: str = "") -> tuple[Reply, float]:
         await client.close()
 
 
-async def controller(url: str, token: str = "") -> tuple[ControllerFacts, ClockFacts]:
+async def controller(url: str, token: str = "", trust: Trust = NO_TRUST) -> tuple[ControllerFacts, ClockFacts]:
     """Both from one answer: its date is that of the controller's clock. Of several URLs, asked at once, the first that
     answers counts."""
     now = time.time()
     if not url:
         return ControllerFacts(""), clock(now)
     async with asyncio.TaskGroup() as group:
-        asking = [group.create_task(_controller(one.strip(), token, now)) for one in url.split(",")]
+        asking = [group.create_task(_controller(one.strip(), token, trust, now)) for one in url.split(",")]
     tried = [one.result() for one in asking]
     found = next((one for one in tried if one[0].latency_ms is not None), tried[0])
     silent = tuple(facts.url for facts, _ in tried if facts.latency_ms is None and facts is not found[0])
     return replace(found[0], silent=silent), found[1]
 
 
-async def _controller(url: str, token: str, now: float) -> tuple[ControllerFacts, ClockFacts]:
+async def _controller(url: str, token: str, trust: Trust, now: float) -> tuple[ControllerFacts, ClockFacts]:
     fix = "look at the controller and at the way there: name resolution, route, firewall; --controller says where it is"
     try:
-        reply, took_s = await ask(url, "/v1/version", token)
-    except (NotSent, Lost, ValueError) as error:
+        reply, took_s = await ask(url, "/v1/version", token, trust)
+    except (NotSent, Lost, ValueError, KvnetError) as error:
         place, _, reason = str(error).partition(": ")
         told_once = reason if reason and place in url else str(error)
+        fix = getattr(error, "fix", "") or fix
         return ControllerFacts(shown(url), problem=without_secrets(told_once), fix=fix), clock(now)
     told = _object(reply.body)
     middle = time.time() - took_s / 2
@@ -76,13 +78,13 @@ async def _controller(url: str, token: str, now: float) -> tuple[ControllerFacts
         found = ControllerFacts(shown(url), problem=problem, fix=str(told.get("fix", fix)))
     else:
         found = ControllerFacts(shown(url), round(1000 * took_s, 1), str(told["version"]))
-        found = replace(found, trouble=await _trouble(url, token))
+        found = replace(found, trouble=await _trouble(url, token, trust))
     return found, clock(now, offset, uncertainty)
 
 
-async def _trouble(url: str, token: str) -> str:
+async def _trouble(url: str, token: str, trust: Trust) -> str:
     try:
-        reply, _ = await ask(url, "/v1/status", token)
+        reply, _ = await ask(url, "/v1/status", token, trust)
     except (NotSent, Lost, ValueError):
         return ""
     trouble = _object(reply.body).get("trouble")
