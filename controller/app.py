@@ -47,6 +47,7 @@ from controller.api.passing import EndingStore
 from controller.api.routing import function_name
 from controller.api.service import Service
 from controller.cluster import Cluster
+from controller.security.host_store import Gate
 from kvnet import __version__
 from kvnet.spans import UNTOLD, Tracer
 
@@ -130,11 +131,15 @@ def _route(app: FastAPI, store: Store, service: Service) -> None:
     for router in ROUTERS:
         # Taken over flat: an included router is matched twice per request.
         app.router.routes.extend(router.routes)
-    for route in gateway.router(EndingStore(store, service.stopping)).routes:
+    for route in gateway.router(EndingStore(store, service.stopping), gate=partial(_gate, service)).routes:
         # A contract between programs of kvnet, described in docs/stores.md and not for others to build on.
         assert isinstance(route, APIRoute)
         route.include_in_schema = False
         app.router.routes.append(route)
+
+
+def _gate(service: Service) -> Gate | None:
+    return service.opened.gate if service.opened is not None else None
 
 
 def _new_id(rng: random.Random) -> str:

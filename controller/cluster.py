@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -33,6 +34,7 @@ from controller.pausing import Pausing
 from controller.questions import Questions
 from controller.rehearsal import rehearse
 from controller.security.authentication import Credentials
+from controller.security.host_store import Gate
 from controller.security.tokens import Tokens
 from controller.settings import Settings
 from controller.standing import Standing
@@ -90,6 +92,7 @@ class Cluster:
         self.connectivity = Connectivity(state, self.questions, rng)
         self.pausing = Pausing(state, writer, self.questions)
         self.tracing = Tracing(state, self.questions)
+        self.gate = Gate(state, store, secrets.token_bytes, settings.clock.monotonic)
         self.ipam = Ipam(state, self.networks, self.pools, consistency)
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events

@@ -1,8 +1,9 @@
 """The store gateway: the store contract for hosts that have no access to the store itself.
 
 Keeps nothing between two requests, so any replica can answer any of them: a watch names where it continues, a session
-is refreshed by its id. What the store says is passed on unchanged (`backends.gateway_wire` has the spelling). Never
-lets a silent connection look alive: every watch hears the revision every few seconds.
+is refreshed by its id. What the store says is passed on unchanged (`backends.gateway_wire` has the spelling); a host's
+credential sees of it what is the host's (`controller.security.host_store`), everybody else all of it. Never lets a
+silent connection look alive: every watch hears the revision every few seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from backends import gateway_wire as wire
-from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError
+from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError, Unavailable
+from controller.security.host_store import Gate
+from controller.security.hosts import of_host
+from controller.security.principal import PRINCIPAL
 
 BOOKMARK_EVERY_S = 5.0
 # Changes a line: a long backlog is sent in digestible pieces.
@@ -25,9 +29,11 @@ LINE_CHANGES = 500
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def router(store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S) -> APIRouter:
-    """Routes `/v1/store/...` on this store."""
-    gateway = _Gateway(store, bookmark_every_s)
+def router(
+    store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S, gate: Callable[[], Gate | None] = lambda: None
+) -> APIRouter:
+    """Routes `/v1/store/...` on this store. `gate`: through which hosts see it; None while the controller starts."""
+    gateway = _Gateway(store, bookmark_every_s, gate)
     routes = APIRouter(prefix="/v1/store", tags=["store gateway"])
     for method, path, handler, summary in (
         ("POST", "/get", gateway.get, "One entry: {key}"),
@@ -43,43 +49,57 @@ def router(store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S) -> APIRo
 
 
 class _Gateway:
-    def __init__(self, store: Store, bookmark_every_s: float) -> None:
+    def __init__(self, store: Store, bookmark_every_s: float, gate: Callable[[], Gate | None]) -> None:
         self._store = store
         self._bookmark_every_s = bookmark_every_s
+        self._gate = gate
+
+    def _of(self, request: Request) -> Store:
+        """
+        Raises:
+            Unavailable: a host asks, and it is not known yet who takes part in what.
+        """
+        host = of_host(request.scope.get(PRINCIPAL))
+        if host is None:
+            return self._store
+        gate = self._gate()
+        if gate is None:
+            raise Unavailable("the controller is starting")
+        return gate.store_for(host, self._store)
 
     async def get(self, request: Request) -> Response:
-        entry = await self._store.get(wire.text(await _body(request), "key"))
+        entry = await self._of(request).get(wire.text(await _body(request), "key"))
         return _json({"entry": None if entry is None else wire.entry_to_json(entry)})
 
     async def list(self, request: Request) -> Response:
-        return _json(wire.snapshot_to_json(await self._store.list(wire.text(await _body(request), "prefix"))))
+        return _json(wire.snapshot_to_json(await self._of(request).list(wire.text(await _body(request), "prefix"))))
 
     async def commit(self, request: Request) -> Response:
         checks, writes = wire.transaction_from_json(await _body(request))
-        return _json({"revision": await self._store.commit(checks, writes)})
+        return _json({"revision": await self._of(request).commit(checks, writes)})
 
     async def watch(self, request: Request) -> Response:
         body = await _body(request)
         prefix, after = wire.text(body, "prefix"), wire.number(body, "after")
-        lines = self._lines(self._store.watch(prefix, after), after)
+        lines = self._lines(self._of(request).watch(prefix, after), after)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"x-accel-buffering": "no"})
 
     async def open_session(self, request: Request) -> Response:
         body = await _body(request)
         ttl_s = wire.seconds(body, "ttl_s")
         # Taken over and let go: that refreshes it once, and leaves the next refresh to any replica.
-        session = await self._store.session(ttl_s, resume=wire.optional_text(body, "resume"))
+        session = await self._of(request).session(ttl_s, resume=wire.optional_text(body, "resume"))
         await session.release()
         return _json({"id": session.id, "ttl_s": ttl_s}, status=201)
 
     async def refresh(self, request: Request) -> Response:
         ttl_s = wire.seconds(await _body(request), "ttl_s")
-        session = await self._store.session(ttl_s, resume=request.path_params["session_id"])
+        session = await self._of(request).session(ttl_s, resume=request.path_params["session_id"])
         await session.release()
         return _json({"id": session.id, "ttl_s": ttl_s})
 
     async def end_session(self, request: Request) -> Response:
-        session = await self._store.session(MIN_TTL_S, resume=request.path_params["session_id"])
+        session = await self._of(request).session(MIN_TTL_S, resume=request.path_params["session_id"])
         await session.close()
         return Response(status_code=204)
 

@@ -30,6 +30,11 @@ class HostAddresses:
         holders = self._holders.get(address)
         return min(holders)[0] if holders else ""
 
+    def underlay_of(self, address: Address, but: str) -> str:
+        """The first of the other hosts whose underlay address it is, or ""."""
+        holders = (host for host, told in self._holders.get(address, ()) if told == "underlay" and host != but)
+        return min(holders, default="")
+
     def _put(self, teller: tuple[str, str], addresses: frozenset[Address]) -> None:
         before = self._told.pop(teller, frozenset())
         for address in before - addresses:

@@ -1,0 +1,96 @@
+"""Which networks a host takes part in: those that it has an endpoint of, and the peers of these.
+
+Answered from memory, in time that does not grow with the cluster; before it says no it asks the store itself, because a
+worker may know of its new endpoint before this replica does. How often it asks for one host is bounded, so that a host
+that is refused all day costs the store little. Tells who reads a network when its host has left. Never writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from backends.store import Revision, Store
+from controller.security.limits import Buckets
+from controller.state import State
+from kvnet import codec, keys
+from kvnet.errors import StoreBroken
+from kvnet.model import Endpoint, Network, Versioned
+
+LOOKS_PER_S = 20.0
+LOOKS_AT_ONCE = 60.0
+
+
+class Participation:
+    def __init__(self, state: State, store: Store, monotonic: Callable[[], float]) -> None:
+        self._state = state
+        self._store = store
+        self._monotonic = monotonic
+        self._looks = Buckets()
+        self._watching: dict[str, set[asyncio.Event]] = {}
+        state.endpoints.listen(self._on_endpoint)
+        state.networks.listen(self._on_network)
+
+    def takes_part(self, host: str, network: str) -> bool:
+        """As far as this replica knows."""
+        carried = self._state.networks_on(host)
+        return network in carried or any(peer in carried for peer in self._peers(network))
+
+    async def confirmed(self, host: str, network: str) -> Revision | None:
+        """Up to which revision it is certain that the host takes part; None: it does not.
+
+        Raises:
+            StoreError: it is not known here, and the store does not answer.
+        """
+        if self.takes_part(host, network):
+            return self.revision
+        if self._looks.take(host, LOOKS_PER_S, LOOKS_AT_ONCE, self._monotonic()):
+            return None
+        local = await self._store.list(keys.local_of(host))
+        carried = {entry.value.decode("ascii", "replace") for entry in local.entries}
+        if network in carried:
+            return local.revision
+        entry = await self._store.get(keys.network(network)) if carried else None
+        try:
+            peers = codec.decode(Network, entry.value).peers if entry is not None else ()
+        except StoreBroken:
+            peers = ()
+        return None if carried.isdisjoint(peers) else local.revision
+
+    @property
+    def revision(self) -> Revision:
+        """How far this replica's knowledge of who takes part reaches."""
+        return min(self._state.endpoints.mirror.revision, self._state.networks.mirror.revision)
+
+    @contextmanager
+    def watching(self, network: str) -> Iterator[asyncio.Event]:
+        """Set whenever somebody may have left the network, or it has other peers; whoever waits clears it."""
+        changed = asyncio.Event()
+        self._watching.setdefault(network, set()).add(changed)
+        try:
+            yield changed
+        finally:
+            there = self._watching[network]
+            there.discard(changed)
+            if not there:
+                del self._watching[network]
+
+    def _peers(self, network: str) -> Collection[str]:
+        found = self._state.networks.get(network)
+        return found.value.peers if found is not None else ()
+
+    def _on_endpoint(self, name: str, before: Versioned[Endpoint] | None, after: Versioned[Endpoint] | None) -> None:
+        if before is not None and after is None and self._watching:
+            network = name.partition("/")[0]
+            self._tell(network, *self._peers(network))
+
+    def _on_network(self, name: str, before: Versioned[Network] | None, after: Versioned[Network] | None) -> None:
+        was, now = (set(one.value.peers) if one is not None else set() for one in (before, after))
+        if before is not None and was != now:
+            self._tell(name, *(was | now))
+
+    def _tell(self, *networks: str) -> None:
+        for network in networks:
+            for changed in self._watching.get(network, ()):
+                changed.set()
