@@ -1,7 +1,8 @@
 """A mirrored prefix, decoded: every value once per change, never once per read.
 
 A table is a view of the store, always a moment old; who decides by it must let the commit's checks confirm it.
-A value that cannot be read is kept out and named in `broken`: one damaged key must not blind us to the rest.
+A value that cannot be read, or lies under another's key, is kept out and named in `broken`: one damaged key must not
+blind us to the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Generic, TypeVar
 
 from backends.mirror import Mirror
 from backends.store import Change, Store
-from kvnet import codec
+from kvnet import codec, places
 from kvnet.errors import StoreBroken
 from kvnet.model import Versioned
 
@@ -78,7 +79,9 @@ class Table(Generic[T]):
         if expected is not None and expected[0] == codec.unstamped(entry.value):
             return Versioned(expected[1], entry.version)
         try:
-            return Versioned(self._decode(entry.value), entry.version)
+            value = self._decode(entry.value)
+            places.require_place(change.key, value)
+            return Versioned(value, entry.version)
         except StoreBroken as error:
             self.broken[change.key] = error.detail
             return None

@@ -1,6 +1,8 @@
 """Model <-> bytes: compact JSON with a schema version, so that any language and `etcdctl get` can read it.
 
 Unknown fields are ignored (a newer kvnet may have written them); a newer schema number is refused, never guessed at.
+A value that is not exactly of its field's type is refused too, NaN and half a surrogate pair among them: whoever reads
+objects from here need not ask again, and what somebody else wrote into the store ends as one StoreBroken.
 What a request changed may bear its stamp: which request it was. That is of the envelope and not of the object: objects
 are equal whoever wrote them, and readers that know no stamps ignore it.
 The converters are derived once per class from its type hints; there is no second description of a model.
@@ -16,19 +18,24 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from math import isfinite
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from kvnet.addresses import text_of
+from kvnet.addresses import parse, text_of
 from kvnet.errors import Invalid, StoreBroken
+from kvnet.model import Address, Cidr
+from kvnet.rules import shown
 
 SCHEMA = 1
+MAX_INTEGER = 2**63
+MAX_DEPTH = 64  # of free JSON in a value; what parses deeper could not be written again
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_MISFITS = (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, Invalid)
 _quoted = json.encoder.encode_basestring
 _ADDRESSES = {IPv4Address, IPv6Address}
 _CIDRS = {IPv4Network, IPv6Network}
@@ -59,7 +66,7 @@ def decode(cls: type[T], data: bytes) -> T:
         StoreBroken: not ours, damaged, or written by a newer schema.
     """
     try:
-        plain = json.loads(data)
+        plain = _parsed(data)
         schema = plain["v"]
         if type(schema) is not int:
             raise TypeError(f"its schema is a {type(schema).__name__}")
@@ -108,7 +115,7 @@ def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
     """Raises: StoreBroken if a field is missing, of the wrong kind, or against the model's rules."""
     try:
         return cls(**{name: into(plain[name]) for name, _, into in _converters(_hashable(cls)) if name in plain})
-    except (TypeError, ValueError, KeyError, AttributeError, Invalid) as error:
+    except _MISFITS as error:
         raise StoreBroken(f"a stored {cls.__name__} cannot be read: {error}", fix="see 'kvnet check'") from error
 
 
@@ -163,8 +170,95 @@ def _writer(hint: Any) -> Convert:
     return lambda v: _dumps(out(v))
 
 
+def _not_finite(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+_from_text = json.JSONDecoder(parse_constant=_not_finite).decode
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON in UTF-8 that can be written again.
+
+    Raises:
+        ValueError, RecursionError
+    """
+    text = data.decode()  # json.loads would also take UTF-16, and half of a surrogate pair
+    plain = _from_text(text)
+    if "\\u" in text:
+        _dumps(plain).encode()
+    return plain
+
+
 def _same(value: Any) -> Any:
     return value
+
+
+def _text(value: Any) -> Any:
+    if type(value) is str:
+        return value
+    raise TypeError(f"text was expected, not {_shown(value)}")
+
+
+def _boolean(value: Any) -> Any:
+    if value is True or value is False:
+        return value
+    raise TypeError(f"true or false was expected, not {_shown(value)}")
+
+
+def _integer(value: Any) -> Any:
+    if type(value) is int and -MAX_INTEGER <= value < MAX_INTEGER:
+        return value
+    raise TypeError(f"an integer was expected, not {_shown(value)}")
+
+
+def _number(value: Any) -> Any:
+    kind = type(value)
+    if (kind is float and isfinite(value)) or (kind is int and -MAX_INTEGER <= value < MAX_INTEGER):
+        return value
+    raise TypeError(f"a number was expected, not {_shown(value)}")
+
+
+def _list(value: Any) -> Any:
+    if type(value) is list:
+        return value
+    raise TypeError(f"a list was expected, not {_shown(value)}")
+
+
+def _object(value: Any) -> Any:
+    if type(value) is dict:
+        return value
+    raise TypeError(f"an object was expected, not {_shown(value)}")
+
+
+def _free(value: Any, left: int = MAX_DEPTH) -> Any:
+    if not left:
+        raise ValueError(f"more than {MAX_DEPTH} levels deep")
+    if type(value) is dict:
+        for inner in value.values():
+            _free(inner, left - 1)
+    elif type(value) is list:
+        for inner in value:
+            _free(inner, left - 1)
+    return value
+
+
+def _shown(value: Any) -> str:
+    return shown(value) if type(value) is str else type(value).__name__
+
+
+def _address(value: Any) -> Address:
+    """Without a scope: `fe80::1%eth0` means something on one host only, and its scope may be any text."""
+    address = parse(_text(value))
+    if address.version == 6 and address.scope_id is not None:
+        raise ValueError(f"{shown(value)} has a scope")
+    return address
+
+
+def _cidr(value: Any) -> Cidr:
+    if "%" in _text(value):
+        raise ValueError(f"{shown(value)} has a scope")
+    return ip_network(value)
 
 
 def _converter(hint: Any) -> tuple[Convert, Convert]:
@@ -173,19 +267,17 @@ def _converter(hint: Any) -> tuple[Convert, Convert]:
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in arguments if a is not type(None)]
         out, into = _union(inner)
-        if len(inner) == len(arguments) or out is into is _same:
+        if len(inner) == len(arguments):
             return out, into
-        return (lambda v: None if v is None else out(v)), (lambda v: None if v is None else into(v))
+        writes = _same if out is _same else lambda v: None if v is None else out(v)
+        return writes, lambda v: None if v is None else into(v)
     if origin is tuple:
         out, into = _converter(arguments[0])
-        if out is into is _same:
-            return list, tuple
-        return (lambda v: [out(x) for x in v]), (lambda v: tuple([into(x) for x in v]))
+        return (list if out is _same else lambda v: [out(x) for x in v]), lambda v: tuple([into(x) for x in _list(v)])
     if origin is not None and issubclass(origin, Mapping):
         out, into = _converter(arguments[1])
-        if out is into is _same:
-            return dict, dict
-        return (lambda v: {k: out(x) for k, x in v.items()}), (lambda v: {k: into(x) for k, x in v.items()})
+        writes = dict if out is _same else lambda v: {k: out(x) for k, x in v.items()}
+        return writes, lambda v: {k: into(x) for k, x in _object(v).items()}
     return _scalar(hint)
 
 
@@ -193,18 +285,21 @@ def _union(inner: list[Any]) -> tuple[Convert, Convert]:
     if len(inner) == 1:
         return _converter(inner[0])
     if set(inner) == _ADDRESSES:
-        return str, ip_address
+        return str, _address
     if set(inner) == _CIDRS:
-        return str, ip_network
+        return str, _cidr
     raise TypeError(f"no converter for a union of {inner}")
 
 
 def _scalar(hint: Any) -> tuple[Convert, Convert]:
     if hint in _ADDRESSES | _CIDRS:
-        return str, hint
+        return str, lambda v: hint(_text(v))
     if is_dataclass(hint):
         cls = typing.cast(type[Any], hint)
-        return to_json, lambda v: from_json(cls, v)
+        return to_json, lambda v: from_json(cls, _object(v))
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return (lambda v: v.value), hint
-    return _same, _same
+        return (lambda v: v.value), lambda v: hint(_text(v))
+    return _same, _EXACT.get(hint, _free)
+
+
+_EXACT: Mapping[Any, Convert] = {str: _text, bool: _boolean, int: _integer, float: _number, Any: _free}

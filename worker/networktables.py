@@ -79,9 +79,17 @@ class NetworkTables:
 
     @property
     def is_doubtful(self) -> bool:
-        """Not all of it is here yet, or part of it cannot be read, or it has endpoints and no specification."""
+        """Not all of it is here yet, or part of it never could be read, or it has endpoints and no specification.
+
+        What could be read before it was damaged goes on as it was.
+        """
         is_whole = self.is_ready and (self.blocks is None or self.blocks.mirror.in_step)
-        return not is_whole or bool(self.broken) or (self.network is None and bool(self.endpoints.items))
+        return not is_whole or self._is_unknown or (self.network is None and bool(self.endpoints.items))
+
+    @property
+    def _is_unknown(self) -> bool:
+        parts = [table for table in self.tables() if table is not self.specification]
+        return self._id in self.specification.unknown or any(table.unknown for table in parts)
 
     @property
     def broken(self) -> Mapping[str, str]:

@@ -452,6 +452,7 @@ class Reconciler:
         failures = failed.get(network_id, []) + failed.get("", [])
         conflicts = [c for c in draft.plan.conflicts if c.network == network_id]
         problems = problems_of(conflicts, [f for f in draft.findings if f.network == network_id], failures)
+        problems = [*problems, *self._unreadable(network_id)]
         known.conditions = self._dated(known.conditions, problems)
         known.desired = draft.desired[network_id]
         known.is_blocked = any(not isinstance(known.desired.links.get(c.device), Veth | Macvlan) for c in conflicts)
@@ -517,11 +518,13 @@ class Reconciler:
 
     def _note_held(self, held: Collection[str]) -> None:
         for network_id in held:
-            broken = self._source.broken(network_id)
-            if broken and network_id in self._networks:
-                problems = [("store-broken", f"{name}: {detail}") for name, detail in broken.items()]
+            problems = self._unreadable(network_id)
+            if problems and network_id in self._networks:
                 known = self._networks[network_id]
                 known.conditions = self._dated(known.conditions, problems)
+
+    def _unreadable(self, network_id: str) -> list[tuple[str, str]]:
+        return [("store-broken", f"{name}: {detail}") for name, detail in self._source.broken(network_id).items()]
 
     def _forget(self, network_id: str) -> None:
         self._chronicle.forget(network_id)

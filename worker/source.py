@@ -86,8 +86,10 @@ class Source:
                 "another worker holds this host's name, so its networks are not built here",
                 "give one of the two another --host",
             )
-        if self._view.local.broken:
-            return Doubt("store-broken", f"a local key cannot be read: {next(iter(self._view.local.broken.values()))}")
+        unknown = self._view.local.unknown
+        if unknown:
+            detail = self._view.local.broken[next(iter(unknown))]
+            return Doubt("store-broken", f"a local key cannot be read: {detail}")
         return self._trust.doubt()
 
     def present(self) -> Collection[str]:

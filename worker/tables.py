@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from backends.mirror import Mirror
 from backends.store import Change, Revision, Store
+from kvnet import places
 from kvnet.errors import KvnetError
 from worker.ports import Time
 from worker.provenance import Origins
@@ -49,6 +50,11 @@ class Table(Generic[T]):
     def items(self) -> Mapping[str, T]:
         return self._items
 
+    @property
+    def unknown(self) -> Collection[str]:
+        """What is there and cannot be read, and never could: nothing is known of it."""
+        return [name for name in self.broken if name not in self._items]
+
     def look_back(self) -> tuple[Revision, Revision] | None:
         """(what it had reached, what it fell back to) if the store went back in time since it was last accepted."""
         if self.is_owed:
@@ -80,7 +86,9 @@ class Table(Generic[T]):
                 self._items.pop(name, None)
                 continue
             try:
-                self._items[name] = self._parse(change.entry.value)
+                value = self._parse(change.entry.value)
+                places.require_place(change.key, value)
+                self._items[name] = value
             except (KvnetError, ValueError, TypeError) as error:
                 self.broken[name] = str(error)
         if self._origins is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.store import Entry
-from kvnet import codec, keys, sentinel
+from kvnet import codec, keys, places, sentinel
 from kvnet.claims import AddressClaim, HeldPorts, SubnetClaim
 from kvnet.errors import KvnetError
 from kvnet.model import (
@@ -28,6 +28,7 @@ from kvnet.model import (
     Reclaim,
     Versioned,
 )
+from kvnet.rules import NETWORK_ID, shown
 
 
 @dataclass(slots=True)
@@ -74,18 +75,25 @@ def read(entries: Iterable[Entry]) -> Dump:
 def _readers(dump: Dump) -> dict[str, Callable[[Entry], None]]:
     def models(place: dict[Any, Any], parse: Callable[[str], Any], model: type[Any]) -> Callable[[Entry], None]:
         def reader(entry: Entry) -> None:
-            place[parse(entry.key)] = Versioned(codec.decode(model, entry.value), entry.version)
+            value = codec.decode(model, entry.value)
+            if model is not Endpoint:  # one under another's key is a finding of its own
+                places.require_place(entry.key, value)
+            place[parse(entry.key)] = Versioned(value, entry.version)
 
         return reader
 
     def ids(place: dict[Any, Any], parse: Callable[[str], Any]) -> Callable[[Entry], None]:
         def reader(entry: Entry) -> None:
-            place[parse(entry.key)] = Versioned(entry.value.decode("ascii"), entry.version)
+            network = entry.value.decode("ascii")
+            if not NETWORK_ID.match(network):
+                raise ValueError(f"{shown(network)} is not the id of a network")
+            place[parse(entry.key)] = Versioned(network, entry.version)
 
         return reader
 
     def meta(entry: Entry) -> None:
         found = sentinel.decode(entry.value)
+        places.require_place(entry.key, found)
         if entry.key == keys.CLUSTER:
             dump.has_sentinel = isinstance(found, Cluster)
 

@@ -368,8 +368,8 @@ async def test_the_mark_on_a_host_that_lives_or_is_gone_is_removed(
     cluster: Cluster, store: MemoryStore, time: FakeTime
 ) -> None:
     await add_host(store, "h2")
-    mark = codec.encode(Reclaim("h1", "", None, 0.0, 0.0, "old", 1))
-    await store.commit([], [Put(keys.reclaim("h1"), mark), Put(keys.reclaim("h9"), mark)])
+    marks = [Put(keys.reclaim(one), codec.encode(Reclaim(one, "", None, 0.0, 0.0, "old", 1))) for one in ("h1", "h9")]
+    await store.commit([], marks)
     await in_step(cluster, store)
 
     await cluster.upkeep.sweep()
