@@ -20,4 +20,5 @@ ENV PATH=/opt/kvnet/bin:/opt/kvnet/compose:$PATH PYTHONUNBUFFERED=1
 USER kvnet
 EXPOSE 7480
 ENTRYPOINT ["kvnet"]
-CMD ["controller", "--listen", "0.0.0.0:7480"]
+# Open to nobody: the first start makes an admin's token, in this file.
+CMD ["controller", "--listen", "0.0.0.0:7480", "--bootstrap-token-file", "/var/lib/kvnet/admin-token"]

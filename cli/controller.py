@@ -62,6 +62,19 @@ PATH: click.Path = click.Path(path_type=Path)
     help="All of it from a directory of 'kvnet ca init'; hosts that join get certificates. [KVNET_CA_DIR]",
 )
 @click.option(
+    "--insecure",
+    is_flag=True,
+    help="Let everybody who reaches the address change everything, as long as the cluster has no tokens.",
+)
+@click.option(
+    "--bootstrap-token-file",
+    type=PATH,
+    envvar="KVNET_BOOTSTRAP_TOKEN_FILE",
+    metavar="FILE",
+    help="Make the first admin's token, if there is none; its text is read from FILE or written there. "
+    "[KVNET_BOOTSTRAP_TOKEN_FILE]",
+)
+@click.option(
     "--name", default="", metavar="NAME", help="Of this replica, as shown in the status; default: the host's."
 )
 @click.option("--cool-down", type=DURATION, metavar="TIME", help="A released address stays unused so long. [60s]")
@@ -76,7 +89,7 @@ def controller(
 ) -> None:
     """Run a controller until Ctrl-C or SIGTERM. Any number of them may serve one store.
 
-    There is no authentication yet: listen on an address that only those reach who may change every network.
+    Beyond loopback it listens only where the cluster has tokens ('kvnet token create'), or with --insecure.
     """
     from backends.url import shown
     from controller.server import Listening, ServerSettings, run
@@ -101,7 +114,16 @@ def controller(
     tls = _tls(given["tls_cert"], given["tls_key"], given["client_ca"], given["ca"])
     with tracing(wants_traces(given["otel"]), "controller", **{"service.instance.id": chosen["replica"]}) as tracer:
         settings = Settings(tracer=tracer, **{member: value for member, value in chosen.items() if value is not None})
-        run(ServerSettings(store=store, listen=listen, listen_unix=listen_unix, tls=tls, cluster=settings), ready)
+        served = ServerSettings(
+            store=store,
+            listen=listen,
+            listen_unix=listen_unix,
+            cluster=settings,
+            tls=tls,
+            is_insecure=given["insecure"],
+            bootstrap_token=given["bootstrap_token_file"],
+        )
+        run(served, ready)
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None, ca: Path | None) -> TlsSettings | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import random
 import signal
@@ -27,6 +26,7 @@ import uvloop
 from backends.open import open_store
 from backends.store import Store, StoreError
 from backends.url import shown
+from controller import exposure
 from controller.api import problems
 from controller.api.measure import MeasuredStore, new_registry
 from controller.api.outlet import Http
@@ -55,6 +55,8 @@ class ServerSettings:
     """`listen`: HOST:PORT, [IPv6]:PORT, or a port alone; port 0 takes a free one. "" listens on no TCP port.
 
     `listen_unix`: a socket file too, for those on this machine who may open it (mode 0600).
+    `is_insecure`: everybody may ask from everywhere, as long as the cluster has no tokens.
+    `bootstrap_token`: where the first admin's token comes from, or goes to, if the cluster has none.
     `tls`: of what comes over TCP; None = in clear.
     """
 
@@ -63,6 +65,8 @@ class ServerSettings:
     listen_unix: Path | None = None
     cluster: Settings = field(default_factory=Settings)
     tls: TlsSettings | None = None
+    is_insecure: bool = False
+    bootstrap_token: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ async def serve(
         PortInUse, MissingCapability, Invalid: the listen address; nothing was started.
         CertificateUnusable: what TLS was to be spoken with; nothing was started.
         StoreUnavailable: the store did not answer within `start_timeout_s`; nothing is listening any more.
+        InsecureListen: everybody could ask from elsewhere, and nobody said that this is meant.
         KvnetError: the store, as its class says; nothing was written, and nothing is listening any more.
     """
     stop = stop or asyncio.Event()
@@ -115,12 +120,21 @@ async def serve(
         registry = new_registry()
         async with await _opened(settings, opener) as opened:
             store = MeasuredStore(opened, registry)
+            listening = _listening(settings, sockets)
+            await exposure.require_meant(store, settings, listening)
             async with Cluster.open(store, _named(settings)) as cluster:
-                app = create_app(cluster, store, registry=registry, tracer=settings.cluster.tracer)
+                await exposure.prepare(cluster, settings, listening)
+                app = create_app(
+                    cluster,
+                    store,
+                    registry=registry,
+                    tracer=settings.cluster.tracer,
+                    is_insecure=settings.is_insecure,
+                )
                 service: Service = app.state.service
                 service.opened, service.certificates = cluster, certificates
                 server = _Server(_config(app), service)
-                listening = _listening(settings, sockets)
+                service.is_in_clear = exposure.is_in_clear(settings, listening)
                 with _signals(stop, certificates):
                     await _until_stopped(server, sockets, stop, lambda: _started(listening, ready))
 
@@ -285,10 +299,6 @@ def _listening(settings: ServerSettings, sockets: Sequence[socket.socket]) -> Li
 
 
 def _started(listening: Listening, ready: Callable[[Listening], None] | None) -> None:
-    host = listening.url.partition("://")[2].rpartition(":")[0].strip("[]")
-    if host and not ipaddress.ip_address(host).is_loopback:
-        detail = f"{listening.url} has no authentication: whoever reaches this address can change every network"
-        log.warning("open-to-all", extra={"facts": {"detail": detail}})
     if ready is not None:
         ready(listening)
 

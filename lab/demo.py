@@ -91,7 +91,7 @@ def _place() -> str | None:
 
 
 async def _start_controller(options: Options) -> Process:
-    command = [*KVNET, "controller", "--store", options.store, "--listen", options.listen]
+    command = [*KVNET, "controller", "--store", options.store, "--listen", options.listen, "--insecure"]
     command += ["--listen-unix", _controller_socket(options)]
     return await processes.start("controller", command, logs=Path(options.directory))
 

@@ -101,7 +101,7 @@ class Lab:
         Raises:
             Unfit: with its last words, if it does not answer in time.
         """
-        command = [*KVNET, "controller", "--store", self.store_url, "--listen", "127.0.0.1:0"]
+        command = [*KVNET, "controller", "--store", self.store_url, "--listen", "127.0.0.1:0", "--insecure"]
         command += ["--listen-unix", str(self.directory / "c.sock"), *options]
         netns = self.places[self.controller_place].netns if self.controller_place is not None else None
         self.controller = await processes.start("controller", command, logs=self.directory, netns=netns)

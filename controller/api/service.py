@@ -39,6 +39,7 @@ class Check:
 class Service:
     """`stopping` is set when the server begins to stop: whoever streams must end at once.
 
+    `is_in_clear`: beyond this machine, so that whoever listens there reads tokens.
     `certificates`: what TLS is spoken with; None = requests come in clear.
     """
 
@@ -51,6 +52,7 @@ class Service:
     opened: Cluster | None = None
     certificates: Certificates | None = None
     is_insecure: bool = False
+    is_in_clear: bool = False
     streams: Streams = field(default_factory=Streams)
     authenticator: Authenticator = field(init=False)
     _fanout: Fanout | None = None

@@ -79,8 +79,25 @@ class Tokens:
         """Raises: NotFound."""
         return _named(await self.list(), id_or_name)
 
-    async def create(self, asked: TokenRequest, caller: Caller, text: TokenText | None = None) -> Made:
+    async def has_admin(self) -> bool:
+        """Whether somebody can come in who may do everything."""
+        return any(_is_living_admin(one.value, self._now()) for one in await self.list())
+
+    async def create_first(self, asked: TokenRequest, caller: Caller, text: TokenText) -> Made | None:
+        """As `create`, with an own text; None if there is a token of an admin already.
+
+        Raises:
+            KvnetError: as `create`.
+        """
+        made = await self.create(asked, caller, text, is_first=True)
+        return made if made.token.version else None
+
+    async def create(
+        self, asked: TokenRequest, caller: Caller, text: TokenText | None = None, *, is_first: bool = False
+    ) -> Made:
         """The first token makes the cluster ask for one, everywhere. `text`: an own one, for a bootstrap.
+
+        `is_first`: only if there is no token of an admin; the version is 0 if there is one.
 
         Raises:
             Invalid, NameTaken
@@ -107,6 +124,8 @@ class Tokens:
         def change(seen: _Seen) -> _Step:
             if any(one.value == token for one in seen.tokens):
                 return NOTHING  # the answer to the commit before was lost
+            if is_first and any(_is_living_admin(one.value, now) for one in seen.tokens):
+                raise _ThereIsOne
             _require_free_name(seen, token, now)
             if len(seen.tokens) >= MAX_TOKENS:
                 raise Invalid(f"there are {len(seen.tokens)} tokens", fix="remove those that nobody uses")
@@ -117,7 +136,10 @@ class Tokens:
             return _Step([Absent(key)], writes, [Changed("token.created", key, None, public(token))])
 
         with store_errors_told():
-            revision = await self._change(change, caller)
+            try:
+                revision = await self._change(change, caller)
+            except _ThereIsOne:
+                revision = 0
         return Made(Versioned(token, revision), text)
 
     async def remove(self, id_or_name: str, caller: Caller) -> Revision:
@@ -222,6 +244,10 @@ class Tokens:
         authentication = await self._store.get(keys.AUTHENTICATION)
         snapshot = await self._store.list(keys.TOKENS)
         return _Seen(guard, authentication, tuple(_readable(snapshot.entries)), snapshot.revision, is_repeated)
+
+
+class _ThereIsOne(Exception):
+    """There is an admin already."""
 
 
 class _Step(NamedTuple):
