@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 
 from backends import gateway_wire as wire
 from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError, Unavailable
+from controller.security.hidden_store import HiddenStore
 from controller.security.host_store import Gate
 from controller.security.hosts import of_host
 from controller.security.principal import PRINCIPAL
@@ -33,7 +34,7 @@ def router(
     store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S, gate: Callable[[], Gate | None] = lambda: None
 ) -> APIRouter:
     """Routes `/v1/store/...` on this store. `gate`: through which hosts see it; None while the controller starts."""
-    gateway = _Gateway(store, bookmark_every_s, gate)
+    gateway = _Gateway(HiddenStore(store), bookmark_every_s, gate)
     routes = APIRouter(prefix="/v1/store", tags=["store gateway"])
     for method, path, handler, summary in (
         ("POST", "/get", gateway.get, "One entry: {key}"),
