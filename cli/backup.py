@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_FINDINGS = 20
+_WITHOUT_SECRETS = (
+    "\nThe backup has no credentials in it. Those of this cluster that were in the store are still good; where there "
+    "were none, make the first with 'kvnet token create --store URL', and let the hosts join again."
+)
 
 
 def store_option(command: Command) -> Command:
@@ -41,20 +45,25 @@ def store_option(command: Command) -> Command:
 @click.argument("file", metavar="FILE")
 @click.option("--verify", is_flag=True, help="Do not write FILE: check whether it is whole, and what is in it.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--with-secrets", is_flag=True,
+              help="Hashes of tokens, and what the replicas share, too. Needs --store.")  # fmt: skip
 @store_option
 @controller_option
 @output_option
-def backup(file: str, *, verify: bool, force: bool, store: str) -> None:
+def backup(file: str, *, verify: bool, force: bool, with_secrets: bool, store: str) -> None:
     """Write everything that the store holds into FILE, as of one moment.
 
     FILE ends with .gz: compressed; "-": stdout. It is for its owner only, and tells damage by itself. Without --store
     it is read through the controller. Sessions, and what hosts have applied, are not in it: see docs/backup.md.
+    Credentials are not in it either, unless --with-secrets asks for them: no controller gives them out.
     """
+    if with_secrets and not store:
+        raise click.UsageError("--with-secrets goes with --store: no controller gives credentials out")
     if verify:
         _verify(file)
         return
     with progress.waiting("backing up"):
-        header, size = asyncio.run(_back_up(file, store, force=force))
+        header, size = asyncio.run(_back_up(file, store, force=force, secrets=with_secrets))
     _say({**header, "file": file, "bytes": size}, f"backed up {_described(header)} to {safe(file)} ({size} bytes)")
 
 
@@ -79,6 +88,8 @@ def restore(file: str, *, replace: bool, other_cluster: bool, dry_run: bool, yes
     if other_cluster and not replace:
         raise click.UsageError("--other-cluster goes with --replace")
     found = unpack(archive.read(file))
+    if found.header.secrets and not store:
+        raise click.UsageError("FILE has credentials in it: name the store itself with --store")
     _warn(found.findings(time.time()))
     if dry_run:
         would = asyncio.run(_restore(found, store, replace=replace, other=other_cluster, does_it=False))
@@ -103,11 +114,12 @@ def restore(file: str, *, replace: bool, other_cluster: bool, dry_run: bool, yes
         f"restored cluster {done.cluster}: {done.written} keys written, {done.removed} removed"
         f" in {facts['seconds']:.1f} s{again}\n"
         "Controllers and workers that served this cluster go on by themselves; start those that do not run.\n"
-        "'kvnet status' shows when all hosts have applied it, 'kvnet check' whether it is consistent.",
+        "'kvnet status' shows when all hosts have applied it, 'kvnet check' whether it is consistent."
+        + ("" if found.header.secrets else _WITHOUT_SECRETS),
     )
 
 
-async def _back_up(file: str, url: str, *, force: bool) -> tuple[Mapping[str, Any], int]:
+async def _back_up(file: str, url: str, *, force: bool, secrets: bool) -> tuple[Mapping[str, Any], int]:
     import json
 
     from backends.open import open_store
@@ -117,7 +129,7 @@ async def _back_up(file: str, url: str, *, force: bool) -> tuple[Mapping[str, An
     with store_errors_told():
         async with await open_store(url or current().controller, sweeps=False) as store:
             snapshot = await store.list("")
-    lines = list(pack(snapshot, _kind(url), time.time()))
+    lines = list(pack(snapshot, _kind(url), time.time(), secrets=secrets))
     # A signal, or a reader that goes away, must find no half-written file; writing is quick and does not wait.
     size = archive.write(file, lines, force=force)
     return json.loads(lines[0]), size

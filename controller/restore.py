@@ -2,7 +2,8 @@
 
 A marker is there from the first write to the last, and every transaction checks it: a restore that was cut short is
 refused by everybody as a cluster, and taken up by the same restore again. What hosts say of themselves is newer than
-any backup and stays. The last transaction also accepts the store for the whole site, because who restores has decided.
+any backup and stays; so do the credentials of the same cluster, if the backup has none. The last transaction also
+accepts the store for the whole site, because who restores has decided.
 Never touches a store that holds something, unless told; never one that holds somebody else's data.
 """
 
@@ -28,6 +29,7 @@ from backends.store import (
     Write,
 )
 from controller import journal
+from controller.audit.seal import RESTORED, Seal, digest, read, sealed
 from controller.bootstrap import not_ours
 from controller.requests import Caller
 from controller.settings import Clock
@@ -183,6 +185,14 @@ class Restore:
                     return "(unreadable)"
         return ""
 
+    def _keeps_secrets(self, there: Mapping[str, Entry]) -> bool:
+        """They are of the same cluster, and the backup has none to put in their place."""
+        if self._backup.header.secrets:
+            return False
+        if self._is_ours(there):
+            return codec.decode(Restoring, there[keys.RESTORING].value).keeps_secrets
+        return self._cluster_there(there) == self._backup.header.cluster
+
     # how it is done
 
     async def _mark(self, there: dict[str, Entry]) -> Check:
@@ -190,27 +200,32 @@ class Restore:
         known, old = there.get(keys.CLUSTER), there.get(keys.RESTORING)
         if old is not None and self._is_ours(there):
             return Unchanged(keys.RESTORING, old.version)
-        marker = Restoring(self._backup.digest, self._backup.header.cluster, self._clock.now())
+        keeps = self._keeps_secrets(there)
+        marker = Restoring(self._backup.digest, self._backup.header.cluster, self._clock.now(), keeps)
         value = codec.encode(marker)
         checks: list[Check] = [Absent(keys.CLUSTER) if known is None else Unchanged(keys.CLUSTER, known.version)]
         checks.append(Absent(keys.RESTORING) if old is None else Unchanged(keys.RESTORING, old.version))
         revision = await self._store.commit(checks, [Delete(keys.CLUSTER), Put(keys.RESTORING, value)])
         there.pop(keys.CLUSTER, None)
+        there[keys.RESTORING] = Entry(keys.RESTORING, value, revision)
         return Unchanged(keys.RESTORING, revision)
 
     def _work(self, there: Mapping[str, Entry]) -> _Work:
         wanted = self._wanted(there)
-        gone = [key for key in there if key.startswith(keys.LASTING) and key not in wanted and key not in _OWN]
+        stays = (*_OWN, *keys.SECRET, keys.AUTHENTICATION) if self._keeps_secrets(there) else _OWN
+        gone = [
+            key for key in there if key.startswith(keys.LASTING) and key not in wanted and not key.startswith(stays)
+        ]
         puts = [Put(key, value) for key, value in wanted.items() if key not in there or there[key].value != value]
         return _Work((*(Delete(key) for key in sorted(gone)), *puts))
 
     def _wanted(self, there: Mapping[str, Entry]) -> dict[str, bytes]:
-        """All that the store must hold before the sentinel comes. The journal is numbered by its own store."""
+        """All that the store must hold before the sentinel comes. Journal and seals are numbered by their own store."""
         return {
             key: value
             for key, value in sorted(self._backup.values.items())
             if key != keys.CLUSTER
-            and not key.startswith(keys.JOURNAL)
+            and not key.startswith((keys.JOURNAL, keys.SEALS))
             and not (key.startswith(_HOSTS_OWN) and key in there)
         }
 
@@ -246,8 +261,30 @@ class Restore:
             Delete(keys.RESTORING),
             Put(keys.JOURNAL_FLOOR, journal.floor_value(snapshot.revision)),
             *seal([journal.note(now, Caller(self._actor, "", source), change)]),
+            self._first_seal(now, snapshot.revision),
         ]
         return await self._store.commit([marker, Absent(keys.CLUSTER)], writes)
+
+    def _first_seal(self, now: float, revision: int) -> Put:
+        """The chain goes on from the head in the backup: what that sealed stayed in the store that it is from."""
+        entries = (Entry(key, value, 0) for key, value in self._backup.values.items() if key.startswith(keys.SEALS))
+        last = max(filter(None, map(read, entries)), key=lambda one: one.number, default=None)
+        number = last.number + 1 if last is not None else 1
+        seal = sealed(
+            Seal(
+                number=number,
+                at=now,
+                previous=last.hash if last is not None else "",
+                revision=revision,
+                count=0,
+                digest=digest(()),
+                trimmed=revision,
+                anchor=number,
+                replica=self._actor,
+                begins=RESTORED,
+            )
+        )
+        return Put(keys.seal(number), codec.encode(seal))
 
 
 def parts(writes: Iterable[Write]) -> Iterator[Sequence[Write]]:

@@ -2,8 +2,8 @@
 
 A header, one line per key, and a trailer with the SHA-256 of every byte before it, so that nothing cut off or altered
 passes. Left out is what only means something in the store where it was written: sessions and what hangs on them, what
-hosts applied (revisions), an acceptance, suspicions, held subnets. The journal is kept for the record. Pure: no store,
-no files.
+hosts applied (revisions), an acceptance, suspicions, held subnets; and credentials, unless they were asked for. The
+journal and its seals are kept for the record. Pure: no store, no files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ _ANOTHER = "use another backup; 'kvnet backup --verify FILE' says which are whol
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`store`: the kind that it was taken from. `revision`: as of which. `at`: seconds since the epoch."""
+    """`store`: the kind that it was taken from. `revision`: as of which. `at`: seconds since the epoch.
+
+    `secrets`: whether the hashes of tokens, and what the replicas share, are in it.
+    """
 
     cluster: str
     schema: int
@@ -55,6 +58,7 @@ class Header:
     kvnet: str
     entries: int
     counts: Mapping[str, int]
+    secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +75,16 @@ class Backup:
         return check(entries, now)
 
 
-def pack(snapshot: Snapshot, store: str, now: float) -> Iterator[bytes]:
-    """The lines of a backup of everything in the store.
+def pack(snapshot: Snapshot, store: str, now: float, *, secrets: bool = False) -> Iterator[bytes]:
+    """The lines of a backup of everything in the store; of credentials only with `secrets`.
 
     Raises:
         StoreBroken: there is no whole cluster in it.
         StoreForeign: there is something in it that is not kvnet's.
         StoreTooNew
     """
-    kept = [entry for entry in snapshot.entries if not (entry.key.startswith(LEFT_OUT) or _is_hold(entry))]
+    left_out = LEFT_OUT if secrets else (*LEFT_OUT, *keys.SECRET)
+    kept = [entry for entry in snapshot.entries if not (entry.key.startswith(left_out) or _is_hold(entry))]
     cluster = _cluster_of(snapshot)
     unknown = [key for key in not_ours(kept) if not key.startswith((*keys.LASTING, *keys.PASSING))]
     if unknown:
@@ -98,6 +103,7 @@ def pack(snapshot: Snapshot, store: str, now: float) -> Iterator[bytes]:
         "kvnet": __version__,
         "entries": len(kept),
         "counts": {prefix.rstrip("/"): counts[prefix] for prefix in COUNTED},
+        "secrets": secrets,
     }
     digest = hashlib.sha256()
     for line in (_line(header), *(_line(_entry_to_json(entry)) for entry in kept)):
@@ -166,7 +172,8 @@ def _require_whole(header: Header, values: Mapping[str, bytes]) -> None:
         raise _damaged(f"there is no {keys.CLUSTER} in it that can be read") from error
     if cluster.id != header.cluster:
         raise _damaged(f"its header says cluster {header.cluster}, and its content {cluster.id}")
-    left = [key for key in values if key.startswith(LEFT_OUT) or not key.startswith((*keys.LASTING, *keys.PASSING))]
+    left_out = LEFT_OUT if header.secrets else (*LEFT_OUT, *keys.SECRET)
+    left = [key for key in values if key.startswith(left_out) or not key.startswith((*keys.LASTING, *keys.PASSING))]
     if left:
         raise _damaged(f"it holds {left[0]!r}, which does not belong into a backup")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from backends.committer import Transaction
 from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged
 from controller import journal
+from controller.audit.sealing import Sealing
 from controller.block_upkeep import BlockUpkeep
 from controller.consistency import Consistency
 from controller.hosts import Hosts
@@ -62,7 +63,9 @@ class Upkeep:
         settings: Settings,
         rng: random.Random,
         standing: Standing,
+        sealing: Sealing,
     ) -> None:
+        self._sealing = sealing
         self._standing = standing
         self._state = state
         self._writer = writer
@@ -218,10 +221,16 @@ class Upkeep:
                 break
             doomed.append((version, key))
             total -= journal.count(value)
+        if not doomed:
+            return 0
+        # From seal to seal only, and the chain knows it first: what is missing for any other reason is then found.
+        bound = await self._sealing.may_trim(doomed[-1][0])
+        doomed = [(version, key) for version, key, _ in kept if version <= bound]
         for i in range(0, len(doomed), TRIMMED_PER_COMMIT):
             part = doomed[i : i + TRIMMED_PER_COMMIT]
             floor = Put(keys.JOURNAL_FLOOR, journal.floor_value(part[-1][0]))
             await self._count_done([Transaction((), (floor, *(Delete(key) for _, key in part)))])
+        await self._sealing.prune()
         return len(doomed)
 
     async def _count_done(self, transactions: Sequence[Transaction]) -> int:

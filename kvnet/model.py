@@ -497,11 +497,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """Under `meta/restoring`: a restore of the backup with this digest is under way, or was cut short."""
+    """Under `meta/restoring`: a restore of the backup with this digest is under way, or was cut short.
+
+    `keeps_secrets`: the store's credentials are this cluster's, and the backup has none.
+    """
 
     backup: str
     cluster: str
     restoring_since: float
+    keeps_secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,8 +88,8 @@ async def restored(store: Store, backup: Backup, **options: bool) -> Restored:
 
 
 def lasting(entries: dict[str, bytes]) -> dict[str, bytes]:
-    """What a restore must bring back: all but the journal and what belongs to one store."""
-    return {k: v for k, v in entries.items() if not k.startswith((*LEFT_OUT, keys.JOURNAL))}
+    """What a restore must bring back: all but the journal, its seals and what belongs to one store."""
+    return {k: v for k, v in entries.items() if not k.startswith((*LEFT_OUT, keys.JOURNAL, keys.SEALS))}
 
 
 async def contents(store: Store) -> dict[str, bytes]:
