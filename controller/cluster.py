@@ -35,6 +35,7 @@ from controller.questions import Questions
 from controller.rehearsal import rehearse
 from controller.security.authentication import Credentials
 from controller.security.host_store import Gate
+from controller.security.joining import Joining
 from controller.security.tokens import Tokens
 from controller.settings import Settings
 from controller.standing import Standing
@@ -67,6 +68,7 @@ class Cluster:
         pausing: an operator's pause of a host's repairs.
         tracing: the way of a packet between two endpoints, hop by hop.
         tokens, credentials: who may come in: to change it, and as this replica knows it.
+        joining: how hosts come by theirs.
         upkeep, sealing: what the elected replica does; runs by itself.
     """
 
@@ -97,7 +99,8 @@ class Cluster:
         self.acceptance = Acceptance(state, writer, standing, rng, patience_s)
         self.events: EventLog = state.events
         self.tokens = Tokens(store, writer, settings.clock.now)
-        self.credentials = Credentials(state.tokens, state.meta)
+        self.credentials = known = Credentials(state.tokens, state.meta)
+        self.joining = Joining(store, writer, settings.clock.now, lambda token: known.get(token) is not None)
         self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
         self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)
         self._leadership = Leadership(store, state, settings, rng, standing)

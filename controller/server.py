@@ -133,6 +133,8 @@ async def serve(
                 )
                 service: Service = app.state.service
                 service.opened, service.certificates = cluster, certificates
+                if certificates is not None:
+                    cluster.joining.signer = certificates.signer
                 server = _Server(_config(app), service)
                 service.is_in_clear = exposure.is_in_clear(settings, listening)
                 with _signals(stop, certificates):

@@ -64,7 +64,8 @@ class Token:
         previous: the hash that is good too until `previous_until`, after a rotation.
         certificate: sha256 of the client certificate (DER, hex) that the connection must bear; "" = none.
         previous_certificate: the one that it replaced, and that open connections bear; good as long as it is valid.
-        joined_with: id of the join token that this one was made of.
+        joined_with: id of the join token that this one was made of, which is its own.
+        joined_hash: that token's hash, so that a host whose answer was lost can ask again; admits nobody.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Token:
     certificate: str = ""
     previous_certificate: str = ""
     joined_with: str = ""
+    joined_hash: str = ""
     limits: Limits = UNLIMITED
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class Token:
             raise Invalid.field("/host", detail, "tokens of hosts, and those to join with, name one; no others do")
         if self.host:
             require_name(self.host, "/host")
-        for name in ("hash", "previous", "certificate", "previous_certificate"):
+        for name in ("hash", "previous", "certificate", "previous_certificate", "joined_hash"):
             value = getattr(self, name)
             if value and not _HASH.match(value):
                 raise Invalid.field(f"/{name}", f"{shown(value)} is no sha256", "64 hex digits")

@@ -113,6 +113,13 @@ class Certificates:
         log.info("certificate-renewed", extra={"facts": {"detail": f"valid until {until}"}})
         return True
 
+    def signer(self) -> Callable[[str, str], str] | None:
+        """Signs hosts' requests; None where the CA's key is not."""
+        found = self.authority
+        if found is None or found.key is None:
+            return None
+        return lambda request, host: found.sign_host(request, host, self._now()).certificate
+
     def _warn(self) -> None:
         now = self._now()
         left_s = self.expires_at - now

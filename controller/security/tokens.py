@@ -278,7 +278,7 @@ class _Seen(NamedTuple):
 
 def public(token: Token) -> bytes:
     """For the journal: everything but what tells something of the secret."""
-    return codec.encode(replace(token, hash="", previous=""))
+    return codec.encode(replace(token, hash="", previous="", joined_hash=""))
 
 
 def _readable(entries: Sequence[Entry]) -> list[Versioned[Token]]:
