@@ -20,6 +20,14 @@ from controller.parsing import parse_address
 from controller.ports import PortBook
 from controller.release import Release, require_version
 from controller.requests import Caller, EndpointRequest
+from controller.security.host_calls import (
+    require_own_endpoint,
+    require_own_places,
+    without_others_rest,
+    without_others_rest_in,
+)
+from controller.security.hosts import of_host
+from controller.security.participation import takes_part
 from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
@@ -52,6 +60,7 @@ class Endpoints:
         Raises:
             Invalid, NotSupported: the request itself.
             NotFound: the network or the host.
+            Forbidden: a host asks for another.
             AddressTaken, AddressesExhausted, IdTaken, NetworkDeleting: the state of the world.
             PortTaken, PortsExhausted, BlockTaken, BlocksExhausted, HostsApart: as well.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
@@ -66,15 +75,20 @@ class Endpoints:
 
         Raises:
             NotFound, NetworkDeleting: the network; nothing was tried.
+            Forbidden: a host asks for another; nothing was tried.
             StoreUnavailable, StoreBroken
         """
+        require_own_places(caller.principal, (request.host for request in requests))
         with store_errors_told():
             target = await self._networks.fresh(network)
             require_active(target.value)
+            if of_host(caller.principal) is not None:
+                requests = [without_others_rest(one, self._state.claims_of(target.value.id)) for one in requests]
             return await Creation(self._state, self._writer, self._ports, target, caller, self._rng).run(requests)
 
-    def get(self, network: str, id_or_name: str) -> Versioned[Endpoint]:
-        """
+    def get(self, network: str, id_or_name: str, named_on: str = "") -> Versioned[Endpoint]:
+        """`named_on`: a name stands for those of this host only.
+
         Raises:
             NotFound
             AmbiguousName: a name that several have; lists their ids.
@@ -84,6 +98,8 @@ class Endpoints:
         if found is not None:
             return found
         named = self._state.endpoints_named(target.id, id_or_name)
+        if named_on:
+            named = [one for one in named if one.value.host == named_on]
         if not named:
             raise NotFound(
                 f"network {target.name!r} has no endpoint {shown(id_or_name)}",
@@ -99,15 +115,17 @@ class Endpoints:
         """Repeating it changes nothing: the same version is the answer.
 
         Raises:
-            NotFound, AmbiguousName, PreconditionFailed
+            NotFound, AmbiguousName, PreconditionFailed, Forbidden
             Immutable: names every field that cannot change, and why.
             Invalid, NotSupported: what it would become is no endpoint, or not one of this network.
             AddressTaken, BlockTaken, PortTaken, PortsExhausted: what others have.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         with store_errors_told():
-            found = await self._fresh(network, id_or_name)
+            found = await self._fresh(network, id_or_name, caller)
             target = await self._networks.fresh(found.value.network)
+            if of_host(caller.principal) is not None:
+                patch = without_others_rest_in(patch, found.value.host, self._state.claims_of(target.value.id))
             return await self._changes.change(target, found, patch, caller, if_version)
 
     async def delete(
@@ -118,11 +136,11 @@ class Endpoints:
         The network's id, and the revision that removed it.
 
         Raises:
-            NotFound, AmbiguousName, PreconditionFailed
+            NotFound, AmbiguousName, PreconditionFailed, Forbidden
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         with store_errors_told():
-            found = await self._fresh(network, id_or_name)
+            found = await self._fresh(network, id_or_name, caller)
             require_version(found, if_version)
             (outcome,) = await self._release.release([found], caller, only_as_seen=if_version is not None)
             if isinstance(outcome, Exception):
@@ -132,15 +150,26 @@ class Endpoints:
                 await self._state.reached(outcome, self._state.ports)
             return found.value.network, outcome
 
-    async def _fresh(self, network: str, id_or_name: str) -> Versioned[Endpoint]:
-        """As `get`, but looks into the store before it says that there is none: another replica may be ahead."""
+    async def _fresh(self, network: str, id_or_name: str, caller: Caller) -> Versioned[Endpoint]:
+        """As `get`, but looks into the store before it says that there is none: another replica may be ahead.
+
+        Of a host who asks, names stand for its own endpoints only.
+        """
         target = await self._networks.fresh(network)
+        found = await self._stored_too(target.value, id_or_name, caller)
+        if (asking := of_host(caller.principal)) is not None:
+            is_in = takes_part(self._state, asking.host, target.value.id)
+            require_own_endpoint(asking, found.value, takes_part=is_in)
+        return found
+
+    async def _stored_too(self, target: Network, id_or_name: str, caller: Caller) -> Versioned[Endpoint]:
+        asking = of_host(caller.principal)
         try:
-            return self.get(target.value.id, id_or_name)
+            return self.get(target.id, id_or_name, asking.host if asking is not None else "")
         except NotFound:
             entry = None
             if IDENTIFIER.match(id_or_name):
-                entry = await self._writer.store.get(keys.endpoint(target.value.id, id_or_name))
+                entry = await self._writer.store.get(keys.endpoint(target.id, id_or_name))
             if entry is None:
                 raise
             return Versioned(codec.decode(Endpoint, entry.value), entry.version)

@@ -19,6 +19,9 @@ from controller.outcomes import store_errors_told
 from controller.parsing import parse_cidr
 from controller.pools import pool_named, require_length
 from controller.requests import Caller, HoldRequest
+from controller.security.host_calls import require_no_force, require_own_places
+from controller.security.hosts import of_host
+from controller.security.principal import Principal
 from controller.state import State
 from controller.subnet_claims import SubnetClaims
 from controller.views import Hold
@@ -62,10 +65,13 @@ class Holds:
 
         Raises:
             Invalid: the request itself.
+            Forbidden: a host asks for another, or uses force.
             NotFound: the host or the pool.
             SubnetTaken, SubnetsExhausted: others have it.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
+        require_own_places(caller.principal, [request.host])
+        require_no_force(caller.principal, force=request.force)
         cidr = _cidr(request)
         with store_errors_told():
             await self._require_host(request.host)
@@ -82,7 +88,8 @@ class Holds:
                 return made
 
     async def release(self, hold: str, caller: Caller) -> None:
-        """Let others have it. No error if there is no such hold, or a network has the subnet by now.
+        """Let others have it. No error if there is no such hold, or a network has the subnet by now; nor, and nothing
+        happens, if a host asks and it is another's.
 
         Raises:
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
@@ -92,7 +99,7 @@ class Holds:
             while True:
                 await turns.next()
                 found = await self._stored(hold)
-                if found is None:
+                if found is None or not _may_release(caller.principal, found[1].value):
                     return
                 key, claim = found
                 change = Changed("hold.released", key, codec.encode(claim.value), None)
@@ -178,6 +185,11 @@ class Holds:
 
     def _known(self, cidr: Cidr) -> Versioned[SubnetClaim] | None:
         return self._state.subnets.get(keys.subnet(cidr).removeprefix(keys.SUBNETS))
+
+
+def _may_release(principal: Principal | None, claim: SubnetClaim) -> bool:
+    asking = of_host(principal)
+    return asking is None or (claim.hold is not None and claim.hold.host == asking.host)
 
 
 def _cidr(request: HoldRequest) -> Cidr | None:

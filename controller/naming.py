@@ -15,6 +15,7 @@ from controller.network_rules import no_network, require_name_free, require_not_
 from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.requests import Caller, NameRequest
+from controller.security.host_calls import require_own_network
 from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
@@ -34,13 +35,16 @@ class Naming:
         Raises:
             Invalid: the request itself.
             NotFound, NetworkDeleting
+            Forbidden: a host asks, and did not make it.
             NameTaken: names the network that has it.
             NetworkNamed: it has another name already.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         require_network_name(request.name)
         with store_errors_told():
-            network_id = (await self._networks.fresh(name_or_id)).value.id
+            target = (await self._networks.fresh(name_or_id)).value
+            require_own_network(caller.principal, target)
+            network_id = target.id
             turns = self._writer.turns(f"network {network_id} could not be named {request.name!r}")
             while True:
                 await turns.next()

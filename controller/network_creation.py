@@ -23,6 +23,7 @@ from controller.parsing import first_usable
 from controller.pools import pool_named, require_length
 from controller.removal import bridge_claims
 from controller.requests import Caller, NetworkRequest, SubnetRequest
+from controller.security.host_calls import require_own_holds, require_own_making
 from controller.state import State
 from controller.subnet_claims import SubnetClaims
 from controller.writer import Writer
@@ -69,8 +70,11 @@ class NetworkCreation:
             NameTaken, IdTaken, SubnetTaken, SubnetsExhausted, VniTaken: the state of the world.
             HoldGone, HoldMismatch: a hold that it names.
             NotFound: a pool.
+            Forbidden: a host asks for another, or uses force.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
+        made_on = request.docker.host if request.docker is not None else None
+        require_own_making(caller.principal, made_on, force=request.force)
         request = identified(request, f"{self._rng.getrandbits(48):012x}")
         network_id = str(request.id)
         with store_errors_told():
@@ -118,6 +122,9 @@ class NetworkCreation:
         await self._guard.ready()
         await self._refuse_taken(draft, network_id)
         held = await self._holds.claims(draft.holds)
+        require_own_holds(
+            caller.principal, (one.value.hold.host for one in held.values() if one.value.hold is not None)
+        )
         _require_fit(draft, held)
         choice = self._choose(draft, network_id, held)
         return Versioned(choice.network, await self._commit(choice, caller))

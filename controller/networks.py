@@ -12,6 +12,7 @@ from controller.network_rules import no_network, stored_network
 from controller.outcomes import store_errors_told
 from controller.removal import Removal
 from controller.requests import Caller, NetworkRequest
+from controller.security.host_calls import require_own_network
 from controller.state import State
 from controller.views import NetworkUse, SubnetUse
 from controller.writer import Writer
@@ -83,11 +84,13 @@ class Networks:
 
         Raises:
             NotFound, PreconditionFailed
+            Forbidden: a host asks, and did not make it.
             NetworkInUse: names each endpoint, its host, and when that was last seen; the network stays as it was.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         with store_errors_told():
             found = await self.fresh(name_or_id)
+            require_own_network(caller.principal, found.value)
             revision = await self._removal.remove(found, caller, if_version)
             await self._state.reached(revision, self._state.networks, self._state.subnets)
         return found.value.id, revision

@@ -30,6 +30,7 @@ from controller.api.routing import (
     derived_id,
     entity,
     has_labels,
+    principal,
     problems,
     resource_router,
     service,
@@ -39,6 +40,7 @@ from controller.api.waiting import DELETED, Wait, done, waited
 from controller.cases import Cases
 from controller.cluster import Cluster
 from controller.requests import EndpointRequest
+from controller.security.host_calls import own_key
 from controller.status import PLANNED as PLANNED_STATUS
 from controller.views import Convergence
 from kvnet.errors import IdTaken, KvnetError, NotFound
@@ -118,7 +120,7 @@ async def _plan(request: Request, net: Network, asked: EndpointIn | EndpointsIn)
 async def _create_one(
     request: Request, cluster: Cluster, net: Network, asked: EndpointIn, wait: float, key: str | None
 ) -> Response:
-    derived = derived_id("endpoint", net.id, key, ENDPOINT_ID_DIGITS) if key else None
+    derived = derived_id("endpoint", net.id, own_key(principal(request), key), ENDPOINT_ID_DIGITS) if key else None
     wanted = asked.request(derived)
     began = service(request).now()
     is_unknown = wanted.id is None or not _exists(cluster, net.id, wanted.id)
@@ -138,6 +140,7 @@ async def _create_one(
 async def _create_many(
     request: Request, cluster: Cluster, net: Network, asked: EndpointsIn, wait: float, key: str | None
 ) -> Response:
+    key = None if key is None else own_key(principal(request), key)
     wanted = [
         item.request(derived_id("endpoint", net.id, f"{key}\0{place}", ENDPOINT_ID_DIGITS) if key else None)
         for place, item in enumerate(asked.items)

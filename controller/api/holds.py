@@ -18,10 +18,12 @@ from controller.api.routing import (
     caller,
     created,
     entity,
+    principal,
     problems,
     resource_router,
     service,
 )
+from controller.security.host_calls import require_own_hold
 
 router = resource_router("holds")
 BODY: JsonBody[HoldIn] = JsonBody(HoldIn, "HoldIn")
@@ -67,7 +69,9 @@ async def list_holds(
 @router.get("/holds/{hold}", response_model=HoldOut, responses=problems(404), summary="Get a hold")
 async def get_hold(request: Request, hold: str) -> Response:
     """404 when it is over, or a network has the subnet by now."""
-    return entity(render.hold(service(request).cluster.holds.get(hold)))
+    found = service(request).cluster.holds.get(hold)
+    require_own_hold(principal(request), found.host, hold)
+    return entity(render.hold(found))
 
 
 @router.delete(

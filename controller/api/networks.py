@@ -27,6 +27,7 @@ from controller.api.routing import (
     derived_id,
     entity,
     has_labels,
+    principal,
     problems,
     resource_router,
     service,
@@ -34,6 +35,7 @@ from controller.api.routing import (
 )
 from controller.api.waiting import DELETED, Wait, done, waited
 from controller.cluster import Cluster
+from controller.security.host_calls import own_key
 from controller.status import Look
 from controller.views import Convergence
 from kvnet.errors import IdTaken, NotFound
@@ -104,7 +106,11 @@ async def create_network(
     cluster = service(request).cluster
     asked = await BODY.read(request)
     is_keyed = idempotency_key and not asked.holds
-    derived = derived_id("network", "", str(idempotency_key), NETWORK_ID_DIGITS) if is_keyed else None
+    derived = (
+        derived_id("network", "", own_key(principal(request), str(idempotency_key)), NETWORK_ID_DIGITS)
+        if is_keyed
+        else None
+    )
     wanted = asked.request(derived)
     if dry_run:
         who = caller(request)

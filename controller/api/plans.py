@@ -14,9 +14,10 @@ from pydantic import Field
 
 from controller.api import render
 from controller.api.answers import Answer
-from controller.api.routing import service
+from controller.api.routing import principal, service
 from controller.cases import Cases
 from controller.forecast import Forecast
+from controller.security.host_calls import require_no_plan
 from controller.status import PLANNED as PLANNED_STATUS
 from controller.views import Convergence, NetworkUse
 from datapath.objects import NO_FIREWALL, SetFirewall
@@ -76,7 +77,12 @@ PLANNED: dict[int, dict[str, Any]] = {
 async def planned(
     request: Request, action: Callable[[Cases], Awaitable[T]], show: Callable[[T], render.Json | None]
 ) -> Response:
-    """Raises: KvnetError: what the change itself would raise."""
+    """
+    Raises:
+        Forbidden: a host asks: a plan tells of other hosts.
+        KvnetError: what the change itself would raise.
+    """
+    require_no_plan(principal(request))
     result, forecast = await service(request).cluster.rehearse(action)
     return render.answer(_plan(show(result), forecast))
 

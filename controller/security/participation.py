@@ -22,6 +22,17 @@ LOOKS_PER_S = 20.0
 LOOKS_AT_ONCE = 60.0
 
 
+def takes_part(state: State, host: str, network: str) -> bool:
+    """As far as this replica knows."""
+    carried = state.networks_on(host)
+    return network in carried or any(peer in carried for peer in peers_of(state, network))
+
+
+def peers_of(state: State, network: str) -> Collection[str]:
+    found = state.networks.get(network)
+    return found.value.peers if found is not None else ()
+
+
 class Participation:
     def __init__(self, state: State, store: Store, monotonic: Callable[[], float]) -> None:
         self._state = state
@@ -34,8 +45,7 @@ class Participation:
 
     def takes_part(self, host: str, network: str) -> bool:
         """As far as this replica knows."""
-        carried = self._state.networks_on(host)
-        return network in carried or any(peer in carried for peer in self._peers(network))
+        return takes_part(self._state, host, network)
 
     async def confirmed(self, host: str, network: str) -> Revision | None:
         """Up to which revision it is certain that the host takes part; None: it does not.
@@ -76,14 +86,10 @@ class Participation:
             if not there:
                 del self._watching[network]
 
-    def _peers(self, network: str) -> Collection[str]:
-        found = self._state.networks.get(network)
-        return found.value.peers if found is not None else ()
-
     def _on_endpoint(self, name: str, before: Versioned[Endpoint] | None, after: Versioned[Endpoint] | None) -> None:
         if before is not None and after is None and self._watching:
             network = name.partition("/")[0]
-            self._tell(network, *self._peers(network))
+            self._tell(network, *peers_of(self._state, network))
 
     def _on_network(self, name: str, before: Versioned[Network] | None, after: Versioned[Network] | None) -> None:
         was, now = (set(one.value.peers) if one is not None else set() for one in (before, after))
