@@ -36,6 +36,7 @@ from controller.rehearsal import rehearse
 from controller.security.authentication import Credentials
 from controller.security.host_store import Gate
 from controller.security.joining import Joining
+from controller.security.logins import Logins
 from controller.security.tokens import Tokens
 from controller.settings import Settings
 from controller.standing import Standing
@@ -67,6 +68,7 @@ class Cluster:
         connectivity: a test of who reaches whom, through the workers.
         pausing: an operator's pause of a host's repairs.
         tracing: the way of a packet between two endpoints, hop by hop.
+        logins: of browsers, by cookies.
         tokens, credentials: who may come in: to change it, and as this replica knows it.
         joining: how hosts come by theirs.
         upkeep, sealing: what the elected replica does; runs by itself.
@@ -100,6 +102,7 @@ class Cluster:
         self.events: EventLog = state.events
         self.tokens = Tokens(store, writer, settings.clock.now)
         self.credentials = known = Credentials(state.tokens, state.meta)
+        self.logins = Logins(state.secrets, writer, known, secrets.token_bytes, patience_s)
         self.joining = Joining(store, writer, settings.clock.now, lambda token: known.get(token) is not None)
         self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
         self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)

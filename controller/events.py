@@ -178,6 +178,7 @@ def _events(revision: int, value: bytes) -> tuple[Event, ...]:
             before=change.before,
             after=change.after,
             resumable=i == len(flat) - 1,
+            claimed=entry.claimed,
         )
         for i, (entry, change) in enumerate(flat)
     )

@@ -1,4 +1,4 @@
-"""What happened to one thing: its changes in the journal, the newest first.
+"""What happened to one thing, or by one hand: its changes in the journal, the newest first.
 
 Pure but for reading what is kept in memory. The journal is as long as it is bounded to be; what is older is not known,
 and the answer says from which revision on it is.
@@ -7,6 +7,7 @@ and the answer says from which revision on it is.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from controller.views import Event
 from kvnet import keys
 
 AT_A_TIME = 8
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # as the journal's bytes have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Subject:
     """What the changes are wanted of. All that is given must hold; nothing given: of everything.
 
     `networks`: ids and names that stand for one network. `endpoint`: its id, or its name. `address`: its text.
+    `kind`: also the part before a dot. `since`, `until`: seconds since the epoch, the latter left out itself.
     """
 
     networks: tuple[str, ...] = ()
@@ -30,8 +33,27 @@ class Subject:
     host: str = ""
     pool: str = ""
     address: str = ""
+    actor: str = ""
+    source: str = ""
+    kind: str = ""
+    request_id: str = ""
+    since: float | None = None
+    until: float | None = None
 
     def concerns(self, event: Event) -> bool:
+        return self._is_by(event) and self._is_of(event)
+
+    def _is_by(self, event: Event) -> bool:
+        return (
+            (not self.actor or event.actor == self.actor)
+            and (not self.source or event.source == self.source)
+            and (not self.request_id or event.request_id == self.request_id)
+            and (not self.kind or event.kind == self.kind or event.kind.startswith(f"{self.kind}."))
+            and (self.since is None or event.at >= self.since)
+            and (self.until is None or event.at < self.until)
+        )
+
+    def _is_of(self, event: Event) -> bool:
         known = [state for state in (event.before, event.after) if state is not None]
         return (
             (not self.networks or _is_of_network(event, known, self.networks))
@@ -43,7 +65,8 @@ class Subject:
 
     def words(self) -> list[tuple[bytes, ...]]:
         """Of each, one must be in the bytes of a commit that concerns it: what has none is never decoded."""
-        singles = [(one,) for one in (self.endpoint, self.host, self.pool, self.address) if one]
+        named = (self.endpoint, self.host, self.pool, self.address, self.actor, self.request_id, self.kind)
+        singles = [(_quoted(one)[1:-1],) for one in named if one]
         return [tuple(word.encode() for word in words) for words in (self.networks, *singles) if words]
 
 

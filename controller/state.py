@@ -75,6 +75,7 @@ class State:
         self.events = EventLog()
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
         self.chain = Chain()
+        self.secrets = Mirror(store, keys.SECRETS, clock=now, rng=rng)
         self.seals = Mirror(store, keys.SEALS, on_change=self.chain.on_change, clock=now, rng=rng)
         self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
         self.progress = Signal()  # rings when a host may have applied, come or gone
@@ -134,7 +135,7 @@ class State:
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        return (*(table.mirror for table in self.tables), self.journal, self.seals, self.leader)
+        return (*(table.mirror for table in self.tables), self.journal, self.seals, self.secrets, self.leader)
 
     @property
     def revision(self) -> int:

@@ -232,7 +232,7 @@ class Event:
 
     `resumable`: the last event of its revision, so its revision is a position to resume from (an SSE id). Events of
     hosts coming and going are not in the journal and never resumable.
-    `network`: the id of the network it concerns, "" if none.
+    `network`: the id of the network it concerns, "" if none. `claimed`: who the actor said that it asked for.
     """
 
     revision: int
@@ -246,6 +246,7 @@ class Event:
     before: Any
     after: Any
     resumable: bool
+    claimed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

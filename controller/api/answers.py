@@ -435,6 +435,7 @@ class EventOut(Answer):
     key: str
     network: str
     actor: str
+    claimed: str | None = Field(description="Who an authenticated caller said that it asked for.")
     request_id: str
     source: str
     before: Any

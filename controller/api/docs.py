@@ -19,6 +19,7 @@ from starlette.responses import FileResponse
 from controller.api.answers import EventOut, Problem
 from controller.api.bodies import SCHEMAS
 from controller.api.described import complete
+from controller.api.login import LoginIn
 from controller.api.models import (
     AcceptIn,
     ConnectivityIn,
@@ -89,6 +90,7 @@ TAGS = [
     {"name": "reservations", "description": "Addresses that are never handed out."},
     {"name": "ipam", "description": "How full, who has it, is it consistent."},
     {"name": "tokens", "description": "Who may come in, and what for."},
+    {"name": "audit", "description": "Whether the journal is as it was written, and all of it to take away."},
     {"name": "events", "description": "What changes, as a stream."},
     {"name": "operations", "description": "Health, metrics, versions."},
 ]
@@ -110,6 +112,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     TokenIn,
     RotateIn,
     AuthenticationIn,
+    LoginIn,
 )
 
 router = operations_router()

@@ -1,11 +1,11 @@
-"""/v1/journal: what happened to one thing, newest first. What happens next is the stream's to tell (/v1/events)."""
+"""/v1/journal: what happened to one thing or by one hand, newest first. What happens next is /v1/events' to tell."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Query, Request, Response
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from controller.api import render
 from controller.api.answers import Answer, EventOut
@@ -16,6 +16,14 @@ from controller.parsing import parse_address
 from kvnet.errors import NotFound
 
 router = resource_router("events")
+
+Network = Annotated[Name | None, Query(description="By name or id; also one that is gone.")]
+Actor = Annotated[str | None, Query(max_length=256, description="Who: a token's name, `host:NAME`, `upkeep` ...")]
+Source = Annotated[str | None, Query(max_length=256, description="Where from: an address, `unix`, `cli` ...")]
+Kind = Annotated[str | None, Query(max_length=64, description="`network`, `endpoint.created` ...")]
+RequestId = Annotated[str | None, Query(max_length=128)]
+Since = Annotated[AwareDatetime | None, Query(description="Not before this moment, such as 2026-01-31T12:00:00Z.")]
+Until = Annotated[AwareDatetime | None, Query(description="Before this moment.")]
 
 
 class JournalOut(Answer):
@@ -29,21 +37,33 @@ class JournalOut(Answer):
 @router.get("/journal", response_model=JournalOut, responses=problems(), summary="What happened to one thing")
 async def list_changes(
     request: Request,
-    network: Annotated[Name | None, Query(description="By name or id; also one that is gone.")] = None,
+    network: Network = None,
     endpoint: Annotated[Name | None, Query(description="By id or name.")] = None,
     host: Name | None = None,
     pool: Name | None = None,
     address: Annotated[str | None, Query(max_length=64, description="Who had it.")] = None,
+    actor: Actor = None,
+    source: Source = None,
+    kind: Kind = None,
+    request_id: RequestId = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:
     """Of all that is named; without a name, of everything. The journal is bounded: `kept_from` says how far it goes."""
     cluster = service(request).cluster
     subject = Subject(
-        networks=() if network is None else _stand_for(cluster, network),
+        networks=() if network is None else stand_for(cluster, network),
         endpoint=endpoint or "",
         host=host or "",
         pool=pool or "",
         address="" if address is None else str(parse_address(address, "/query/address")),
+        actor=actor or "",
+        source=source or "",
+        kind=kind or "",
+        request_id=request_id or "",
+        since=None if since is None else since.timestamp(),
+        until=None if until is None else until.timestamp(),
     )
     found = [render.event(event) for event in await changes(cluster.events, subject, limit)]
     log = cluster.events
@@ -51,7 +71,7 @@ async def list_changes(
     return render.answer({"items": found, "kept_from": log.floor, "revision": revision})
 
 
-def _stand_for(cluster: Cluster, network: str) -> tuple[str, ...]:
+def stand_for(cluster: Cluster, network: str) -> tuple[str, ...]:
     """Of one that is there its id alone, so that an earlier one of the same name is not mixed up with it."""
     try:
         return (cluster.networks.get(network).value.id,)

@@ -377,6 +377,7 @@ def event(one: Event) -> Json:
         "key": one.key,
         "network": one.network,
         "actor": one.actor,
+        "claimed": one.claimed or None,
         "request_id": one.request_id,
         "source": one.source,
         "before": one.before,
