@@ -1,0 +1,74 @@
+"""A worker's state directory in memory: what a process wrote is there for the next one, what was synced survives a power cut.
+
+Keeps what `worker.disk.StateDir` promises, and adds what happens to disks: full ones, and power that goes.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from kvnet.errors import StateUnusable
+from worker.disk import StateDir
+
+
+class Disk:
+    """What survives its worker."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.is_full = False
+        self._synced: dict[str, bytes | None] = {}  # what there was before, of names that were written since the last sync
+
+    def put(self, name: str, data: bytes | None, *, durable: bool) -> None:
+        if durable:
+            self._synced.pop(name, None)
+        else:
+            self._synced.setdefault(name, self.files.get(name))
+        if data is None:
+            self.files.pop(name, None)
+        else:
+            self.files[name] = data
+
+    def sync(self, name: str) -> None:
+        self._synced.pop(name, None)
+
+    def lose_power(self, rng: random.Random) -> None:
+        """Of what was not synced, each file is as it was, as it was to be, or empty."""
+        for name, before in self._synced.items():
+            fate = rng.randrange(3)
+            if fate == 0:
+                if before is None:
+                    self.files.pop(name, None)
+                else:
+                    self.files[name] = before
+            elif fate == 1 and name in self.files:
+                self.files[name] = b""
+        self._synced.clear()
+
+
+class SimulatedDir(StateDir):
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(Path("/simulated"), -1)
+        self._disk = disk
+
+    def close(self) -> None:
+        return None
+
+    def read(self, name: str) -> bytes | None:
+        return self._disk.files.get(name)
+
+    def write(self, name: str, data: bytes, *, durable: bool, room: int = 0) -> None:
+        if self._disk.is_full:
+            raise StateUnusable("simulated: no space left on device")
+        self._disk.put(name, data.ljust(room), durable=durable)
+
+    def sync(self, name: str) -> None:
+        self._disk.sync(name)
+
+    def remove(self, name: str) -> None:
+        self._disk.put(name, None, durable=False)
+
+    def names(self, folder: str) -> list[str]:
+        start = f"{folder}/"
+        return sorted(name.removeprefix(start) for name in self._disk.files if name.startswith(start))

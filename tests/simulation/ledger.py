@@ -1,0 +1,105 @@
+"""What was acknowledged, and who may undo it: I5, kept by somebody who trusts no part of the product.
+
+An operation writes down what it was told before anybody else acts on it. Whatever may remove a thing says so before it
+begins; a thing that goes without such an excuse was lost. Fed with every commit of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backends.store import Delete, Entry, Put, Revision, Write
+from kvnet import codec, keys
+from kvnet.model import Endpoint, Network
+
+
+@dataclass(slots=True)
+class Ledger:
+    """`kept`: keys that must be there, and since which acknowledgement. `gone`: ids that must never come back.
+
+    `excused`: keys that somebody may be removing. `absent_since`: by host, when its proof of life went.
+    """
+
+    now: Any
+    dead_host_after_s: float
+    kept: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    excused: set[str] = field(default_factory=set)
+    evicted: set[str] = field(default_factory=set)
+    absent_since: dict[str, float] = field(default_factory=dict)
+    wanted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unsettled: set[str] = field(default_factory=set)
+
+    def made(self, key: str, what: str) -> None:
+        if key not in self.excused:
+            self.kept[key] = what
+
+    def may_go(self, key: str) -> None:
+        self.excused.add(key)
+        self.kept.pop(key, None)
+        self.wanted.pop(key, None)
+
+    def removed(self, key: str, what: str) -> None:
+        self.kept.pop(key, None)
+        self.gone[key] = what
+
+    def is_changing(self, key: str) -> None:
+        """From here on until `changed` nobody can say what its fields are."""
+        self.wanted.pop(key, None)
+        self.unsettled.add(key)
+
+    def changed(self, key: str, fields: Mapping[str, Any], *, is_alone: bool) -> None:
+        if is_alone and key not in self.excused:
+            self.unsettled.discard(key)
+            self.wanted[key] = dict(fields)
+
+    # what the store does
+
+    def hear(self, revision: Revision, before: dict[str, Entry | None], writes: Sequence[Write]) -> list[str]:
+        """What of it nobody asked for."""
+        return [found for write in writes if (found := self._heard(write, before[write.key]))]
+
+    def _heard(self, write: Write, before: Entry | None) -> str:
+        key = write.key
+        if key.startswith(keys.ALIVE):
+            self._note_life(key.removeprefix(keys.ALIVE), is_there=isinstance(write, Put))
+        if isinstance(write, Put):
+            if key in self.gone and before is None:
+                return f"I5: {key} is back, though its removal was acknowledged ({self.gone[key]})"
+            return self._compared(key, write.value)
+        if isinstance(write, Delete) and before is not None and key in self.kept:
+            if key.startswith(keys.ENDPOINTS) and self._is_evicted(before):
+                self.may_go(key)
+                return ""
+            return f"I5: {key} was acknowledged ({self.kept[key]}) and is removed, and nobody asked for that"
+        return ""
+
+    def _note_life(self, host: str, *, is_there: bool) -> None:
+        if is_there:
+            self.absent_since.pop(host, None)
+        else:
+            self.absent_since.setdefault(host, self.now())
+
+    def _is_evicted(self, before: Entry) -> bool:
+        host = codec.decode(Endpoint, before.value).host
+        since = self.absent_since.get(host, self.now())
+        return host in self.evicted or self.now() - since >= self.dead_host_after_s - 1.0
+
+    def _compared(self, key: str, value: bytes) -> str:
+        wanted = self.wanted.get(key)
+        if wanted is None:
+            return ""
+        model: Any = codec.decode(Network if key.startswith(keys.NETWORKS) else Endpoint, value)
+        for name, expected in wanted.items():
+            found = getattr(model, name)
+            if found != expected:
+                return f"I5: {key} was acknowledged to have {name} {expected!r}, and is written with {found!r}"
+        return ""
+
+    def missing(self, entries: Mapping[str, Entry]) -> list[str]:
+        """What was acknowledged and is not there now."""
+        lost = [f"I5: {key} was acknowledged ({what}) and is gone" for key, what in self.kept.items() if key not in entries]
+        back = [f"I5: {key} is there, though its removal was acknowledged" for key in self.gone if key in entries]
+        return lost + back
