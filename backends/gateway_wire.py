@@ -34,6 +34,8 @@ from backends.store import (
 )
 
 Json = dict[str, Any]
+MAX_NUMBER = 2**63
+MAX_SECONDS = 1e9
 
 # The code of each outcome and the HTTP status it travels with; the client goes by the code alone.
 OUTCOMES: Mapping[type[StoreError], tuple[str, int]] = {
@@ -74,7 +76,8 @@ def error_from_json(problem: object) -> StoreError | None:
     if kind is None:
         return None
     if kind is Conflict:
-        return Conflict([str(key) for key in problem.get("keys", ())])
+        keys = problem.get("keys")
+        return Conflict([str(key) for key in keys] if isinstance(keys, list) else [])
     return kind(str(problem.get("detail", "")))
 
 
@@ -113,9 +116,12 @@ def snapshot_from_json(plain: object) -> Snapshot:
 
 
 def batch_to_json(batch: Batch) -> Json:
+    return {"revision": batch.revision, "changes": [change_to_json(change) for change in batch.changes]}
+
+
+def change_to_json(change: Change) -> Json:
     """A deleted key has no version and no value."""
-    changes = [{"key": change.key} if change.entry is None else entry_to_json(change.entry) for change in batch.changes]
-    return {"revision": batch.revision, "changes": changes}
+    return {"key": change.key} if change.entry is None else entry_to_json(change.entry)
 
 
 def batch_from_json(plain: object) -> Batch:
@@ -130,6 +136,7 @@ def text(plain: object, name: str) -> str:
     value = _member(plain, name)
     if not isinstance(value, str):
         raise ValueError(f"{name!r} is to be a string")
+    value.encode()  # half of a surrogate pair is JSON, and no text
     return value
 
 
@@ -137,6 +144,8 @@ def number(plain: object, name: str) -> int:
     value = _member(plain, name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name!r} is to be an integer")
+    if not -MAX_NUMBER <= value < MAX_NUMBER:
+        raise ValueError(f"{name!r} is out of range")
     return value
 
 
@@ -144,6 +153,8 @@ def seconds(plain: object, name: str) -> float:
     value = _member(plain, name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"{name!r} is to be a number of seconds")
+    if not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"{name!r} is out of range")
     return float(value)
 
 

@@ -35,6 +35,10 @@ PROBE_S = 1.0
 TLS_ALERT = b"\x15\x03"
 MAX_HEAD_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
+MAX_LINE_BYTES = 256 * 1024 * 1024  # 500 changes of the greatest values, as the gateway sends them
+MAX_INTERIM, FINAL = 8, 200
+MAX_TRAILERS = 64
+MAX_CHUNK_DIGITS = 16
 # Docker answers 304 to what is so already; neither says how long its body is, for there is none.
 BODILESS = frozenset({204, 304})
 
@@ -130,6 +134,13 @@ class Connection:
 
     async def head(self) -> tuple[int, dict[str, str]]:
         """The status and the headers, names in lower case."""
+        for _ in range(MAX_INTERIM):
+            status, headers = await self._one_head()
+            if status >= FINAL:
+                return status, headers
+        raise ValueError("one interim answer after the other, and no final one")
+
+    async def _one_head(self) -> tuple[int, dict[str, str]]:
         raw = await self._reader.readuntil(b"\r\n\r\n")
         self.has_answered = True
         first, *lines = raw[:-4].decode("latin-1").split("\r\n")
@@ -144,21 +155,33 @@ class Connection:
     async def pieces(self, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         """The body as it arrives."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
-            while size := int((await self._reader.readline()).split(b";")[0], 16):
-                yield (await self._reader.readexactly(size + 2))[:-2]
-            await self._reader.readline()
-            return
+            while size := _chunk_size(await self._reader.readline()):
+                async for piece in self._exactly(size):
+                    yield piece
+                if await self._reader.readexactly(2) != b"\r\n":
+                    raise ValueError("a part of the answer is longer than it says")
+            for _ in range(MAX_TRAILERS):
+                if await self._reader.readline() in (b"\r\n", b"\n", b""):
+                    return
+            raise ValueError("the answer does not end")
         if "content-length" not in headers:
             self.is_reusable = False
             while piece := await self._reader.read(READ_BYTES):
                 yield piece
             return
-        left = int(headers["content-length"])
-        while left:
-            piece = await self._reader.read(min(left, READ_BYTES))
+        told = headers["content-length"]
+        if not (told.isascii() and told.isdigit()):
+            raise ValueError(f"an answer of {told[:20]!r} bytes")
+        async for piece in self._exactly(int(told)):
+            yield piece
+
+    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
+        """In parts, so that it is the reader who decides how much is kept."""
+        while size:
+            piece = await self._reader.read(min(size, READ_BYTES))
             if not piece:
                 raise Lost("the connection was closed in the middle of an answer")
-            left -= len(piece)
+            size -= len(piece)
             yield piece
 
     def close(self) -> None:
@@ -262,13 +285,18 @@ class HttpClient:
             yield status, None
             waited_s = silence_s
             pieces = connection.pieces(told)
-            rest = b""
+            begun, length = list[bytes](), 0
             while (piece := await _next_within(pieces, silence_s)) is not None:
-                *whole, rest = (rest + piece).split(b"\n")
+                *whole, rest = piece.split(b"\n")
                 for line in whole:
-                    yield status, line
-            if rest:
-                yield status, rest
+                    yield status, b"".join((*begun, line))
+                    begun, length = [], 0
+                begun.append(rest)
+                length += len(rest)
+                if length > MAX_LINE_BYTES:
+                    raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")
+            if length:
+                yield status, b"".join(begun)
         except TimeoutError:
             self._turn_away(connection)
             raise Lost(f"silent for {waited_s:g} s") from None
@@ -278,6 +306,12 @@ class HttpClient:
         finally:
             connection.close()
             self._open.discard(connection)
+
+    def show(self, trust: Trust) -> None:
+        """New connections bear the certificate that is in its file now. Raises: CertificateUnusable."""
+        for target in self._targets:
+            if target.tls is not None:
+                trust.show(target.tls)
 
     async def close(self) -> None:
         self._closed = True
@@ -337,6 +371,13 @@ class HttpClient:
         else:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    if not line.endswith(b"\n") or not 0 < len(digits) <= MAX_CHUNK_DIGITS or not digits.isalnum():
+        raise ValueError("a part of the answer does not say how long it is")
+    return int(digits, 16)
 
 
 async def _next_within(pieces: AsyncIterator[bytes], timeout_s: float | None) -> bytes | None:

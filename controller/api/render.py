@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +38,7 @@ from controller.views import (
 from kvnet.addresses import text_of
 from kvnet.errors import Gone
 from kvnet.model import Accepted, DockerFields, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
+from kvnet.moments import calendar
 from kvnet.problems import to_problem
 
 Json = dict[str, Any]
@@ -57,7 +57,7 @@ def moment(seconds: float | None) -> str | None:
 @lru_cache(maxsize=4096)
 def instant(seconds: float) -> str:
     """RFC 3339, to the millisecond, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return calendar(seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def text(value: object) -> str | None:

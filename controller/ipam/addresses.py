@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from controller.ipam.window import Window
 from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.errors import AddressesExhausted, AddressTaken, Invalid
 from kvnet.model import Address, Network
+from kvnet.moments import calendar
 
 MAX_RESERVATIONS = 3  # named when no address is free
 
@@ -236,4 +236,4 @@ def _named(windows: Sequence[Window]) -> str:
 
 
 def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
+    return calendar(at).strftime("%H:%M:%S UTC")

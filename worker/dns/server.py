@@ -168,7 +168,7 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         source = (writer.get_extra_info("peername") or ("",))[0]  # "": it is gone already
-        if not self._lines.take(source):
+        if not source or not self._lines.take(source):
             writer.close()
             return
         self._talking.add(task)
