@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -18,6 +19,7 @@ from starlette.middleware import Middleware
 
 from backends.store import Store
 from controller.api import (
+    audit,
     convergence,
     diagnosis,
     docs,
@@ -29,6 +31,7 @@ from controller.api import (
     hosts,
     ipam,
     joining,
+    login,
     measure,
     metrics,
     networks,
@@ -66,11 +69,13 @@ ROUTERS: tuple[APIRouter, ...] = (
     ipam.router,
     events.router,
     history.router,
+    audit.router,
     store_state.router,
     diagnosis.router,
     trace.router,
     tokens.router,
     joining.router,
+    login.router,
     whoami.router,
     health.resources,
     health.router,
@@ -115,6 +120,7 @@ def create_app(
                 RequestContext,
                 metrics=service.metrics,
                 authenticator=service.authenticator,
+                endings=service.endings,
                 new_id=new_id,
                 clock=time.perf_counter,
                 tracer=tracer,
@@ -122,6 +128,7 @@ def create_app(
         ],
     )
     app.state.service = service
+    service.authenticator.from_cookie = partial(_login, service)
     problems.install(app)
     _route(app, store, service)
     app.router.routes[:] = [guarded(route) for route in app.router.routes]
@@ -142,6 +149,10 @@ def _route(app: FastAPI, store: Store, service: Service) -> None:
 
 def _gate(service: Service) -> Gate | None:
     return service.opened.gate if service.opened is not None else None
+
+
+def _login(service: Service, scope: Mapping[str, Any]) -> str | None:
+    return service.opened.logins.token_in(scope) if service.opened is not None else None
 
 
 def _new_id(rng: random.Random) -> str:

@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from controller.api import render
 from controller.api.answers import ConvergenceOut
-from controller.api.routing import problems, resource_router, service
+from controller.api.routing import principal, problems, resource_router, service
 from controller.api.waiting import Wait
 
 router = resource_router("networks")
@@ -28,5 +28,6 @@ async def get_convergence(request: Request, network: str, wait: Wait = 0) -> Res
     id_ = cluster.networks.get(network).value.id
     if wait:
         until = cluster.convergence.until_converged(lambda: cluster.networks.get(id_), wait)
-        await shared.unless_stopping(until)
+        await shared.unless_stopping(until, principal(request))
+        shared.require_still_good(principal(request))
     return render.answer(render.convergence(cluster.convergence.of(cluster.networks.get(id_))))

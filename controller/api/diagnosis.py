@@ -14,7 +14,7 @@ from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
 from controller.api.models import ConnectivityIn
-from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
+from controller.api.routing import WITH_BODY, caller, principal, problems, resource_router, service
 from controller.connectivity.run import Wish
 
 DOCTOR_S = 18.0
@@ -162,7 +162,7 @@ async def test_connectivity(request: Request) -> Response:
     asked = await BODY.read(request)
     shared = service(request)
     tested = shared.cluster.connectivity.test(_wish(asked), caller(request))
-    return render.answer(await shared.unless_stopped(tested))
+    return render.answer(await shared.unless_stopped(tested, principal(request)))
 
 
 @router.get(
@@ -175,7 +175,7 @@ async def examine_host(request: Request, host: str) -> Response:
     """Its worker looks at what kvnet needs of the host, and says what to do about each finding."""
     shared = service(request)
     examined = shared.cluster.questions.ask(host, "doctor", {}, caller(request), DOCTOR_S)
-    return render.answer(await shared.unless_stopped(examined))
+    return render.answer(await shared.unless_stopped(examined, principal(request)))
 
 
 def _wish(asked: ConnectivityIn) -> Wish:

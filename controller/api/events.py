@@ -18,9 +18,10 @@ from controller.api.middleware import IS_HEAD
 from controller.api.outlet import Outlet
 from controller.api.routing import Name, problems, resource_router, service
 from controller.api.service import Service
+from controller.api.streams import OpenStream, open_stream
 from controller.fanout import Filter, Listener
 from kvnet import keys
-from kvnet.errors import Gone
+from kvnet.errors import Gone, TooManyStreams
 
 PING_S = 15.0
 SLOW_S = 0.05
@@ -74,7 +75,12 @@ async def stream_events(
     if request.scope.get(IS_HEAD):
         listener.close()
         return Response(status_code=200, media_type="text/event-stream", headers=HEADERS)
-    return EventStream(shared, listener, caught_up)
+    try:
+        opened = open_stream(request)
+    except TooManyStreams:
+        listener.close()
+        raise
+    return EventStream(shared, listener, caught_up, opened)
 
 
 async def _require_past(shared: Service, start: int) -> None:
@@ -100,20 +106,28 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, shared: Service, listener: Listener, caught_up: int) -> None:
+    def __init__(self, shared: Service, listener: Listener, caught_up: int, opened: OpenStream) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._shared = shared
+        self._opened = opened
         self._listener = listener
         self._caught_up = caught_up
         self._waiter: asyncio.Future[None] | None = None
         listener.wake = self._wake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._opened:
+                await self._stream(scope, receive, send, self._opened.ended)
+        finally:
+            self._listener.close()
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, ended: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         outlet = Outlet(scope, loop.time)
         left = asyncio.create_task(_until_left(receive))
-        stop = asyncio.create_task(self._shared.stopping.wait())
+        stop = asyncio.create_task(_either(self._shared.stopping, ended))
         for ending in (left, stop):
             ending.add_done_callback(lambda _: self._wake())
         self._shared.metrics.streams.inc()
@@ -124,11 +138,10 @@ class EventStream(Response):
                 await self._end(send, outlet, left)
         finally:
             self._shared.metrics.streams.dec()
-            self._listener.close()
             left.cancel()
             stop.cancel()
 
-    async def _tell(self, send: Send, outlet: Outlet, left: asyncio.Task[None], stop: asyncio.Task[bool]) -> None:
+    async def _tell(self, send: Send, outlet: Outlet, left: asyncio.Task[None], stop: asyncio.Task[None]) -> None:
         """Until somebody wants it to end; each send goes into a connection that has room for it."""
         clock = asyncio.get_running_loop().time
         interval_s = min(PING_S, self._shared.cluster.bookmark_interval_s)
@@ -182,6 +195,15 @@ class EventStream(Response):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(one.wait()) for one in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
 
 
 async def _put(send: Send, data: bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +19,8 @@ from controller.api.errors import CrossOrigin, PayloadTooLarge
 from controller.api.measure import HttpMetrics
 from controller.api.problems import REQUEST_ID, internal, problem_response
 from controller.requests import Caller
-from controller.security.authentication import NOBODY, Authenticator
+from controller.security.authentication import NOBODY, Authenticator, not_good
+from controller.security.endings import Endings
 from controller.security.limits import Failures, Rates
 from controller.security.permissions import is_open
 from controller.security.principal import PRINCIPAL, Principal
@@ -28,6 +30,7 @@ from kvnet.spans import UNTOLD, Span, Tracer
 
 MAX_BODY_BYTES = 1024 * 1024
 CALLER = "kvnet.caller"
+NOTE_FAILURE = "kvnet.note_failure"  # for what is open to all and judges credentials itself
 IS_HEAD = "kvnet.is_head"
 SERVER_ERROR = 500
 MAX_TRACE = 64
@@ -48,12 +51,14 @@ class RequestContext:
         app: ASGIApp,
         metrics: HttpMetrics,
         authenticator: Authenticator,
+        endings: Endings,
         new_id: Callable[[], str],
         clock: Callable[[], float],
         tracer: Tracer = UNTOLD,
     ) -> None:
         self._tracer = tracer
         self._authenticator = authenticator
+        self._endings = endings
         self._rates = Rates()
         self._failures = Failures()
         self._app = app
@@ -97,7 +102,7 @@ class RequestContext:
                 return
             scope[PRINCIPAL] = principal
             scope[CALLER] = _caller(principal, asked, request_id)
-            limited = _limited(receive) if scope["method"] in _WITH_BODY else receive
+            limited = self._limited(receive, principal) if scope["method"] in _WITH_BODY else receive
             await self._app(scope, limited, send_with_id)
         except Exception as error:
             facts = {"request_id": request_id, "method": scope["method"], "path": scope["path"][:MAX_PATH_TOLD]}
@@ -122,9 +127,10 @@ class RequestContext:
         refusal = asked.refusal()
         if refusal is not None:
             raise refusal
-        if is_open(scope["path"]):
-            return NOBODY
         now = self._clock()
+        if is_open(scope["path"]):
+            scope[NOTE_FAILURE] = partial(self._failures.note, asked.source, now)
+            return NOBODY
         try:
             found = await self._authenticator.identify(scope, asked.authorization, has_cookie=asked.cookie_counts)
         except Unauthenticated as error:
@@ -133,6 +139,22 @@ class RequestContext:
             raise
         self._rates.require(found, now)
         return found
+
+    def _limited(self, receive: Receive, principal: Principal) -> Receive:
+        """Counts what really arrives: a chunked body has no Content-Length. Who lets a body wait is looked at again."""
+        total = 0
+
+        async def counted() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > MAX_BODY_BYTES:
+                raise HTTPException(413)
+            if message["type"] == "http.request" and self._endings.is_over(principal):
+                raise not_good()
+            return message
+
+        return counted
 
     def _told(self, scope: Scope, asked: _Headers, request_id: str, route: str, status: int, took_s: float) -> None:
         """What changes something, or fails here, at info; what only looks at debug: there is much of it."""
@@ -242,24 +264,19 @@ def _caller(principal: Principal, asked: _Headers, request_id: str) -> Caller:
     )
 
 
+def note_failure(scope: Scope) -> None:
+    """A credential in a body was wrong.
+
+    Raises:
+        TooManyFailures: so were many before, from there.
+    """
+    if scope[NOTE_FAILURE]():
+        raise too_many_failures()
+
+
 def too_many_failures() -> TooManyFailures:
     return TooManyFailures(
         "too many wrong credentials came from this address",
         fix="wait a little; a good credential is served at once",
         context={"retry_after_s": 2},
     )
-
-
-def _limited(receive: Receive) -> Receive:
-    """Counts what really arrives: a chunked body has no Content-Length."""
-    total = 0
-
-    async def counted() -> Message:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > MAX_BODY_BYTES:
-            raise HTTPException(413)
-        return message
-
-    return counted

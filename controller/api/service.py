@@ -15,8 +15,10 @@ from controller.api import render
 from controller.api.measure import HttpMetrics
 from controller.cluster import Cluster
 from controller.fanout import Fanout
-from controller.security.authentication import Authenticator, Credentials
+from controller.security.authentication import Authenticator, Credentials, not_good
+from controller.security.endings import Endings
 from controller.security.limits import Streams
+from controller.security.principal import Principal
 from kvnet import keys
 from kvnet.errors import ControllerUnreachable, StoreUnavailable
 
@@ -55,6 +57,7 @@ class Service:
     is_in_clear: bool = False
     streams: Streams = field(default_factory=Streams)
     authenticator: Authenticator = field(init=False)
+    endings: Endings = field(init=False)
     _fanout: Fanout | None = None
     _pulse: Check | None = None
     _felt_at: float = 0.0
@@ -65,6 +68,7 @@ class Service:
             return None if self.opened is None else self.opened.credentials
 
         self.authenticator = Authenticator(known, self.now, is_insecure=self.is_insecure)
+        self.endings = Endings(known, self.now)
 
     @property
     def cluster(self) -> Cluster:
@@ -87,23 +91,33 @@ class Service:
         if self.opened is not None:
             self.opened.standing.require()
 
-    async def unless_stopping(self, wait: Coroutine[Any, Any, Any]) -> None:
-        """Wait, but not beyond the word to stop: whoever asked is then told what is known."""
-        waiting = asyncio.create_task(wait)
-        stop = asyncio.create_task(self.stopping.wait())
-        try:
-            await asyncio.wait((waiting, stop), return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                await waiting
-        finally:
-            waiting.cancel()
-            stop.cancel()
+    async def unless_stopping(self, wait: Coroutine[Any, Any, Any], who: Principal) -> None:
+        """Wait, but not beyond the word to stop, or the end of the credential: what is known then is known."""
+        with self.endings.held(who) as ended:
+            waiting = asyncio.create_task(wait)
+            ends = [asyncio.create_task(self.stopping.wait()), asyncio.create_task(ended.wait())]
+            try:
+                await asyncio.wait((waiting, *ends), return_when=asyncio.FIRST_COMPLETED)
+                if waiting.done():
+                    await waiting
+            finally:
+                for one in (waiting, *ends):
+                    one.cancel()
 
-    async def unless_stopped(self, asked: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    def require_still_good(self, who: Principal) -> None:
+        """
+        Raises:
+            Unauthenticated: the credential ended since the request began.
+        """
+        if self.endings.is_over(who):
+            raise not_good()
+
+    async def unless_stopped(self, asked: Coroutine[Any, Any, dict[str, Any]], who: Principal) -> dict[str, Any]:
         """What hosts answer, unless the controller stops meanwhile: nobody waits for them then.
 
         Raises:
             ControllerUnreachable: it stops.
+            Unauthenticated: the credential ended meanwhile.
             KvnetError: what comes of the question.
         """
         found: list[dict[str, Any]] = []
@@ -111,7 +125,8 @@ class Service:
         async def hold() -> None:
             found.append(await asked)
 
-        await self.unless_stopping(hold())
+        await self.unless_stopping(hold(), who)
+        self.require_still_good(who)
         if not found:
             raise ControllerUnreachable("the controller is stopping", fix="ask another one, or this one again")
         return found[0]

@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from backends import gateway_wire as wire
+from backends.joined_reads import JoinedReads
 from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError, Unavailable
+from controller.api.encoded import Encodings, encode
+from controller.api.streams import OpenStream, open_stream
 from controller.security.hidden_store import HiddenStore
 from controller.security.host_store import Gate
 from controller.security.hosts import of_host
@@ -34,7 +37,7 @@ def router(
     store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S, gate: Callable[[], Gate | None] = lambda: None
 ) -> APIRouter:
     """Routes `/v1/store/...` on this store. `gate`: through which hosts see it; None while the controller starts."""
-    gateway = _Gateway(HiddenStore(store), bookmark_every_s, gate)
+    gateway = _Gateway(HiddenStore(JoinedReads(store)), bookmark_every_s, gate)
     routes = APIRouter(prefix="/v1/store", tags=["store gateway"])
     for method, path, handler, summary in (
         ("POST", "/get", gateway.get, "One entry: {key}"),
@@ -54,6 +57,7 @@ class _Gateway:
         self._store = store
         self._bookmark_every_s = bookmark_every_s
         self._gate = gate
+        self._encodings = Encodings(lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
 
     def _of(self, request: Request) -> Store:
         """
@@ -73,7 +77,8 @@ class _Gateway:
         return _json({"entry": None if entry is None else wire.entry_to_json(entry)})
 
     async def list(self, request: Request) -> Response:
-        return _json(wire.snapshot_to_json(await self._of(request).list(wire.text(await _body(request), "prefix"))))
+        found = await self._of(request).list(wire.text(await _body(request), "prefix"))
+        return Response(self._encodings.snapshot(found), media_type="application/json")
 
     async def commit(self, request: Request) -> Response:
         checks, writes = wire.transaction_from_json(await _body(request))
@@ -82,8 +87,9 @@ class _Gateway:
     async def watch(self, request: Request) -> Response:
         body = await _body(request)
         prefix, after = wire.text(body, "prefix"), wire.number(body, "after")
-        lines = self._lines(self._of(request).watch(prefix, after), after)
-        return StreamingResponse(lines, media_type="application/x-ndjson", headers={"x-accel-buffering": "no"})
+        opened = open_stream(request)
+        lines = self._lines(self._of(request).watch(prefix, after), after, opened.ended)
+        return Watch(lines, opened)
 
     async def open_session(self, request: Request) -> Response:
         body = await _body(request)
@@ -104,30 +110,50 @@ class _Gateway:
         await session.close()
         return Response(status_code=204)
 
-    async def _lines(self, batches: AsyncIterator[Batch], revision: Revision) -> AsyncIterator[bytes]:
-        """Batches as they come, and a sign of life whenever nothing came for a while."""
+    async def _lines(
+        self, batches: AsyncIterator[Batch], revision: Revision, ended: asyncio.Event
+    ) -> AsyncIterator[bytes]:
+        """Batches as they come, and a sign of life whenever nothing came for a while. `ended`: the credential did."""
         coming = asyncio.ensure_future(anext(batches))
+        end = asyncio.ensure_future(ended.wait())
         try:
-            while True:
-                done, _ = await asyncio.wait([coming], timeout=self._bookmark_every_s)
+            while not ended.is_set():
+                done, _ = await asyncio.wait(
+                    [coming, end], timeout=self._bookmark_every_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if ended.is_set():
+                    break
                 if not done:
-                    yield _line(wire.batch_to_json(Batch((), revision)))
+                    yield self._encodings.line(Batch((), revision))
                     continue
                 batch = coming.result()
                 coming = asyncio.ensure_future(anext(batches))
                 for start in range(0, max(1, len(batch.changes)), LINE_CHANGES):
                     part = batch.changes[start : start + LINE_CHANGES]
                     is_last = start + LINE_CHANGES >= len(batch.changes)
-                    yield _line(wire.batch_to_json(Batch(part, batch.revision if is_last else revision)))
+                    yield self._encodings.line(Batch(part, batch.revision if is_last else revision))
                 revision = batch.revision
         except StoreError as error:
-            yield _line(wire.error_to_json(error))
+            yield encode(wire.error_to_json(error)) + b"\n"
         finally:
             coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+            end.cancel()
+            await asyncio.gather(coming, end, return_exceptions=True)
             aclose = getattr(batches, "aclose", None)
             if aclose is not None:
                 await aclose()
+
+
+class Watch(StreamingResponse):
+    """`opened`: the stream as it is counted, and ended with its credential."""
+
+    def __init__(self, lines: AsyncIterator[bytes], opened: OpenStream) -> None:
+        super().__init__(lines, media_type="application/x-ndjson", headers={"x-accel-buffering": "no"})
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._opened:
+            await super().__call__(scope, receive, send)
 
 
 def _told(handler: Handler) -> Handler:
@@ -157,17 +183,12 @@ async def _body(request: Request) -> object:
     Raises:
         ValueError: not JSON.
     """
-    plain: object = json.loads(await request.body())
+    try:
+        plain: object = json.loads(await request.body())
+    except RecursionError:
+        raise ValueError("the body is nested too deep") from None
     return plain
 
 
 def _json(plain: wire.Json, *, status: int = 200, media_type: str = "application/json") -> Response:
-    return Response(_encode(plain), status_code=status, media_type=media_type)
-
-
-def _line(plain: wire.Json) -> bytes:
-    return _encode(plain) + b"\n"
-
-
-def _encode(plain: Any) -> bytes:
-    return json.dumps(plain, separators=(",", ":")).encode()
+    return Response(encode(plain), status_code=status, media_type=media_type)

@@ -14,7 +14,7 @@ from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
 from controller.api.models import Body
-from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
+from controller.api.routing import WITH_BODY, caller, principal, problems, resource_router, service
 from controller.tracing import Wish
 from datapath.trace.case import Flow
 
@@ -165,7 +165,7 @@ async def trace_path(request: Request) -> Response:
     asked = await TRACE.read(request)
     shared = service(request)
     traced = shared.cluster.tracing.trace(asked.wish(), caller(request))
-    return render.answer(await shared.unless_stopped(traced))
+    return render.answer(await shared.unless_stopped(traced, principal(request)))
 
 
 @router.post(
@@ -181,7 +181,7 @@ async def pause_repairs(request: Request, host: str) -> Response:
     asked = await PAUSE.read(request)
     shared = service(request)
     paused = shared.cluster.pausing.pause(host, asked.seconds, caller(request))
-    return render.answer(await shared.unless_stopped(paused))
+    return render.answer(await shared.unless_stopped(paused, principal(request)))
 
 
 @router.delete(
@@ -194,4 +194,4 @@ async def resume_repairs(request: Request, host: str) -> Response:
     """Everything is looked at, and put right, at once. Of a host that is not paused nothing changes."""
     shared = service(request)
     resumed = shared.cluster.pausing.resume(host, caller(request))
-    return render.answer(await shared.unless_stopped(resumed))
+    return render.answer(await shared.unless_stopped(resumed, principal(request)))

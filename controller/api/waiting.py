@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from controller.api import render
 from controller.api.answers import WaitedOut
 from controller.api.plans import PlanOut
-from controller.api.routing import service
+from controller.api.routing import principal, service
 from controller.views import Convergence
 
 MAX_WAIT_S = 30.0
@@ -50,7 +50,7 @@ async def waited(request: Request, wanted: Mapping[str, int], wait: float) -> Co
         return None
     shared = service(request)
     convergence = shared.cluster.convergence
-    await shared.unless_stopping(convergence.until(wanted, wait))
+    await shared.unless_stopping(convergence.until(wanted, wait), principal(request))
     return convergence.told(wanted)
 
 

@@ -7,6 +7,7 @@ is never asked. Decides nothing about what somebody may do, and never says why a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from controller.security.principal import Principal, Via
@@ -18,6 +19,7 @@ from kvnet.security import Role, Token, hash_of, parse_token
 from kvnet.sentinel import Meta
 
 CERTIFICATE = "kvnet.certificate"  # in the ASGI scope: sha256 of the client's certificate (DER), hex
+COOKIE_UNTIL = "kvnet.cookie_until"  # in the ASGI scope: when the login ends, seconds since the epoch
 UNIX = "kvnet.unix"  # in the ASGI scope: the request came over a socket file
 BEARER = b"bearer "
 MAX_BEARER = 8192
@@ -70,8 +72,8 @@ class Credentials:
     def principal(self, token: Versioned[Token], via: Via = Via.TOKEN) -> Principal:
         kept = self._principals.get(token.value.id)
         if kept is None or kept[0] != token.version:
-            kept = self._principals[token.value.id] = (token.version, principal_of(token.value))
-        return kept[1] if via is Via.TOKEN else principal_of(token.value, via)
+            kept = self._principals[token.value.id] = (token.version, principal_of(token))
+        return kept[1] if via is Via.TOKEN else principal_of(token, via)
 
     def _on_token(self, name: str, before: Versioned[Token] | None, after: Versioned[Token] | None) -> None:
         for fingerprint in _certificates(before):
@@ -94,7 +96,8 @@ def _certificates(token: Versioned[Token] | None) -> list[str]:
     return [one for one in (token.value.certificate, token.value.previous_certificate) if one]
 
 
-def principal_of(token: Token, via: Via = Via.TOKEN) -> Principal:
+def principal_of(found: Versioned[Token], via: Via = Via.TOKEN) -> Principal:
+    token = found.value
     name = f"{token.role}:{token.host}" if token.host else token.name
     return Principal(
         name=name,
@@ -106,6 +109,7 @@ def principal_of(token: Token, via: Via = Via.TOKEN) -> Principal:
         limits=token.limits,
         expires_at=token.expires_at,
         via=via,
+        version=found.version,
     )
 
 
@@ -174,7 +178,10 @@ class Authenticator:
         token = known.get(self.from_cookie(scope) or "")
         if token is None or not self._is_good(token.value, scope, self.now()):
             return None
-        return known.principal(token, Via.COOKIE)
+        found, until = known.principal(token, Via.COOKIE), scope.get(COOKIE_UNTIL)
+        if until is None or (found.expires_at is not None and found.expires_at <= until):
+            return found
+        return replace(found, expires_at=until)
 
     def _certificate(self, known: Credentials, scope: Scope) -> Principal | None:
         token = known.with_certificate(scope[CERTIFICATE] or "")

@@ -97,8 +97,9 @@ class Streams:
         self._open = Counter[str]()
         self.total = 0
 
-    def enter(self, principal: Principal) -> None:
-        """
+    def enter(self, principal: Principal, *, is_counted: bool = True) -> None:
+        """`is_counted`: among all; the watches of workers are not, there are as many as hosts make them.
+
         Raises:
             TooManyStreams
         """
@@ -109,15 +110,15 @@ class Streams:
                 fix="close one; the same stream can be read by many",
                 context={"retry_after_s": 5},
             )
-        if self.total >= self._most:
+        if is_counted and self.total >= self._most:
             raise TooManyStreams(
                 f"this controller has {self.total} streams open", fix="ask another one", context={"retry_after_s": 5}
             )
         self._open[principal.token] += 1
-        self.total += 1
+        self.total += is_counted
 
-    def leave(self, principal: Principal) -> None:
-        self.total -= 1
+    def leave(self, principal: Principal, *, is_counted: bool = True) -> None:
+        self.total -= is_counted
         self._open[principal.token] -= 1
         if not self._open[principal.token]:
             del self._open[principal.token]

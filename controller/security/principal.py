@@ -31,6 +31,7 @@ class Principal:
         token: the token's id; "" where there is none (a unix socket, OIDC, a cluster without authentication).
         host: of the role `host`.
         scope: sees and changes only networks with all these labels; none = all.
+        version: of the token; another one is another credential.
         expires_at: when it ceases to be good, seconds since the epoch; None = never.
     """
 
@@ -43,6 +44,7 @@ class Principal:
     limits: Limits = UNLIMITED
     expires_at: float | None = None
     via: Via = Via.TOKEN
+    version: int = 0
 
     @property
     def is_proven(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -138,7 +138,11 @@ async def register(url: str, *hosts: str) -> None:
 
 @asynccontextmanager
 async def running(
-    store: str, opener: Any = None, listen_unix: Path | None = None, **settings: Any
+    store: str,
+    opener: Any = None,
+    listen_unix: Path | None = None,
+    hosts: Sequence[str] = ("h0", "h1", "h2"),
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     """A controller on a free port for as long as the context lasts; `settings` are those of the cluster."""
     ready: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
@@ -154,7 +158,8 @@ async def running(
             await server
         url = ready.result().url
         async with httpx2.AsyncClient(base_url=url, timeout=DEADLINE_S) as http:
-            await register(url, "h0", "h1", "h2")
+            if hosts:
+                await register(url, *hosts)
             yield Api(url, http, stop)
     finally:
         stop.set()
