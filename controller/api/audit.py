@@ -89,7 +89,9 @@ async def list_seals(
 @router.get("/audit/verify", response_model=VerdictOut, responses=problems(), summary="Does the journal fit its seals?")
 async def verify_journal(
     request: Request,
-    head: Annotated[str, Query(max_length=80, description="A head that was kept: NUMBER:HASH, or the hash.")] = "",
+    head: Annotated[
+        str, Query(pattern=r"^([0-9]{1,12}:)?[0-9a-f]{64}$", description="One that was kept: NUMBER:HASH, or the hash.")
+    ] = "",
 ) -> Response:
     """Reads journal and seals in the store itself, and compares what this replica saw of the chain, too. Without a head
     from elsewhere, a chain that was made anew while no controller ran cannot be told from the true one."""
