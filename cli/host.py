@@ -91,11 +91,12 @@ PORTS: Listing[HeldPort] = Listing(
         "wait": ("cli.wait:host", "Wait until hosts are ready, converged or deleted."),
         "pause": ("cli.pause:pause", "Pause the repairs of a host for a while, to look at a fault."),
         "resume": ("cli.pause:resume", "End that pause."),
+        "join-token": ("cli.join:join_token", "Make a token that lets a host join, once."),
         "rm": ("cli.host:rm", "Remove hosts that are gone for good."),
     },
 )
 def host() -> None:
-    """List, inspect and remove hosts. A host joins by running `kvnet worker`."""
+    """List, inspect and remove hosts. A host joins with `kvnet worker join` and runs `kvnet worker`."""
 
 
 @click.command()

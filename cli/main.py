@@ -39,10 +39,16 @@ COMMANDS = {
     "backup": ("cli.backup:backup", "Write all that the store holds into a file; --verify one."),
     "restore": ("cli.backup:restore", "Bring a backup into a store, of whatever kind."),
     "events": ("cli.events:events", "Who changed what, and when; --watch to go on."),
+    "audit": ("cli.audit:audit", "Who did what, and is the journal as it was written? Export it."),
     "explain": ("cli.explain:explain", "What the code of an error means."),
     "demo": ("cli.demo:demo", "Three hosts on this machine, one overlay network, pings across."),
     "controller": ("cli.controller:controller", "Run a controller."),
     "worker": ("cli.worker:worker", "Run this host's worker."),
+    "ca": ("cli.ca:ca", "A small CA of your own: certificates for controllers and hosts."),
+    "token": ("cli.token:token", "Tokens: who may ask what; create, list, rotate and remove them."),
+    "auth": ("cli.auth:auth", "Whether the cluster asks who asks."),
+    "whoami": ("cli.auth:whoami", "Who the controller takes you for, and what you may do."),
+    "login": ("cli.login:login", "Keep a controller's address, CA and token in a profile."),
     "profile": ("cli.profile:profile", "Names for controllers, kept in a file of yours."),
     "completion": ("cli.completion:completion", "Print shell completion for bash, zsh or fish."),
     "version": ("cli.version:version", "The versions of this command and of the controller."),
@@ -93,6 +99,21 @@ def _forget_output() -> None:
     metavar="FILE",
     help="Bearer token for the controller. [KVNET_TOKEN_FILE, or itself in KVNET_TOKEN]",
 )
+@setting(
+    "--ca-file",
+    member="ca",
+    envvar="KVNET_CA",
+    metavar="FILE",
+    help="Trust controllers of this CA only. [KVNET_CA; those that this machine trusts]",
+)
+@setting(
+    "--certificate",
+    member="certificate",
+    envvar="KVNET_CERTIFICATE",
+    metavar="FILE",
+    help="Show the controller this certificate. [KVNET_CERTIFICATE]",
+)
+@setting("--key", member="key", envvar="KVNET_KEY", metavar="FILE", help="The key of that certificate. [KVNET_KEY]")
 @setting(
     "--socket",
     member="socket",

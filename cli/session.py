@@ -49,6 +49,10 @@ class Session:
         return self.profile.get("controller") or DEFAULT_CONTROLLER
 
     @property
+    def is_controller_said(self) -> bool:
+        return "controller" in self.given or bool(self.profile.get("controller"))
+
+    @property
     def socket(self) -> str:
         return self.given.get("socket") or self.profile.get("socket") or DEFAULT_SOCKET
 

@@ -55,6 +55,15 @@ def pools(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> l
     return _names(ctx, incomplete, lambda client: client.pools())
 
 
+def tokens(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    found = _asked(ctx, _token_names)
+    return [name for name in found if name.startswith(incomplete)]
+
+
+async def _token_names(client: Client) -> list[str]:
+    return [one["name"] for one in await client.tokens()]
+
+
 def endpoints(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """After a network its endpoints' names, else networks and NETWORK/NAME."""
     network = _before(ctx)

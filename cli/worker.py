@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import click
 
+from cli.lazy import LazyGroup
 from cli.logs import log_options, otel_option, to_stderr, wants_traces
-from cli.session import controller_option, current, socket_option
+from cli.session import Session, controller_option, current, socket_option
 from cli.values import DURATION
 from kvnet.errors import Invalid
 
+if TYPE_CHECKING:
+    from kvnet.tls import Trust
+    from worker.identity import Identity
+
 DEFAULT_STATE_DIR = "/var/lib/kvnet"
-HTTP_PORT = 80
+HTTP_PORT, HTTPS_PORT = 80, 443
 
 
-@click.command()
+@click.group(
+    cls=LazyGroup,
+    table={"join": ("cli.join:join", "Become a host of a cluster, with a join token.")},
+    invoke_without_command=True,
+)
 @click.option("--store", default="", metavar="URL", help="Read the store itself; default: through the controller.")
 @click.option(
     "--cluster",
@@ -111,11 +121,17 @@ HTTP_PORT = 80
 @controller_option
 @socket_option
 def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
-    """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working."""
+    """Run this host's worker until Ctrl-C or SIGTERM. What it made in the kernel stays and goes on working.
+
+    A host that has joined with 'kvnet worker join' finds its name, its controller and its credentials in --state-dir.
+    """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     import asyncio
 
     from kvnet.logline import format_for
     from kvnet.spans import tracing
+    from worker.identity import load
     from worker.log import Log
     from worker.running import run_worker
     from worker.settings import (
@@ -131,16 +147,20 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
 
     to_stderr(given["log_level"], given["log_format"], "worker")
     session = current()
-    host = given["host"] or socket.gethostname().partition(".")[0]
+    identity = load(given["state_dir"])
+    found = known_as(session, identity, given["host"])
+    host = found.host or socket.gethostname().partition(".")[0]
     settings = Settings(
-        controller=session.controller,
+        controller=found.controller,
         host=host,
-        underlay=parse_underlay(given["underlay"] or address_towards(session.controller)),
+        underlay=parse_underlay(given["underlay"] or address_towards(found.controller)),
         state_dir=given["state_dir"],
         socket=Path(session.socket),
         store=store,
         cluster=cluster,
-        token=session.token,
+        token=found.token,
+        trust=found.trust,
+        identity=identity,
         accept_store=given["accept_store"],
         timing=Timing() if ttl is None else Timing(ttl_s=ttl),
         docker=DockerSettings(
@@ -164,6 +184,37 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         asyncio.run(run_worker(settings, log=log, tracer=tracer))
 
 
+class Known(NamedTuple):
+    """What a worker is told, or has from joining."""
+
+    controller: str
+    host: str
+    token: str
+    trust: Trust
+
+
+def known_as(session: Session, identity: Identity | None, host: str) -> Known:
+    """What is said beats what was said at the joining; but for the name, which is the credentials'.
+
+    Raises:
+        Invalid
+    """
+    told = session.trust
+    if identity is None or "token" in session.given or "token_file" in session.given:
+        return Known(session.controller, host, session.token, told)
+    if host and host != identity.about.host:
+        raise Invalid(
+            f"this host has joined as {identity.about.host!r}, not as {host!r}",
+            fix="leave --host out, or join anew under that name with 'kvnet worker join --replace'",
+        )
+    own = identity.trust
+    trust = replace(own, ca=told.ca or own.ca)
+    if told.certificate:
+        trust = replace(trust, certificate=told.certificate, key=told.key)
+    controller = session.controller if session.is_controller_said else identity.about.controller
+    return Known(controller, identity.about.host, identity.token, trust)
+
+
 def address_towards(controller: str) -> str:
     """The address of this host that packets to the controller (the first of several) leave with.
 
@@ -173,7 +224,7 @@ def address_towards(controller: str) -> str:
     try:
         parts = urlsplit(controller.partition(",")[0].strip())
         family, kind, protocol, _, address = socket.getaddrinfo(
-            parts.hostname, parts.port or HTTP_PORT, type=socket.SOCK_DGRAM
+            parts.hostname, parts.port or (HTTPS_PORT if parts.scheme == "https" else HTTP_PORT), type=socket.SOCK_DGRAM
         )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)  # sends nothing: only asks the kernel for the route

@@ -121,6 +121,15 @@ class HttpController:
             newest.setdefault(name, "" if item.get("after") is not None else str(item.get("request_id", "")))
         return [newest.get(name, "") for name in names]
 
+    async def certificate(self, request: str) -> dict[str, Any]:
+        """A new one for this host. Raises: ControllerUnreachable, KvnetError. Repeating it does no harm."""
+        body = _json({"certificate_request": request})
+        return await self._ask("POST", "/v1/certificate", body, ANSWER_S, is_repeatable=True)
+
+    def show(self, trust: Trust) -> None:
+        """Raises: CertificateUnusable."""
+        self._http.show(trust)
+
     async def answers(self) -> bool:
         try:
             return (await self._http.request("GET", "/readyz", b"", READY_S)).status == READY

@@ -13,18 +13,24 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Protocol
 
+from backends.gateway import GatewayStore
 from backends.open import open_store
+from backends.store import Store
 from backends.url import shown
 from kvnet.errors import KvnetError
 from kvnet.spans import UNTOLD, Tracer
 from worker.agent import Worker
 from worker.controller import HttpController
 from worker.disk import StateDir
+from worker.identity import KEY, Identity
+from worker.keymaking import made_apart
 from worker.log import Log
 from worker.metrics.http import MetricsServer, bind
 from worker.ports import Time
+from worker.renewal import Renewal
 from worker.server import Server, listen
 from worker.settings import DockerMode, Settings
 
@@ -113,8 +119,12 @@ async def _ports(settings: Settings, log: Log, tracer: Tracer) -> AsyncIterator[
             stack.callback(docker.close)
         kernel = await stack.enter_async_context(await LinuxKernel.open())
         # A worker boots without its store, from what it knows; whose sessions ended is for the controllers to see.
-        store = await stack.enter_async_context(await open_store(settings.store_url, must_answer=False, sweeps=False))
-        controller = HttpController(settings.controller, token=settings.token, time=time)
+        store = await stack.enter_async_context(
+            await open_store(
+                settings.store_url, must_answer=False, sweeps=False, token=settings.token, trust=settings.trust
+            )
+        )
+        controller = HttpController(settings.controller, token=settings.token, trust=settings.trust, time=time)
         stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
         listeners = HostListeners(settings.dns)
@@ -125,7 +135,18 @@ async def _ports(settings: Settings, log: Log, tracer: Tracer) -> AsyncIterator[
         if docker is not None:
             worker.serve_docker(docker)
         servers: list[Runs] = [Server(listening, worker.operations(), log=log, tracer=tracer)]
+        if settings.identity is not None and settings.trust.certificate:
+            servers.append(_renewal(settings.identity, controller, store, time, log))
         if scraped is not None:
             render = worker.figures.registry.render
             servers.append(MetricsServer(scraped, render, worker.scrape.unready, time=time))
         yield worker, servers
+
+
+def _renewal(found: Identity, controller: HttpController, store: Store, time: Time, log: Log) -> Runs:
+    def show() -> None:
+        controller.show(found.trust)
+        if isinstance(store, GatewayStore):
+            store.show(found.trust)
+
+    return Renewal(found, controller, partial(made_apart, found.directory / KEY), show, time=time, log=log)

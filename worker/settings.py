@@ -15,6 +15,7 @@ from kvnet.errors import Invalid
 from kvnet.local import DEFAULT_SOCKET
 from kvnet.rules import DEVICE, require_name
 from kvnet.tls import NO_TRUST, Trust
+from worker.identity import Identity
 from worker.underlay import Underlay
 
 # A path of a unix socket is at most this long (unix(7)).
@@ -93,7 +94,7 @@ class Settings:
 
     `cluster`: the only one whose store is believed; empty = the one that is seen first. `dns`: where names are answered
     for this host's workloads; None = nowhere. `namespace_files`: where plain namespaces are told so.
-    `metrics`: HOST:PORT for Prometheus; "" = nowhere.
+    `metrics`: HOST:PORT for Prometheus; "" = nowhere. `token` and `trust` are those of the `identity`, if it has one.
     """
 
     controller: str
@@ -104,6 +105,7 @@ class Settings:
     store: str = ""
     token: str = ""
     trust: Trust = NO_TRUST
+    identity: Identity | None = None
     cluster: str = ""
     accept_store: bool = False
     timing: Timing = field(default_factory=Timing)

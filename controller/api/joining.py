@@ -10,7 +10,7 @@ from pydantic import Field
 from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
-from controller.api.models import Body
+from controller.api.models import Body, Name
 from controller.api.outlet import CERTIFICATE
 from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
 from controller.security.joining import Joined, JoinRequest
@@ -29,6 +29,7 @@ class JoinIn(Body):
     token: str = Field(max_length=128, description="The join token.")
     hash: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the secret that the host will have.")
     certificate_request: str | None = Field(None, max_length=MAX_REQUEST, description=REQUEST_TEXT)
+    host: Name | None = Field(None, description="Refused, without using the token, if it is for another host.")
     replace: bool = Field(False, description="The credentials that this host has already are to die.")
 
 
@@ -45,6 +46,7 @@ class JoinedOut(Answer):
     scope: dict[str, str]
     grants: list[str]
     certificate: str | None = Field(description="What to show on connections, PEM; null: nobody signs here.")
+    expires_at: float | None = Field(description="When the certificate expires, seconds since the epoch.")
     ca: str | None = Field(description="The CA of the controllers, PEM.")
 
 
@@ -75,6 +77,7 @@ async def join(request: Request) -> Response:
         asked.hash,
         asked.certificate_request or "",
         request.scope.get(CERTIFICATE, ""),
+        host=asked.host or "",
         replaces=asked.replace,
     )
     joined = await service(request).cluster.joining.join(wanted, caller(request))
@@ -123,7 +126,16 @@ async def _answer(request: Request, joined: Joined) -> Response:
             "scope": dict(token.scope),
             "grants": [grant.value for grant in token.grants],
             "certificate": joined.certificate or None,
+            "expires_at": _end_of(joined.certificate),
             "ca": None if authority is None else authority.pem,
         },
         headers=NO_STORE,
     )
+
+
+def _end_of(pem: str) -> float | None:
+    if not pem:
+        return None
+    from cryptography.x509 import load_pem_x509_certificate
+
+    return load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()

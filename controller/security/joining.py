@@ -24,6 +24,7 @@ from controller.security.tokens import Commits, public
 from kvnet import codec, keys
 from kvnet.errors import (
     AlreadyJoined,
+    Invalid,
     NotSupported,
     RateLimited,
     StoreBroken,
@@ -49,6 +50,7 @@ class JoinRequest:
         hash: sha256 of the secret that the host will have, as hex.
         certificate_request: PEM; "" asks for no certificate.
         shown: sha256 of the certificate that the connection bears; "" = none.
+        host: refused if it is not the token's; "" = whatever that says.
         replaces: the credentials that the host has already are to die.
     """
 
@@ -56,6 +58,7 @@ class JoinRequest:
     hash: str
     certificate_request: str = ""
     shown: str = ""
+    host: str = ""
     replaces: bool = False
 
 
@@ -98,6 +101,10 @@ class Joining:
         with store_errors_told():
             for _ in range(ATTEMPTS):
                 found = await self._found(text)
+                if asked.host not in ("", found.value.host):
+                    raise Invalid.field(
+                        "/host", f"the join token is for host {found.value.host!r}, not for {asked.host!r}", "its host"
+                    )
                 if found.value.role is Role.HOST:
                     return await self._again(found, text, asked, caller)
                 try:

@@ -55,3 +55,7 @@ class Cluster(Connection):
     async def test_connectivity(self, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Not repeated after a lost answer: the first one still runs then, and its hosts take part in one at a time."""
         return await self.request("POST", "/v1/connectivity", body=dict(wish), wait_s=CONNECTIVITY_S)
+
+    async def join(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Become a host with a join token. Safe to repeat with the same hash."""
+        return await self.request("POST", "/v1/join", body=dict(body), repeatable=True)
