@@ -9,7 +9,7 @@ STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
 ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-all compose-test torture check format bench lock clean
+.PHONY: help setup servers demo test test-all compose-test torture fuzz check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ torture: $(ready) servers ## race for addresses under faults, check the history 
 	@$(BIN)/python -m tests.torture $(if $(STORE),--store $(STORE)) $(if $(MEMBERS),--members $(MEMBERS)) \
 	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(CLIENTS),--clients $(CLIENTS)) $(ARGS)
+
+fuzz: $(ready) ## throw a fuzzer's input at one reader of strangers' bytes (TARGET=dns, resolver, gateway, codec, http; SECONDS=)
+	@$(BIN)/python -m tests.input.fuzz $(or $(TARGET),dns) --seconds $(or $(SECONDS),60)
 
 check: $(ready) ## format, lint, layers, types
 	@$(BIN)/ruff format --check .
