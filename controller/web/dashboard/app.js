@@ -9,15 +9,18 @@
 
 import {Api} from './live/api.js';
 import {Link} from './live/link.js';
+import {Session} from './live/session.js';
 import {World} from './live/world.js';
 import {base, Commands} from './lib/commands.js';
 import {tick} from './lib/format.js';
 import {placeOf} from './lib/router.js';
 import {Frame} from './parts/frame.js';
 import {installKeys} from './parts/keys.js';
+import {showLogin, showWho} from './parts/login.js';
 import {views} from './views/index.js';
 
 const api = new Api(base());
+const session = new Session(api);
 const commands = new Commands(base());
 const main = /** @type {HTMLElement} */ (document.getElementById('main'));
 const frame = new Frame();
@@ -68,18 +71,36 @@ function go(isMove) {
 }
 
 let isBack = false;
-window.addEventListener('popstate', () => (isBack = true));
-document.addEventListener('click', () => (isBack = false), {capture: true});
-window.addEventListener('hashchange', () => go(true));
-document.addEventListener('visibilitychange', () => !document.hidden && draw());
-installKeys(main);
-let seconds = 0;
-setInterval(() => {
-  if (document.hidden) return;
-  tick();
-  frame.update(world);
-  // Some of what is shown depends on how long it has been so.
-  if (++seconds % 5 === 0) draw();
-}, 1000);
-go(false);
-new Link(`${base()}v1/events`, (message) => world.onMessage(message), (state, resumed) => world.onLink(state, resumed)).open();
+
+/** For somebody who may look. */
+function start() {
+  showWho(/** @type {HTMLElement} */ (document.getElementById('who')), session);
+  window.addEventListener('popstate', () => (isBack = true));
+  document.addEventListener('click', () => (isBack = false), {capture: true});
+  window.addEventListener('hashchange', () => go(true));
+  document.addEventListener('visibilitychange', () => !document.hidden && draw());
+  installKeys(main);
+  let seconds = 0;
+  setInterval(() => {
+    if (document.hidden) return;
+    tick();
+    frame.update(world);
+    // Some of what is shown depends on how long it has been so.
+    if (++seconds % 5 === 0) draw();
+  }, 1000);
+  go(false);
+  const link = new Link(`${base()}v1/events`, (message) => world.onMessage(message), (state, resumed) => {
+    if (state === 'locked') return over();
+    world.onLink(state, resumed);
+  });
+  session.onLeave = () => link.leave(true);
+  api.onUnknown = over;
+  link.open();
+}
+
+/** The login ended, by whatever: all that was known goes with the page. */
+function over() {
+  location.reload();
+}
+
+session.refusal().then((refusal) => (refusal ? showLogin(main, session, refusal) : start()));

@@ -24,22 +24,36 @@ export class Api {
   /** @param {string} base with a slash at its end */
   constructor(base) {
     this.base = base;
+    /** called when a request is not answered because nobody is logged in (any more) */
+    this.onUnknown = () => {};
   }
 
   /** @param {string} path below the base @param {Record<string, string>} [query] @returns {Promise<any>} */
   async get(path, query = {}) {
     const asked = new URLSearchParams(query).toString();
-    const stop = AbortSignal.timeout(TIMEOUT_MS);
+    return this.ask(path + (asked ? `?${asked}` : ''), {headers: {Accept: 'application/json'}});
+  }
+
+  /**
+   * @param {string} method @param {string} path below the base @param {any} body null for none
+   * @param {Record<string, string>} headers @returns {Promise<any>}
+   */
+  async send(method, path, body, headers) {
+    const kind = body === null ? {} : {'Content-Type': 'application/json'};
+    const sent = body === null ? null : JSON.stringify(body);
+    return this.ask(path, {method, body: sent, headers: {Accept: 'application/json', ...kind, ...headers}});
+  }
+
+  /** @param {string} path with its query @param {RequestInit} request @returns {Promise<any>} */
+  async ask(path, request) {
     let answer;
     try {
-      answer = await fetch(this.base + path + (asked ? `?${asked}` : ''), {
-        signal: stop,
-        headers: {Accept: 'application/json'},
-        cache: 'no-store',
-      });
+      answer = await fetch(this.base + path, {signal: AbortSignal.timeout(TIMEOUT_MS), cache: 'no-store', ...request});
       heard(answer.headers.get('date'));
+      if (answer.status === 204) return null;
       const body = await answer.json();
       if (answer.ok) return body;
+      if (answer.status === 401) this.onUnknown();
       throw new ApiError(answer.status, body.code ?? '', body.detail ?? answer.statusText, body.fix ?? '');
     } catch (error) {
       if (error instanceof ApiError) throw error;

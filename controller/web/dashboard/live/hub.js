@@ -46,6 +46,7 @@ function rest() {
 function heard(port, message) {
   if (message.type === 'bye') {
     pages.delete(port);
+    if (message.isOver) stream?.lock(); // another may look next: nothing is told on behalf of the one who left
   } else {
     const isNew = !pages.has(port);
     pages.set(port, {isAwake: message.isAwake, seen: Date.now()});

@@ -1,6 +1,6 @@
 /**
  * A page's end of the stream: through the worker that all pages share, or by itself where a browser has none.
- * @typedef {'connecting' | 'live' | 'away' | 'asleep'} LinkState
+ * @typedef {'connecting' | 'live' | 'away' | 'asleep' | 'locked'} LinkState
  */
 
 import {Stream} from './stream.js';
@@ -83,8 +83,9 @@ export class Link {
     }
   }
 
-  leave() {
-    this.port?.postMessage({type: 'bye'});
+  /** @param {boolean} [isOver] who looked does so no more */
+  leave(isOver = false) {
+    this.port?.postMessage({type: 'bye', isOver});
     this.port = null;
     this.own?.stop();
   }

@@ -2,7 +2,7 @@
  * The one stream of a browser: an EventSource that comes back by itself, with jitter, at the position it had reached.
  * Runs in a page or in the worker that all pages share; knows nothing of either. Never loops without a pause.
  * @typedef {{type: 'change', data: any} | {type: 'bookmark', data: any}} Message
- * @typedef {'connecting' | 'live' | 'away'} State
+ * @typedef {'connecting' | 'live' | 'away' | 'locked'} State
  */
 
 const FIRST_PAUSE_MS = 300;
@@ -10,6 +10,7 @@ const LONGEST_PAUSE_MS = 5000;
 // A bookmark comes at least every 15 s; a connection that is silent for three of them is dead and does not know it.
 const SILENCE_MS = 45000;
 const LOST = 410;
+const UNKNOWN = 401;
 
 export class Stream {
   /**
@@ -93,17 +94,26 @@ export class Stream {
     this.timer = setTimeout(() => this.again(), limit / 2 + (Math.random() * limit) / 2);
   }
 
-  /** An EventSource does not tell why it was refused; a HEAD does: a position that is no longer kept is given up. */
+  /**
+   * An EventSource does not tell why it was refused; a HEAD does: a position that is no longer kept is given up, and
+   * so is everything when nobody is logged in any more.
+   */
   async again() {
-    if (this.position !== null) {
-      try {
-        const answer = await fetch(`${this.url}?since=${this.position}`, {method: 'HEAD', signal: AbortSignal.timeout(3000)});
-        if (answer.status === LOST) this.position = null;
-      } catch {
-        // Nobody answers: the EventSource finds that out, too.
-      }
+    try {
+      const place = this.position === null ? this.url : `${this.url}?since=${this.position}`;
+      const answer = await fetch(place, {method: 'HEAD', signal: AbortSignal.timeout(3000)});
+      if (answer.status === LOST) this.position = null;
+      if (answer.status === UNKNOWN) return this.lock();
+    } catch {
+      // Nobody answers: the EventSource finds that out, too.
     }
     if (this.isRunning) this.open();
+  }
+
+  lock() {
+    this.stop();
+    this.position = null;
+    this.tell('locked', false);
   }
 
   /** @param {State} state @param {boolean} resumed */

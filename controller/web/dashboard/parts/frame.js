@@ -10,6 +10,7 @@ const WORDS = {
   live: 'live',
   away: 'away',
   asleep: 'paused',
+  locked: 'logged out',
 };
 
 export class Frame {
