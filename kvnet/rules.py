@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from kvnet.addresses import lies_in
+from kvnet.concealing import has_token, without_tokens
 from kvnet.errors import Invalid
 
 # Names go into DNS labels, file names, nft comments and shells: nothing that any of those could read as syntax.
@@ -57,6 +58,8 @@ UNUSABLE: Mapping[int, tuple[tuple[IPv4Network | IPv6Network, str], ...]] = {
 
 
 def require_name(value: str, pointer: str) -> None:
+    if has_token(value):
+        raise Invalid.field(pointer, "a token stands where a name belongs", "names are for all to see: rotate it")
     if not NAME.match(value):
         raise Invalid.field(
             pointer,
@@ -141,5 +144,6 @@ def pointer_part(key: str) -> str:
 
 
 def shown(value: str) -> str:
-    """The value for a message: never long, never with control characters."""
+    """The value for a message: never long, never with control characters, never a token."""
+    value = without_tokens(value)
     return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 3] + "...")

@@ -24,6 +24,7 @@ from controller.security.endings import Endings
 from controller.security.limits import Failures, Rates
 from controller.security.permissions import is_open
 from controller.security.principal import PRINCIPAL, Principal
+from kvnet.concealing import has_token
 from kvnet.errors import Invalid, KvnetError, TooManyFailures, Unauthenticated
 from kvnet.request import asked_by, current
 from kvnet.spans import UNTOLD, Span, Tracer
@@ -204,9 +205,9 @@ class _Headers:
         self.source: str = client[0] if client else "unix"
         for name, value in scope["headers"]:
             if name == b"x-request-id":
-                self.request_id = value.decode() if _SANE_ID.match(value) else ""
+                self.request_id = value.decode() if _SANE_ID.match(value) and not _may_be_token(value) else ""
             elif name == b"x-kvnet-actor":
-                self.actor_is_sane = _SANE_ACTOR.match(value) is not None
+                self.actor_is_sane = _SANE_ACTOR.match(value) is not None and not _may_be_token(value)
                 self.actor = value.decode() if self.actor_is_sane else ""
             elif name == b"traceparent":
                 self.trace = value.decode("latin-1")[:MAX_TRACE]
@@ -262,6 +263,11 @@ def _caller(principal: Principal, asked: _Headers, request_id: str) -> Caller:
     return Caller(
         asked.actor or f"anonymous@{asked.source}", request_id, asked.source, current().trace, principal=principal
     )
+
+
+def _may_be_token(value: bytes) -> bool:
+    """What a client calls itself and its request is for all to see."""
+    return has_token(value.decode("latin-1"))
 
 
 def note_failure(scope: Scope) -> None:

@@ -26,11 +26,15 @@ from controller.api.errors import (
     PayloadTooLarge,
 )
 from controller.api.models import RULES
+from controller.security.principal import PRINCIPAL, Principal
+from controller.security.sight import WITHHELD, Sight, is_limited
 from kvnet import errors as known
+from kvnet.concealing import without_tokens
 from kvnet.errors import FieldError, Invalid, KvnetError
 from kvnet.problems import to_problem
 from kvnet.rules import pointer_part
 
+SERVER_ERROR = 500
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 MAX_FIELD_ERRORS = 20
@@ -70,7 +74,8 @@ def problem_response(error: KvnetError, request_id: str, headers: Mapping[str, s
         more["Retry-After"] = str(max(1, math.ceil(error.context.get("retry_after_s", 1))))
     if error.status == 412 and "version" in error.context:
         more["ETag"] = f'"{error.context["version"]}"'
-    body = json.dumps(to_problem(error, instance=request_id), default=str, ensure_ascii=False)
+    # What was sent may be told back, and a token in it would be kept wherever problems are.
+    body = without_tokens(json.dumps(to_problem(error, instance=request_id), default=str, ensure_ascii=False))
     return Response(body.encode(errors="replace"), error.status, more, MEDIA_TYPE)
 
 
@@ -159,9 +164,27 @@ def allowed_methods(request: Request) -> list[str]:
     return sorted(found)
 
 
+def discreet(request: Request, error: KvnetError) -> KvnetError:
+    """The error as whoever asks may read it: what is in the way may be out of sight.
+
+    What only repeats the request is left as it is, or it would tell what exists from what does not.
+    """
+    who: Principal | None = request.scope.get(PRINCIPAL)
+    if who is None or not is_limited(who):
+        return error
+    sight: Sight = request.app.state.service.sight(who)
+    if isinstance(error, known.NotFound):
+        return type(error)(error.detail, context=error.context) if sight.hides(error.fix) else error
+    if not isinstance(error, known.Conflicting) and error.status < SERVER_ERROR:
+        return error
+    if sight.hides(json.dumps([error.detail, error.fix, dict(error.context)], default=str, ensure_ascii=False)):
+        return type(error)(f"{error.title}; {WITHHELD}", fix="choose another one, or ask an admin")
+    return error
+
+
 async def on_kvnet_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, KvnetError)
-    return problem_response(error, request.scope.get(REQUEST_ID, ""))
+    return problem_response(discreet(request, error), request.scope.get(REQUEST_ID, ""))
 
 
 async def on_store_error(request: Request, error: Exception) -> Response:
