@@ -118,7 +118,7 @@ def wanted_addresses(request: EndpointRequest) -> dict[int, Address]:
     return wanted
 
 
-def endpoint_of(claim: Claim, network_id: str, now: float) -> Endpoint:
+def endpoint_of(claim: Claim, network_id: str, now: float, owner: str = "") -> Endpoint:
     """Raises: Invalid: names, MAC, labels."""
     request = claim.request
     return Endpoint(
@@ -134,6 +134,7 @@ def endpoint_of(claim: Claim, network_id: str, now: float) -> Endpoint:
         ports=claim.ports,
         labels=dict(request.labels),
         gateway_priority=request.gateway_priority,
+        owner=owner,
     )
 
 

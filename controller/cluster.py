@@ -11,6 +11,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import TypeVar
 
 from backends.store import Store
@@ -37,7 +38,11 @@ from controller.security.authentication import Credentials
 from controller.security.host_store import Gate
 from controller.security.joining import Joining
 from controller.security.logins import Logins
+from controller.security.participation import takes_part
+from controller.security.principal import Principal
+from controller.security.sight import Networks, Sight
 from controller.security.tokens import Tokens
+from controller.seen import Reader, SeenState
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
@@ -49,6 +54,7 @@ from controller.views import ClusterStatus, Event
 from controller.writer import Writer
 from kvnet.errors import StoreUnavailable
 from kvnet.model import Cluster as Identity
+from kvnet.security import Role
 
 T = TypeVar("T")
 
@@ -78,17 +84,13 @@ class Cluster:
         self._settings = settings
         self._rng = rng
         self._identity: Identity | None = None
-        self._state = state = State(store, settings, rng)
+        self._state = self._whole = state = State(store, settings, rng)
         self.standing = standing = Standing(state)
         self._writer = writer = Writer(store, settings, rng, standing)
         patience_s = settings.read_your_writes_s
         changes = cases(state, writer, settings, rng)
         consistency = Consistency(writer, settings.cool_down_s)
-        self.networks = changes.networks
-        self.holds, self.naming = changes.holds, changes.naming
-        self.endpoints = changes.endpoints
-        self.updates, self.peering = changes.updates, changes.peering
-        self.hosts, self.pools, self.reservations = changes.hosts, changes.pools, changes.reservations
+        self._take(changes)
         self.convergence = Convergences(state, settings.clock)
         self.statuses = Statuses(state, standing)
         self._status_events = StatusEvents(state, self.statuses, self.networks, self.hosts, settings.clock)
@@ -107,6 +109,13 @@ class Cluster:
         self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
         self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)
         self._leadership = Leadership(store, state, settings, rng, standing)
+
+    def _take(self, changes: Cases) -> None:
+        self.networks = changes.networks
+        self.holds, self.naming = changes.holds, changes.naming
+        self.endpoints = changes.endpoints
+        self.updates, self.peering = changes.updates, changes.peering
+        self.hosts, self.pools, self.reservations = changes.hosts, changes.pools, changes.reservations
 
     @classmethod
     @asynccontextmanager
@@ -194,9 +203,35 @@ class Cluster:
         """
         with store_errors_told():
             result, written = await rehearse(
-                action, self._writer.store, self._state, self._settings, self.standing, self._rng
+                action, self._writer.store, self._whole, self._settings, self.standing, self._rng
             )
-        return result, await asyncio.to_thread(forecast, change_of(self._state, written))
+        told = {key: value for key, value in written.items() if self._state.tells(key)}
+        return result, await asyncio.to_thread(forecast, change_of(self._state, told))
+
+    def sight(self, who: Principal) -> Sight:
+        """What somebody sees who does not see everything."""
+        whole = self._whole
+        known = Networks(
+            get=lambda id_: None if (found := whole.networks.get(id_)) is None else found.value,
+            named=whole.id_named,
+            gone=whole.labels_of_gone,
+            carried=whole.networks_on,
+        )
+        is_host = who.role is Role.HOST
+        return Sight(who, known, (lambda id_: takes_part(whole, who.host, id_)) if is_host else None)
+
+    def seen(self, sight: Sight) -> Cluster:
+        """For reading: the same memory without what is out of sight. Whatever writes is refused by it."""
+        other = copy(self)
+        other._state = state = SeenState(self._state, sight)
+        other._writer = writer = Reader(self._writer)
+        other._take(cases(state, writer, self._settings, self._rng))
+        other.convergence = Convergences(state, self._settings.clock)
+        other.statuses = Statuses(state, self.standing)
+        other.connectivity = Connectivity(state, self.questions, self._rng)
+        other.tracing = Tracing(state, self.questions)
+        other.ipam = Ipam(state, other.networks, other.pools, Consistency(writer, self._settings.cool_down_s))
+        return other
 
     async def credentials_reached(self, revision: int) -> None:
         """Wait, for a bounded time, until this replica admits by what that commit made of the tokens."""

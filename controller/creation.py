@@ -18,6 +18,7 @@ from controller.outcomes import told
 from controller.placing import Placing, see_winners
 from controller.ports import PortBook
 from controller.requests import Caller, EndpointRequest
+from controller.security.scoping import owner_of
 from controller.state import State
 from controller.writer import MAX_LOST_ANSWERS, Writer
 from kvnet import codec, keys
@@ -71,13 +72,19 @@ class Creation:
                     pending[i] = claim
             except KvnetError as error:
                 self._results[i] = error
-        try:
-            await self._in_rounds(pending)
-        finally:
-            self._placing.let_go(
-                claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned)
-            )
-        await self._until_shown(pending)
+        who, quota = self._caller.principal, self._state.quotas.endpoints
+        most = None if who is None else who.limits.endpoints
+        with quota.coming(owner_of(who), len(pending), most) as room:
+            for i in list(pending)[room:]:
+                del pending[i]
+                self._results[i] = quota.exceeded(who, most)
+            try:
+                await self._in_rounds(pending)
+            finally:
+                self._placing.let_go(
+                    claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned)
+                )
+            await self._until_shown(pending)
         return [self._results[i] for i in range(len(requests))]
 
     async def _until_shown(self, claims: Mapping[int, Claim]) -> None:
@@ -142,7 +149,7 @@ class Creation:
                     if not self._placing.choose(claim, attempt, now):
                         later[i] = claim
                         continue
-                    endpoint = endpoint_of(claim, self._network.value.id, now)
+                    endpoint = endpoint_of(claim, self._network.value.id, now, owner_of(self._caller.principal))
                 except KvnetError as error:
                     self._results[i] = error
                     continue

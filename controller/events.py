@@ -6,7 +6,7 @@ are, is told too, but not in the journal: it cannot be replayed. Keeps nothing f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from backends.store import Change
 from controller import journal
@@ -14,6 +14,7 @@ from controller.views import Event, HostSeen, NetworkSeen
 from kvnet import codec, keys
 from kvnet.errors import Gone, StoreBroken
 from kvnet.model import Alive, Versioned
+from kvnet.rules import NETWORK_ID
 
 REMEMBERED_BATCHES = 64
 LIVE_BYTES = 1024  # about what one costs that is not in the journal
@@ -151,6 +152,20 @@ class EventLog:
         """Whether its bytes have, of each of the alternatives, one; False of what is no longer kept."""
         value = self._kept.get(revision)
         return value is not None and all(any(word in value for word in alternatives) for alternatives in words)
+
+    def labels_of(self, network: str) -> Mapping[str, str] | None:
+        """The labels that a network had when the journal told of it last; None if it does not (any more)."""
+        if not NETWORK_ID.match(network):
+            return None
+        word = keys.network(network).encode()
+        for revision in self.revisions():
+            if not self.mentions(revision, [(word,)]):
+                continue
+            for event in reversed(self.events_of(revision) or ()):
+                state = event.after or event.before
+                if event.key == keys.network(network) and isinstance(state, dict):
+                    return dict(state.get("labels") or {})
+        return None
 
     def _forget(self, key: str) -> None:
         revision = self._revision_of.pop(key, None)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controller.events import EventLog
+from controller.security.sight import Sight
 from controller.views import Event
 from kvnet.errors import Gone
 
@@ -28,13 +29,20 @@ REMEMBERED = 64  # pieces, and encoded parts of the past, for listeners who are 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`kinds`: "network" stands for every kind of event about networks. Empty: all. `network`: an id, "" for any."""
+    """`kinds`: "network" stands for every kind of event about networks. Empty: all. `network`: an id, "" for any.
+
+    `hidden`: kinds that are told in no case. `sight`: of who does not see everything.
+    """
 
     kinds: tuple[str, ...] = ()
     network: str = ""
+    hidden: tuple[str, ...] = ()
+    sight: Sight | None = None
 
     def takes(self, kind: str, network: str) -> bool:
         if self.network and network != self.network:
+            return False
+        if self.hidden and kind.startswith(self.hidden):
             return False
         return not self.kinds or any(kind == one or kind.startswith(one + ".") for one in self.kinds)
 
@@ -143,8 +151,11 @@ class Fanout:
         self._pieces[wanted, place] = end, piece
         return piece
 
-    def past(self, revision: int) -> tuple[Part, ...] | None:
+    def past(self, revision: int, sight: Sight | None = None) -> tuple[Part, ...] | None:
         """Of a commit that is in the journal; None if it is not (any more)."""
+        if sight is not None:
+            seen = self._log.events_of(revision)
+            return None if seen is None else self._seen(seen, sight)
         parts = self._past.get(revision)
         if parts is None:
             events = self._log.events_of(revision)
@@ -160,7 +171,7 @@ class Fanout:
         size, told = 0, 0
         number, first = place
         for entry in self._from(number):
-            for i, part in enumerate(self._parts(entry)[first:], first):
+            for i, part in enumerate(self._parts_for(entry, wanted.sight)[first:], first):
                 if size >= limit:
                     return Piece(b"".join(found), Place(number, i), told)
                 if wanted.takes(part.kind, part.network):
@@ -178,8 +189,20 @@ class Fanout:
         if entry.parts is None:
             events = self._log.events_of(entry.revision) if entry.source is None else entry.source
             entry.parts = self._encoded(events or ())
-            entry.source = None
         return entry.parts
+
+    def _parts_for(self, entry: Entry, sight: Sight | None) -> tuple[Part, ...]:
+        """As somebody may see it: as many parts as there are, so that places mean the same for all."""
+        if sight is None:
+            return self._parts(entry)
+        events = self._log.events_of(entry.revision) if entry.source is None else entry.source
+        return self._seen(events or (), sight)
+
+    def _seen(self, events: Sequence[Event], sight: Sight) -> tuple[Part, ...]:
+        shown = [(event, sight.event(event)) for event in events]
+        return tuple(
+            Part(event.kind, event.network, b"" if told is None else self._encode(told)) for event, told in shown
+        )
 
     def _encoded(self, events: Sequence[Event]) -> tuple[Part, ...]:
         return tuple(Part(event.kind, event.network, self._encode(event)) for event in events)
@@ -274,7 +297,7 @@ class Listener:
         while self._backlog and size < limit and looked < MOST_OF_THE_PAST:
             revision = self._backlog[0]
             looked += 1
-            parts = self._fanout.past(revision)
+            parts = self._fanout.past(revision, self._wanted.sight)
             if parts is None:
                 self.close()
                 self.cut(f"revision {revision} was removed from the journal before it was read", is_resumable=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,16 @@ class Subject:
         return [tuple(word.encode() for word in words) for words in (self.networks, *singles) if words]
 
 
-async def changes(log: EventLog, subject: Subject, limit: int) -> list[Event]:
+async def changes(
+    log: EventLog, subject: Subject, limit: int, show: Callable[[Event], Event | None] = lambda event: event
+) -> list[Event]:
     """The newest `limit` of them, newest first. Lets others run meanwhile: a word that is everywhere finds much to read
-    and perhaps nothing that is meant."""
+    and perhaps nothing that is meant. `show`: each as it may be told, and what is meant is judged by that."""
     words, found = subject.words(), list[Event]()
     for looked, revision in enumerate(log.revisions(), 1):
         if log.mentions(revision, words):
-            found += [event for event in reversed(log.events_of(revision) or ()) if subject.concerns(event)]
+            told = (show(event) for event in reversed(log.events_of(revision) or ()))
+            found += [event for event in told if event is not None and subject.concerns(event)]
         if len(found) >= limit:
             break
         if not looked % AT_A_TIME:

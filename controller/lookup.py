@@ -18,6 +18,8 @@ from kvnet import keys
 from kvnet.claims import ClaimKind, PortHold
 from kvnet.model import Address, Cidr, Driver, Network, Subnet, Versioned
 
+OF_NETWORKS = frozenset({HolderKind.NETWORK, HolderKind.IN_FLIGHT})
+
 
 class Ipam:
     def __init__(self, state: State, networks: Networks, pools: Pools, consistency: Consistency) -> None:
@@ -55,6 +57,8 @@ class Ipam:
         ]
         claims = [
             SubnetHolder(h.cidr, h.kind.value, self._name(h.kind, h.name), blocks.describe(h))
+            if h.kind not in OF_NETWORKS or self._state.sees(h.name)
+            else SubnetHolder(cidr, HolderKind.NETWORK.value, "", "a part of it is taken by what you do not see")
             for h in blocks.holders_of(cidr)
         ]
         return [*pools, *claims, *own]

@@ -16,6 +16,7 @@ from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.requests import Caller, NameRequest
 from controller.security.host_calls import require_own_network
+from controller.security.scoping import require_kept
 from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
@@ -55,6 +56,7 @@ class Naming:
                     await self._state.reached(found.version, self._state.networks)
                     return found
                 named = _named(found.value, request)
+                require_kept(caller.principal, found.value, named)
                 try:
                     revision = await self._commit(found, named, caller)
                 except Conflict as conflict:

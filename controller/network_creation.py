@@ -24,6 +24,7 @@ from controller.pools import pool_named, require_length
 from controller.removal import bridge_claims
 from controller.requests import Caller, NetworkRequest, SubnetRequest
 from controller.security.host_calls import require_own_holds, require_own_making
+from controller.security.scoping import owner_of, require_kept, within_scope
 from controller.state import State
 from controller.subnet_claims import SubnetClaims
 from controller.writer import Writer
@@ -75,14 +76,24 @@ class NetworkCreation:
         """
         made_on = request.docker.host if request.docker is not None else None
         require_own_making(caller.principal, made_on, force=request.force)
+        request = within_scope(caller.principal, request)
         request = identified(request, f"{self._rng.getrandbits(48):012x}")
         network_id = str(request.id)
         with store_errors_told():
             if request.holds and not request.subnets:
                 request = replace(request, subnets=await self._subnets_of(request.holds))
-            created = await self._create(draft_of(request), network_id, caller)
+            created = await self._within_quota(draft_of(request), network_id, caller)
             await self._state.reached(created.version, self._state.networks, self._state.subnets)
         return created
+
+    async def _within_quota(self, draft: Draft, network_id: str, caller: Caller) -> Versioned[Network]:
+        who, quota = caller.principal, self._state.quotas.networks
+        most = None if who is None else who.limits.networks
+        is_new = self._state.networks.get(network_id) is None
+        with quota.coming(owner_of(who), 1, most if is_new else None) as room:
+            if not room:
+                raise quota.exceeded(who, most)
+            return await self._create(draft, network_id, caller)
 
     async def _subnets_of(self, holds: tuple[str, ...]) -> tuple[SubnetRequest, ...]:
         """What these holds have; or had, if their network is there already."""
@@ -126,7 +137,8 @@ class NetworkCreation:
             caller.principal, (one.value.hold.host for one in held.values() if one.value.hold is not None)
         )
         _require_fit(draft, held)
-        choice = self._choose(draft, network_id, held)
+        choice = self._choose(draft, network_id, held, owner_of(caller.principal))
+        require_kept(caller.principal, None, choice.network)
         return Versioned(choice.network, await self._commit(choice, caller))
 
     async def _refuse_taken(self, draft: Draft, network_id: str) -> None:
@@ -158,7 +170,7 @@ class NetworkCreation:
                 context={"device": device, "network": holder},
             )
 
-    def _choose(self, draft: Draft, network_id: str, held: Held) -> _Choice:
+    def _choose(self, draft: Draft, network_id: str, held: Held, owner: str) -> _Choice:
         blocks = self._state.blocks
         uplink = draft.features.get("uplink", "")
         forced = {
@@ -180,7 +192,7 @@ class NetworkCreation:
         if draft.has_vni:
             vni = choose_vni(self._state.vnis, self._rng.getrandbits(24))
         subnets.sort(key=lambda s: s.cidr.version)
-        network = draft.network(network_id, tuple(subnets), vni, self._writer.now())
+        network = replace(draft.network(network_id, tuple(subnets), vni, self._writer.now()), owner=owner)
         require_fitting(network)
         return _Choice(network, forced, held)
 

@@ -6,6 +6,8 @@ removed when the store shows that none is left. Never removes what somebody stil
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from backends.store import Revision
 from controller.network_creation import NetworkCreation
 from controller.network_rules import no_network, stored_network
@@ -47,7 +49,7 @@ class Networks:
             named = await self._writer.store.get(keys.name(name_or_id)) if NAME.match(name_or_id) else None
             network_id = named.value.decode() if named else name_or_id
             found = await self.find(network_id) if NAME.match(network_id) else None
-        if found is None:
+        if found is None or not self._state.shows(found.value):
             raise no_network(name_or_id, [network.value.name for network in self._state.networks.items.values()])
         return found
 
@@ -95,12 +97,14 @@ class Networks:
             await self._state.reached(revision, self._state.networks, self._state.subnets)
         return found.value.id, revision
 
-    async def prune(self, caller: Caller, dry_run: bool = False) -> tuple[Versioned[Network], ...]:
-        """Remove every network without endpoints; the answer tells which.
+    async def prune(
+        self, caller: Caller, dry_run: bool = False, shows: Callable[[Network], bool] = lambda _: True
+    ) -> tuple[Versioned[Network], ...]:
+        """Remove every network without endpoints, of those that `shows` takes; the answer tells which.
 
         Networks that just got one stay, and those that get their name just now.
         """
-        settled = (n for n in self.list() if n.value.state is not NetworkState.NAMING)
+        settled = (n for n in self.list() if n.value.state is not NetworkState.NAMING and shows(n.value))
         unused = [n for n in settled if not self._state.endpoints_of(n.value.id)]
         if dry_run:
             return tuple(unused)

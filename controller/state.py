@@ -22,6 +22,7 @@ from controller.ipam.routed import BlockSpace
 from controller.ipam.spaces import Space, shape, space_for
 from controller.ipam.subnets import SubnetSpace
 from controller.reports import Reports
+from controller.security.quotas import Quotas
 from controller.settings import Settings
 from controller.signal import Signal
 from controller.steps import Steps
@@ -46,6 +47,7 @@ from kvnet.questions import Answer, Question
 from kvnet.security import Token
 from kvnet.sentinel import Meta
 
+REMEMBERED_GONE = 10_000
 Endpoints = Mapping[str, Versioned[Endpoint]]
 Claims = Mapping[Address, Versioned[AddressClaim]]
 
@@ -72,6 +74,7 @@ class State:
         self.questions = Table(store, keys.QUESTIONS, partial(codec.decode, Question), now, rng)
         self.answers = Table(store, keys.ANSWERS, partial(codec.decode, Answer), now, rng)
         self.tokens = Table(store, keys.TOKENS, partial(codec.decode, Token), now, rng)
+        self.quotas = Quotas(self.networks, self.endpoints)
         self.events = EventLog()
         self.journal = Mirror(store, keys.JOURNAL, on_change=self.events.on_change, clock=now, rng=rng)
         self.chain = Chain()
@@ -93,6 +96,7 @@ class State:
         self._latest: dict[str, Steps] = {}
         self.reports = Reports()
         self._vanished: dict[str, tuple[float, str]] = {}  # when, and the incarnation
+        self._gone: dict[str, Mapping[str, str]] = {}  # the labels of networks that were there, the newest last
         self._spaces: dict[str, Space] = {}
         self._blocks_of: dict[str, dict[Cidr, Versioned[Block]]] = {}
         self.host_addresses = HostAddresses()
@@ -159,9 +163,13 @@ class State:
                 tasks.create_task(mirror.run())
 
     async def until_in_step(self, timeout_s: float) -> None:
-        async with asyncio.TaskGroup() as tasks:
+        """
+        Raises:
+            TimeoutError: some mirror has not got its first list within `timeout_s`.
+        """
+        async with asyncio.timeout(timeout_s):
             for mirror in self.mirrors:
-                tasks.create_task(mirror.until_in_step(timeout_s))
+                await mirror.until_in_step(timeout_s)
 
     async def reached(self, revision: int, *tables: Table[Any]) -> None:
         """Wait, for a bounded time, until these tables show the commit `revision`.
@@ -178,6 +186,35 @@ class State:
     def network_named(self, name_or_id: str) -> Versioned[Network] | None:
         """No name looks like an id (`drafts`); of an older one that does, the id wins: it never changes its meaning."""
         return self.networks.get(name_or_id) or self.networks.get(self._id_of.get(name_or_id, ""))
+
+    def sees(self, network: str) -> bool:
+        """Whether whom this state is for may know of that network; here everybody may."""
+        return True
+
+    def shows(self, network: Network) -> bool:
+        """As `sees`, of one that the store told of before the memory did."""
+        return True
+
+    def tells(self, key: str) -> bool:
+        """As `sees`, of the network that a key belongs to."""
+        return True
+
+    def id_named(self, name: str) -> str | None:
+        return self._id_of.get(name)
+
+    def labels_of_gone(self, network: str) -> Mapping[str, str] | None:
+        """Those of a network that is no more; None if nobody knows."""
+        known = self._gone.get(network)
+        if known is None:
+            known = self.events.labels_of(network)
+            if known is not None:
+                self._remember(network, known)
+        return known
+
+    def _remember(self, network: str, labels: Mapping[str, str]) -> None:
+        self._gone[network] = labels
+        if len(self._gone) > REMEMBERED_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def endpoints_of(self, network: str) -> Endpoints:
         return self._endpoints.get(network, {})
@@ -297,6 +334,8 @@ class State:
         if after is None:
             self._spaces.pop(name, None)
             self._latest.pop(name, None)
+            if before is not None:
+                self._remember(name, before.value.labels)
             return
         if after.value.vni is not None:
             self.vnis[after.value.vni] = name

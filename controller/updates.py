@@ -26,6 +26,7 @@ from controller.network_rules import no_network, require_active
 from controller.networks import Networks
 from controller.outcomes import store_errors_told
 from controller.requests import Caller
+from controller.security.scoping import require_kept
 from controller.state import State
 from controller.subnet_claims import SubnetClaims
 from controller.writer import Writer
@@ -96,6 +97,7 @@ class Updates:
         _require_version(found, if_version)
         await self._guard.ready()
         after = changed(found.value, self._with_subnets_of_pools(patch))
+        require_kept(caller.principal, found.value, after)
         if after is found.value:
             return found
         gone = removed_subnets(found.value, after)

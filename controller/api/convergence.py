@@ -6,7 +6,13 @@ from fastapi import Request, Response
 
 from controller.api import render
 from controller.api.answers import ConvergenceOut
-from controller.api.routing import principal, problems, resource_router, service
+from controller.api.routing import (
+    principal,
+    problems,
+    resource_router,
+    service,
+    view,
+)
 from controller.api.waiting import Wait
 
 router = resource_router("networks")
@@ -24,7 +30,7 @@ async def get_convergence(request: Request, network: str, wait: Wait = 0) -> Res
     Hosts that are down are shown and not waited for. What they have in their kernel nobody knows.
     """
     shared = service(request)
-    cluster = shared.cluster
+    cluster = view(request)
     id_ = cluster.networks.get(network).value.id
     if wait:
         until = cluster.convergence.until_converged(lambda: cluster.networks.get(id_), wait)

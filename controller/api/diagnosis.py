@@ -14,7 +14,15 @@ from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
 from controller.api.models import ConnectivityIn
-from controller.api.routing import WITH_BODY, caller, principal, problems, resource_router, service
+from controller.api.routing import (
+    WITH_BODY,
+    caller,
+    principal,
+    problems,
+    resource_router,
+    service,
+    view,
+)
 from controller.connectivity.run import Wish
 
 DOCTOR_S = 18.0
@@ -161,7 +169,7 @@ async def test_connectivity(request: Request) -> Response:
     host takes part in one test at a time."""
     asked = await BODY.read(request)
     shared = service(request)
-    tested = shared.cluster.connectivity.test(_wish(asked), caller(request))
+    tested = view(request).connectivity.test(_wish(asked), caller(request))
     return render.answer(await shared.unless_stopped(tested, principal(request)))
 
 

@@ -17,6 +17,7 @@ from controller.api.models import EndpointIn, EndpointPatchIn, EndpointsIn, OneO
 from controller.api.networks import reused
 from controller.api.paging import DEFAULT_LIMIT, PageAsked, page
 from controller.api.plans import DryRun, PlanOut, nothing, planned
+from controller.api.problems import discreet
 from controller.api.routing import (
     WITH_BODY,
     CursorText,
@@ -34,7 +35,9 @@ from controller.api.routing import (
     problems,
     resource_router,
     service,
+    view,
     wanted_version,
+    within,
 )
 from controller.api.waiting import DELETED, Wait, done, waited
 from controller.cases import Cases
@@ -88,6 +91,7 @@ async def create_endpoints(
     request: Request, network: str, wait: Wait = 0, idempotency_key: IdempotencyKey = None, dry_run: DryRun = None
 ) -> Response:
     """One endpoint (201), or `{"items": [...]}` with up to 500 (200, each item with its own status or problem)."""
+    network = await within(request, network)
     cluster = service(request).cluster
     asked = await BODY.read(request)
     net = (await cluster.networks.fresh(network)).value
@@ -131,7 +135,7 @@ async def _create_one(
             raise reused(error) from error
         raise
     await waited(request, {net.id: endpoint.version}, wait)
-    body = _shown(cluster, endpoint, net)
+    body = _shown(view(request), endpoint, net)
     # Another replica may have made it before this one heard of it.
     is_new = is_unknown and endpoint.value.created_at >= began
     return created(body, f"/v1/networks/{net.id}/endpoints/{endpoint.value.id}", is_new=is_new)
@@ -154,7 +158,8 @@ async def _create_many(
     known |= {one.value.id for one in made if one.value.created_at < began}
     items: list[render.Json] = []
     for item, request_made, outcome in zip(asked.items, wanted, outcomes, strict=True):
-        items.append(_outcome(cluster, net, item, request_made, outcome, known, who.request_id))
+        shown = discreet(request, outcome) if isinstance(outcome, KvnetError) else outcome
+        items.append(_outcome(view(request), net, item, request_made, shown, known, who.request_id))
     return render.answer({"items": items})
 
 
@@ -219,7 +224,7 @@ def _listed(
     name: str | None,
     label: list[str],
 ) -> Response:
-    cluster = service(request).cluster
+    cluster = view(request)
     filters = {"network": network, "host": host, "address": address, "name": name, "label": tuple(label) or None}
     asked = PageAsked.parse(limit, cursor, filters)
     only = cluster.networks.get(network).value.id if network is not None else None
@@ -246,7 +251,7 @@ def _listed(
 )
 async def get_endpoint(request: Request, network: str, endpoint: str, if_none_match: IfNoneMatch = None) -> Response:
     """By id, or by name if only one has it. The ETag stands for the specification, not for `applied` and `status`."""
-    cluster = service(request).cluster
+    cluster = view(request)
     net = cluster.networks.get(network).value
     return entity(_shown(cluster, cluster.endpoints.get(net.id, endpoint), net), if_none_match)
 
@@ -266,20 +271,21 @@ async def update_endpoint(
     Its host publishes what it is to publish, and no more, as soon as it hears of it. The same patch again changes
     nothing.
     """
+    network = await within(request, network)
     cluster = service(request).cluster
     asked = await PATCH.read(request)
     patch, who, version = asked.patch(), caller(request), wanted_version(if_match)
     if dry_run:
 
         def show(made: Versioned[Endpoint]) -> render.Json:
-            return _shown(cluster, made, cluster.networks.get(made.value.network).value)
+            return _shown(view(request), made, cluster.networks.get(made.value.network).value)
 
         return await planned(
             request, lambda changes: changes.endpoints.update(network, endpoint, patch, who, version), show
         )
     made = await cluster.endpoints.update(network, endpoint, patch, who, version)
     await waited(request, {made.value.network: made.version}, wait)
-    return entity(_shown(cluster, made, (await cluster.networks.fresh(made.value.network)).value))
+    return entity(_shown(view(request), made, (await cluster.networks.fresh(made.value.network)).value))
 
 
 @router.delete(
@@ -296,6 +302,7 @@ async def delete_endpoint(
 
     With `wait` 200, when no living host knows it any more, or the time is over.
     """
+    network = await within(request, network)
     who, version = caller(request), wanted_version(if_match)
     if dry_run:
         return await planned(

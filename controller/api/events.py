@@ -16,7 +16,15 @@ from starlette.types import Receive, Scope, Send
 from controller.api import render
 from controller.api.middleware import IS_HEAD
 from controller.api.outlet import Outlet
-from controller.api.routing import Name, problems, resource_router, service
+from controller.api.routing import (
+    Name,
+    hidden_kinds,
+    principal,
+    problems,
+    resource_router,
+    service,
+    view,
+)
 from controller.api.service import Service
 from controller.api.streams import OpenStream, open_stream
 from controller.fanout import Filter, Listener
@@ -66,7 +74,9 @@ async def stream_events(
     """
     shared = service(request)
     cluster = shared.cluster
-    wanted = Filter(tuple(kind), cluster.networks.get(network).value.id if network else "")
+    who = principal(request)
+    only = view(request).networks.get(network).value.id if network else ""
+    wanted = Filter(tuple(kind), only, hidden_kinds(who), shared.sight(who))
     start = int(last_event_id) if last_event_id is not None else since
     if start is not None:
         await _require_past(shared, start)

@@ -9,7 +9,13 @@ from fastapi import Query, Request, Response
 from controller.api import render
 from controller.api.answers import HealthOut, ProblemPage, StatusOut, VersionOut
 from controller.api.errors import every_problem
-from controller.api.routing import operations_router, problems, resource_router, service
+from controller.api.routing import (
+    operations_router,
+    problems,
+    resource_router,
+    service,
+    view,
+)
 from kvnet import __version__
 from kvnet.errors import NotFound
 
@@ -53,7 +59,7 @@ async def readyz(
 @resources.get("/status", response_model=StatusOut, responses=problems(), summary="The cluster at a glance")
 async def get_status(request: Request) -> Response:
     """`is_leader`: whether the replica that answers does the upkeep."""
-    status = service(request).cluster.status()
+    status = view(request).status()
     return render.answer(
         {
             "cluster": status.cluster,

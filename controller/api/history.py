@@ -9,7 +9,13 @@ from pydantic import AwareDatetime, Field
 
 from controller.api import render
 from controller.api.answers import Answer, EventOut
-from controller.api.routing import Name, problems, resource_router, service
+from controller.api.routing import (
+    Name,
+    problems,
+    resource_router,
+    shows,
+    view,
+)
 from controller.cluster import Cluster
 from controller.history import Subject, changes
 from controller.parsing import parse_address
@@ -51,7 +57,7 @@ async def list_changes(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:
     """Of all that is named; without a name, of everything. The journal is bounded: `kept_from` says how far it goes."""
-    cluster = service(request).cluster
+    cluster = view(request)
     subject = Subject(
         networks=() if network is None else stand_for(cluster, network),
         endpoint=endpoint or "",
@@ -65,7 +71,7 @@ async def list_changes(
         since=None if since is None else since.timestamp(),
         until=None if until is None else until.timestamp(),
     )
-    found = [render.event(event) for event in await changes(cluster.events, subject, limit)]
+    found = [render.event(event) for event in await changes(cluster.events, subject, limit, shows(request))]
     log = cluster.events
     revision = max(cluster.revision, log.revision)  # the journal's mirror may be ahead of the others
     return render.answer({"items": found, "kept_from": log.floor, "revision": revision})

@@ -23,6 +23,7 @@ from controller.api.routing import (
     problems,
     resource_router,
     service,
+    view,
 )
 from controller.cluster import Cluster
 from controller.status import Look
@@ -40,7 +41,7 @@ async def list_hosts(
     request: Request, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None, alive: bool | None = None
 ) -> Response:
     """In the order of their names."""
-    cluster = service(request).cluster
+    cluster = view(request)
     asked = PageAsked.parse(limit, cursor, {"alive": alive})
     everybody = sorted(cluster.hosts.list(), key=lambda s: s.host.name)
     found = [status for status in everybody if alive is None or status.alive == alive]
@@ -58,7 +59,7 @@ async def list_hosts(
 )
 async def get_host(request: Request, host: str, if_none_match: IfNoneMatch = None) -> Response:
     """The ETag stands for what the host says of itself; whether it is alive is an observation beside it."""
-    cluster = service(request).cluster
+    cluster = view(request)
     names, look = NetworkNames(cluster), cluster.statuses.look()
     return entity(shown(cluster, names, look, cluster.hosts.get(host)), if_none_match)
 
@@ -76,7 +77,7 @@ async def list_host_ports(
     protocol: Literal["tcp", "udp"] | None = None,
 ) -> Response:
     """Which endpoint has which port of the host, by protocol and number."""
-    cluster = service(request).cluster
+    cluster = view(request)
     held = [
         render.held_port(one)
         for one in cluster.ipam.ports(host)

@@ -11,7 +11,14 @@ from controller.api import render
 from controller.api.answers import AddressOut, CheckOut, IpamOut, SubnetLookupOut
 from controller.api.bodies import JsonBody
 from controller.api.models import ReportIn
-from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
+from controller.api.routing import (
+    WITH_BODY,
+    caller,
+    problems,
+    resource_router,
+    service,
+    view,
+)
 from controller.parsing import parse_address
 from kvnet.errors import Invalid
 from kvnet.model import Cidr
@@ -30,7 +37,7 @@ EXAMPLE = {
 @router.get("/ipam", response_model=IpamOut, responses=problems(), summary="Utilisation")
 async def get_utilisation(request: Request) -> Response:
     """Of every pool (with the largest free block) and every network."""
-    cluster = service(request).cluster
+    cluster = view(request)
     use = cluster.ipam.utilisation()
     return render.answer(
         {
@@ -48,7 +55,7 @@ async def get_utilisation(request: Request) -> Response:
 )
 async def get_address(request: Request, address: str) -> Response:
     """In every network whose subnets contain it; `free` if nobody. An empty list: no network contains it."""
-    cluster = service(request).cluster
+    cluster = view(request)
     wanted = parse_address(address, "/path/address")
     holders = [render.address_holder(holder, cluster) for holder in cluster.ipam.address(wanted)]
     return render.answer({"address": str(wanted), "holders": holders})
@@ -65,7 +72,7 @@ async def get_subnet(request: Request, cidr: str) -> Response:
     wanted = _cidr(cidr)
     holders = [
         {"cidr": str(held.cidr), "kind": held.kind, "holder": held.holder, "detail": held.detail}
-        for held in service(request).cluster.ipam.subnet(wanted)
+        for held in view(request).ipam.subnet(wanted)
     ]
     return render.answer({"cidr": str(wanted), "holders": holders})
 

@@ -31,7 +31,9 @@ from controller.api.routing import (
     problems,
     resource_router,
     service,
+    view,
     wanted_version,
+    within,
 )
 from controller.api.waiting import DELETED, Wait, done, waited
 from controller.cluster import Cluster
@@ -126,7 +128,7 @@ async def create_network(
     applied = await waited(request, {network.value.id: network.version}, wait)
     # Another replica may have made it before this one heard of it.
     is_new = is_unknown and network.value.created_at >= began
-    return created(shown(cluster, network, applied=applied), f"/v1/networks/{network.value.id}", is_new=is_new)
+    return created(shown(view(request), network, applied=applied), f"/v1/networks/{network.value.id}", is_new=is_new)
 
 
 @router.get("/networks", response_model=Page[NetworkOut], responses=problems(), summary="List networks")
@@ -139,7 +141,7 @@ async def list_networks(
     label: Annotated[list[str], Query(max_length=16, description="`key` or `key=value`; all must hold.")] = [],  # noqa: B006
 ) -> Response:
     """In the order of their names."""
-    cluster = service(request).cluster
+    cluster = view(request)
     asked = PageAsked.parse(limit, cursor, {"name": name, "driver": driver, "label": tuple(label) or None})
     found = [
         network
@@ -162,7 +164,7 @@ async def list_networks(
 )
 async def get_network(request: Request, network: str, if_none_match: IfNoneMatch = None) -> Response:
     """By name or id. The ETag stands for the specification; use, hosts and status are observations beside it."""
-    cluster = service(request).cluster
+    cluster = view(request)
     return entity(shown(cluster, cluster.networks.get(network)), if_none_match)
 
 
@@ -180,15 +182,16 @@ async def update_network(
 
     Running endpoints keep their addresses. The same patch again changes nothing.
     """
+    network = await within(request, network)
     cluster = service(request).cluster
     asked = await PATCH.read(request)
     patch, who, version = asked.patch(), caller(request), wanted_version(if_match)
     if dry_run:
-        show = _changed(cluster)
+        show = _changed(view(request))
         return await planned(request, lambda changes: changes.updates.update(network, patch, who, version), show)
     made = await cluster.updates.update(network, patch, who, version)
     applied = await waited(request, {made.value.id: made.version}, wait)
-    return entity(shown(cluster, made, applied=applied))
+    return entity(shown(view(request), made, applied=applied))
 
 
 @router.post(
@@ -200,11 +203,12 @@ async def update_network(
 )
 async def name_network(request: Request, network: str, wait: Wait = 0) -> Response:
     """It becomes active. The same name again changes nothing; of several networks with one name exactly one gets it."""
+    network = await within(request, network)
     cluster = service(request).cluster
     asked = await NAME.read(request)
     made = await cluster.naming.name(network, asked.request(), caller(request))
     applied = await waited(request, {made.value.id: made.version}, wait)
-    return entity(shown(cluster, made, applied=applied))
+    return entity(shown(view(request), made, applied=applied))
 
 
 @router.post(
@@ -221,13 +225,15 @@ async def name_network(request: Request, network: str, wait: Wait = 0) -> Respon
 )
 async def peer_networks(request: Request, network: str, peer: str, dry_run: DryRun = None, wait: Wait = 0) -> Response:
     """In both directions. Answers the first of them. No body is needed. `wait` is for the hosts of both."""
+    network = await within(request, network)
+    peer = await within(request, peer)
     cluster, who = service(request).cluster, caller(request)
     if dry_run:
-        show = _changed(cluster)
+        show = _changed(view(request))
         return await planned(request, lambda changes: changes.peering.peer(network, peer, who), lambda r: show(r[0]))
     made, is_new = await cluster.peering.peer(network, peer, who)
     applied = await waited(request, await _both(cluster, network, peer), wait)
-    return created(shown(cluster, made, applied=applied), f"/v1/networks/{made.value.id}", is_new=is_new)
+    return created(shown(view(request), made, applied=applied), f"/v1/networks/{made.value.id}", is_new=is_new)
 
 
 @router.delete(
@@ -241,6 +247,8 @@ async def unpeer_networks(
     request: Request, network: str, peer: str, dry_run: DryRun = None, wait: Wait = 0
 ) -> Response:
     """No error if they are apart already. With `wait` 200, and what was waited for: the hosts of both."""
+    network = await within(request, network)
+    peer = await within(request, peer)
     who = caller(request)
     if dry_run:
         return await planned(request, lambda changes: changes.peering.unpeer(network, peer, who), nothing)
@@ -263,6 +271,7 @@ async def delete_network(
 
     With `wait` 200, when no living host has anything of it any more, or the time is over.
     """
+    network = await within(request, network)
     who, version = caller(request), wanted_version(if_match)
     if dry_run:
         return await planned(request, lambda changes: changes.networks.delete(network, who, version), nothing)
@@ -277,14 +286,16 @@ async def prune_networks(request: Request, dry_run: bool = False, wait: Wait = 0
     `wait` is until no living host has anything of them any more.
     """
     cluster = service(request).cluster
-    look = cluster.statuses.look()
-    doomed = {n.value.id: shown(cluster, n, look) for n in cluster.networks.list()}
-    pruned = await cluster.networks.prune(caller(request), dry_run)
+    seen, sight = view(request), service(request).sight(principal(request))
+    look = seen.statuses.look()
+    doomed = {n.value.id: shown(seen, n, look) for n in seen.networks.list()}
+    shows = (lambda _: True) if sight is None else sight.admits
+    pruned = await cluster.networks.prune(caller(request), dry_run, shows)
     gone = {} if dry_run else {n.value.id: cluster.revision for n in pruned}
     applied = await waited(request, gone, wait)
     return render.answer(
         {
-            "deleted": [doomed.get(n.value.id) or shown(cluster, n) for n in pruned],
+            "deleted": [doomed.get(n.value.id) or shown(seen, n) for n in pruned],
             "dry_run": dry_run,
             "applied": None if applied is None else render.waited(applied),
         }

@@ -14,7 +14,10 @@ from pydantic import Field
 
 from controller.api import render
 from controller.api.answers import Answer
-from controller.api.routing import principal, service
+from controller.api.routing import (
+    principal,
+    view,
+)
 from controller.cases import Cases
 from controller.forecast import Forecast
 from controller.security.host_calls import require_no_plan
@@ -83,7 +86,7 @@ async def planned(
         KvnetError: what the change itself would raise.
     """
     require_no_plan(principal(request))
-    result, forecast = await service(request).cluster.rehearse(action)
+    result, forecast = await view(request).rehearse(action)
     return render.answer(_plan(show(result), forecast))
 
 

@@ -22,6 +22,7 @@ from controller.api.routing import (
     problems,
     resource_router,
     service,
+    view,
     wanted_version,
 )
 from kvnet.errors import NotFound
@@ -58,7 +59,7 @@ async def create_pool(request: Request, dry_run: DryRun = None) -> Response:
 @router.get("/pools", response_model=Page[PoolOut], responses=problems(), summary="List pools")
 async def list_pools(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None) -> Response:
     """In the order of their names."""
-    cluster = service(request).cluster
+    cluster = view(request)
     asked = PageAsked.parse(limit, cursor, {})
     found = sorted(cluster.pools.list(), key=lambda p: p.pool.name)
     return render.answer(page(found, lambda p: (p.pool.name,), asked, cluster.revision, render.pool))
@@ -72,7 +73,7 @@ async def list_pools(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cur
 )
 async def get_pool(request: Request, pool: str, if_none_match: IfNoneMatch = None) -> Response:
     """The ETag stands for the pool's definition, not for how much of it is used."""
-    return entity(render.pool(service(request).cluster.pools.get(pool)), if_none_match)
+    return entity(render.pool(view(request).pools.get(pool)), if_none_match)
 
 
 @router.delete(

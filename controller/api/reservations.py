@@ -19,6 +19,8 @@ from controller.api.routing import (
     problems,
     resource_router,
     service,
+    view,
+    within,
 )
 
 router = resource_router("reservations")
@@ -39,6 +41,7 @@ BODY: JsonBody[ReservationIn] = JsonBody(ReservationIn, "ReservationIn")
 )
 async def create_reservation(request: Request, network: str, dry_run: DryRun = None) -> Response:
     """The name is the identity within the network: the same reservation again is the same reservation."""
+    network = await within(request, network)
     cluster = service(request).cluster
     asked = await BODY.read(request)
     if dry_run:
@@ -61,7 +64,7 @@ async def list_reservations(
     request: Request, network: str, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None
 ) -> Response:
     """In the order of their names; those of the network's specification among them."""
-    cluster = service(request).cluster
+    cluster = view(request)
     asked = PageAsked.parse(limit, cursor, {})
     found = sorted(cluster.reservations.list(network), key=lambda r: (r.name, str(r.address)))
     return render.answer(page(found, lambda r: (r.name, str(r.address)), asked, cluster.revision, render.reservation))
@@ -76,6 +79,7 @@ async def list_reservations(
 )
 async def delete_reservation(request: Request, network: str, reservation: str, dry_run: DryRun = None) -> Response:
     """By name or address."""
+    network = await within(request, network)
     who = caller(request)
     if dry_run:
         return await planned(request, lambda changes: changes.reservations.delete(network, reservation, who), nothing)

@@ -19,10 +19,13 @@ from controller.api.paging import MAX_LIMIT
 from controller.api.problems import MAX_FIELD_ERRORS, pointer
 from controller.api.render import answer
 from controller.api.service import Service
+from controller.cluster import Cluster
 from controller.requests import Caller
 from controller.security.principal import PRINCIPAL, Principal
+from controller.views import Event
 from kvnet.errors import FieldError, Invalid
 from kvnet.rules import shown
+from kvnet.security import Role
 
 PROBLEM_SCHEMA = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 DESCRIPTIONS = {
@@ -45,6 +48,7 @@ DESCRIPTIONS = {
 ALWAYS = (400, 401, 403, 422, 429, 500, 503)
 WITH_BODY = (409, 413, 415, 504)
 
+OF_CREDENTIALS = ("token.", "authentication.")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 # What ends the refusal of changes.
 WHATEVER_THE_STORE = frozenset({"/v1/store-state/accept"})
@@ -166,6 +170,41 @@ def caller(request: Request) -> Caller:
 def principal(request: Request) -> Principal:
     found: Principal = request.scope[PRINCIPAL]
     return found
+
+
+def view(request: Request) -> Cluster:
+    """The cluster for reading, as whoever asks may see it: what is out of sight is not there."""
+    return service(request).view(principal(request))
+
+
+async def within(request: Request, network: str) -> str:
+    """A network that is to be changed, or something in it: as it was named for those who see everything, else its id.
+
+    Raises:
+        NotFound: also if it is only out of sight.
+    """
+    who = principal(request)
+    if not who.scope:
+        return network
+    return (await service(request).view_of_scope(who).networks.fresh(network)).value.id
+
+
+def shows(request: Request) -> Callable[[Event], Event | None]:
+    """How events are told to whoever asks."""
+    who = principal(request)
+    sight = service(request).sight(who)
+
+    def show(event: Event) -> Event | None:
+        if event.kind.startswith(hidden_kinds(who)):
+            return None
+        return event if sight is None else sight.event(event)
+
+    return show
+
+
+def hidden_kinds(who: Principal) -> tuple[str, ...]:
+    """Of credentials only an admin hears."""
+    return () if who.role is Role.ADMIN and not who.scope else OF_CREDENTIALS
 
 
 def etag(version: int) -> str:

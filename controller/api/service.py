@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -19,8 +19,10 @@ from controller.security.authentication import Authenticator, Credentials, not_g
 from controller.security.endings import Endings
 from controller.security.limits import Streams
 from controller.security.principal import Principal
+from controller.security.sight import Sight, is_limited
 from kvnet import keys
 from kvnet.errors import ControllerUnreachable, StoreUnavailable
+from kvnet.security import Role
 
 if TYPE_CHECKING:
     from controller.security.certificates import Certificates
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 PULSE_TIMEOUT_S = 2.0
 PULSE_KEPT_S = 1.0
 STALE_AFTER_S = 10.0
+MAX_VIEWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,14 @@ class Check:
     name: str
     ok: bool
     detail: str
+
+
+class View(NamedTuple):
+    """The whole cluster, and as it is seen by those who see alike."""
+
+    whole: Cluster
+    sight: Sight
+    seen: Cluster
 
 
 @dataclass
@@ -58,6 +69,7 @@ class Service:
     streams: Streams = field(default_factory=Streams)
     authenticator: Authenticator = field(init=False)
     endings: Endings = field(init=False)
+    _views: dict[Hashable, View] = field(default_factory=dict)
     _fanout: Fanout | None = None
     _pulse: Check | None = None
     _felt_at: float = 0.0
@@ -75,6 +87,31 @@ class Service:
         if self.opened is None:
             raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
         return self.opened
+
+    def view(self, who: Principal) -> Cluster:
+        """The cluster as somebody sees it; for reading."""
+        return self._seen(who, self.cluster) if is_limited(who) else self.cluster
+
+    def view_of_scope(self, who: Principal) -> Cluster:
+        """As `view`, by the labels alone: also of a network that a host does not take part in yet."""
+        return self._seen(replace(who, role=Role.VIEWER, host=""), self.cluster) if who.scope else self.cluster
+
+    def sight(self, who: Principal) -> Sight | None:
+        """None: sees everything."""
+        return self._view(who, self.cluster).sight if is_limited(who) else None
+
+    def _seen(self, who: Principal, cluster: Cluster) -> Cluster:
+        return self._view(who, cluster).seen
+
+    def _view(self, who: Principal, cluster: Cluster) -> View:
+        key = (who.host, who.grants, tuple(sorted(who.scope.items())))
+        found = self._views.get(key)
+        if found is None or found.whole is not cluster:
+            if len(self._views) >= MAX_VIEWS:
+                self._views.clear()
+            sight = cluster.sight(who)
+            found = self._views[key] = View(cluster, sight, cluster.seen(sight))
+        return found
 
     @property
     def fanout(self) -> Fanout:

@@ -14,7 +14,15 @@ from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
 from controller.api.models import Body
-from controller.api.routing import WITH_BODY, caller, principal, problems, resource_router, service
+from controller.api.routing import (
+    WITH_BODY,
+    caller,
+    principal,
+    problems,
+    resource_router,
+    service,
+    view,
+)
 from controller.tracing import Wish
 from datapath.trace.case import Flow
 
@@ -164,7 +172,7 @@ async def trace_path(request: Request) -> Response:
     answer is a finding; what is known without it is told all the same."""
     asked = await TRACE.read(request)
     shared = service(request)
-    traced = shared.cluster.tracing.trace(asked.wish(), caller(request))
+    traced = view(request).tracing.trace(asked.wish(), caller(request))
     return render.answer(await shared.unless_stopped(traced, principal(request)))
 
 
