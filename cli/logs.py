@@ -6,12 +6,14 @@ adds the rest.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -21,6 +23,8 @@ from kvnet.request import current
 # They tell of every start, end and request; we tell of what changed.
 CHATTY = ("uvicorn", "asyncio")
 OTEL_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+GATHER_S = 0.02
+GATHER_AT_MOST = 500
 FACTS = "facts"  # the attribute of a record that has them: log.info("event", extra={"facts": {...}})
 SHORT = {"WARNING": "warning", "CRITICAL": "error"}
 
@@ -34,12 +38,12 @@ class Form(logging.Formatter):
         self._component = component
 
     def format(self, record: logging.LogRecord) -> str:
-        facts: dict[str, Any] = dict(getattr(record, FACTS, None) or {})
-        message = record.getMessage()
-        if FACTS in record.__dict__:
-            event = message
-        else:
-            event, facts["detail"] = record.name.removeprefix("kvnet.").removesuffix(".error"), message
+        known = record.__dict__.get(FACTS)
+        facts: dict[str, Any] = dict(known or {})
+        event = record.getMessage()
+        if known is None:
+            facts["detail"] = event
+            event = record.name.removeprefix("kvnet.").removesuffix(".error")
         if record.exc_info:
             facts["traceback"] = self.formatException(record.exc_info)
         request_id = current().request_id
@@ -50,10 +54,47 @@ class Form(logging.Formatter):
         return line(self._form, record.created, level, event, facts)
 
 
+class Gathering(logging.StreamHandler[TextIO]):
+    """Writes what comes within a moment at once: a write lets go of the interpreter, and gets it back late.
+
+    A controller tells a line per change. Warnings and worse, and what is not told by the event loop, wait for nobody.
+    """
+
+    def __init__(self, stream: TextIO | None = None, within_s: float = GATHER_S) -> None:
+        super().__init__(stream)
+        self._within_s = within_s
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record))
+        except Exception:  # noqa: BLE001 - as the standard library's handlers do: a log never ends a program
+            self.handleError(record)
+            return
+        if record.levelno >= logging.WARNING or len(self._lines) >= GATHER_AT_MOST:
+            self.flush()
+        elif len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_later(self._within_s, self.flush)
+            except RuntimeError:
+                self.flush()
+
+    def flush(self) -> None:
+        with self.lock or contextlib.nullcontext():
+            lines, self._lines = self._lines, []
+            if lines:
+                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                    self.stream.write("\n".join([*lines, ""]))
+            super().flush()
+
+
 def to_stderr(level: str, form: str = "auto", component: str = "controller") -> Format:
     """Returns the form that was chosen."""
     chosen = format_for(form, sys.stderr)
-    handler = logging.StreamHandler()
+    handler = Gathering()
+    # Who called, from which thread: no line of ours tells it ("Optimization" in logging's documentation).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler.setFormatter(Form(chosen, component))
     if level != "debug":
         for chatty in CHATTY:
