@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from backends.store import (
     Absent,
@@ -39,6 +40,7 @@ from worker.view import View
 FILE = "session.json"
 NAME_TAKEN = "host-name-taken"
 CATCH_UP_S = 30.0
+MAX_FORMER = 16  # runs in a row that ended before their proof of life was in the store
 RETRY_MAX_S = 2.0  # as long as a mirror takes to come back: nobody should wait for the session alone
 
 
@@ -46,6 +48,21 @@ RETRY_MAX_S = 2.0  # as long as a mirror takes to come back: nobody should wait 
 class _Held:
     session: Session
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Former:
+    """What the state directory knows of runs before: their session, and whose proof of life may be in the store."""
+
+    session: str = ""
+    incarnations: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> _Former:
+        before = plain.get("before")
+        known = [plain.get("incarnation"), *(before if isinstance(before, list) else [])]
+        session = plain.get("session")
+        return cls(session if isinstance(session, str) else "", tuple(one for one in known if isinstance(one, str)))
 
 
 class Lifeline:
@@ -169,15 +186,16 @@ class Lifeline:
         former = self._remembered()
         session = self._session
         if session is None or session.is_lost:
-            session = self._session = await self._resumed_or_new(former)
+            session = self._session = await self._resumed_or_new(former.session)
         there = await self._store.get(self._key)
         check: Check = Absent(self._key)
+        # The commit below may fail, and then what stands there is still a former incarnation's: it stays one of ours.
+        ours = (self._incarnation, *(one for one in former.incarnations if one != self._incarnation))
         if there is not None:
-            holder = codec.decode(Alive, there.value).incarnation
-            if holder not in (self._incarnation, former.get("incarnation")):
+            if codec.decode(Alive, there.value).incarnation not in ours:
                 raise Conflict([self._key])
             check = Unchanged(self._key, there.version)
-        self._remember(session)
+        self._remember(_Former(session.id, ours[:MAX_FORMER]))
         try:
             # The mark on a host that is down goes in the same commit: while it stands, this host was never back.
             back: list[Write] = [self._put(session), Delete(keys.reclaim(self._view.host))]
@@ -185,10 +203,10 @@ class Lifeline:
         except SessionLost:
             self._session = None
             raise
+        self._remember(_Former(session.id, (self._incarnation,)))
         return _Held(session, revision)
 
-    async def _resumed_or_new(self, former: dict[str, str]) -> Session:
-        known = former.get("session")
+    async def _resumed_or_new(self, known: str) -> Session:
         if known:
             try:
                 return await self._store.session(self._timing.ttl_s, resume=known)
@@ -226,16 +244,16 @@ class Lifeline:
             self.problem = Condition(code, detail, self._time.now())
             self._log.warning(code, detail=detail)
 
-    def _remembered(self) -> dict[str, str]:
+    def _remembered(self) -> _Former:
         try:
             data = self._state.read(FILE)
             plain = json.loads(data) if data else {}
         except (KvnetError, ValueError):
-            return {}
-        return plain if isinstance(plain, dict) else {}
+            return _Former()
+        return _Former.of(plain) if isinstance(plain, dict) else _Former()
 
-    def _remember(self, session: Session) -> None:
-        known = {"session": session.id, "incarnation": self._incarnation}
+    def _remember(self, former: _Former) -> None:
+        known = {"session": former.session, "incarnation": former.incarnations[0], "before": former.incarnations[1:]}
         try:
             self._state.write(FILE, json.dumps(known).encode(), durable=False)
         except StateUnusable as error:

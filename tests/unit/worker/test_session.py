@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from backends.store import Delete, Unavailable
+from backends.store import Check, Delete, Revision, Unavailable, Write
 from kvnet import codec, keys
 from kvnet.errors import HostFenced
 from kvnet.model import Alive, Host, Inventory, Observed
-from tests.unit.worker.kit import Running, World, until, veth
+from tests.unit.worker.kit import MortalStore, Running, World, until, veth
 from tests.unit.worker.life import NET
 from worker.source import Mode
 
@@ -92,6 +93,32 @@ async def test_a_restart_within_the_ttl_takes_the_session_over(world: World) -> 
     assert second.worker.lifeline.session_id == session
     assert alive(world).incarnation == second.worker.lifeline._incarnation
     assert incarnation
+
+
+async def test_a_restart_whose_first_words_are_lost_still_takes_the_session_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice in a row, the worker being killed in between: what is in the store is still the first one's."""
+    await world.start()
+    await world.crash()
+    commit, is_away = MortalStore.commit, True
+
+    async def flaky(self: MortalStore, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
+        if is_away and any(write.key == keys.alive("h1") for write in writes):
+            raise Unavailable("the store is away")
+        return await commit(self, checks, writes)
+
+    monkeypatch.setattr(MortalStore, "commit", flaky)
+    for _ in range(2):
+        still_away = await world.start(ready=False)
+        await until(lambda worker=still_away: worker.worker.lifeline.problem is not None)
+        await asyncio.sleep(30)
+        assert not still_away.worker.lifeline.is_disputed, "nobody else has this host's name"
+        await world.crash()
+    third = await world.start(ready=False)
+    is_away = False
+    await third.until_ready()
+    assert alive(world).incarnation == third.worker.lifeline._incarnation
 
 
 async def test_a_second_worker_of_the_same_name_does_not_push_the_first_one_out(world: World) -> None:
