@@ -29,6 +29,29 @@ FACTS = "facts"  # the attribute of a record that has them: log.info("event", ex
 SHORT = {"WARNING": "warning", "CRITICAL": "error"}
 
 
+class Record(logging.LogRecord):
+    """What a line of ours is made of. Finding out the file, the thread and the process took longer than the line."""
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        pathname: str,
+        lineno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        sinfo: str | None = None,
+    ) -> None:
+        self.name, self.msg, self.args = name, msg, args
+        self.levelno, self.levelname = level, logging.getLevelName(level)
+        self.exc_info, self.exc_text, self.stack_info = exc_info, None, sinfo
+        self.created = time.time()
+        self.pathname = self.filename = self.module = ""
+        self.lineno = 0
+
+
 class Form(logging.Formatter):
     """A record of the standard library as a line of ours. Its message is the event unless it brings facts."""
 
@@ -92,9 +115,8 @@ def to_stderr(level: str, form: str = "auto", component: str = "controller") -> 
     """Returns the form that was chosen."""
     chosen = format_for(form, sys.stderr)
     handler = Gathering()
-    # Who called, from which thread: no line of ours tells it ("Optimization" in logging's documentation).
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.setLogRecordFactory(Record)
+    logging._srcfile = None  # nobody asks for the caller ("Optimization" in logging's documentation)
     handler.setFormatter(Form(chosen, component))
     if level != "debug":
         for chatty in CHATTY:
