@@ -27,7 +27,10 @@ HTTP_PORT, HTTPS_PORT = 80, 443
 
 @click.group(
     cls=LazyGroup,
-    table={"join": ("cli.join:join", "Become a host of a cluster, with a join token.")},
+    table={
+        "join": ("cli.join:join", "Become a host of a cluster, with a join token."),
+        "raw-sockets": ("cli.rawsockets:raw_sockets", "Open raw sockets for a worker that may not."),
+    },
     invoke_without_command=True,
 )
 @click.option("--store", default="", metavar="URL", help="Read the store itself; default: through the controller.")

@@ -123,15 +123,17 @@ class Lab:
         *options: str,
         environment: Mapping[str, str] | None = None,
         listening: tuple[int, str] | None = None,
+        under: Sequence[str] = (),
     ) -> Process:
-        """Start a host's worker; `until_ready` says when it is up. `listening`: a socket that it finds open."""
+        """Start a host's worker; `until_ready` says when it is up. `listening`: a socket that it finds open. `under`:
+        the program that starts it, such as one that takes capabilities away."""
         host = self.hosts[name]
         command = [*KVNET, "worker", "--controller", self.controller_url, "--host", name]
         command += ["--underlay", str(host.port.underlay), "--state-dir", str(host.state_dir)]
         command += ["--socket", str(host.socket)]
         if host.inside is None:
             command += ["--docker", "off"]  # what is at Docker's paths here is the machine's, or another host's
-        command += options
+        command = [*under, *command, *options]
         where: dict[str, Any] = {"netns": host.netns} if host.inside is None else {"inside": host.inside.pid}
         host.worker = await processes.start(
             f"worker-{name}", command, logs=self.directory, environment=environment, listening=listening, **where

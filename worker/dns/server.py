@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from kvnet.model import Address, Condition
+from worker.kernel.lowports import bound_low
 from worker.log import Log
 from worker.ports import Backoff, Time
 
@@ -235,9 +236,9 @@ def open_sockets(address: str, port: int) -> Sockets:
         for ours in (udp, tcp):
             ours.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        udp.bind((address, port))
+        bound_low(lambda: udp.bind((address, port)), port)
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.bind((address, udp.getsockname()[1]))
+        bound_low(lambda: tcp.bind((address, udp.getsockname()[1])), port)
         tcp.listen(BACKLOG)
     except OSError:
         udp.close()

@@ -9,7 +9,7 @@ from worker.doctor.report import Check, fail, ok, skipped, unknown, warn
 
 OLDEST, USUAL = (4, 19), (5, 10)
 NFT_OLDEST = (0, 9, 8)
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 # What each is for, whether kvnet is nothing without it, and the module that brings it.
 FEATURES = {
     "netns": ("workloads live in network namespaces", True, ""),
@@ -31,6 +31,7 @@ def check_kernel(facts: KernelFacts) -> Iterator[Check]:
     yield _bridge_netfilter(facts)
     yield from _nft(facts)
     yield _capabilities(facts)
+    yield _raw_sockets(facts)
 
 
 def _version(release: str) -> Check:
@@ -109,5 +110,17 @@ def _capabilities(facts: KernelFacts) -> Check:
     found = f"this process has no {', '.join(lacking)}"
     if not facts.is_root:
         return unknown("kernel.capabilities", f"{found}: it is not root", "run it as root: sudo kvnet doctor")
-    why = "a worker needs them: links and rules, raw packets, other namespaces"
+    why = "a worker needs them: links and rules, other namespaces"
     return fail("kernel.capabilities", found, why, f"give them: in a container --cap-add {' --cap-add '.join(lacking)}")
+
+
+def _raw_sockets(facts: KernelFacts) -> Check:
+    """Of its own capability or of the helper's."""
+    trial = facts.raw_sockets
+    if trial.is_possible:
+        return ok("kernel.raw_sockets", trial.detail or "can be opened")
+    if trial.is_possible is None or not facts.is_root:
+        return unknown("kernel.raw_sockets", f"not tried: {trial.detail}", "run it as root: sudo kvnet doctor")
+    why = "connectivity tests are made with them, and workloads are told of addresses that moved"
+    fix = "systemctl enable --now kvnet-raw.socket, or give the worker CAP_NET_RAW"
+    return warn("kernel.raw_sockets", f"they cannot be opened: {trial.detail}", why, fix)

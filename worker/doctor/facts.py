@@ -33,6 +33,7 @@ class KernelFacts:
     iptables: Sequence[str] = ()
     capabilities: int | None = None
     is_root: bool = True
+    raw_sockets: Trial = Trial(True)
 
 
 @dataclass(frozen=True, slots=True)

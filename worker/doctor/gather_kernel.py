@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from kvnet.errors import Unfit
 from worker.doctor.facts import KernelFacts, Trial
 from worker.kernel import programs
 from worker.kernel.firewall import find_nft
+from worker.kernel.rawsockets import open_raw
 
 MODULES = ("bridge", "veth", "vxlan", "macvlan", "nf_tables", "nf_conntrack", "br_netfilter")
 # What of these a trial would load.
@@ -48,6 +50,7 @@ def gather_kernel(environment: Mapping[str, str] = os.environ) -> KernelFacts:
         iptables=[name for name in IPTABLES if programs.find(name, environment)],
         capabilities=_capabilities(),
         is_root=os.geteuid() == 0,
+        raw_sockets=_raw_sockets(),
     )
 
 
@@ -68,6 +71,14 @@ def _trials(modules: Mapping[str, str]) -> dict[str, Trial]:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return dict.fromkeys(("netns", *TRIED_WITH), Trial(None, f"the trial did not end well: {error}"))
     return {name: Trial(possible, detail) for name, (possible, detail) in found.items()}
+
+
+def _raw_sockets() -> Trial:
+    try:
+        open_raw(socket.AF_PACKET, socket.SOCK_RAW, 0).close()  # protocol 0: nothing comes in
+    except OSError as error:
+        return Trial(False, error.strerror or str(error))
+    return Trial(True)
 
 
 def _netns() -> Trial:

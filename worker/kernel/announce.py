@@ -11,6 +11,7 @@ import socket
 from struct import Struct
 
 from datapath.objects import Neighbour
+from worker.kernel.rawsockets import open_raw
 
 ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
 BROADCAST = b"\xff" * 6
@@ -34,7 +35,7 @@ class Announcer:
         """Raises: OSError; ENODEV or ENETDOWN where the bridge is gone or down."""
         if self._socket is None:
             # Protocol 0: it sends only, nothing is ever queued for it.
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            self._socket = open_raw(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.sendto(frame(neighbour), (neighbour.device, 0))
 
     def close(self) -> None:

@@ -40,6 +40,11 @@ def resolve(namespace: str) -> str:
     for candidate in candidates:
         if is_namespace(str(candidate)):
             return str(candidate)
+        if is_hidden(str(candidate)):
+            raise MissingCapability(
+                f"this worker may not look into {candidate}: that takes CAP_SYS_PTRACE, which it does not have",
+                fix="give the namespace a name and attach that: ip netns attach NAME PID",
+            )
     raise NamespaceNotFound(
         f"{namespace!r} is not a network namespace on this host",
         fix="give a name that `ip netns list` shows, or a path such as /proc/PID/ns/net of a running process",
@@ -53,6 +58,17 @@ def is_namespace(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_hidden(path: str) -> bool:
+    """Whether it is the namespace of a process that we may not look into."""
+    try:
+        os.close(open_namespace(path))
+    except PermissionError:
+        return path.startswith("/proc/")
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def open_namespace(path: str) -> int:

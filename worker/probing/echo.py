@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 
 from kvnet.model import Address
+from worker.kernel.rawsockets import open_raw
 from worker.probing import frames
 
 SOL_RAW, ICMP_FILTER, ICMP6_FILTER = 255, 1, 1
@@ -28,7 +29,7 @@ def open_echo_socket(version: int) -> socket.socket:
     """
     is_v4 = version == 4
     family, protocol = (socket.AF_INET, frames.ICMP) if is_v4 else (socket.AF_INET6, frames.ICMPV6)
-    made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    made = open_raw(family, socket.SOCK_RAW, protocol)
     if is_v4:
         made.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << frames.ECHO_REPLY[4])))
         made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PROBE)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from kvnet.model import Address
 from worker.kernel.namespaces import entered, open_namespace
+from worker.kernel.rawsockets import open_raw
 from worker.probing import frames
 from worker.probing.echo import Echo, open_echo_socket
 from worker.probing.frames import ARP, IPV4_HEADER, IPV6_HEADER, Kind, Mark
@@ -193,7 +194,7 @@ def _opened_echo(asker: Asker, version: int) -> socket.socket:
 
 def _opened_packet(asker: Asker) -> tuple[socket.socket, bytes]:
     def opened() -> tuple[socket.socket, bytes]:
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+        made = open_raw(socket.AF_PACKET, socket.SOCK_RAW, 0)
         made.bind((asker.interface, ARP))
         return made, made.getsockname()[4]
 
@@ -202,9 +203,7 @@ def _opened_packet(asker: Asker) -> tuple[socket.socket, bytes]:
 
 def _opened_neighbour(asker: Asker) -> socket.socket:
     def opened() -> socket.socket:
-        made = socket.socket(
-            socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, frames.ICMPV6
-        )
+        made = open_raw(socket.AF_INET6, socket.SOCK_RAW, frames.ICMPV6)
         made.setsockopt(socket.IPPROTO_IPV6, IPV6_UNICAST_HOPS, 255)
         return made
 

@@ -56,7 +56,8 @@ class Prober:
             return await steps[step](parameters)
         except PermissionError as error:
             raise MissingCapability(
-                "this worker may not open raw sockets: CAP_NET_RAW is missing", fix="give it CAP_NET_RAW, or root"
+                "this worker may not open raw sockets, which connectivity tests are made with",
+                fix="on that host: systemctl start kvnet-raw.socket; or give the worker CAP_NET_RAW",
             ) from error
 
     async def _listen(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

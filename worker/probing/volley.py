@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvnet.model import Address
+from worker.kernel.rawsockets import open_raw
 from worker.probing.echo import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PROBE, Echo, open_echo_socket
 from worker.probing.frames import NO_VNI, Kind, Mark, tunnel_packet
 from worker.probing.next_hop import silent_next_hops
@@ -148,7 +149,7 @@ class _Gun:
 def _raw(version: int) -> socket.socket:
     """Takes whole IP packets, and lets them be as large as the link: what routers said before does not matter."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW)
+    made = open_raw(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     if version == 4:
         made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PROBE)
     else:

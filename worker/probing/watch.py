@@ -13,6 +13,7 @@ import struct
 from typing import Self
 
 from worker.kernel.netlink import widen
+from worker.kernel.rawsockets import open_raw
 from worker.probing.sight import LONGEST, program, read
 from worker.probing.tally import Tally
 
@@ -63,9 +64,7 @@ def _tap() -> socket.socket:
     lines = b"".join(struct.pack("=HBBI", *line) for line in program())
     buffer = ctypes.create_string_buffer(lines)
     count, address = len(lines) // 8, ctypes.addressof(buffer)
-    made = socket.socket(
-        socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL)
-    )
+    made = open_raw(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
     try:
         made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", count, address))
         widen(made, RECEIVE_BUFFER)
