@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -57,15 +57,20 @@ class Truth:
 
 @contextlib.contextmanager
 def controllers(
-    count: int = 1, *, store_url: str = "", command: tuple[str, ...] = ("-m", "cli.main")
+    count: int = 1,
+    *,
+    store_url: str = "",
+    command: tuple[str, ...] = ("-m", "cli.main"),
+    hosts: Sequence[str] = HOSTS,
 ) -> Iterator[Running]:
-    """Start them on a store with three hosts in it, wait until they answer, and stop them at the end.
+    """Start them on a store with these hosts in it, wait until they answer, and stop them at the end.
 
     Without `store_url` it is a fresh SQLite file.
     """
     with tempfile.TemporaryDirectory(prefix="kvnet-bench-") as folder:
         url = store_url or f"sqlite://{folder}/kvnet.db"
-        asyncio.run(_seed(url))
+        if hosts:
+            asyncio.run(_seed(url, hosts))
         ports = tuple(_free_port() for _ in range(count))
         processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -92,11 +97,11 @@ def truth(url: str) -> Truth:
     return asyncio.run(_truth(url))
 
 
-async def _seed(url: str) -> None:
+async def _seed(url: str, names: Sequence[str]) -> None:
     async with await open_store(url) as store:
-        if await store.get(keys.host(HOSTS[0])) is not None:
+        if await store.get(keys.host(names[0])) is not None:
             return
-        hosts = [Host(name, ip_address(f"192.0.2.{i}"), 1500) for i, name in enumerate(HOSTS, 1)]
+        hosts = [Host(name, ip_address(f"192.0.2.{i}"), 1500) for i, name in enumerate(names, 1)]
         await store.commit(
             [Absent(keys.host(h.name)) for h in hosts], [Put(keys.host(h.name), codec.encode(h)) for h in hosts]
         )
