@@ -42,7 +42,7 @@ NAMES = tuple(f"contested-{number}" for number in range(4))
 BLOCKS = ("10.77.0.0/24", "10.77.0.0/25", "10.77.0.128/25", "10.77.0.0/23")
 HOST_PORTS = range(20000, 20006)
 DRIVERS = ("overlay", "bridge", "routed")
-LABEL = "soak"
+LABEL, PROBE = "soak", "probe"
 WEIGHTS = {
     "attach": 30,
     "detach": 18,
@@ -88,10 +88,10 @@ class User:
 
     # endpoints
 
-    async def attach(self) -> None:
-        network, host = self._pick_network(), self._rng.choice(self._site.hosts)
+    async def attach(self, network: Network | None = None, host: str = "") -> Endpoint | None:
+        network, host = network or self._pick_network(), host or self._rng.choice(self._site.hosts)
         if network is None:
-            return
+            return None
         name, id_ = self._name("w"), f"{self._rng.getrandbits(64):016x}"
         options: dict[str, Any] = {"id": id_}
         if self._rng.random() < 0.3:
@@ -109,8 +109,8 @@ class User:
                 self._ledger.endpoints[id_] = Endpoint(id_, name, network, host, name, standing=Standing.DOUBTFUL)
             else:
                 await self._leave(name)
-            return
-        self._note_endpoint(op, told[0], network, host, name)
+            return None
+        return self._note_endpoint(op, told[0], network, host, name)
 
     async def _leave(self, workload: str) -> None:
         self._left.append(workload)
@@ -136,11 +136,12 @@ class User:
             return
         self._note_endpoint(op, told[0], network, host, "")
 
-    def _note_endpoint(self, op: int, told: dict[str, Any], network: Network, host: str, workload: str) -> None:
+    def _note_endpoint(self, op: int, told: dict[str, Any], network: Network, host: str, workload: str) -> Endpoint:
         made = Endpoint(told["id"], told["name"], network, host, workload, tuple(told["addresses"]))
         self._ledger.endpoints[made.id] = made
         self._ledger.acquired(op, made.id, addresses_of(made))
         self._published(op, made, told["ports"])
+        return made
 
     def _published(self, op: int, endpoint: Endpoint, ports: list[Any]) -> None:
         endpoint.ports, endpoint.held = [ports_text(ports)], ports_of(endpoint, ports)
@@ -343,16 +344,38 @@ class User:
             await self.resolve_once()
             await asyncio.sleep(RESOLVE_EVERY_S)
 
-    async def resolve_once(self) -> int:
-        """How many are doubtful afterwards."""
+    async def resolve_once(self, *, empties: bool = False) -> int:
+        """How many are doubtful afterwards. `empties`: networks that must go lose their endpoints first."""
         for endpoint in self._ledger.idle_endpoints(Standing.DOUBTFUL):
             await self.end("detach" if endpoint.workload else "delete-endpoint", endpoint)
         for network in self._ledger.idle_networks(Standing.DOUBTFUL):
+            for endpoint in self._ledger.of_network(network) if empties else ():
+                await self.end("detach" if endpoint.workload else "delete-endpoint", endpoint)
             if not self._ledger.of_network(network):
                 await self.end_network(network)
         endpoints = [e.standing for e in self._ledger.endpoints.values()]
         networks = [n.standing for n in self._ledger.networks.values()]
         return (endpoints + networks).count(Standing.DOUBTFUL)
+
+    # what is asked of those who were hit by a fault
+
+    async def is_served_by(self, name: str) -> bool:
+        """A host attaches a workload and detaches it again; a controller carries out a change."""
+        stage = [network for network in self._ledger.networks.values() if network.is_stage]
+        if name in self._site.lab.hosts:
+            made = await self.attach(self._rng.choice(stage), name)
+            if made is not None:
+                await self.end("detach", made)
+            return made is not None
+        value = self._name("probe")
+        network = stage[0]
+        controller = next(c for c in self._site.controllers if c.name == name)
+        try:
+            async with self._asked("update-network", network.id, label=value), controller.client as client:
+                await client.update_network(network.id, {"labels": {PROBE: value}})
+        except Failed:
+            return False
+        return True
 
     # how
 

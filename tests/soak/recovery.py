@@ -1,7 +1,7 @@
 """How long it takes until whoever a fault touched works again, and who ended without being told to.
 
-A victim has recovered when it says so itself after the fault is over: a worker holds its session and has its
-mirrors in step, a controller believes its store. Victims that another fault has taken meanwhile are waited for.
+A victim has recovered when, after the fault is over, it says that it is ready, and proves it: a host attaches a
+workload, a controller carries out a change. Victims that another fault has taken meanwhile are waited for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from statistics import quantiles
 
+from tests.soak.churn import User
 from tests.soak.faults import Inflicted
 from tests.soak.settings import MEMBERS
 from tests.soak.site import Soaked
@@ -21,7 +22,7 @@ WITHIN_S = 150.0
 LOOK_EVERY_S = 0.5
 
 
-async def follow(site: Soaked, inflicted: Inflicted, violations: Violations) -> None:
+async def follow(site: Soaked, prober: User, inflicted: Inflicted, violations: Violations) -> None:
     """Until all victims of an ended fault have recovered; notes how long that took."""
     assert inflicted.ended is not None
     waiting = set(inflicted.victims)
@@ -29,7 +30,7 @@ async def follow(site: Soaked, inflicted: Inflicted, violations: Violations) -> 
         async with asyncio.timeout(WITHIN_S):
             while waiting:
                 asked = sorted(waiting - site.away)
-                answers = await asyncio.gather(*(site.is_ready(name) for name in asked))
+                answers = await asyncio.gather(*(_works(site, prober, name) for name in asked))
                 waiting -= {name for name, is_ready in zip(asked, answers, strict=True) if is_ready}
                 if waiting:
                     await asyncio.sleep(POLL_S)
@@ -38,6 +39,10 @@ async def follow(site: Soaked, inflicted: Inflicted, violations: Violations) -> 
         violations.blame("not-recovered", f"{who}: not ready {WITHIN_S:.0f} s after {inflicted.fault.kind} was over")
         return
     inflicted.recovered_s = time.monotonic() - inflicted.ended
+
+
+async def _works(site: Soaked, prober: User, name: str) -> bool:
+    return await site.is_ready(name) and await prober.is_served_by(name)
 
 
 async def watch_deaths(site: Soaked, violations: Violations) -> None:

@@ -7,6 +7,7 @@ soak itself (a program that is missing, a namespace that cannot be made) is rais
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import subprocess
 import time
@@ -47,6 +48,7 @@ class Soak:
     faults: Faults
     vitals: Vitals
     watch: Watch
+    prober: User
     say: Say
 
     async def run(self, planned: Sequence[Fault], rng: random.Random) -> None:
@@ -76,7 +78,7 @@ class Soak:
             await asyncio.sleep(max(0.0, fault.at - (time.monotonic() - began)))
             inflicted = await self.faults.inflict(fault)
             self._tell(inflicted)
-            task = asyncio.create_task(recovery.follow(self.site, inflicted, self.violations))
+            task = asyncio.create_task(recovery.follow(self.site, self.prober, inflicted, self.violations))
             followers.add(task)
 
     def _tell(self, inflicted: Inflicted) -> None:
@@ -119,6 +121,7 @@ async def _soaked(
             Faults(site),
             Vitals(site),
             Watch(lambda: {w.name: w.netns for w in site.lab.workloads.values()}, _doubles(violations)),
+            User(options.users + 1, site, ledger, random.Random(rng.random())),
             say,
         )
         pings = Bystanders(site, pairs)
@@ -206,6 +209,8 @@ def tracebacks(logs: Path) -> dict[str, int]:
 
 
 def commit() -> str:
-    """Of the product that was soaked; "unknown" outside a checkout."""
+    """Of the product that is soaked; "unknown" outside a checkout. A copy of one is told it by KVNET_COMMIT."""
+    if told := os.environ.get("KVNET_COMMIT"):
+        return told
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"

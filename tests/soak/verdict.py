@@ -78,7 +78,7 @@ class Verdict:
             self._violations.blame("not-converged", "; ".join(await self._what_is_to_do()))
 
     async def _nothing_doubtful(self) -> bool:
-        return await self._careful.resolve_once() == 0
+        return await self._careful.resolve_once(empties=True) == 0
 
     async def _nothing_to_do(self) -> bool:
         return not await self._what_is_to_do()
