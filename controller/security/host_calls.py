@@ -147,6 +147,14 @@ def require_no_force(principal: Principal | None, *, force: bool) -> None:
 
 
 def own_key(principal: Principal | None, key: str) -> str:
-    """An Idempotency-Key, so that no host can be first with another's: a key has no control characters of its own."""
+    """An Idempotency-Key, so that nobody can be first with another's: a key has no control characters of its own.
+
+    Those who see alike share theirs.
+    """
     asking = of_host(principal)
-    return key if asking is None else f"{asking.host}\0{key}"
+    if asking is not None:
+        return f"{asking.host}\0{key}"
+    if principal is None or not principal.scope:
+        return key
+    scope = "\2".join(f"{name}={value}" for name, value in sorted(principal.scope.items()))
+    return f"\1{scope}\0{key}"
