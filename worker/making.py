@@ -77,6 +77,7 @@ class Maker:
                 await self._undo(making)
             else:
                 self._attachments.forget(record.endpoint)
+                self._releaser.give_up(record.endpoint)
             raise
         except asyncio.CancelledError:
             self._releaser.order(replace(making.record, is_certain=making.is_created), "interrupted")

@@ -29,6 +29,7 @@ from worker.view import View
 LOOK_AGAIN_S = 1.0
 BUSY_S = 300.0  # an attempt sets its own next time when it ends
 DELETIONS_AT_ONCE = 16  # asked of the controller
+MOST_GIVEN_UP = 1_000
 
 
 class Releaser:
@@ -68,6 +69,8 @@ class Releaser:
         self._due: dict[str, float] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._missing: dict[str, float] = {}
+        self._doubted: dict[str, float] = {}  # since when, by the clock that nobody sets
+        self._given_up: dict[str, None] = {}  # the latest last
         self._busy: set[str] = set()
         self._freed: dict[str, asyncio.Future[bool]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -110,6 +113,7 @@ class Releaser:
         if record.phase is not Phase.DETACHING:
             is_intent = record.phase is Phase.ATTACHING
             record = replace(record, phase=Phase.DETACHING, since=self._time.now())
+            self._doubted.pop(record.endpoint, None)
             try:
                 self._attachments.keep(record)
             except StateUnusable:
@@ -126,6 +130,14 @@ class Releaser:
         if record.endpoint not in self._missing and record.runtime not in ASKED_FIRST:
             self._missing[record.endpoint] = self._time.monotonic() + self._timing.confirm_s
             self._wake.set()
+
+    def give_up(self, endpoint: str) -> None:
+        """Nothing is known to have come of it; a controller that was held up may still make it, for nobody."""
+        self._doubted.pop(endpoint, None)
+        self._given_up.pop(endpoint, None)
+        self._given_up[endpoint] = None
+        if len(self._given_up) > MOST_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
 
     def look_again(self) -> None:
         """The set of local endpoints changed: somebody may have removed one of ours."""
@@ -156,6 +168,7 @@ class Releaser:
     async def _look(self) -> None:
         """Once over everything that may have to go."""
         self._order_lost()
+        self._order_late()
         await self._forget_removed()
         await self._confirm_missing()
         leaving = self._attachments.of_phase(Phase.DETACHING)
@@ -243,8 +256,12 @@ class Releaser:
         if network_id is not None:
             await self._delete(network_id, record.endpoint)
             return True
-        has_waited = self._time.now() - record.since >= self._timing.doubt_s
-        return has_waited and self._view.is_ready and self._view.local.mirror.stale_since is None
+        now = self._time.monotonic()
+        has_waited = now - self._doubted.setdefault(record.endpoint, now) >= self._timing.doubt_s
+        if not (has_waited and self._view.is_ready and self._view.local.mirror.stale_since is None):
+            return False
+        self.give_up(record.endpoint)
+        return True
 
     async def _delete(self, network_id: str, endpoint: str) -> None:
         async with self._slots:
@@ -270,6 +287,16 @@ class Releaser:
             if is_lost and (endpoint in containers or self._attachments.bears_mark(endpoint)):
                 lost = Record(endpoint, network, endpoint, "", "", Phase.ATTACHED, now, network_id=network)
                 self.order(lost, "its record was lost")
+
+    def _order_late(self) -> None:
+        """Endpoints that were made after all, when nobody waited for them any more."""
+        local = self._view.local.items
+        for endpoint in [endpoint for endpoint in self._given_up if endpoint in local]:
+            del self._given_up[endpoint]
+            if self._attachments.get(endpoint) is None:
+                network, now = local[endpoint], self._time.now()
+                late = Record(endpoint, network, endpoint, "", "", Phase.ATTACHED, now, network_id=network)
+                self.order(late, "it was made when nobody waited for it any more")
 
     async def _forget_removed(self) -> None:
         """Attachments whose endpoint somebody else removed. The next pass takes the interface away."""
