@@ -44,6 +44,8 @@ class Mirror:
         self.last_error: StoreError | None = None
         # Told of every list but the first, before anything else is: the revision before it, and the list's own.
         self.on_list: Callable[[Revision, Revision], None] | None = None
+        # Told of every failure, after `last_error` has it; what is known stays as it was.
+        self.on_error: Callable[[StoreError], None] | None = None
         self._must_list = True
         self._following: asyncio.Task[None] | None = None
         self._store = store
@@ -180,3 +182,5 @@ class Mirror:
         self.last_error = error
         if self.stale_since is None:
             self.stale_since = self._clock()
+        if self.on_error is not None:
+            self.on_error(error)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
-from backends.store import Revision, Store
+from backends.store import Refused, Revision, Store, StoreError
 from kvnet import codec, keys
 from kvnet.model import Block, Driver, Endpoint, Network
 from worker.ports import Time
@@ -23,7 +23,8 @@ SETTLE_S = 5.0
 class NetworkTables:
     """`version`: every change of the network up to this revision is in the tables.
 
-    `on_specification` is told of every change of the specification, at once; `on_change` of all changes that count.
+    `on_specification` is told of every change of the specification, and when the network is refused, at once;
+    `on_change` of all changes that count.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class NetworkTables:
             time,
             self.origins,
         )
+        self.endpoints.mirror.on_error = self._refused
 
     @property
     def version(self) -> Revision:
@@ -102,9 +104,19 @@ class NetworkTables:
         return found | {block.host for block in self.known_blocks()}
 
     @property
+    def is_refused(self) -> bool:
+        """The store does not let this host see the network (any more)."""
+        return isinstance(self.endpoints.mirror.last_error, Refused)
+
+    @property
     def own(self) -> Mapping[str, Endpoint]:
         """The endpoints of this host, by id: known with the network's others, in one step."""
         return self._own
+
+    def _refused(self, error: StoreError) -> None:
+        """What was to be told of how this host left the network may never be told then."""
+        if isinstance(error, Refused):
+            self._on_specification()
 
     def known_blocks(self) -> tuple[Block, ...]:
         return tuple(self.blocks.items.values()) if self.blocks is not None else ()

@@ -259,8 +259,10 @@ class View:
         group = self._group
         if group is None:
             return
-        # What has endpoints here stays also while `local/` does not tell of them yet, or tells first that they go.
-        own = {*self.local.items.values(), *self._pins, *(id_ for id_, tables in self._networks.items() if tables.own)}
+        # What has endpoints here stays also while `local/` does not tell of them yet, or tells first that they go; but
+        # not if the network is refused to this host by now: then nobody will tell of it any more.
+        seen = (id_ for id_, tables in self._networks.items() if tables.own and not tables.is_refused)
+        own = {*self.local.items.values(), *self._pins, *seen}
         wanted = own | {peer for id_ in own & self._networks.keys() for peer in self._networks[id_].peers}
         closed = [id_ for id_ in self._networks if id_ not in wanted]
         for id_ in closed:

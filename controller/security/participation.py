@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from backends.store import Revision, Store
+from backends.store import Revision, Store, Unavailable
 from controller.security.limits import Buckets
 from controller.state import State
 from kvnet import codec, keys
@@ -51,12 +51,13 @@ class Participation:
         """Up to which revision it is certain that the host takes part; None: it does not.
 
         Raises:
+            Unavailable: it is not known here, and has been asked too often.
             StoreError: it is not known here, and the store does not answer.
         """
         if self.takes_part(host, network):
             return self.revision
         if self._looks.take(host, LOOKS_PER_S, LOOKS_AT_ONCE, self._monotonic()):
-            return None
+            raise Unavailable(f"host {host} asks too often for what it has no part in")
         local = await self._store.list(keys.local_of(host))
         carried = {entry.value.decode("ascii", "replace") for entry in local.entries}
         if network in carried:
@@ -70,8 +71,8 @@ class Participation:
 
     @property
     def revision(self) -> Revision:
-        """How far this replica's knowledge of who takes part reaches."""
-        return min(self._state.endpoints.mirror.revision, self._state.networks.mirror.revision)
+        """Whatever made a host leave, and is known here, is not newer than this."""
+        return max(self._state.endpoints.mirror.revision, self._state.networks.mirror.revision)
 
     @contextmanager
     def watching(self, network: str) -> Iterator[asyncio.Event]:

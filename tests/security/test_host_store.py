@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
 from backends.memory import MemoryState, MemoryStore
 from backends.mirror import Mirror
+from backends.passing import PassingStore
+from backends.sqlite import SqliteStore
 from backends.store import (
     MIN_TTL_S,
     Absent,
+    Batch,
     Change,
     Conflict,
     Delete,
@@ -40,6 +44,7 @@ pytestmark = pytest.mark.anyio
 
 ME = Caller("tester", "r", "test")
 DEADLINE_S = 10.0
+Opener = Callable[[], Awaitable[Store]]
 
 
 def principal(host: str, **more: object) -> Principal:
@@ -68,17 +73,25 @@ class Site:
         await self.cluster.endpoints.delete(network.id, endpoint, ME)
 
 
-@pytest.fixture
-async def memory(anyio_backend: str) -> MemoryState:
-    return MemoryState()
+@pytest.fixture(params=["memory", "sqlite"])
+async def opener(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> Opener:
+    """Another client of the one store. What nothing happens to is not told of revisions on the second."""
+    if request.param == "sqlite":
+        return lambda: SqliteStore.open(tmp_path / "store.db")
+    memory = MemoryState()
+
+    async def opened() -> Store:
+        return MemoryStore(memory)
+
+    return opened
 
 
 @pytest.fixture
-async def site(memory: MemoryState) -> AsyncIterator[Site]:
-    async with MemoryStore(memory) as store, Cluster.open(store, Settings(upkeep=False)) as cluster:
+async def site(opener: Opener) -> AsyncIterator[Site]:
+    async with await opener() as store, Cluster.open(store, Settings(upkeep=False)) as cluster:
         for number, name in enumerate(("h1", "h2"), start=1):
             await store.commit([], [Put(keys.host(name), codec.encode(record(name, f"192.0.2.{number}")))])
-        await cluster._state.hosts.mirror.until(2, DEADLINE_S)
+        await until(lambda: len(cluster.hosts.list()) == 2)
         yield Site(store, cluster)
 
 
@@ -134,12 +147,12 @@ async def test_peers_of_a_hosts_networks_are_read_and_their_peers_are_not(site: 
             await h1.list(prefix)
 
 
-async def test_an_endpoint_that_this_replica_has_not_heard_of_counts_at_once(memory: MemoryState, site: Site) -> None:
+async def test_an_endpoint_that_this_replica_has_not_heard_of_counts_at_once(opener: Opener, site: Site) -> None:
     """Another replica made it; this one's mirrors stand still."""
     network = await site.network("late")
     peer = await site.network("peer")
     await site.cluster.peering.peer(network.id, peer.id, ME)
-    async with MemoryStore(memory) as other, Cluster.open(other, Settings(upkeep=False)) as elsewhere:
+    async with await opener() as other, Cluster.open(other, Settings(upkeep=False)) as elsewhere:
         blind = blinded(site)
         made = await elsewhere.endpoints.create(network.id, EndpointRequest("h1", "e"), ME)
         assert not blind.participation.takes_part("h1", network.id)
@@ -176,7 +189,7 @@ async def test_a_host_that_is_refused_all_day_costs_the_store_a_bounded_number_o
     site.store.list = counted  # type: ignore[method-assign, assignment]
     h2 = blinded(site).store_for(principal("h2"), site.store)  # its clock stands still
     for _ in range(1000):
-        with pytest.raises(Refused):
+        with pytest.raises((Refused, Unavailable)):
             await h2.list(keys.endpoints(network.id))
     assert reads <= 60
 
@@ -241,6 +254,35 @@ async def test_a_watch_of_a_network_tells_of_the_hosts_last_endpoint_and_ends_th
         await until(lambda: {keys.endpoint(network.id, id_) for id_ in (again, later)} <= mirror.entries.keys())
     finally:
         following.cancel()
+
+
+class Halting(PassingStore):
+    """One that tells nothing of `networks/` after the first word, and of the others first how far it has come."""
+
+    async def watch(self, prefix: str, after: int) -> AsyncIterator[Batch]:
+        async for batch in self._inner.watch(prefix, after):
+            if batch.changes and prefix.startswith(keys.ENDPOINTS):
+                yield Batch((), batch.revision - 1)
+            yield batch
+            if prefix == keys.NETWORKS:
+                await asyncio.Event().wait()
+
+
+async def test_it_tells_of_that_however_the_store_tells_of_it(opener: Opener, site: Site) -> None:
+    network = await site.network("a")
+    endpoint = await site.endpoint(network, "h1")
+    async with await opener() as other, Cluster.open(Halting(other), Settings(upkeep=False)) as elsewhere:
+        seen: list[Change] = []
+        h1 = elsewhere.gate.store_for(principal("h1"), Halting(other))
+        mirror = Mirror(h1, keys.endpoints(network.id), on_change=seen.extend)
+        following = asyncio.create_task(mirror.run())
+        try:
+            await until(lambda: len(mirror.entries) == 1)
+            await site.remove(network, endpoint)
+            await until(lambda: isinstance(mirror.last_error, Refused))
+            assert Change(keys.endpoint(network.id, endpoint), None) in seen
+        finally:
+            following.cancel()
 
 
 async def test_a_watch_goes_on_while_the_host_has_another_endpoint_there(site: Site) -> None:
@@ -358,9 +400,9 @@ async def test_sessions_are_sealed_for_their_host(site: Site) -> None:
     assert await site.store.get(keys.alive("h1")) is None
 
 
-async def test_every_replica_opens_the_seals_of_every_other(memory: MemoryState, site: Site) -> None:
+async def test_every_replica_opens_the_seals_of_every_other(opener: Opener, site: Site) -> None:
     session = await site.seen_by("h1").session(MIN_TTL_S)
-    async with MemoryStore(memory) as other, Cluster.open(other, Settings(upkeep=False)) as elsewhere:
+    async with await opener() as other, Cluster.open(other, Settings(upkeep=False)) as elsewhere:
         again = await elsewhere.gate.store_for(principal("h1"), other).session(MIN_TTL_S, resume=session.id)
         assert again.id == session.id
         await site.store.commit([], [Put("secrets/gateway", b"f" * 64)])  # a restore brought another one
