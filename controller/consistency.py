@@ -117,6 +117,6 @@ def _as_json(value: bytes) -> bytes:
     """The journal holds JSON only; the index keys hold a bare id."""
     try:
         json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return json.dumps(value.decode(errors="replace")).encode()
     return value

@@ -54,7 +54,7 @@ def _vanished(dump: Dump) -> Iterator[Finding]:
             continue
         try:
             last.update(_changes(entry))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             yield _damaged(entry.key, repr(error))
     for key, change in last.items():
         if change.is_there and key not in there and key not in dump.unreadable:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import struct
 from collections.abc import AsyncGenerator, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -172,10 +173,13 @@ class Noticed:
             length, kind, _, _, _ = HEADER.unpack_from(data, offset)
             if length < HEADER_SIZE:
                 return
-            if kind & NETFILTER_SUBSYSTEM_MASK == SUBSYSTEM:
-                self._rule(kind & 0xFF, data[offset + HEADER_SIZE : offset + length])
-            else:
-                self._object(kind, data[offset + HEADER_SIZE : offset + length])
+            try:
+                if kind & NETFILTER_SUBSYSTEM_MASK == SUBSYSTEM:
+                    self._rule(kind & 0xFF, data[offset + HEADER_SIZE : offset + length])
+                else:
+                    self._object(kind, data[offset + HEADER_SIZE : offset + length])
+            except (struct.error, LookupError):
+                self.lost()  # whatever it was about has to be looked at
             offset += (length + 3) & ~3
 
     def _rule(self, kind: int, body: bytes) -> None:

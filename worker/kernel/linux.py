@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
+import struct
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -232,4 +234,8 @@ class _Parts:
 
 
 async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(executor, function)
+    """Raises: OSError: of the function's, or EBADMSG: what the kernel answered is cut short, or has another shape."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(executor, function)
+    except (struct.error, LookupError) as error:
+        raise OSError(errno.EBADMSG, f"what the kernel told is not understood: {error!r}") from error

@@ -46,6 +46,7 @@ DUMP_ATTEMPTS = 20
 SEND_ATTEMPTS = 10
 SEND_PAUSE_S = 0.01
 ANSWER_LOST = "the kernel's answer was lost"
+NOT_UNDERSTOOD = "what the kernel told is not understood"
 
 
 class Message(NamedTuple):
@@ -184,6 +185,8 @@ class Netlink:
             offset = 0
             while offset < len(data):
                 length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+                if length < HEADER_SIZE:
+                    raise OSError(errno.EBADMSG, NOT_UNDERSTOOD)
                 if kind == NLMSG_ERROR and first <= sequence <= last:
                     number = -ERRNO.unpack_from(data, offset + HEADER_SIZE)[0]
                     if number:
@@ -211,6 +214,8 @@ class Netlink:
             offset, size = 0, len(data)
             while offset < size:
                 length, kind, flags, sequence, _ = unpack(data, offset)
+                if length < HEADER_SIZE:
+                    raise OSError(errno.EBADMSG, NOT_UNDERSTOOD)
                 if sequence == wanted:
                     interrupted |= flags
                     if kind in (NLMSG_DONE, NLMSG_ERROR):

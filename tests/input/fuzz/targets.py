@@ -86,10 +86,10 @@ def stored() -> Made:
         assert codec.decode(type(value), written) == value, (value, written)
         assert codec.unstamped(codec.stamped(written, "r1")) == written
 
-    return Made(check, [bytes((n,)) + codec.encode(example) for n, example in enumerate(_examples())])
+    return Made(check, [bytes((n,)) + codec.encode(example) for n, example in enumerate(examples())])
 
 
-def _examples() -> list[Any]:
+def examples() -> list[Any]:
     network, cidr = "0123456789ab", ipaddress.ip_network("10.1.0.0/24")
     address = ipaddress.ip_address("10.1.0.2")
     found: dict[type[Any], Any] = {
