@@ -9,7 +9,7 @@ STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
 ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-all compose-test torture fuzz check format bench lock clean
+.PHONY: help setup servers demo test test-all compose-test torture fuzz soak check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,9 +42,9 @@ ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
 else
 	@failed=0; \
-	$(BIN)/python -m tests.again --ignore=tests/store --ignore=tests/lab/stores --ignore=tests/docs || failed=$$?; \
+	$(BIN)/python -m tests.again --ignore=tests/store --ignore=tests/lab/stores --ignore=tests/soak --ignore=tests/docs || failed=$$?; \
 	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) tests/docs || failed=$$?; \
-	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) --dist loadgroup tests/lab/stores || failed=$$?; \
+	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) --dist loadgroup tests/lab/stores tests/soak || failed=$$?; \
 	$(BIN)/python -m tests.again -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
 	$(BIN)/python -m tests.again -n $(STORE_JOBS) --dist loadgroup -m xdist_group --stores $(STORES) $(ON_ANY_STORE) || failed=$$?; \
 	exit $$failed
@@ -60,6 +60,10 @@ torture: $(ready) servers ## race for addresses under faults, check the history 
 
 fuzz: $(ready) ## throw a fuzzer's input at one reader of strangers' bytes (TARGET=dns, resolver, gateway, codec, http; SECONDS=)
 	@$(BIN)/python -m tests.input.fuzz $(or $(TARGET),dns) --seconds $(or $(SECONDS),60)
+
+soak: $(ready) servers ## a whole site under faults for long, judged at the end (STORE=etcd|consul|zookeeper|sqlite MINUTES= SEED= HOSTS= CONTROLLERS=)
+	@$(BIN)/python -m tests.soak $(if $(STORE),--store $(STORE)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS)) $(ARGS)
 
 check: $(ready) ## format, lint, layers, types
 	@$(BIN)/ruff format --check .
