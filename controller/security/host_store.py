@@ -203,8 +203,13 @@ class HostStore(PassingStore):
         """What a host says of a network that it has nothing to do with would be believed of that network."""
         before = self._gate.state.observed.get(self._host)
         known = before.value.networks if before is not None else {}
+        took_part = self._gate.participation.took_part_lately
         for network in observed.networks:
-            if network in known or (self._has_catalogue and network in self._gate.state.networks.items):
+            if (
+                network in known
+                or took_part(self._host, network)
+                or (self._has_catalogue and network in self._gate.state.networks.items)
+            ):
                 continue
             await self._part_of(network, "report on", keys.network(network))
 

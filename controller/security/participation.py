@@ -8,6 +8,7 @@ that is refused all day costs the store little. Tells who reads a network when i
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,8 @@ from kvnet.model import Endpoint, Network, Versioned
 
 LOOKS_PER_S = 20.0
 LOOKS_AT_ONCE = 60.0
+LATELY_S = 60.0
+MAX_LEFT = 10_000
 
 
 def takes_part(state: State, host: str, network: str) -> bool:
@@ -40,6 +43,7 @@ class Participation:
         self._monotonic = monotonic
         self._looks = Buckets()
         self._watching: dict[str, set[asyncio.Event]] = {}
+        self._left: OrderedDict[tuple[str, str], float] = OrderedDict()
         state.endpoints.listen(self._on_endpoint)
         state.networks.listen(self._on_network)
 
@@ -69,6 +73,11 @@ class Participation:
             peers = ()
         return None if carried.isdisjoint(peers) else local.revision
 
+    def took_part_lately(self, host: str, network: str) -> bool:
+        """As far as this replica saw: the host may have something of it in its kernel yet."""
+        left_at = self._left.get((host, network))
+        return left_at is not None and self._monotonic() - left_at <= LATELY_S
+
     @property
     def revision(self) -> Revision:
         """Whatever made a host leave, and is known here, is not newer than this."""
@@ -88,14 +97,23 @@ class Participation:
                 del self._watching[network]
 
     def _on_endpoint(self, name: str, before: Versioned[Endpoint] | None, after: Versioned[Endpoint] | None) -> None:
-        if before is not None and after is None and self._watching:
-            network = name.partition("/")[0]
-            self._tell(network, *peers_of(self._state, network))
+        if before is None or after is not None:
+            return
+        network, host = name.partition("/")[0], before.value.host
+        for one in (network, *peers_of(self._state, network)):
+            self._note(host, one)
+            self._tell(one)
 
     def _on_network(self, name: str, before: Versioned[Network] | None, after: Versioned[Network] | None) -> None:
         was, now = (set(one.value.peers) if one is not None else set() for one in (before, after))
         if before is not None and was != now:
             self._tell(name, *(was | now))
+
+    def _note(self, host: str, network: str) -> None:
+        self._left[host, network] = self._monotonic()
+        self._left.move_to_end((host, network))
+        if len(self._left) > MAX_LEFT:
+            self._left.popitem(last=False)
 
     def _tell(self, *networks: str) -> None:
         for network in networks:
