@@ -31,7 +31,8 @@ PARAMETERS = {
     "zk": {*FILES, "password_file", "auth"},
 }
 ROOT_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_USERINFO = re.compile(r"(?<=//)([^/?#@]*):([^/?#]*)@")
+# Also where somebody forgot the scheme: what looks like a password is not told.
+_USERINFO = re.compile(r"(?:(?<=//)|^)([^/?#@:]*):([^/?#]+)@")
 
 
 @dataclass(frozen=True, slots=True)
