@@ -151,7 +151,8 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
-    if any("://" in one and "@" in one for one in sys.argv):
+    is_server = "controller" in sys.argv or "worker" in sys.argv
+    if is_server or any("://" in one and "@" in one for one in sys.argv):
         from cli.conceal import hide_secrets
 
         hide_secrets()
