@@ -47,6 +47,7 @@ from controller.api import (
     whoami,
 )
 from controller.api import store as gateway
+from controller.api.doorman import Doorman
 from controller.api.guarding import guarded
 from controller.api.middleware import RequestContext
 from controller.api.passing import EndingStore
@@ -119,6 +120,7 @@ def create_app(
     )
     app.build_middleware_stack = partial(_layers, app, service, new_id, tracer)  # type: ignore[method-assign]
     app.state.service = service
+    app.state.doorman = Doorman(service.authenticator, service.failures, service.metrics, new_id, time.perf_counter)
     service.authenticator.from_cookie = partial(_login, service)
     problems.install(app)
     _route(app, store, service)
@@ -136,6 +138,7 @@ def _layers(app: FastAPI, service: Service, new_id: Callable[[], str], tracer: T
         metrics=service.metrics,
         authenticator=service.authenticator,
         endings=service.endings,
+        failures=service.failures,
         new_id=new_id,
         clock=time.perf_counter,
         tracer=tracer,

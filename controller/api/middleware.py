@@ -15,17 +15,18 @@ from functools import partial
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controller.api.doorman import ADMITTED
 from controller.api.errors import CrossOrigin, PayloadTooLarge
 from controller.api.measure import HttpMetrics
 from controller.api.problems import REQUEST_ID, internal, problem_response
 from controller.requests import Caller
-from controller.security.authentication import NOBODY, Authenticator, not_good
+from controller.security.authentication import NOBODY, Authenticator, not_good, too_many_failures
 from controller.security.endings import Endings
 from controller.security.limits import Failures, Rates
 from controller.security.permissions import is_open
 from controller.security.principal import PRINCIPAL, Principal
 from kvnet.concealing import has_token
-from kvnet.errors import Invalid, KvnetError, TooManyFailures, Unauthenticated
+from kvnet.errors import Invalid, KvnetError, Unauthenticated
 from kvnet.request import asked_by, current
 from kvnet.spans import UNTOLD, Span, Tracer
 
@@ -34,6 +35,7 @@ CALLER = "kvnet.caller"
 NOTE_FAILURE = "kvnet.note_failure"  # for what is open to all and judges credentials itself
 IS_HEAD = "kvnet.is_head"
 SERVER_ERROR = 500
+TURNED_AWAY = frozenset({401, 429})
 MAX_TRACE = 64
 MAX_PATH_TOLD = 200
 
@@ -53,6 +55,7 @@ class RequestContext:
         metrics: HttpMetrics,
         authenticator: Authenticator,
         endings: Endings,
+        failures: Failures,
         new_id: Callable[[], str],
         clock: Callable[[], float],
         tracer: Tracer = UNTOLD,
@@ -61,7 +64,7 @@ class RequestContext:
         self._authenticator = authenticator
         self._endings = endings
         self._rates = Rates()
-        self._failures = Failures()
+        self._failures = failures
         self._app = app
         self._metrics = metrics
         self._new_id = new_id
@@ -133,7 +136,9 @@ class RequestContext:
             scope[NOTE_FAILURE] = partial(self._failures.note, asked.source, now)
             return NOBODY
         try:
-            found = await self._authenticator.identify(scope, asked.authorization, has_cookie=asked.cookie_counts)
+            found = scope.get(ADMITTED) or await self._authenticator.identify(
+                scope, asked.authorization, has_cookie=asked.cookie_counts
+            )
         except Unauthenticated as error:
             if asked.authorization and self._failures.note(asked.source, now):
                 raise too_many_failures() from error
@@ -159,7 +164,8 @@ class RequestContext:
 
     def _told(self, scope: Scope, asked: _Headers, request_id: str, route: str, status: int, took_s: float) -> None:
         """What changes something, or fails here, at info; what only looks at debug: there is much of it."""
-        level = logging.DEBUG if asked.is_safe and status < SERVER_ERROR else logging.INFO
+        is_quiet = (asked.is_safe and status < SERVER_ERROR) or status in TURNED_AWAY
+        level = logging.DEBUG if is_quiet else logging.INFO
         if not log.isEnabledFor(level):
             return
         facts = {
@@ -278,11 +284,3 @@ def note_failure(scope: Scope) -> None:
     """
     if scope[NOTE_FAILURE]():
         raise too_many_failures()
-
-
-def too_many_failures() -> TooManyFailures:
-    return TooManyFailures(
-        "too many wrong credentials came from this address",
-        fix="wait a little; a good credential is served at once",
-        context={"retry_after_s": 2},
-    )

@@ -12,6 +12,7 @@ import hashlib
 import socket
 from collections.abc import Callable
 from ssl import SSLObject
+from typing import Any
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +22,21 @@ CERTIFICATE = "kvnet.certificate"  # sha256 of the client's, DER; not there if i
 UNIX = "kvnet.unix"  # it came over a socket file; the peer's address does not tell: it is gone when the peer is
 LOW_WATER = 16 * 1024  # uvicorn pauses above 64 KiB, and goes on below this
 STUCK_S = 10.0
+UNREAD_REFUSALS = 64 * 1024
+LONGEST_LENGTH = 6  # digits of a Content-Length that is read and passed over
+
+
+class _Over:
+    """In place of a request's cycle: there is none."""
+
+    response_complete = True
+    keep_alive = False
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
+
+
+TURNED_AWAY: Any = _Over()
 
 
 class Http(HttpToolsProtocol):
@@ -37,6 +53,46 @@ class Http(HttpToolsProtocol):
         shown = None if encrypted is None else encrypted.getpeercert(binary_form=True)
         if shown is not None:
             self._certificate = hashlib.sha256(shown).hexdigest()
+
+    def on_headers_complete(self) -> None:
+        """Who is turned away at the door gets no task. One behind another in a pipeline waits its turn inside."""
+        doorman = getattr(self.config.app.state, "doorman", None)  # type: ignore[union-attr]
+        if doorman is None or not (self.cycle is None or self.cycle.response_complete):
+            super().on_headers_complete()
+            return
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        if "%" in path or not path.startswith("/"):
+            super().on_headers_complete()
+            return
+        self.scope["method"], self.scope["path"] = self.parser.get_method().decode("ascii"), path
+        answer = doorman.turn_away(self.scope, self._usual_headers())
+        if answer is None:
+            super().on_headers_complete()
+            return
+        if self.transport.get_write_buffer_size() > UNREAD_REFUSALS:
+            self.transport.abort()  # it asks, and does not read what it gets
+            return
+        self.cycle = TURNED_AWAY  # whatever comes of its body is passed over
+        self.transport.write(answer)
+        if self.parser.get_http_version() == "1.0" or not self.parser.should_keep_alive() or self._has_large_body():
+            self.transport.close()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle is TURNED_AWAY and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _usual_headers(self) -> bytes:
+        return b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
+
+    def _has_large_body(self) -> bool:
+        for name, value in self.headers:
+            if name == b"transfer-encoding" or (name == b"content-length" and len(value) > LONGEST_LENGTH):
+                return True
+        return False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -17,7 +17,7 @@ from controller.cluster import Cluster
 from controller.fanout import Fanout
 from controller.security.authentication import Authenticator, Credentials, not_good
 from controller.security.endings import Endings
-from controller.security.limits import Streams
+from controller.security.limits import Failures, Streams
 from controller.security.principal import Principal
 from controller.security.sight import Sight, is_limited
 from kvnet import keys
@@ -67,6 +67,7 @@ class Service:
     is_insecure: bool = False
     is_in_clear: bool = False
     streams: Streams = field(default_factory=Streams)
+    failures: Failures = field(default_factory=Failures)
     authenticator: Authenticator = field(init=False)
     endings: Endings = field(init=False)
     _views: dict[Hashable, View] = field(default_factory=dict)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from controller.security.principal import Principal, Via
 from controller.tables import Table
 from kvnet import keys
-from kvnet.errors import AuthenticationRequired, StoreUnavailable, Unauthenticated
+from kvnet.errors import AuthenticationRequired, StoreUnavailable, TooManyFailures, Unauthenticated
 from kvnet.model import Versioned
 from kvnet.security import Role, Token, hash_of, parse_token
 from kvnet.sentinel import Meta
@@ -154,6 +154,17 @@ class Authenticator:
             return found
         return self._without(known, scope)
 
+    def glance(self, scope: Scope, authorization: bytes) -> Principal | Literal[False] | None:
+        """False: certainly nobody that is let in. None: `identify` has to look. Never waits."""
+        known = self.known()
+        if known is None or CERTIFICATE in scope or UNIX in scope:
+            return None
+        if not authorization:
+            return False if known.are_required else None
+        if self.verifier is not None and _is_foreign(authorization):
+            return None
+        return self._bearer(known, scope, authorization) or False
+
     def bearer(self, text: str, scope: Scope) -> Principal | None:
         """Of a token's text; None if it is not good here and now."""
         known = self.known()
@@ -207,6 +218,14 @@ class Authenticator:
             fix="make one there: 'kvnet token create NAME --role admin', and use it; or start the controller with "
             "--insecure, which lets everybody change everything",
         )
+
+
+def too_many_failures() -> TooManyFailures:
+    return TooManyFailures(
+        "too many wrong credentials came from this address",
+        fix="wait a little; a good credential is served at once",
+        context={"retry_after_s": 2},
+    )
 
 
 def not_good() -> Unauthenticated:

@@ -1,7 +1,7 @@
 """A token that is limited by labels: what is outside is not there, on no route, in no stream, in no error.
 
-The outside has words of its own (names, ids, addresses, labels). Whatever is asked, none of them may come back; and what
-is asked by such a word is answered like what nobody ever made.
+The outside has words of its own (names, ids, addresses, labels). Whatever is asked, none of them may come back; and
+what is asked by such a word is answered like what nobody ever made.
 """
 
 from __future__ import annotations
