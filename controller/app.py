@@ -117,6 +117,7 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=function_name,
         lifespan=partial(_lifespan, service, cluster),
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.build_middleware_stack = partial(_layers, app, service, new_id, tracer)  # type: ignore[method-assign]
     app.state.service = service
