@@ -53,8 +53,8 @@ class Buckets:
             self._of.move_to_end(who)
         return bucket.take(now)
 
-    def __contains__(self, who: str) -> bool:
-        return who in self._of
+    def __len__(self) -> int:
+        return len(self._of)
 
 
 class Rates:
@@ -83,6 +83,11 @@ class Failures:
 
     def __init__(self) -> None:
         self._buckets = Buckets()
+
+    @property
+    def remembered(self) -> int:
+        """Sources."""
+        return len(self._buckets)
 
     def note(self, source: str, now: float) -> bool:
         """Whether it has been enough from there."""
