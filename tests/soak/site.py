@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backends.open import open_store
 from kvnet.client import Client
 from kvnet.errors import KvnetError
 from kvnet.local import WorkerClient
@@ -124,14 +123,6 @@ class Soaked:
                 return await self.is_ready(name)
 
             await until(is_ready, f"{name} is ready", seconds=seconds, watched=self.process_of(name))
-
-    async def keys(self) -> dict[str, bytes]:
-        """All that is in the store, through a controller that answers."""
-        store = await open_store(f"unix://{self.controllers[0].socket}")
-        try:
-            return {entry.key: entry.value for entry in (await store.list("")).entries}
-        finally:
-            await store.close()
 
     async def close(self) -> None:
         for controller in self.controllers:

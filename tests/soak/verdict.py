@@ -15,6 +15,7 @@ from typing import Any
 from kvnet.errors import KvnetError, Unfit
 from lab.lab import until
 from tests.lab.chaos.facts import Eye, Fact
+from tests.soak import raw
 from tests.soak.churn import LABEL, User
 from tests.soak.eye import addresses_in
 from tests.soak.ledger import UNSURE, Endpoint, Ledger, Standing, ports_text
@@ -60,7 +61,7 @@ class Verdict:
         return {host: await eye.facts() for host, eye in self._eyes.items()}
 
     async def owned_keys(self) -> frozenset[str]:
-        return frozenset(key for key in await self._site.keys() if key.startswith(OWNED))
+        return frozenset(key for key in await raw.keys_of(self._site) if key.startswith(OWNED))
 
     # settling
 
