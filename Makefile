@@ -65,11 +65,12 @@ soak: $(ready) servers ## a whole site under faults for long, judged at the end 
 	@$(BIN)/python -m tests.soak $(if $(STORE),--store $(STORE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS)) $(ARGS)
 
-check: $(ready) ## format, lint, layers, types
+check: $(ready) ## format, lint, layers, types, known weaknesses of what is locked
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --config .importlinter >/dev/null || $(BIN)/lint-imports --config .importlinter
 	@$(BIN)/mypy
+	@$(BIN)/python scripts/audit
 	@echo "check: clean"
 
 format: $(ready) ## let ruff rewrite what it can
