@@ -67,13 +67,39 @@ class TlsSettings:
         return cls(certificate, key, client_ca, directory)
 
 
+class _Telling(ssl.SSLObject):
+    """Event loops drop a connection whose handshake fails at once, and with it the alert that says why.
+
+    So the failure is told a turn later: as if more had to be read, for which the loop first sends what there is.
+    """
+
+    outgoing: ssl.MemoryBIO
+    _refusal: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if not self.outgoing.pending:
+                raise
+            self._refusal = error
+            raise ssl.SSLWantReadError from error
+
+
 class _Current(ssl.SSLContext):
     """What servers keep hold of; each new connection goes by `now`."""
 
     now: ssl.SSLContext
 
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        return self.now.wrap_bio(*args, **kwargs)
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **named: Any) -> ssl.SSLObject:
+        made = self.now.wrap_bio(incoming, outgoing, *args, **named)
+        assert isinstance(made, _Telling)
+        made.outgoing = outgoing
+        return made
 
 
 class Certificates:
@@ -186,6 +212,7 @@ def judged(settings: TlsSettings, now: float) -> x509.Certificate:
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
     """Raises: CertificateUnusable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _Telling
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     # A resumed session would not look at the client's certificate again.

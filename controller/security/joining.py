@@ -105,9 +105,9 @@ class Joining:
                     raise Invalid.field(
                         "/host", f"the join token is for host {found.value.host!r}, not for {asked.host!r}", "its host"
                     )
-                if found.value.role is Role.HOST:
-                    return await self._again(found, text, asked, caller)
                 try:
+                    if found.value.role is Role.HOST:
+                        return await self._again(found, asked, caller)
                     return await self._first(found, asked, caller)
                 except (Conflict, Unknown):
                     continue  # what is looked at next shows who has won
@@ -187,7 +187,7 @@ class Joining:
         dropped = others[:MAX_REPLACED]
         return await self._write(found, new, certificate, "host.joined", caller, guard=guard, dropped=dropped)
 
-    async def _again(self, found: Versioned[Token], text: TokenText, asked: JoinRequest, caller: Caller) -> Joined:
+    async def _again(self, found: Versioned[Token], asked: JoinRequest, caller: Caller) -> Joined:
         """The answer was lost. Its certificate is another one, for nobody has kept the first."""
         token = found.value
         if not hmac.compare_digest(token.hash, asked.hash):
