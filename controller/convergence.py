@@ -8,44 +8,12 @@ when they return. Answers from memory, in time that grows with the hosts of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 
+from controller.rolls import Roll
 from controller.settings import Clock
 from controller.state import State
 from controller.views import Convergence, HostConvergence, NetworkConvergence
 from kvnet.model import Endpoint, Network, Versioned
-
-
-@dataclass(frozen=True)
-class Roll:
-    """Who takes part in one network at one moment. `living`: what each has applied; `away`: those that are down."""
-
-    living: Mapping[str, int]
-    away: tuple[str, ...]
-
-    @cached_property
-    def slowest(self) -> int | None:
-        """What every living host has applied; None if none lives."""
-        return min(self.living.values(), default=None)
-
-    def behind(self, version: int) -> tuple[str, ...]:
-        if self.slowest is None or self.slowest >= version:
-            return ()
-        return tuple(sorted(host for host, applied in self.living.items() if applied < version))
-
-    def told(self, version: int) -> Convergence:
-        waiting = self.behind(version)
-        return Convergence(not waiting, waiting, self.away)
-
-
-def roll_of(state: State, network: str) -> Roll:
-    reports = state.reports.of(network)
-    hosts = {*state.hosts_of(network), *(host for host, seen in reports.items() if seen.version)}
-    living = {
-        host: reports[host].version if host in reports else 0 for host in hosts if state.alive.get(host) is not None
-    }
-    return Roll(living, tuple(sorted(hosts - living.keys())))
 
 
 class Convergences:
@@ -57,7 +25,7 @@ class Convergences:
         """Every host of the network, those that are down too, in the order of their names."""
         id_ = network.value.id
         wanted = self._state.latest_change(id_)
-        roll = roll_of(self._state, id_)
+        roll = self._state.rolls.of(id_)
         hosts = tuple(self._host(id_, host, wanted, roll) for host in sorted((*roll.living, *roll.away)))
         return NetworkConvergence(id_, wanted, not roll.behind(wanted), hosts)
 
@@ -82,7 +50,7 @@ class Convergences:
         return None if since is None else max(0.0, self._clock.now() - since)
 
     def of_endpoint(self, endpoint: Versioned[Endpoint]) -> Convergence:
-        return roll_of(self._state, endpoint.value.network).told(endpoint.version)
+        return self._state.rolls.of(endpoint.value.network).told(endpoint.version)
 
     async def until(self, wanted: Mapping[str, int], timeout_s: float) -> Convergence:
         """Wait until every living host has applied, of each network, the revision given; who has not when time is up.
@@ -95,7 +63,7 @@ class Convergences:
     def told(self, wanted: Mapping[str, int]) -> Convergence:
         """As `until`, as it is now."""
         waiting = self._waiting(wanted)
-        away = {host for network in wanted for host in roll_of(self._state, network).away}
+        away = {host for network in wanted for host in self._state.rolls.of(network).away}
         return Convergence(not waiting, tuple(sorted(waiting)), tuple(sorted(away)))
 
     async def until_converged(self, find: Callable[[], Versioned[Network]], timeout_s: float) -> NetworkConvergence:
@@ -108,4 +76,4 @@ class Convergences:
         return self.of(find())
 
     def _waiting(self, wanted: Mapping[str, int]) -> Collection[str]:
-        return {host for network, version in wanted.items() for host in roll_of(self._state, network).behind(version)}
+        return {host for network, version in wanted.items() for host in self._state.rolls.of(network).behind(version)}

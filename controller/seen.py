@@ -16,6 +16,7 @@ from controller.ipam.spaces import Space
 from controller.journal import Changed
 from controller.reports import Reports
 from controller.requests import Caller
+from controller.rolls import Roll, Rolls
 from controller.security.sight import WITHHELD, Sight
 from controller.state import Claims, Endpoints, State
 from controller.tables import Table
@@ -76,6 +77,15 @@ class ShownReports(Reports):
         return {host: _told(self._sight, one) for host, one in found.items()}
 
 
+class ShownRolls(Rolls):
+    def __init__(self, whole: Rolls, sight: Sight) -> None:
+        self._whole = whole
+        self._sight = sight
+
+    def of(self, network: str) -> Roll:
+        return self._whole.of(network) if self._sight.sees(network) else Roll({}, ())
+
+
 class SeenState(State):
     def __init__(self, whole: State, sight: Sight) -> None:
         self.__dict__.update(whole.__dict__)
@@ -88,6 +98,7 @@ class SeenState(State):
         self.ports = ShownTable(whole.ports, lambda _, one: _held(sight, one))
         self.observed = ShownTable(whole.observed, lambda _, one: _observed(sight, one))
         self.reports = ShownReports(whole.reports, sight)
+        self.rolls = ShownRolls(whole.rolls, sight)
 
     def sees(self, network: str) -> bool:
         return self._sight.sees(network)

@@ -22,6 +22,7 @@ from controller.ipam.routed import BlockSpace
 from controller.ipam.spaces import Space, shape, space_for
 from controller.ipam.subnets import SubnetSpace
 from controller.reports import Reports
+from controller.rolls import Rolls
 from controller.security.quotas import Quotas
 from controller.settings import Settings
 from controller.signal import Signal
@@ -41,6 +42,7 @@ from kvnet.model import (
     Observed,
     Pool,
     Reclaim,
+    Replica,
     Versioned,
 )
 from kvnet.questions import Answer, Question
@@ -71,6 +73,7 @@ class State:
         self.ports = Table(store, keys.PORTS, partial(codec.decode, HeldPorts), now, rng)
         self.reclaims = Table(store, keys.RECLAIMS, partial(codec.decode, Reclaim), now, rng)
         self.observed = Table(store, keys.OBSERVED, partial(codec.decode, Observed), now, rng)
+        self.replicas = Table(store, keys.REPLICAS, partial(codec.decode, Replica), now, rng)
         self.questions = Table(store, keys.QUESTIONS, partial(codec.decode, Question), now, rng)
         self.answers = Table(store, keys.ANSWERS, partial(codec.decode, Answer), now, rng)
         self.tokens = Table(store, keys.TOKENS, partial(codec.decode, Token), now, rng)
@@ -101,6 +104,7 @@ class State:
         self._blocks_of: dict[str, dict[Cidr, Versioned[Block]]] = {}
         self.host_addresses = HostAddresses()
         self._watch_indexes()
+        self.rolls = Rolls(self)
 
     def _watch_indexes(self) -> None:
         for mirror in self.mirrors:
@@ -132,6 +136,7 @@ class State:
             self.observed,
             self.host_blocks,
             self.ports,
+            self.replicas,
             self.questions,
             self.answers,
             self.tokens,

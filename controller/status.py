@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from controller.convergence import Roll, roll_of
 from controller.reports import OF_THE_HOST, PREVENTING
+from controller.rolls import Roll
 from controller.standing import Standing
 from controller.state import State
 from controller.views import Convergence, HostStatus, Status, StatusCondition
@@ -60,13 +60,9 @@ class Look:
     def __init__(self, state: State, doubt: tuple[str, str, float | None] | None) -> None:
         self._state = state
         self.doubt = doubt
-        self._rolls: dict[str, Roll] = {}
 
     def roll(self, network: str) -> Roll:
-        roll = self._rolls.get(network)
-        if roll is None:
-            roll = self._rolls[network] = roll_of(self._state, network)
-        return roll
+        return self._state.rolls.of(network)
 
     def applied(self, endpoint: Versioned[Endpoint]) -> Convergence:
         return self.roll(endpoint.value.network).told(endpoint.version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.convergence import Roll
+from controller.rolls import Roll
 
 hosts = st.dictionaries(st.sampled_from([f"h{n}" for n in range(6)]), st.integers(0, 6))
 
