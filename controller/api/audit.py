@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
@@ -18,14 +18,16 @@ from starlette.responses import StreamingResponse
 from controller.api import render
 from controller.api.answers import Answer
 from controller.api.history import Actor, Kind, Network, RequestId, Since, Source, Until, stand_for
-from controller.api.routing import principal, problems, resource_router, service
+from controller.api.routing import problems, resource_router, service, shows
 from controller.audit.seal import Seal
 from controller.audit.verify import Verdict
 from controller.events import EventLog
 from controller.history import AT_A_TIME, Subject
-from kvnet import codec, keys
+from controller.views import Event
+from kvnet import codec
 from kvnet.moments import moment
-from kvnet.security import Role
+
+Shown = Callable[[Event], Event | None]
 
 router = resource_router("audit")
 LINES = "application/x-ndjson"
@@ -129,19 +131,18 @@ async def export(
         since=None if since is None else since.timestamp(),
         until=None if until is None else until.timestamp(),
     )
-    hidden = () if principal(request).role is Role.ADMIN else keys.SECRET
-    lines = _told(cluster.events, cluster.seals(), subject, hidden, shared.stopping)
+    lines = _told(cluster.events, cluster.seals(), subject, shows(request), shared.stopping)
     return StreamingResponse(lines, media_type=LINES, headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
 
 
 async def _told(
-    log: EventLog, seals: Sequence[Seal], subject: Subject, hidden: tuple[str, ...], stopping: asyncio.Event
+    log: EventLog, seals: Sequence[Seal], subject: Subject, shown: Shown, stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
     changes, links = 0, list(seals)
     for looked, revision in enumerate(reversed(log.revisions()), 1):
         while links and links[0].revision < revision:
             yield _line("seal", _seal(links.pop(0)))
-        events = _wanted(log, revision, subject, hidden)
+        events = _wanted(log, revision, subject, shown)
         changes += len(events)
         for line in events:
             yield line
@@ -154,14 +155,11 @@ async def _told(
     yield _line("end", {"changes": changes, "kept_from": log.floor, "head": seals[-1].head if seals else None})
 
 
-def _wanted(log: EventLog, revision: int, subject: Subject, hidden: tuple[str, ...]) -> list[bytes]:
+def _wanted(log: EventLog, revision: int, subject: Subject, shown: Shown) -> list[bytes]:
     if not log.mentions(revision, subject.words()):
         return []
-    return [
-        _line("change", render.event(event))
-        for event in log.events_of(revision) or ()
-        if subject.concerns(event) and not (hidden and event.key.startswith(hidden))
-    ]
+    told = (shown(event) for event in log.events_of(revision) or () if subject.concerns(event))
+    return [_line("change", render.event(event)) for event in told if event is not None]
 
 
 def _line(kind: str, members: Mapping[str, Any]) -> bytes:
