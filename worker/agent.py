@@ -12,13 +12,14 @@ import secrets
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from backends.levelled import LevelledStore
 from backends.passing import TimedStore
 from backends.store import Store, StoreError
 from datapath.words import describe
-from kvnet import keys
+from kvnet import keys, sentinel
 from kvnet.model import Condition, Driver, NetworkObserved
 from kvnet.rules import NETWORK_ID
 from kvnet.spans import UNTOLD, Tracer
@@ -33,7 +34,6 @@ from worker.disk import StateDir
 from worker.handover import Handover
 from worker.inquiry import Inquiry
 from worker.log import Log
-from worker.looking import Knowing, Looker
 from worker.making import Maker
 from worker.memory import Memory
 from worker.metrics.figures import Figures
@@ -42,7 +42,6 @@ from worker.metrics.scrape import Scrape
 from worker.metrics.text import Registry
 from worker.pausing import Pause
 from worker.ports import Controller, HostKernel, Listeners, Namespaces, Time
-from worker.probing.prober import Prober
 from worker.readiness import Readiness
 from worker.reconcile import Reconciler
 from worker.registration import Registration
@@ -62,10 +61,12 @@ from worker.view import View
 
 if TYPE_CHECKING:
     from worker.dns.service import NameService
+    from worker.looking import Looker
+    from worker.probing.prober import Prober
     from worker.runtimes.docker.runtime import DockerRuntime
 
 # In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
-NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", NAME_TAKEN})
+NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", "store-too-new", NAME_TAKEN})
 
 MODE_S = 0.5
 NEW_S = 5.0
@@ -101,7 +102,8 @@ class Worker:
         self._log = log
         self.docker: DockerRuntime | None = None
         self.figures = Figures(Registry())
-        self._store = TimedStore(store, self.figures.stored)
+        timed = TimedStore(store, self.figures.stored)
+        self._store = LevelledStore(timed, lambda: sentinel.level_of(self.view.meta.mirror.entries))
         self.attachments = Attachments(state, log)
         self.view = View(
             self._store, settings.host, time=time, on_networks=self._networks_changed, on_local=self._local_changed
@@ -152,11 +154,7 @@ class Worker:
     def _build_answers(self, kernel: HostKernel) -> None:
         """What is said when this host is asked."""
         settings, time = self.settings, self._time
-        self.prober = Prober(self.view, self.attachments, time=time)
-        knowledge = Knowing(
-            settings, self.view, self.source, self.attachments, self.reconciler, lambda: not self.lifeline.is_open
-        )
-        self.looker = Looker(kernel, knowledge, self.pause, self.repairs)
+        self._kernel = kernel
         self._examining = Threads(EXAMINING, "doctor")
         kinds = answering(self.figures, self._kinds())
         self.answerer = Answerer(self._store, settings.host, kinds, time=time, log=self._log, at_once=SLOW)
@@ -378,14 +376,29 @@ class Worker:
         """What controllers, and the command line on this host, can ask; never a change of a network."""
         return {
             "status": self._status,
-            "probe": self.prober.answer,
+            "probe": lambda parameters: self.prober.answer(parameters),
             "doctor": self._doctor,
-            "look": self.looker.answer,
+            "look": lambda parameters: self.looker.answer(parameters),
             **self.pause.kinds,
         }
 
+    # Loaded when they are first asked for: most hosts are well, and a worker is to be small.
+
+    @cached_property
+    def prober(self) -> Prober:
+        from worker.probing.prober import Prober
+
+        return Prober(self.view, self.attachments, time=self._time)
+
+    @cached_property
+    def looker(self) -> Looker:
+        from worker.looking import Knowing, Looker
+
+        view, source, attachments = self.view, self.source, self.attachments
+        knowing = Knowing(self.settings, view, source, attachments, self.reconciler, lambda: not self.lifeline.is_open)
+        return Looker(self._kernel, knowing, self.pause, self.repairs)
+
     async def _doctor(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Loaded when it is first asked for: most hosts are well."""
         from worker.doctor.answer import Doctor
 
         return await Doctor(self.settings, self._store, self.view, self._status, self._examining.run).answer(parameters)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,6 +82,8 @@ def save(state_dir: Path, about: About, files: dict[str, str]) -> Identity:
     Raises:
         StateUnusable: not written.
     """
+    import shutil  # only a host that joins needs it, and it takes half a megabyte
+
     directory, fresh, old = (state_dir / f"{DIRECTORY}{end}" for end in ("", ".new", ".old"))
     try:
         for leftover in (fresh, old):

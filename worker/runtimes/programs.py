@@ -1,26 +1,23 @@
 """The operations of the worker's socket that runtimes' programs carry their calls to: CNI's and netavark's.
 
-Only puts the parts together.
+Only puts the parts together, when the first such call comes: few hosts have both runtimes, and many neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from backends.store import Store
 from worker.attach import Attacher
 from worker.attachments import Attachments
-from worker.kernel.look import look_here, look_inside
 from worker.log import Log
 from worker.ports import Controller, Namespaces, Time
-from worker.runtimes.cni.plugin import CniPlugin
-from worker.runtimes.netavark.plugin import NetavarkPlugin
-from worker.runtimes.repeatable import Looks, Repeatable
 from worker.server import Operation
 from worker.settings import Settings
 from worker.view import View
 
-REAL_LOOKS = Looks(look_inside, look_here)
+CNI, NETAVARK = "cni", "netavark"
 
 
 def program_operations(
@@ -34,13 +31,33 @@ def program_operations(
     status: Operation,
     time: Time,
     log: Log,
-    looks: Looks = REAL_LOOKS,
 ) -> Mapping[str, Operation]:
+    known: dict[str, Operation] = {}
+
     def new_network_id() -> str:
         return f"{time.rng.getrandbits(48):012x}"
 
-    hands = Repeatable(settings.host, attacher, controller, namespaces, attachments, view, looks, time, new_network_id)
-    dns = "" if settings.dns is None else str(settings.dns)
-    cni = CniPlugin(hands, store, status, dns=dns, log=log)
-    netavark = NetavarkPlugin(hands, controller, store, new_network_id=new_network_id, dns=dns, log=log)
-    return {"cni": cni.answer, "netavark": netavark.answer}
+    def load() -> None:
+        from worker.kernel.look import look_here, look_inside
+        from worker.runtimes.cni.plugin import CniPlugin
+        from worker.runtimes.netavark.plugin import NetavarkPlugin
+        from worker.runtimes.repeatable import Looks, Repeatable
+
+        looks = Looks(look_inside, look_here)
+        hands = Repeatable(
+            settings.host, attacher, controller, namespaces, attachments, view, looks, time, new_network_id
+        )
+        dns = "" if settings.dns is None else str(settings.dns)
+        cni = CniPlugin(hands, store, status, dns=dns, log=log)
+        netavark = NetavarkPlugin(hands, controller, store, new_network_id=new_network_id, dns=dns, log=log)
+        known.update({CNI: cni.answer, NETAVARK: netavark.answer})
+
+    def of(name: str) -> Operation:
+        async def answer(message: Mapping[str, Any]) -> dict[str, Any]:
+            if not known:
+                load()
+            return await known[name](message)
+
+        return answer
+
+    return {CNI: of(CNI), NETAVARK: of(NETAVARK)}

@@ -6,7 +6,6 @@ container becomes names and labels. Pure.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any, cast
@@ -203,6 +202,8 @@ def _aliases(given: object, call: Call) -> list[str]:
 def _require_known(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if key not in STANDARD and key not in OURS and not key.startswith(RESERVED_PREFIX):
+            import difflib  # rarely needed, and a worker is to be small
+
             near = difflib.get_close_matches(key, OURS + STANDARD, 1)
             fix = f"did you mean {near[0]!r}?" if near else f"leave it out; kvnet's own keys are {', '.join(OURS)}"
             raise CniRefused(Number.UNSUPPORTED_FIELD, f"{key[:64]} = {_told(value)}", fix=fix)
