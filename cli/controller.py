@@ -15,7 +15,10 @@ from kvnet.rules import require_name
 from kvnet.spans import tracing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from controller.security.certificates import TlsSettings
+    from controller.security.oidc import OidcSettings
 
 STORES = (
     "sqlite:///PATH, memory://, etcd[s]://HOST:PORT,.../ROOT, consul[s]://HOST:PORT/ROOT, zk[s]://HOST:PORT,.../ROOT"
@@ -75,6 +78,19 @@ PATH: click.Path = click.Path(path_type=Path)
     "[KVNET_BOOTSTRAP_TOKEN_FILE]",
 )
 @click.option(
+    "--oidc-issuer", default="", metavar="URL", help="Signed tokens (JWT) of this OpenID provider are good too."
+)
+@click.option("--oidc-audience", default="", metavar="NAME", help="Whom such a token must be meant for.")
+@click.option(
+    "--oidc-role",
+    multiple=True,
+    metavar="CLAIM=VALUE:ROLE",
+    help="Whoever's claim has that value is admin, operator or viewer. Repeatable; the highest counts.",
+)
+@click.option(
+    "--oidc-name", default="sub", metavar="CLAIM", help="The claim that names who it is, in the journal. [sub]"
+)
+@click.option(
     "--name", default="", metavar="NAME", help="Of this replica, as shown in the status; default: the host's."
 )
 @click.option("--cool-down", type=DURATION, metavar="TIME", help="A released address stays unused so long. [60s]")
@@ -122,6 +138,7 @@ def controller(
             tls=tls,
             is_insecure=given["insecure"],
             bootstrap_token=given["bootstrap_token_file"],
+            oidc=_oidc(given["oidc_issuer"], given["oidc_audience"], given["oidc_role"], given["oidc_name"]),
         )
         run(served, ready)
 
@@ -133,3 +150,12 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None, ca:
     from controller.security.certificates import TlsSettings
 
     return TlsSettings.of(certificate, key, client_ca, ca)
+
+
+def _oidc(issuer: str, audience: str, rules: Sequence[str], name: str) -> OidcSettings | None:
+    """Raises: Invalid."""
+    if not issuer and not audience and not rules:
+        return None
+    from controller.security.oidc import OidcSettings, parse_rule
+
+    return OidcSettings(issuer, audience, tuple(parse_rule(text) for text in rules), name)

@@ -29,11 +29,13 @@ from backends.url import shown
 from controller import exposure
 from controller.api import problems
 from controller.api.measure import MeasuredStore, new_registry
-from controller.api.outlet import Http
+from controller.api.patience import PatientHttp, most_connections
 from controller.api.service import Service
 from controller.app import create_app
 from controller.cluster import Cluster
 from controller.listen import BACKLOG, bind_tcp, bind_unix
+from controller.security.fetching import fetch
+from controller.security.oidc import Oidc, OidcSettings
 from controller.settings import Settings
 from kvnet.errors import Invalid, KvnetError, StoreBroken, StoreUnavailable
 
@@ -57,6 +59,7 @@ class ServerSettings:
     `listen_unix`: a socket file too, for those on this machine who may open it (mode 0600).
     `is_insecure`: everybody may ask from everywhere, as long as the cluster has no tokens.
     `bootstrap_token`: where the first admin's token comes from, or goes to, if the cluster has none.
+    `oidc`: whose signed identities are good too.
     `tls`: of what comes over TCP; None = in clear.
     """
 
@@ -67,6 +70,7 @@ class ServerSettings:
     tls: TlsSettings | None = None
     is_insecure: bool = False
     bootstrap_token: Path | None = None
+    oidc: OidcSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ async def serve(
                 if certificates is not None:
                     cluster.joining.signer = certificates.signer
                 server = _Server(_config(app), service)
+                service.authenticator.verifier = _verifier(settings)
                 service.is_in_clear = exposure.is_in_clear(settings, listening)
                 with _signals(stop, certificates):
                     await _until_stopped(server, sockets, stop, lambda: _started(listening, ready))
@@ -149,6 +154,14 @@ def _certificates(settings: ServerSettings) -> Certificates | None:
     return Certificates(settings.tls, settings.cluster.clock.now)
 
 
+def _verifier(settings: ServerSettings) -> Oidc | None:
+    """Raises: Unfit: the library is not there."""
+    if settings.oidc is None:
+        return None
+    clock = settings.cluster.clock
+    return Oidc(settings.oidc, fetch, clock.now, clock.monotonic)
+
+
 def _named(settings: ServerSettings) -> Settings:
     kind = settings.cluster.store_kind or settings.store.partition(":")[0]
     return replace(settings.cluster, store_kind=kind)
@@ -157,7 +170,7 @@ def _named(settings: ServerSettings) -> Settings:
 def _config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=Http,
+        http=PatientHttp,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -180,6 +193,7 @@ class _Server(uvicorn.Server):
         self._service = service
         self.certificates = service.certificates
         self.is_started = asyncio.Event()
+        self._most = most_connections()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """The application first; then, other than uvicorn, TLS on what is TCP only: a socket file needs none."""
@@ -196,8 +210,9 @@ class _Server(uvicorn.Server):
             )
         self.is_started.set()
 
-    def _protocol(self) -> Http:
-        return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+    def _protocol(self) -> PatientHttp:
+        state, most = self.lifespan.state, self._most
+        return PatientHttp(config=self.config, server_state=self.server_state, app_state=state, most=most)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.stopping.set()

@@ -1,4 +1,4 @@
-"""Limits: what a token may own, how often it may ask, how much it may hold open; and junk that costs next to nothing."""
+"""Limits: what a token may own, how often it may ask, how much it may hold open; and junk that costs little."""
 
 from __future__ import annotations
 
