@@ -97,6 +97,7 @@ class Lifeline:
         self._opened = asyncio.Event()
         self._was_held = False
         self._is_disputed = False
+        self._let_go = ""
         self._on_settled = on_settled
         self._objection = objection
 
@@ -193,6 +194,7 @@ class Lifeline:
         ours = (self._incarnation, *(one for one in former.incarnations if one != self._incarnation))
         if there is not None:
             if codec.decode(Alive, there.value).incarnation not in ours:
+                await self._let_go_of(former.session)
                 raise Conflict([self._key])
             check = Unchanged(self._key, there.version)
         self._remember(_Former(session.id, ours[:MAX_FORMER]))
@@ -207,12 +209,22 @@ class Lifeline:
         return _Held(session, revision)
 
     async def _resumed_or_new(self, known: str) -> Session:
-        if known:
+        if known and known != self._let_go:
             try:
                 return await self._store.session(self._timing.ttl_s, resume=known)
             except SessionLost:
                 self._log.info("session-over", session=known)
         return await self._store.session(self._timing.ttl_s)
+
+    async def _let_go_of(self, session_id: str) -> None:
+        """The session that we took over from a run before may be the very one that keeps the name taken.
+
+        Such a run could not write down who it was: its disk was full. Whoever lives refreshes it; else it runs out.
+        """
+        if self._session is not None and self._session.id == session_id:
+            self._let_go = session_id
+            await self._session.release()
+            self._session = None
 
     def _open(self) -> None:
         was_settled = self.is_settled

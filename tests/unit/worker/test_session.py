@@ -121,6 +121,20 @@ async def test_a_restart_whose_first_words_are_lost_still_takes_the_session_over
     assert alive(world).incarnation == third.worker.lifeline._incarnation
 
 
+async def test_a_run_that_could_not_write_down_who_it_was_bars_its_successor_for_one_ttl_only(world: World) -> None:
+    """Its successor takes over the session on disk, which is the one that keeps the name taken: it lets go of it."""
+    await world.start()
+    await world.crash()
+    second = await world.start(ready=False)
+    second.state.is_full = True
+    await until(lambda: second.worker.lifeline.is_open)
+    await world.crash()
+    third = await world.start(ready=False)
+    await asyncio.sleep(world.timing.ttl_s * 2)
+    assert third.worker.lifeline.is_open
+    assert alive(world).incarnation == third.worker.lifeline._incarnation
+
+
 async def test_a_second_worker_of_the_same_name_does_not_push_the_first_one_out(world: World) -> None:
     first = await world.start("h1")
     del world.running["h1"]
