@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from backends.store import Revision
 from controller.creation import Creation, Outcome
@@ -28,6 +29,7 @@ from controller.security.host_calls import (
 )
 from controller.security.hosts import of_host
 from controller.security.participation import takes_part
+from controller.security.principal import Principal
 from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys
@@ -155,11 +157,23 @@ class Endpoints:
 
         Of a host who asks, names stand for its own endpoints only.
         """
-        target = await self._networks.fresh(network)
-        found = await self._stored_too(target.value, id_or_name, caller)
         if (asking := of_host(caller.principal)) is not None:
-            is_in = takes_part(self._state, asking.host, target.value.id)
-            require_own_endpoint(asking, found.value, takes_part=is_in)
+            return await self._fresh_of_host(asking, network, id_or_name, caller)
+        target = await self._networks.fresh(network)
+        return await self._stored_too(target.value, id_or_name, caller)
+
+    async def _fresh_of_host(
+        self, asking: Principal, network: str, id_or_name: str, caller: Caller
+    ) -> Versioned[Endpoint]:
+        """Where it does not take part there is nothing, in the same words, whatever is there."""
+        is_in, found = False, None
+        with suppress(NotFound):
+            target = (await self._networks.fresh(network)).value
+            is_in = takes_part(self._state, asking.host, target.id)
+            found = await self._stored_too(target, id_or_name, caller)
+        if found is None or (found.value.host != asking.host and not is_in):
+            raise NotFound(f"host {asking.host} has no endpoint {shown(id_or_name)} in network {shown(network)}")
+        require_own_endpoint(asking, found.value)
         return found
 
     async def _stored_too(self, target: Network, id_or_name: str, caller: Caller) -> Versioned[Endpoint]:

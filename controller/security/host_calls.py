@@ -70,18 +70,15 @@ def _is_own_rest(host: str, wanted: Iterable[object], claims: Mapping[Address, V
     return True
 
 
-def require_own_endpoint(principal: Principal | None, endpoint: Endpoint, *, takes_part: bool) -> None:
-    """
+def require_own_endpoint(principal: Principal | None, endpoint: Endpoint) -> None:
+    """Of a network that the host takes part in: of others it is not told that they are there.
+
     Raises:
-        Forbidden: another host's, which this one knows of.
-        NotFound: another host's, in a network that this one does not take part in.
+        Forbidden
     """
     asking = of_host(principal)
-    if asking is None or endpoint.host == asking.host:
-        return
-    if not takes_part:
-        raise NotFound(f"there is no endpoint {shown(endpoint.id)}")
-    raise Forbidden(f"endpoint {endpoint.id} is not one of host {asking.host}", fix=FIX)
+    if asking is not None and endpoint.host != asking.host:
+        raise Forbidden(f"endpoint {endpoint.id} is not one of host {asking.host}", fix=FIX)
 
 
 def require_own_network(principal: Principal | None, network: Network) -> None:
