@@ -196,7 +196,7 @@ def _furnish(room: Room, addresses: Mapping[str, Any], world: World) -> None:
     ours = etc / "kvnet"
     ours.mkdir(exist_ok=True)
     if room.name.startswith(CONTROL):
-        socket = f"KVNET_OPTIONS=--listen-unix {room.host.folder / SOCKET}\n"
+        socket = f"KVNET_OPTIONS=--insecure --listen-unix {room.host.folder / SOCKET}\n"
         scheme = "zk" if world.kind == "zookeeper" else world.kind
         store = f"KVNET_STORE={scheme}://{','.join(_members(world))}/kvnet\n" if world.kind in STORES else ""
         (ours / "controller.env").write_text(f"KVNET_LISTEN=0.0.0.0:7480\n{store}{socket}")
