@@ -36,6 +36,7 @@ COMMANDS = {
     "trace": ("cli.trace:trace", "The way of a packet between two endpoints, hop by hop, and where it ends."),
     "check": ("cli.check:check", "Look for violated invariants in the store; --repair them."),
     "store": ("cli.store:store", "What is believed of the store; accept one that went back in time."),
+    "upgrade": ("cli.upgrade:upgrade", "Who speaks which schema; end an upgrade."),
     "backup": ("cli.backup:backup", "Write all that the store holds into a file; --verify one."),
     "restore": ("cli.backup:restore", "Bring a backup into a store, of whatever kind."),
     "events": ("cli.events:events", "Who changed what, and when; --watch to go on."),

@@ -13,7 +13,7 @@ from backends.store import Absent, Check, Conflict, Put, Unchanged, Unknown
 from controller.journal import Changed
 from controller.outcomes import store_errors_told
 from controller.requests import Caller
-from controller.standing import ANOTHER, WIPED, Standing
+from controller.standing import ANOTHER, TOO_NEW, WIPED, Standing
 from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys, sentinel
@@ -49,7 +49,7 @@ class Acceptance:
 
     def _require_seen(self, cluster: str, revision_before: int) -> None:
         trouble = self._standing.trouble
-        if trouble is not None and trouble.kind in (WIPED, ANOTHER):
+        if trouble is not None and trouble.kind in (WIPED, ANOTHER, TOO_NEW):
             raise trouble.error()
         before = trouble.before if trouble is not None else 0
         if before != revision_before:

@@ -43,6 +43,7 @@ from controller.api import (
     store_state,
     tokens,
     trace,
+    upgrade,
     web,
     whoami,
 )
@@ -74,6 +75,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     history.router,
     audit.router,
     store_state.router,
+    upgrade.router,
     diagnosis.router,
     trace.router,
     tokens.router,

@@ -45,6 +45,8 @@ async def found_cluster(writer: Writer, replica: str, rng: random.Random, expect
         # Another controller that starts at the same moment may have founded it between the two.
         entry = entry or next((one for one in entries if one.key == keys.CLUSTER), None)
         if entry is not None:
+            level = await writer.store.get(keys.LEVEL)
+            sentinel.require_level(level.value if level is not None else None)
             return _meant(sentinel.cluster(entry.value), expected)
         refusal = why_not_founded(entries, expected)
         if refusal is not None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from typing import TypeVar
 
+from backends.levelled import LevelledStore
 from backends.store import Store
 from controller.acceptance import Acceptance
 from controller.audit.reading import look
@@ -49,9 +50,11 @@ from controller.state import State
 from controller.status import Statuses
 from controller.status_events import StatusEvents
 from controller.tracing import Tracing
+from controller.upgrade import Upgrade
 from controller.upkeep import Upkeep
 from controller.views import ClusterStatus, Event
 from controller.writer import Writer
+from kvnet import sentinel
 from kvnet.errors import StoreUnavailable
 from kvnet.model import Cluster as Identity
 from kvnet.security import Role
@@ -77,6 +80,7 @@ class Cluster:
         logins: of browsers, by cookies.
         tokens, credentials: who may come in: to change it, and as this replica knows it.
         joining: how hosts come by theirs.
+        upgrade: who speaks which schema, and the step from one to the next.
         upkeep, sealing: what the elected replica does; runs by itself.
     """
 
@@ -84,6 +88,7 @@ class Cluster:
         self._settings = settings
         self._rng = rng
         self._identity: Identity | None = None
+        store = LevelledStore(store, lambda: sentinel.level_of(state.meta.mirror.entries))
         self._state = self._whole = state = State(store, settings, rng)
         self.standing = standing = Standing(state)
         self._writer = writer = Writer(store, settings, rng, standing)
@@ -108,6 +113,7 @@ class Cluster:
         self.joining = Joining(store, writer, settings.clock.now, lambda token: known.get(token) is not None)
         self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
         self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)
+        self.upgrade = Upgrade(state, writer, store, settings, rng)
         self._leadership = Leadership(store, state, settings, rng, standing)
 
     def _take(self, changes: Cases) -> None:
@@ -133,6 +139,7 @@ class Cluster:
                 try:
                     await cluster._start()
                     tasks.append(group.create_task(cluster._status_events.run()))
+                    tasks.append(group.create_task(cluster.upgrade.run()))
                     if settings.upkeep:
                         tasks.append(group.create_task(cluster._leadership.run(cluster._lead)))
                     yield cluster

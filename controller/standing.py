@@ -13,11 +13,11 @@ from backends.store import Check, Unchanged
 from controller.signal import Signal
 from controller.state import State
 from controller.views import Trouble
-from kvnet import keys
-from kvnet.errors import StoreWentBack
+from kvnet import codec, keys, sentinel
+from kvnet.errors import StoreTooNew, StoreWentBack
 from kvnet.model import Accepted, Cluster, Observed, Restoring, Versioned
 
-WENT_BACK, WIPED, ANOTHER = "went-back", "wiped", "another-cluster"
+WENT_BACK, WIPED, ANOTHER, TOO_NEW = "went-back", "wiped", "another-cluster", "too-new"
 IS_BEHIND = "store-went-back"  # the condition that a worker reports
 
 _SENTINEL = keys.CLUSTER.removeprefix(keys.META)
@@ -25,6 +25,7 @@ _ACCEPTED = keys.ACCEPTED.removeprefix(keys.META)
 _RESTORING = keys.RESTORING.removeprefix(keys.META)
 
 ACCEPT = "if the store is meant to be as it is now, say 'kvnet store accept'; if not, bring the right one back"
+UPGRADE = "upgrade this controller; whoever is newer serves meanwhile"
 RESTORE = (
     "bring it back with 'kvnet restore FILE'; everything goes on by itself then. "
     "If the cluster is to begin anew, stop all controllers and start them again"
@@ -99,6 +100,9 @@ class Standing:
         return self._troubled[1] if self.trouble is not None and self._troubled is not None else None
 
     def _found_trouble(self) -> Trouble | None:
+        level = sentinel.level_of(self._state.meta.mirror.entries)
+        if level > codec.SCHEMA:
+            return Trouble(TOO_NEW, f"the cluster writes schema {level}, which this version does not know", UPGRADE)
         found = self.sentinel
         if found is None:
             return self._wiped()
@@ -114,13 +118,13 @@ class Standing:
     def require(self) -> None:
         """
         Raises:
-            StoreWentBack: nothing may be written now.
+            StoreWentBack, StoreTooNew: nothing may be written now.
         """
         trouble = self.trouble
         if trouble is not None:
             raise trouble.error()
 
-    def overtaken(self) -> StoreWentBack:
+    def overtaken(self) -> StoreWentBack | StoreTooNew:
         """For a commit whose fence did not hold: the store changed under it, and the mirrors do not know yet."""
         trouble = self.trouble or Trouble(WENT_BACK, f"{keys.CLUSTER} was written or removed by somebody else", ACCEPT)
         return trouble.error()

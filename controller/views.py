@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvnet.errors import StoreWentBack
+from kvnet.errors import StoreTooNew, StoreWentBack
 from kvnet.model import Address, Cidr, Condition, Endpoint, Host, Inventory, Network, Observed, Pool, Versioned
 
 
@@ -287,7 +287,10 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """`kind`: went-back, wiped or another-cluster. `before`: the revision that was seen, `now` what it fell to."""
+    """`kind`: went-back, wiped, another-cluster or too-new.
+
+    `before`: the revision that was seen, `now` what it fell to.
+    """
 
     kind: str
     detail: str
@@ -295,7 +298,9 @@ class Trouble:
     before: int = 0
     now: int = 0
 
-    def error(self) -> StoreWentBack:
+    def error(self) -> StoreWentBack | StoreTooNew:
+        if self.kind == "too-new":
+            return StoreTooNew(f"nothing is changed, because {self.detail}", fix=self.fix)
         facts = {"store_state": self.kind, "revision_before": self.before, "revision_now": self.now}
         return StoreWentBack(f"nothing is changed, because {self.detail}", fix=self.fix, context=facts)
 

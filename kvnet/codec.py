@@ -1,6 +1,8 @@
 """Model <-> bytes: compact JSON with a schema version, so that any language and `etcdctl get` can read it.
 
 Unknown fields are ignored (a newer kvnet may have written them); a newer schema number is refused, never guessed at.
+A field that came with schema n says so (`field(metadata={"schema": n})`), and the number in front of a value is that of
+its newest field: who knows all of a value's fields can read it, whatever else has changed meanwhile.
 A value that is not exactly of its field's type is refused too, NaN and half a surrogate pair among them: whoever reads
 objects from here need not ask again, and what somebody else wrote into the store ends as one StoreBroken.
 What a request changed may bear its stamp: which request it was. That is of the envelope and not of the object: objects
@@ -29,6 +31,7 @@ from kvnet.model import Address, Cidr
 from kvnet.rules import shown
 
 SCHEMA = 1
+SINCE = "schema"
 MAX_INTEGER = 2**63
 MAX_DEPTH = 64  # of free JSON in a value; what parses deeper could not be written again
 T = TypeVar("T")
@@ -39,9 +42,11 @@ _MISFITS = (TypeError, ValueError, KeyError, AttributeError, OverflowError, Recu
 _quoted = json.encoder.encode_basestring
 _ADDRESSES = {IPv4Address, IPv6Address}
 _CIDRS = {IPv4Network, IPv6Network}
-_HEAD = b'{"v":%d,' % SCHEMA
-_STAMPED = _HEAD + b'"request_id":"'
-_STAMP = re.compile(rb'\{"v":\d+,"request_id":"([A-Za-z0-9._:/=+-]{1,128})"(?:,"traceparent":"([0-9a-f-]{55})")?,')
+_HEAD = re.compile(rb'\{"v":(\d{1,4}),(?!"request_id":")')
+_STAMP = re.compile(
+    rb'(\{"v":\d{1,4},)"request_id":"([A-Za-z0-9._:/=+-]{1,128})"(?:,"traceparent":"([0-9a-f-]{55})")?,'
+)
+_SCHEMA = re.compile(rb'\{"v":(\d{1,4})[,}]')
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=+-]{0,127}\Z")
 _SANE_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
@@ -54,7 +59,7 @@ class Stamp(NamedTuple):
 
 
 def encode(value: Any) -> bytes:
-    """The stored form of a model object: `{"v":1,` and then what `to_json` has."""
+    """The stored form of a model object: `{"v":1,` (the schema of its newest field) and then what `to_json` has."""
     template, values_of, writers = _template(_hashable(type(value)))
     return (template % tuple([write(v) for write, v in zip(writers, values_of(value), strict=True)])).encode()
 
@@ -83,22 +88,54 @@ def decode(cls: type[T], data: bytes) -> T:
 
 def stamped(data: bytes, request_id: str, trace: str = "") -> bytes:
     """What `encode` wrote, with the request that wrote it; as it is if that has no id that could go there."""
-    if not is_request_id(request_id) or not data.startswith(_HEAD) or data.startswith(_STAMPED):
+    head = _HEAD.match(data)
+    if head is None or not is_request_id(request_id):
         return data
     more = f',"traceparent":"{trace}"' if trace and _SANE_TRACE.match(trace) else ""
-    return b'%b%b"%b,%b' % (_STAMPED, request_id.encode(), more.encode(), data[len(_HEAD) :])
+    return b'%b"request_id":"%b"%b,%b' % (head[0], request_id.encode(), more.encode(), data[head.end() :])
 
 
 def stamp_of(data: bytes) -> Stamp | None:
     """Which request wrote it; None if it bears no stamp. Costs no parsing."""
     found = _STAMP.match(data)
-    return None if found is None else Stamp(found[1].decode(), (found[2] or b"").decode())
+    return None if found is None else Stamp(found[2].decode(), (found[3] or b"").decode())
 
 
 def unstamped(data: bytes) -> bytes:
     """As `encode` wrote it."""
-    found = _STAMP.match(data) if data.startswith(_STAMPED) else None
-    return data if found is None else _HEAD + data[found.end() :]
+    found = _STAMP.match(data)
+    return data if found is None else found[1] + data[found.end() :]
+
+
+def schema_of(data: bytes) -> int:
+    """The schema that a value was written with; 0 if it is none of ours. Costs no parsing."""
+    found = _SCHEMA.match(data)
+    return int(found[1]) if found else 0
+
+
+def lowered(cls: type[Any], data: bytes, level: int) -> bytes:
+    """The same value for readers that know no more than schema `level`: without the fields that came later."""
+    plain = _parsed(data)
+    plain["v"] = _strip(cls, plain, level)
+    return _dumps(plain).encode()
+
+
+def _strip(cls: type[Any], plain: dict[str, Any], level: int) -> int:
+    """Takes the later fields out, and tells the schema of the newest that is left."""
+    schema, hints = 1, typing.get_type_hints(cls)
+    for one in fields(cls):
+        since = int(one.metadata.get(SINCE, 1))
+        if since > level:
+            plain.pop(one.name, None)
+            continue
+        inner = _models_in(hints[one.name])
+        found = plain.get(one.name)
+        if isinstance(found, dict) and _is_mapping(hints[one.name]):
+            found = list(found.values())
+        parts = found if isinstance(found, list) else [found]
+        nested = [_strip(inner[0], part, level) for part in parts if inner and isinstance(part, dict)]
+        schema = max(schema, since, *nested)
+    return schema
 
 
 def is_request_id(text: str) -> bool:
@@ -117,6 +154,27 @@ def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
         return cls(**{name: into(plain[name]) for name, _, into in _converters(_hashable(cls)) if name in plain})
     except _MISFITS as error:
         raise StoreBroken(f"a stored {cls.__name__} cannot be read: {error}", fix="see 'kvnet check'") from error
+
+
+def _models_in(hint: Any) -> list[type[Any]]:
+    """The model that a field holds: itself, or None of it, or many of it."""
+    if is_dataclass(hint):
+        return [typing.cast(type[Any], hint)]
+    return [model for argument in typing.get_args(hint) for model in _models_in(argument)]
+
+
+def _is_mapping(hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+@cache
+def _newest(model: Hashable) -> int:
+    """The schema of the newest field in it."""
+    cls = typing.cast(type[Any], model)
+    hints = typing.get_type_hints(cls)
+    inner = [_newest(_hashable(one)) for name in hints for one in _models_in(hints[name])]
+    return max([1, *(int(one.metadata.get(SINCE, 1)) for one in fields(cls)), *inner])
 
 
 def _hashable(cls: type[Any]) -> Hashable:
@@ -143,7 +201,7 @@ def _template(model: Hashable) -> tuple[str, Convert, tuple[Convert, ...]]:
     gaps = "".join(f',"{name}":%s' for name in names)
     read = attrgetter(*names)
     read_all = read if len(names) > 1 else lambda value: (read(value),)
-    return f'{{"v":{SCHEMA}{gaps}}}', read_all, tuple(_writer(hints[name]) for name in names)
+    return f'{{"v":{_newest(model)}{gaps}}}', read_all, tuple(_writer(hints[name]) for name in names)
 
 
 def _writer(hint: Any) -> Convert:

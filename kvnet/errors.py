@@ -314,6 +314,14 @@ class StoreTooNew(KvnetError):
     title = "The store was written by a newer kvnet"
 
 
+class UpgradeUnfinished(KvnetError):
+    """Somebody who takes part does not speak the new schema yet."""
+
+    code = "upgrade-unfinished"
+    status = 409
+    title = "The upgrade is not finished everywhere"
+
+
 class AnotherCluster(KvnetError):
     """The store answers, and is not the one that was meant."""
 

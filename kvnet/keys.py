@@ -16,6 +16,7 @@ from kvnet.model import Address, Cidr
 CLUSTER = "meta/cluster"
 ACCEPTED = "meta/accepted"
 RESTORING = "meta/restoring"
+LEVEL = "meta/level"
 AUTHENTICATION = "meta/authentication"
 SUBNET_GUARD = "guards/subnets"
 RESERVATION_GUARD = "guards/reservations"
@@ -47,9 +48,10 @@ ANSWERS = "answers/"
 TOKENS = "tokens/"
 SECRETS = "secrets/"
 SEALS = "seals/"
+REPLICAS = "replicas/"
 
 # What workers and sessions put there by themselves: says nothing of whether there is a cluster.
-PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS, QUESTIONS, ANSWERS)
+PASSING = (HOSTS, INVENTORY, ALIVE, OBSERVED, LEADERS, QUESTIONS, ANSWERS, REPLICAS)
 # What makes a cluster: never there without its sentinel.
 LASTING = (
     META,
@@ -228,6 +230,11 @@ def observed(host_name: str) -> str:
 
 def questions_to(host_name: str) -> str:
     return f"{QUESTIONS}{host_name}/"
+
+
+def replica(replica_id: str) -> str:
+    """A controller that runs, under an id of this run."""
+    return f"{REPLICAS}{replica_id}"
 
 
 def question(host_name: str, question_id: str) -> str:

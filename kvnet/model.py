@@ -406,11 +406,15 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Bound to the worker's session: there as long as the worker is. `incarnation` is new at every start."""
+    """Bound to the worker's session: there as long as the worker is. `incarnation` is new at every start.
+
+    `schema`: the newest that it reads and writes.
+    """
 
     host: str
     incarnation: str
     since: float
+    schema: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +482,26 @@ class Cluster:
     id: str
     created_at: float
     schema: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Under `meta/level`: everybody writes at most this schema from then on. Absent: that of the sentinel."""
+
+    level: int
+    raised_at: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A controller, bound to its session. `schema`: the newest that it reads and writes; `version`: of kvnet."""
+
+    id: str
+    name: str
+    since: float
+    schema: int
+    version: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Whether what was read belongs where it lies: a key says whose value it is, and so does the value.
+"""What lies where: of which model the value under a key is, and whether that one belongs there. The key says whose
+value it is, and so does the value.
 
 Readers index by the key and act by the value; one that lies under somebody else's key must be neither. Asked of every
 decoded value, by controllers and workers alike, and by `kvnet check`. Pure; knows nothing of whether the rest of the
@@ -11,14 +12,60 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvnet import keys
-from kvnet.claims import HeldPorts
+from kvnet.claims import AddressClaim, HeldPorts, SubnetClaim
 from kvnet.errors import StoreBroken
-from kvnet.model import Accepted, Cluster, Restoring
+from kvnet.model import (
+    Accepted,
+    Alive,
+    Block,
+    Cluster,
+    Endpoint,
+    Host,
+    Inventory,
+    Level,
+    Network,
+    Observed,
+    Pool,
+    Reclaim,
+    Replica,
+    Restoring,
+)
+from kvnet.questions import Answer, Question
 from kvnet.rules import IDENTIFIER, NAME, NETWORK_ID, shown
+from kvnet.security import Authentication, Token
 
 Agrees = Callable[[str, Any], bool]
 
-_META: Mapping[str, type[Any]] = {keys.CLUSTER: Cluster, keys.ACCEPTED: Accepted, keys.RESTORING: Restoring}
+_META: Mapping[str, type[Any]] = {
+    keys.CLUSTER: Cluster,
+    keys.ACCEPTED: Accepted,
+    keys.RESTORING: Restoring,
+    keys.AUTHENTICATION: Authentication,
+    keys.LEVEL: Level,
+}
+_MODELS: Mapping[str, type[Any]] = {
+    keys.POOLS: Pool,
+    keys.SUBNETS: SubnetClaim,
+    keys.NETWORKS: Network,
+    keys.ENDPOINTS: Endpoint,
+    keys.ADDRESSES: AddressClaim,
+    keys.BLOCKS: Block,
+    keys.PORTS: HeldPorts,
+    keys.HOSTS: Host,
+    keys.INVENTORY: Inventory,
+    keys.ALIVE: Alive,
+    keys.OBSERVED: Observed,
+    keys.RECLAIMS: Reclaim,
+    keys.TOKENS: Token,
+    keys.QUESTIONS: Question,
+    keys.ANSWERS: Answer,
+    keys.REPLICAS: Replica,
+}
+
+
+def model_of(key: str) -> type[Any] | None:
+    """None: it holds a bare id, or what only controllers know."""
+    return _META.get(key) or _MODELS.get(key[: key.find("/") + 1])
 
 
 def require_place(key: str, value: Any) -> None:
@@ -96,4 +143,5 @@ _AGREES: Mapping[str, Agrees] = {
     keys.TOKENS: _named(keys.TOKENS, "id"),
     keys.QUESTIONS: lambda key, value: key == keys.question(value.host, value.id),
     keys.ANSWERS: _named(keys.ANSWERS, "id"),
+    keys.REPLICAS: _named(keys.REPLICAS, "id"),
 }

@@ -18,6 +18,7 @@ from kvnet.model import Block, Endpoint, Host, Network
 from worker.disk import StateDir
 
 FILE = "lastknown.json"
+FORMAT = 1  # of the file; what is in it is as the store had it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Written:
 
 def save(state: StateDir, cluster: str, written: Written) -> None:
     """Blocking: belongs into a thread."""
-    head = f'{{"v":{codec.SCHEMA},"cluster":{json.dumps(cluster)},"hosts":['.encode()
+    head = f'{{"v":{FORMAT},"cluster":{json.dumps(cluster)},"hosts":['.encode()
     parts = [head, _joined(written.hosts), b'],"networks":[', _joined(written.networks)]
     parts += [b'],"endpoints":[', _joined(written.endpoints), b'],"blocks":[', _joined(written.blocks), b"]}"]
     state.write(FILE, b"".join(parts), durable=True)
@@ -45,7 +46,7 @@ def restore(state: StateDir, own: Host, cluster: str) -> HostView | None:
         return None
     try:
         plain = json.loads(data)
-        if plain["v"] != codec.SCHEMA or not cluster or plain["cluster"] != cluster:
+        if plain["v"] != FORMAT or not cluster or plain["cluster"] != cluster:
             return None
         return _view(plain, own)
     except (ValueError, KeyError, TypeError, StoreBroken):

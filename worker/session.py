@@ -27,7 +27,7 @@ from backends.store import (
     Unchanged,
     Write,
 )
-from kvnet import codec, keys
+from kvnet import codec, keys, sentinel
 from kvnet.errors import HostFenced, KvnetError, StateUnusable
 from kvnet.model import Alive, Condition
 from worker.disk import StateDir
@@ -172,7 +172,7 @@ class Lifeline:
         return keys.alive(self._view.host)
 
     def _put(self, session: Session) -> Put:
-        alive = Alive(self._view.host, self._incarnation, self._time.now())
+        alive = Alive(self._view.host, self._incarnation, self._time.now(), codec.SCHEMA)
         return Put(self._key, codec.encode(alive), session.id)
 
     async def _take(self) -> _Held:
@@ -181,6 +181,8 @@ class Lifeline:
         Raises:
             KvnetError: the store is not the one that this host belongs to, so nothing is written there.
         """
+        level = await self._store.get(keys.LEVEL)
+        sentinel.require_level(level.value if level is not None else None)
         objection = self._objection(await self._store.get(keys.CLUSTER))
         if objection is not None:
             raise objection.error()

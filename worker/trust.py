@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from backends.store import Entry, Revision, Store, StoreError
-from kvnet import keys, sentinel
+from kvnet import codec, keys, sentinel
 from kvnet.errors import AnotherCluster, KvnetError, StateUnusable, StoreBroken, StoreTooNew, StoreWentBack
 from kvnet.model import Accepted, Cluster, Versioned
 from worker.disk import StateDir
@@ -56,7 +56,11 @@ class Doubt:
 
 
 WENT_BACK = StoreWentBack.code
-_ERRORS: Mapping[str, type[KvnetError]] = {WENT_BACK: StoreWentBack, AnotherCluster.code: AnotherCluster}
+_ERRORS: Mapping[str, type[KvnetError]] = {
+    WENT_BACK: StoreWentBack,
+    AnotherCluster.code: AnotherCluster,
+    StoreTooNew.code: StoreTooNew,
+}
 NO_CLUSTER = Doubt("cluster-missing", "the store has no meta/cluster: it is empty, or not a kvnet store", RESTORE)
 
 
@@ -114,6 +118,10 @@ class Trust:
 
     def doubt(self) -> Doubt | None:
         """Why nothing may be removed now; None = the store may be believed. Only asked once the view is ready."""
+        level = sentinel.level_of(self._view.meta.mirror.entries)
+        if level > codec.SCHEMA:
+            error = sentinel.too_new(level)
+            return Doubt(error.code, error.detail, "upgrade this worker; what it has built stays as it is")
         known = self._view.cluster
         if known is None:
             return NO_CLUSTER

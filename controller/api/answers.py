@@ -360,7 +360,7 @@ class CheckOut(Answer):
 
 
 class TroubleOut(Answer):
-    kind: str = Field(description="went-back, wiped, or another-cluster")
+    kind: str = Field(description="went-back, wiped, another-cluster, or too-new")
     detail: str
     fix: str
     revision_before: int = Field(description="What the store had reached; 0 if only hosts or the sentinel tell of it.")
@@ -384,6 +384,21 @@ class StoreStateOut(Answer):
     hosts: int
     trouble: TroubleOut | None = Field(description="Why nothing is written; null: the store is believed.")
     accepted: AcceptedOut | None = Field(description="The last acceptance, as it stands in the store.")
+
+
+class SpeakerOut(Answer):
+    name: str
+    version: str = Field(description="Of kvnet; empty if it is not known.")
+    schema_: int | None = Field(alias="schema", description="The newest that it speaks; null: it is down.")
+
+
+class UpgradeOut(Answer):
+    level: int = Field(description="The schema that everybody writes.")
+    newest: int = Field(description="The newest that the controller that answers speaks.")
+    finished: bool
+    controllers: list[SpeakerOut]
+    hosts: list[SpeakerOut]
+    behind: list[str] = Field(description="Who lives and does not speak the newest yet.")
 
 
 class StatusOut(Answer):

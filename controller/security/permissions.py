@@ -98,6 +98,8 @@ TABLE = MappingProxyType(
         ("GET", "/v1/audit/export"): READ,
         ("GET", "/v1/store-state"): READ,
         ("POST", "/v1/store-state/accept"): ADMIN,
+        ("GET", "/v1/upgrade"): READ,
+        ("POST", "/v1/upgrade"): ADMIN,
         ("POST", "/v1/connectivity"): OPERATE_WITHIN,
         ("GET", "/v1/hosts/{host}/doctor"): READ,
         ("POST", "/v1/trace"): READ_WITHIN,

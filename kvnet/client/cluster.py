@@ -41,6 +41,13 @@ class Cluster(Connection):
         body = {"cluster": cluster, "revision_before": revision_before}
         return await self.request("POST", "/v1/store-state/accept", body=body)
 
+    async def upgrade(self) -> dict[str, Any]:
+        return await self.request("GET", "/v1/upgrade")
+
+    async def finish_upgrade(self) -> dict[str, Any]:
+        """Safe to repeat."""
+        return await self.request("POST", "/v1/upgrade", repeatable=True)
+
     async def problem(self, code: str) -> dict[str, Any]:
         """What an error's code stands for."""
         return await self.request("GET", f"/problems/{segment(code)}")
