@@ -84,6 +84,7 @@ def restore(file: str, *, replace: bool, other_cluster: bool, dry_run: bool, yes
     it asks first.
     """
     from controller.snapshot import unpack
+    from kvnet import keys
 
     if other_cluster and not replace:
         raise click.UsageError("--other-cluster goes with --replace")
@@ -115,7 +116,7 @@ def restore(file: str, *, replace: bool, other_cluster: bool, dry_run: bool, yes
         f" in {facts['seconds']:.1f} s{again}\n"
         "Controllers and workers that served this cluster go on by themselves; start those that do not run.\n"
         "'kvnet status' shows when all hosts have applied it, 'kvnet check' whether it is consistent."
-        + ("" if found.header.secrets else _WITHOUT_SECRETS),
+        + (_WITHOUT_SECRETS if keys.AUTHENTICATION in found.values and not found.header.secrets else ""),
     )
 
 
