@@ -1,9 +1,10 @@
 """The site that is soaked: hosts, controllers, a store of three servers, each with a namespace and a cable.
 
-Everything is the product's own commands and real servers. One host in three reads the store through the
-controllers, the others have access of their own; with the embedded store all go through the controllers, which
-share one file on a small disk. Each process has a wall clock of its own, each host a small disk for its worker's
-state. Users reach controllers over their unix sockets, hosts over the fabric.
+Everything is the product's own commands and real servers. Controllers speak TLS and ask for credentials; hosts have
+joined with tokens (`admission`). One host in three reads the store through the controllers, the others have access of
+their own; with the embedded store all go through the controllers, which share one file on a small disk. Each process
+has a wall clock of its own, each host a small disk for its worker's state. Users reach controllers over their unix
+sockets, hosts over the fabric.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lab.lab import Lab, open_lab, until
 from lab.processes import KVNET, Process
 from tests.servers.cluster import Cluster
 from tests.servers.places import Place
+from tests.soak.admission import Admission
 from tests.soak.clocks import Clock
 from tests.soak.settings import COOL_DOWN_S, KINDS, MEMBERS, START_SECONDS, Options
 
@@ -40,7 +42,7 @@ class Controller:
 
     @property
     def url(self) -> str:
-        return f"http://{self.port.underlay}:{PORT}"
+        return f"https://{self.port.underlay}:{PORT}"
 
     @property
     def client(self) -> Client:
@@ -58,7 +60,7 @@ class Soaked:
     store: Cluster | None
     store_disk: Path | None
     clocks: dict[str, Clock]
-    controller_options: tuple[str, ...] = ()
+    admission: Admission
     away: set[str] = field(default_factory=set)
 
     @property
@@ -94,7 +96,7 @@ class Soaked:
         command += ["--listen-unix", str(one.socket), "--name", name, "--cool-down", f"{COOL_DOWN_S}s"]
         one.process = await processes.start(
             name,
-            [*command, *self.controller_options],
+            [*command, *self.admission.controller_options],
             logs=self.lab.directory,
             netns=one.port.netns,
             environment=self.clocks[name].environment,
@@ -116,13 +118,15 @@ class Soaked:
         except (KvnetError, TimeoutError):
             return False
 
+    async def until_ready(self, name: str, seconds: float) -> None:
+        async def is_ready() -> bool:
+            return await self.is_ready(name)
+
+        await until(is_ready, f"{name} is ready", seconds=seconds, watched=self.process_of(name))
+
     async def until_all_ready(self, seconds: float) -> None:
         for name in [*(c.name for c in self.controllers), *self.hosts]:
-
-            async def is_ready(name: str = name) -> bool:
-                return await self.is_ready(name)
-
-            await until(is_ready, f"{name} is ready", seconds=seconds, watched=self.process_of(name))
+            await self.until_ready(name, seconds)
 
     async def close(self) -> None:
         for controller in self.controllers:
@@ -153,26 +157,28 @@ async def open_soaked(options: Options, directory: Path) -> AsyncIterator[Soaked
             lab.store_url = f"sqlite://{disk / 'kvnet.db'}"
         clocks = {name: Clock(directory / f"{name}.clock") for name in [*names, *lab.hosts]}
         controllers = [Controller(name, lab.places[name], directory / f"{name}.sock") for name in names]
-        soaked = Soaked(lab, options, controllers, store, disk, clocks, await open_to_hosts())
+        soaked = Soaked(lab, options, controllers, store, disk, clocks, Admission(directory / "admission"))
         lab.controller_url = soaked.controllers_url
         sockets = ",".join(f"unix://{controller.socket}" for controller in controllers)
         lab.client = await stack.enter_async_context(Client(sockets, timeout_s=8.0))
         stack.push_async_callback(soaked.close)
-        for name in names:
-            await soaked.start_controller(name)
-        for worker in soaked.hosts:
-            await soaked.start_worker(worker)
-        await soaked.until_all_ready(START_SECONDS)
+        await start_everything(soaked)
         yield soaked
 
 
-async def open_to_hosts() -> tuple[str, ...]:
-    """What a controller that listens beyond loopback is started with: it would refuse, where it knows of tokens."""
-    asked = await asyncio.create_subprocess_exec(
-        *KVNET, "controller", "--help", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    said, _ = await asked.communicate()
-    return ("--insecure",) if b"--insecure" in said else ()
+async def start_everything(site: Soaked) -> None:
+    """One controller after the other: the first one makes the first token, which the others would make too."""
+    await site.admission.found([str(controller.port.underlay) for controller in site.controllers])
+    for controller in site.controllers:
+        await site.start_controller(controller.name)
+        await site.until_ready(controller.name, START_SECONDS)
+    operator = f"unix://{site.controllers[0].socket}"
+    for name, host in site.lab.hosts.items():
+        await site.admission.admit(
+            name, host.netns, host.state_dir, operator=operator, controllers=site.controllers_url
+        )
+        await site.start_worker(name)
+    await site.until_all_ready(START_SECONDS)
 
 
 @contextmanager
