@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-
 FIRST, LAST = 0.0, 253_402_300_799.0  # the end of the year 9999, as far as RFC 3339 goes
 
 
