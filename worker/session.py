@@ -162,10 +162,11 @@ class Lifeline:
 
     async def renew(self) -> None:
         """Put `alive/<host>` again if somebody removed it while the session goes on."""
-        if self._session is not None and self.is_open and await self._store.get(self._key) is None:
-            await self._store.commit(
-                [Absent(self._key)], [self._put(self._session), Delete(keys.reclaim(self._view.host))]
-            )
+        session = self._session
+        if session is None or not self.is_open or await self._store.get(self._key) is not None:
+            return
+        if session is self._session and self.is_open:  # it may have been lost while the store was asked
+            await self._store.commit([Absent(self._key)], [self._put(session), Delete(keys.reclaim(self._view.host))])
 
     @property
     def _key(self) -> str:
