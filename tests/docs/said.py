@@ -46,6 +46,12 @@ FILES = [
         "worker",
         "what it remembers of attachments, session and store (`--state-dir`): [worker](../worker.md)",
     ),
+    (
+        "`/var/lib/kvnet/identity`",
+        "worker",
+        "who this host is: token, key, certificate, CA, for root only: [TLS](../how-to/tls.md)",
+    ),
+    ("`/run/kvnet-raw.sock`", "worker", "where it asks for raw sockets (`KVNET_RAW_SOCKETS`)"),
     ("`/run/kvnet/worker.sock`", "worker", "where `kvnet attach`, `plan` and runtimes' plugins ask it (`--socket`)"),
     ("`/run/docker/plugins/kvnet.sock`", "worker", "where Docker asks it (`--docker-plugin`): [Docker](../docker.md)"),
     (
@@ -314,11 +320,15 @@ REASONS: dict[str, tuple[str, str]] = {
 
 # variable -> who reads it, what it is
 VARIABLES: dict[str, tuple[str, str]] = {
+    "KVNET_CA": ("CLI, worker", "the only CA that controllers are believed of (`--ca-file`): [TLS](../how-to/tls.md)"),
+    "KVNET_CA_DIR": ("controller, CLI", "the directory of a CA (`--ca`): [TLS](../how-to/tls.md)"),
+    "KVNET_CERTIFICATE": ("CLI, worker", "a certificate to show the controller (`--certificate`)"),
     "KVNET_CLUSTER": ("controller, worker", "refuse any store but this cluster's (`--cluster`)"),
     "KVNET_CONTROLLER": ("CLI, worker", "where the controller is (`--controller`)"),
     "KVNET_DNS": ("worker", "where workloads ask for names, or `off` (`--dns`)"),
     "KVNET_DOCKER": ("worker", "`auto` or `off` (`--docker`)"),
     "KVNET_HOST": ("worker", "this host's name (`--host`)"),
+    "KVNET_KEY": ("CLI, worker", "the key of that certificate (`--key`)"),
     "KVNET_LISTEN": ("controller", "where it listens (`--listen`)"),
     "KVNET_LOG_FORMAT": ("controller, worker", "how the log is written (`--log-format`)"),
     "KVNET_LOG_LEVEL": ("controller, worker", "how much is written (`--log-level`)"),
@@ -329,6 +339,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "KVNET_OUTPUT": ("CLI", "how lists and objects are printed unless `-o` says so"),
     "KVNET_PROFILE": ("CLI", "which profile to use (`--profile`): [profiles](../cli.md)"),
     "KVNET_REQUEST_ID": ("CLI", "the request id that a command sends, found again in logs, events and traces"),
+    "KVNET_RAW_SOCKETS": ("worker", "where raw sockets are opened for it: [worker](../worker.md#what-it-may)"),
     "KVNET_SOCKET": ("CLI, worker, runtimes' plugins", "the worker's socket (`--socket`)"),
     "KVNET_STORE": ("controller, backup, restore", "the store (`--store`): [stores](../stores.md)"),
     "KVNET_STORE_PASSWORD": ("controller, worker", "the store user's password"),
@@ -336,7 +347,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "KVNET_STORE_TOKEN": ("controller, worker", "Consul's token"),
     "KVNET_STORE_TOKEN_FILE": ("controller, worker", "a file that has it, read again when it is refused"),
     "KVNET_STORE_USER": ("controller, worker", "the store's user, where the URL names none"),
-    "KVNET_TOKEN": ("CLI, worker", "bearer token for the controller, for a proxy in front of it"),
+    "KVNET_TOKEN": ("CLI, worker", "the token itself: [tokens](../how-to/tokens.md)"),
     "KVNET_TOKEN_FILE": ("CLI", "a file that has it (`--token-file`)"),
     "KVNET_UNDERLAY": ("worker", "this host's address towards the others (`--underlay`)"),
 }
