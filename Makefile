@@ -77,8 +77,8 @@ format: $(ready) ## let ruff rewrite what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(ready) ## measure the published figures (JSON on stdout)
-	@$(BIN)/python -m bench $(ARGS)
+bench: $(ready) servers ## measure, write docs/performance.{json,md} and plots (ONLY="scale curves", QUICK=1: small, nothing written)
+	@$(BIN)/python -m bench $(ONLY) $(if $(QUICK),--quick) $(ARGS)
 
 lock: ## renew uv.lock and constraints.txt from pyproject.toml (needs uv)
 	uv lock

@@ -25,7 +25,7 @@ from controller.ipam.check import check
 from kvnet import codec, keys
 from kvnet.model import Endpoint, Host, Network
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 HOSTS = ("h1", "h2", "h3")
 

@@ -28,6 +28,7 @@ def figures(*, quick: bool = False) -> Iterator[Figure]:
     for kind in ("sqlite", "etcd3.5"):
         yield from store_limits(kind, seconds=pick(quick, 0.3, 4.0))
     yield from inside.run_inside("bench.netlink")
+    yield from inside.run_inside("bench.throughput")
 
 
 def store_limits(kind: str, *, seconds: float) -> Iterator[Figure]:

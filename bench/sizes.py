@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def pick(quick: bool, small: T, published: T) -> T:  # noqa: FBT001 - read aloud: pick quick, small, published
+def pick(quick: bool, small: T, published: T) -> T:
     return small if quick else published
 
 

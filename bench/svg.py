@@ -31,7 +31,11 @@ def curves(title: str, x_label: str, y_label: str, lines: Mapping[str, Points]) 
     xs = [x for points in shown.values() for x, _ in points] or [1.0]
     ys = [y for points in shown.values() for _, y in points] or [1.0]
     across, up = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT), _Axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
-    parts = [_text(LEFT, 18, title, "title"), _text(LEFT, 34, y_label), _text(WIDTH - RIGHT, HEIGHT - 8, x_label, "end")]
+    parts = [
+        _text(LEFT, 18, title, "title"),
+        _text(LEFT, 34, y_label),
+        _text(WIDTH - RIGHT, HEIGHT - 8, x_label, "end"),
+    ]
     for tick in across.ticks():
         at = across.at(tick)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
@@ -40,7 +44,7 @@ def curves(title: str, x_label: str, y_label: str, lines: Mapping[str, Points]) 
         at = up.at(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(_text(LEFT - 6, at + 4, short(tick), "end"))
-    for colour, (name, points) in zip(COLOURS, shown.items(), strict=False):
+    for colour, (_name, points) in zip(COLOURS, shown.items(), strict=False):
         path = " ".join(f"{across.at(x):.1f},{up.at(y):.1f}" for x, y in points)
         parts.append(f'<polyline class="line s{colour}" points="{path}"/>')
         parts += [f'<circle class="f{colour}" cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="3"/>' for x, y in points]
@@ -104,7 +108,8 @@ def _legend(names: Sequence[str], at: float) -> list[str]:
 
 
 def _text(x: float, y: float, words: str, kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}"{f' class="{kind}"' if kind else ""}>{escape(words)}</text>'
+    style = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{style}>{escape(words)}</text>'
 
 
 def _document(title: str, height: float, parts: Sequence[str]) -> str:

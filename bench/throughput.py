@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench import byhand, inside
 from bench.figures import Figure
+from bench.sizes import is_quick, pick
 from lab import namespaces
 from lab.lab import Lab, open_lab
 
@@ -117,7 +118,7 @@ def _by_hand(ours: Path_, block: IPv4Network, number: int) -> Path_:
 
 def _compared(name: str, ours: Path_, by_hand: Path_) -> list[Figure]:
     for path in (ours, by_hand):  # neighbours are known, both ends are warm
-        _run(path, "send", "receive", 0.2)
+        run_path(path, "send", "receive", 0.2)
     rates = _in_turns(ours, by_hand, "send", "receive", SLICE_S)
     trips = _in_turns(ours, by_hand, "answer", "ask", RTT_SLICE_S)
     gigabits = [round(statistics.median(side) * 8 / 1e9, 2) for side in zip(*rates, strict=True)]
@@ -143,14 +144,14 @@ def _compared(name: str, ours: Path_, by_hand: Path_) -> list[Figure]:
 def _in_turns(ours: Path_, by_hand: Path_, there: str, here: str, seconds: float) -> list[tuple[float, float]]:
     """Pairs of (ours, by hand), as ABBA: what drifts during a pair and the next cancels out."""
     pairs = []
-    for number in range(ROUNDS):
+    for number in range(pick(is_quick(), 1, ROUNDS)):
         order = (ours, by_hand) if number % 2 == 0 else (by_hand, ours)
-        took = {path: _run(path, there, here, seconds) for path in order}
+        took = {path: run_path(path, there, here, seconds) for path in order}
         pairs.append((took[ours], took[by_hand]))
     return pairs
 
 
-def _run(path: Path_, there: str, here: str, seconds: float) -> float:
+def run_path(path: Path_, there: str, here: str, seconds: float) -> float:
     """What `here` prints. `there` is in the source's namespace, `here` in the target's."""
     with (
         namespaces.open_socket(path.target, socket.AF_INET, socket.SOCK_STREAM, 0) as listener,

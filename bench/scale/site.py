@@ -61,6 +61,29 @@ class Herd:
         await self._process.wait()
 
 
+class Tap:
+    """What is written into the store, by whomever: a client of its own that watches everything."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.entries = 0
+        self._revisions: set[int] = set()
+
+    @property
+    def commits(self) -> int:
+        """Deletions alone are not seen."""
+        return len(self._revisions)
+
+    async def run(self, url: str) -> None:
+        async with await open_store(url) as store:
+            after = (await store.list(keys.META)).revision
+            async for batch in store.watch("", after):
+                for change in batch.changes:
+                    self.entries += 1
+                    self.bytes += len(change.key) + (len(change.entry.value) if change.entry is not None else 0)
+                    self._revisions.add(change.entry.version if change.entry is not None else batch.revision)
+
+
 @dataclass(slots=True)
 class Site:
     """`hosts` by name: where it is in the underlay. `networks` by name: its id."""
@@ -78,7 +101,7 @@ class Site:
         """As their workers will have them."""
         first = len(self.hosts)
         for number in range(first, first + count):
-            self.hosts[f"h{number}"] = str(UNDERLAY + number)
+            self.hosts[f"n{number}"] = str(UNDERLAY + number)
         names = list(self.hosts)[first:]
         async with await open_store(self.running.store_url) as store:
             for start in range(0, count, SEED_AT_ONCE):
@@ -96,7 +119,9 @@ class Site:
         self.networks[name] = made["id"]
         return str(made["id"])
 
-    async def seed_endpoints(self, network: str, hosts: Sequence[str], *, are_attached: bool = True) -> int:
+    async def seed_endpoints(
+        self, network: str, hosts: Sequence[str], *, prefix: str = "s", are_attached: bool = True
+    ) -> int:
         """One on each of `hosts`, as often as it is named; the last version."""
         slots = asyncio.Semaphore(LISTS_AT_ONCE)
         latest = 0
@@ -104,7 +129,7 @@ class Site:
         async def make(start: int) -> None:
             nonlocal latest
             some = hosts[start : start + LIST_SIZE]
-            bodies = [{"host": host, "name": f"s{start + number}"} for number, host in enumerate(some)]
+            bodies = [{"host": host, "name": f"{prefix}{start + number}"} for number, host in enumerate(some)]
             async with slots:
                 answer = await self.client.create_endpoints(network, bodies)
             for endpoint in answer:
