@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 from backends.store import Conflict, Put, Unchanged
 from controller import views
@@ -22,6 +23,7 @@ from kvnet.errors import PreconditionFailed
 
 EVERYTHING = ""
 MAX_REPAIRS = 1_000
+MAX_KEPT = 16_384
 
 
 class Consistency:
@@ -69,11 +71,12 @@ class Consistency:
         Raises:
             StoreError: but Conflict.
         """
-        changes = [
-            Changed("repair", write.key, None, _as_json(write.value) if isinstance(write, Put) else None)
-            for write in repair.writes
-        ]
-        evidence = Caller(caller.actor, caller.request_id, f"{caller.source}: {detail}" if caller.source else detail)
+        changes = []
+        for write in repair.writes:
+            before = await self._writer.store.get(write.key)  # what the commit below checks is still so
+            was = None if before is None else _was(before.value)
+            changes.append(Changed("repair", write.key, was, _as_json(write.value) if isinstance(write, Put) else None))
+        evidence = replace(caller, source=f"{caller.source}: {detail}" if caller.source else detail)
         try:
             await self._writer.commit(repair.checks, repair.writes, evidence, *changes)
         except Conflict:
@@ -111,6 +114,11 @@ def _as_reported(found: list[Finding], at: int, asked: RepairRequest) -> tuple[l
 def _view(finding: Finding) -> views.Finding:
     repairable, kind = finding.is_repairable, finding.kind.value
     return views.Finding(finding.invariant.value, finding.detail, finding.keys, finding.fix, repairable, kind)
+
+
+def _was(value: bytes) -> bytes:
+    """What is to be repaired may be anything, and what a commit may hold has an end."""
+    return _as_json(value) if len(value) <= MAX_KEPT else b'"(%d bytes)"' % len(value)
 
 
 def _as_json(value: bytes) -> bytes:

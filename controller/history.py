@@ -46,7 +46,7 @@ class Subject:
     def _is_by(self, event: Event) -> bool:
         return (
             (not self.actor or event.actor == self.actor)
-            and (not self.source or event.source == self.source)
+            and (not self.source or event.source == self.source or event.source.startswith(f"{self.source}: "))
             and (not self.request_id or event.request_id == self.request_id)
             and (not self.kind or event.kind == self.kind or event.kind.startswith(f"{self.kind}."))
             and (self.since is None or event.at >= self.since)
