@@ -35,7 +35,7 @@ class Pausing:
         """
         asked = {"seconds": seconds, "by": caller.actor, "request_id": caller.request_id}
         answer = await self._questions.ask(host, "pause", asked, caller, PAUSE_S)
-        await self._note(host, "host.paused", caller)
+        await self._note(host, "host.paused", caller, seconds)
         return _told(answer)
 
     async def resume(self, host: str, caller: Caller) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Pausing:
             await self._note(host, "host.resumed", caller)
         return _told(answer)
 
-    async def _note(self, host: str, kind: str, caller: Caller) -> None:
+    async def _note(self, host: str, kind: str, caller: Caller, seconds: float | None = None) -> None:
         with store_errors_told():
             turns = self._writer.turns(f"{kind} of {host!r} could not be noted in the journal")
             while True:
@@ -59,7 +59,8 @@ class Pausing:
                 record = codec.encode(known.value)
                 try:
                     key = keys.host(host)
-                    change = Changed(kind, key, record, record)
+                    after = record if seconds is None else b'%b,"paused_s":%g}' % (record[:-1], seconds)
+                    change = Changed(kind, key, record, after)
                     await self._writer.commit([Unchanged(key, known.version)], [], caller, change)
                     return
                 except (Conflict, Unknown) as error:
