@@ -49,6 +49,8 @@ T = TypeVar("T")
 
 SESSIONS_AT_ONCE = 30.0
 SESSIONS_PER_S = 1.0
+RECORDS_AT_ONCE = 30.0
+RECORDS_PER_S = 0.5
 MAX_TTL_S = 3600.0
 WATCHES = 64  # of one host, and more for each network that it is in
 WATCHES_PER_NETWORK = 8
@@ -64,6 +66,7 @@ class Gate:
         self.participation = Participation(state, store, monotonic)
         self.seals = Seals(store, token_bytes, monotonic)
         self._sessions = Buckets()
+        self._records = Buckets()
         self._watches = Counter[str]()
         self._monotonic = monotonic
 
@@ -78,6 +81,15 @@ class Gate:
         """
         if self._sessions.take(host, SESSIONS_PER_S, SESSIONS_AT_ONCE, self._monotonic()):
             raise Unavailable(f"host {host} opens too many sessions")
+
+    def count_record(self, host: str) -> None:
+        """Every worker hears of every change of one.
+
+        Raises:
+            Unavailable: it changes too often.
+        """
+        if self._records.take(host, RECORDS_PER_S, RECORDS_AT_ONCE, self._monotonic()):
+            raise Unavailable(f"host {host} changes its record too often")
 
     @contextmanager
     def watch_of(self, host: str) -> Iterator[None]:
@@ -182,6 +194,8 @@ class HostStore(PassingStore):
     def _require_place(self, record: Host) -> None:
         state, address = self._gate.state, record.underlay
         before = state.hosts.get(self._host)
+        if before is None or before.value != record:
+            self._gate.count_record(self._host)
         holder = state.host_addresses.underlay_of(address, self._host)
         _told(require_place, record, before.value if before is not None else None, holder, self._claimed(address))
 

@@ -354,6 +354,15 @@ async def test_a_host_registers_at_a_free_address_and_not_at_anothers(site: Site
         await h1.commit([], [Put(keys.host("h1"), codec.encode(record("h1", "192.0.2.2")))])
 
 
+async def test_a_host_whose_record_changes_all_the_time_is_slowed_down(site: Site) -> None:
+    """Every worker of the cluster hears of each."""
+    h1 = blinded(site).store_for(principal("h1"), site.store)  # its clock stands still
+    for mtu in range(1400, 1430):
+        await h1.commit([], [Put(keys.host("h1"), codec.encode(Host("h1", ip_address("192.0.2.1"), mtu)))])
+    with pytest.raises(Unavailable, match="record"):
+        await h1.commit([], [Put(keys.host("h1"), codec.encode(record("h1", "192.0.2.1")))])
+
+
 async def test_a_host_does_not_register_at_an_address_of_workloads(site: Site) -> None:
     network = await site.network("a")
     await site.endpoint(network, "h2")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from lab.lab import Lab
 from worker.identity import TOKEN, About, save
 
 
-async def as_hosts(lab: Lab, **more: Any) -> dict[str, str]:
+async def as_hosts(lab: Lab, start: Callable[[str], Awaitable[object]] | None = None, **more: Any) -> dict[str, str]:
     """Every host's worker, running with a token of role `host`; the texts of the tokens by host."""
     tokens = {}
     for name, host in lab.hosts.items():
@@ -17,7 +17,7 @@ async def as_hosts(lab: Lab, **more: Any) -> dict[str, str]:
         tokens[name] = str(made["token"])
         save(host.state_dir, About(name, lab.controller_url), {TOKEN: tokens[name]})
     for name in lab.hosts:
-        await lab.start_worker(name)
+        await (start or lab.start_worker)(name)
     for name in lab.hosts:
         await lab.until_ready(name)
     return tokens

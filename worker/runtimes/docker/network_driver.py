@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 from kvnet.errors import (
     Conflicting,
+    Forbidden,
     Invalid,
+    KvnetError,
     NetworkDeleting,
     NetworkInUse,
     NotFound,
@@ -102,7 +104,9 @@ class NetworkDriver:
             except NetworkInUse as error:
                 if self._is_only_owed(error):
                     raise  # and again when those are gone
-                self._log.info("docker-network-stays", network=binding.network, code=error.code, detail=error.detail)
+                self._stays(binding, error)
+            except Forbidden as error:  # made on another host, which this one's credential does not speak for
+                self._stays(binding, error)
         await self._ledger.unbind(docker)
 
     async def allocate(self) -> NoReturn:
@@ -110,6 +114,9 @@ class NetworkDriver:
             "kvnet does not serve Swarm: its networks are those of every host's own Docker",
             fix="create the network on one host, without --scope swarm; it appears on all",
         )
+
+    def _stays(self, binding: Binding, error: KvnetError) -> None:
+        self._log.info("docker-network-stays", network=binding.network, code=error.code, detail=error.detail)
 
     def _goes_everywhere(self, binding: Binding) -> bool:
         if self._own.is_removing(binding.docker) or self._settings.docker.removal is Removal.HERE:
