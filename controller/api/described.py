@@ -30,6 +30,7 @@ NAMED: Mapping[str, tuple[str, str]] = {
     "host": ("h1", "Name of a host."),
     "pool": ("default", "Name of a pool."),
     "reservation": ("printer", "Name of a reservation, or its address."),
+    "token": ("team-red", "Id or name of a token."),
     "hold": ("0d1f8a6c2b3e", "Id of a hold."),
     "code": ("subnet-taken", "The `code` of a problem."),
     "address": ("10.1.0.7", "An address of any network."),
@@ -38,7 +39,8 @@ NAMED: Mapping[str, tuple[str, str]] = {
 # Which problem stands for a status where the operation has no better one.
 TYPICAL: Mapping[str, str] = {
     "400": "malformed",
-    "403": "cross-origin",
+    "401": "unauthenticated",
+    "403": "forbidden",
     "404": "not-found",
     "409": "subnet-taken",
     "410": "gone",
@@ -46,6 +48,7 @@ TYPICAL: Mapping[str, str] = {
     "413": "too-large",
     "415": "unsupported-media-type",
     "422": "invalid",
+    "429": "rate-limited",
     "500": "internal",
     "503": "store-unavailable",
     "504": "outcome-unknown",
@@ -57,6 +60,7 @@ CONFLICTS: Mapping[str, str] = {
     "pools": "pool-in-use",
     "reservations": "address-taken",
     "holds": "subnet-taken",
+    "tokens": "last-admin",
 }
 
 

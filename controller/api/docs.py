@@ -19,6 +19,7 @@ from starlette.responses import FileResponse
 from controller.api.answers import EventOut, Problem
 from controller.api.bodies import SCHEMAS
 from controller.api.described import complete
+from controller.api.joining import CertificateIn, JoinIn
 from controller.api.login import LoginIn
 from controller.api.models import (
     AcceptIn,
@@ -90,6 +91,7 @@ TAGS = [
     {"name": "reservations", "description": "Addresses that are never handed out."},
     {"name": "ipam", "description": "How full, who has it, is it consistent."},
     {"name": "tokens", "description": "Who may come in, and what for."},
+    {"name": "joining", "description": "How hosts come by their credentials."},
     {"name": "audit", "description": "Whether the journal is as it was written, and all of it to take away."},
     {"name": "events", "description": "What changes, as a stream."},
     {"name": "operations", "description": "Health, metrics, versions."},
@@ -112,6 +114,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     TokenIn,
     RotateIn,
     AuthenticationIn,
+    JoinIn,
+    CertificateIn,
     LoginIn,
 )
 

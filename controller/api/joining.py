@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import Request, Response
 from pydantic import Field
 
@@ -58,13 +56,12 @@ class AuthorityOut(Answer):
 JOIN: JsonBody[JoinIn] = JsonBody(JoinIn, "JoinIn")
 RENEWAL: JsonBody[CertificateIn] = JsonBody(CertificateIn, "CertificateIn")
 EXAMPLE = {"token": f"kvnet_0123456789ab_{'x' * 43}", "hash": "5f" * 32}
-FORBIDDEN: dict[int, dict[str, Any]] = {401: {"description": "The join token is not good."}}
 
 
 @router.post(
     "/join",
     response_model=JoinedOut,
-    responses=problems(*WITH_BODY, also=FORBIDDEN),
+    responses=problems(*WITH_BODY),
     openapi_extra=JOIN.documented(with_a_secret_alone=EXAMPLE),
     summary="Join as a host",
 )
@@ -87,7 +84,7 @@ async def join(request: Request) -> Response:
 @router.post(
     "/certificate",
     response_model=JoinedOut,
-    responses=problems(*WITH_BODY, also=FORBIDDEN),
+    responses=problems(*WITH_BODY),
     openapi_extra=RENEWAL.documented(),
     summary="Renew a host's certificate",
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.examples import CALLS
+from tests.api.examples import CALLS, authenticated
 from tests.api.under_test import Api, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -56,9 +56,10 @@ async def seeded(api: Api) -> None:
 @pytest.mark.parametrize("seed", [6, 2026])
 async def test_no_answer_of_the_api_contradicts_its_description(tmp_path: Path, seed: int) -> None:
     async with running(f"sqlite://{tmp_path}/store.db") as api:
+        token = await authenticated(api)
         await seeded(api)
 
-        code, report = await examined(api, seed, "--max-examples", "25")
+        code, report = await examined(api, seed, "--max-examples", "25", "--header", f"Authorization: Bearer {token}")
 
         assert code == 0, report
         tested = next(line for line in report.splitlines() if "Tested:" in line)

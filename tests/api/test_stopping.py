@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from backends.memory import MemoryStore
 from controller.api.measure import HttpMetrics
 from controller.api.service import Service
+from controller.security.authentication import OPEN
 from kvnet.errors import ControllerUnreachable, HostSilent
 
 pytestmark = pytest.mark.anyio
@@ -29,9 +30,9 @@ async def test_what_a_host_answers_is_handed_on(service: Service) -> None:
     async def silence() -> dict[str, Any]:
         raise HostSilent("host h1 does not answer")
 
-    assert await service.unless_stopped(answer()) == {"host": "h1"}
+    assert await service.unless_stopped(answer(), OPEN) == {"host": "h1"}
     with pytest.raises(HostSilent):
-        await service.unless_stopped(silence())
+        await service.unless_stopped(silence(), OPEN)
 
 
 async def test_a_controller_that_stops_waits_for_no_host(service: Service) -> None:
@@ -45,7 +46,7 @@ async def test_a_controller_that_stops_waits_for_no_host(service: Service) -> No
             given_up.set()
         return {}
 
-    waiting = asyncio.create_task(service.unless_stopped(never()))
+    waiting = asyncio.create_task(service.unless_stopped(never(), OPEN))
     async with asyncio.timeout(5):
         await asked.wait()
         service.stopping.set()
