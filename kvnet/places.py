@@ -68,6 +68,11 @@ def model_of(key: str) -> type[Any] | None:
     return _META.get(key) or _MODELS.get(key[: key.find("/") + 1])
 
 
+def stored_models() -> tuple[type[Any], ...]:
+    """All that `model_of` may answer."""
+    return (*_META.values(), *_MODELS.values())
+
+
 def require_place(key: str, value: Any) -> None:
     """
     Raises:
