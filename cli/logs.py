@@ -6,7 +6,6 @@ adds the rest.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -97,10 +96,15 @@ class Gathering(logging.StreamHandler[TextIO]):
         if record.levelno >= logging.WARNING or len(self._lines) >= GATHER_AT_MOST:
             self.flush()
         elif len(self._lines) == 1:
-            try:
-                asyncio.get_running_loop().call_later(self._within_s, self.flush)
-            except RuntimeError:
-                self.flush()
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        import asyncio  # a command that only prints its help starts without it
+
+        try:
+            asyncio.get_running_loop().call_later(self._within_s, self.flush)
+        except RuntimeError:
+            self.flush()
 
     def flush(self) -> None:
         with self.lock or contextlib.nullcontext():
