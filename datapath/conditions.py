@@ -83,12 +83,14 @@ def _of_overlay(view: NetworkView) -> Told:
     if view.network.vni is None:
         yield "vni-missing", "the overlay has no VNI, so it cannot be built"
         return
-    carried = Counter(endpoint.host for endpoint in view.endpoints)
-    for name in sorted(carried.keys() - {view.host.name}):
+    taking_part = {endpoint.host for endpoint in view.endpoints}
+    reached = reachable(view.host, view.hosts, taking_part)
+    apart = taking_part - reached.keys() - {view.host.name}
+    carried = Counter(endpoint.host for endpoint in view.endpoints if endpoint.host in apart) if apart else Counter()
+    for name in sorted(apart):
         lost = f"its {carried[name]} endpoint(s) cannot be reached from here"
         yield from _of_tunnel_peer(view, name, lost)
-    fitting = carried_mtu(view.host, reachable(view.host, view.hosts, carried).values())
-    yield from _of_mtu(view.network, fitting)
+    yield from _of_mtu(view.network, carried_mtu(view.host, reached.values()))
 
 
 def _of_tunnel_peer(view: NetworkView, name: str, lost: str) -> Told:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from datapath.objects import Ip, Mac, Neighbour, PortEntry, VtepEntry
 from datapath.packing import link_local, packed_mac
-from kvnet.model import Endpoint
+from kvnet.model import Endpoint, Host
 
 
 class EndpointEntries(NamedTuple):
@@ -32,6 +32,19 @@ class NetworkMemo:
     device: str
     has_ipv6: bool
     known: dict[str, EndpointEntries] = field(default_factory=dict)
+    _remotes: dict[str, tuple[Host, Ip]] = field(default_factory=dict)
+
+    def remotes(self, peers: Mapping[str, Host]) -> dict[str, Ip]:
+        """Where the tunnels to these hosts end."""
+        known = self._remotes
+        for name, peer in peers.items():
+            there = known.get(name)
+            if there is None or there[0] is not peer:
+                known[name] = peer, peer.underlay.packed
+        if len(known) > len(peers):
+            for name in known.keys() - peers.keys():
+                del known[name]
+        return {name: there[1] for name, there in known.items()}
 
     def entries(self, endpoint: Endpoint, port: str, remote: Ip | None = None) -> EndpointEntries:
         """What lets the bridge forward to an endpoint and answer for it; `remote` is the VTEP it is behind."""

@@ -43,7 +43,7 @@ def overlay(view: NetworkView) -> HostState:
         isolated=not network.icc and not network.peers,
     )
     parts.add_link(tunnel)
-    vteps = {name: peer.underlay.packed for name, peer in peers.items()}
+    vteps = view.memo.remotes(peers)
     _add_remotes(parts, view, tunnel.name, vteps)
     if network.flood:
         parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in vteps.values()]
@@ -52,8 +52,13 @@ def overlay(view: NetworkView) -> HostState:
 
 def reachable(host: Host, hosts: Mapping[str, Host], names: Iterable[str]) -> dict[str, Host]:
     """Those of the other hosts that are known and have an underlay address of our family."""
-    known = {name: hosts[name] for name in sorted(names) if name in hosts and name != host.name}
-    return {name: peer for name, peer in known.items() if peer.underlay.version == host.underlay.version}
+    family, here = type(host.underlay), host.name
+    found: dict[str, Host] = {}
+    for name in names:
+        peer = hosts.get(name)
+        if peer is not None and type(peer.underlay) is family and name != here:
+            found[name] = peer
+    return found
 
 
 def overlay_mtu(view: NetworkView, peers: Iterable[Host]) -> int:
@@ -75,11 +80,16 @@ def carried_mtu(host: Host, peers: Iterable[Host]) -> int:
 
 
 def _add_remotes(parts: Parts, view: NetworkView, tunnel: str, vteps: Mapping[str, Ip]) -> None:
+    """For every remote endpoint at every change of the network: so the memo is looked into right here."""
+    remembered, ports, neighbours, tunnels = view.memo.known, parts.ports, parts.neighbours, parts.vteps
     for endpoint in view.endpoints:
         remote = vteps.get(endpoint.host)
-        if remote is not None:
-            _, port, neighbours, vtep = view.memo.entries(endpoint, tunnel, remote)
-            parts.ports.append(port)
-            parts.neighbours += neighbours
-            if vtep is not None:
-                parts.vteps.append(vtep)
+        if remote is None:
+            continue
+        known = remembered.get(endpoint.id)
+        if known is None or known.endpoint is not endpoint or known.vtep is None or known.vtep[::2] != (tunnel, remote):
+            known = view.memo.entries(endpoint, tunnel, remote)
+        ports.append(known.port)
+        neighbours += known.neighbours
+        if known.vtep is not None:
+            tunnels.append(known.vtep)
