@@ -31,6 +31,7 @@ from worker.building import Building
 from worker.catalogue import NetworkCatalogue
 from worker.chronicle import Chronicle
 from worker.disk import StateDir
+from worker.givenup import GivenUp
 from worker.handover import Handover
 from worker.inquiry import Inquiry
 from worker.log import Log
@@ -294,6 +295,7 @@ class Worker:
             kernel,
             namespaces,
             self.attachments,
+            GivenUp(self._state, self._log),
             self.view,
             self.source,
             self.trust,

@@ -66,7 +66,7 @@ class Observer:
         must_read_host: bool,
     ) -> Sight:
         outline = self._source.outline(())
-        scopes = {id_: _scope(outline, id_, networks.get(id_)) for id_ in {*chosen, *networks}}
+        scopes = {id_: _scope(outline, id_, networks.get(id_)) for id_ in sorted({*chosen, *networks})}
         parts = []
         uplinks: dict[str, Uplink] = {}
         for remembered in networks.values():

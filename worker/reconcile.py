@@ -313,7 +313,7 @@ class Reconciler:
             self._full_passes += 1
             held = self._source.held()
             self._note_held(held)
-            for network_id in self._networks.keys() - draft.desired.keys() - held:
+            for network_id in sorted(self._networks.keys() - draft.desired.keys() - held):
                 self._forget(network_id)
         if failed:
             self.touch(failed - {""} or draft.desired.keys(), read=True)
@@ -371,7 +371,7 @@ class Reconciler:
         actual, scopes, number = replace(sight.actual, uplinks=sight.uplinks), sight.scopes, self._number
         held = self._source.held() if networks is None and mode is Mode.LIVE else frozenset()
         if mode is Mode.DOUBT:
-            kept = {id_: self._networks[id_].desired for id_ in networks or () if id_ in self._networks}
+            kept = {id_: self._networks[id_].desired for id_ in sorted(networks or ()) if id_ in self._networks}
             host = self._host.wanted or HostState(firewall=actual.firewall)
             return draft_of(kept, dict.fromkeys(kept, 0), scopes, host, actual, held, (), number)
         # The firewall must not name a foreign device; whether one is in the way is seen only in a network's own pass.
@@ -384,7 +384,7 @@ class Reconciler:
         chosen = view.networks.keys() - held if networks is None else set(networks) - late
         if late and memo is not None:
             self.touch(late, read=True)
-        versions = {id_: self._source.version(id_) for id_ in chosen}
+        versions = {id_: self._source.version(id_) for id_ in sorted(chosen)}  # the same order in every run
         if memo is not None:
             self._chronicle.planned(chosen)
 

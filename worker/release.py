@@ -17,6 +17,7 @@ from backends.store import Store
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
 from kvnet.request import asked_by
 from worker.attachments import ASKED_FIRST, CONTAINER, Attachments, Phase, Record
+from worker.givenup import GivenUp
 from worker.log import Log
 from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
 from worker.removal import Remover
@@ -29,7 +30,6 @@ from worker.view import View
 LOOK_AGAIN_S = 1.0
 BUSY_S = 300.0  # an attempt sets its own next time when it ends
 DELETIONS_AT_ONCE = 16  # asked of the controller
-MOST_GIVEN_UP = 1_000
 
 
 class Releaser:
@@ -42,6 +42,7 @@ class Releaser:
         kernel: HostKernel,
         namespaces: Namespaces,
         attachments: Attachments,
+        given_up: GivenUp,
         view: View,
         source: Source,
         trust: Trust,
@@ -70,7 +71,7 @@ class Releaser:
         self._backoffs: dict[str, Backoff] = {}
         self._missing: dict[str, float] = {}
         self._doubted: dict[str, float] = {}  # since when, by the clock that nobody sets
-        self._given_up: dict[str, None] = {}  # the latest last
+        self._given_up = given_up
         self._busy: set[str] = set()
         self._freed: dict[str, asyncio.Future[bool]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -134,10 +135,7 @@ class Releaser:
     def give_up(self, endpoint: str) -> None:
         """Nothing is known to have come of it; a controller that was held up may still make it, for nobody."""
         self._doubted.pop(endpoint, None)
-        self._given_up.pop(endpoint, None)
-        self._given_up[endpoint] = None
-        if len(self._given_up) > MOST_GIVEN_UP:
-            del self._given_up[next(iter(self._given_up))]
+        self._given_up.add(endpoint)
 
     def look_again(self) -> None:
         """The set of local endpoints changed: somebody may have removed one of ours."""
@@ -291,8 +289,9 @@ class Releaser:
     def _order_late(self) -> None:
         """Endpoints that were made after all, when nobody waited for them any more."""
         local = self._view.local.items
-        for endpoint in [endpoint for endpoint in self._given_up if endpoint in local]:
-            del self._given_up[endpoint]
+        if self._source.mode() is not Mode.LIVE:
+            return
+        for endpoint in self._given_up.found_in(local):
             if self._attachments.get(endpoint) is None:
                 network, now = local[endpoint], self._time.now()
                 late = Record(endpoint, network, endpoint, "", "", Phase.ATTACHED, now, network_id=network)

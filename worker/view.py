@@ -162,7 +162,8 @@ class View:
         held = self.held()
         chosen = self._networks.keys() - held if networks is None else set(networks) & self._networks.keys() - held
         peers = {peer for id_ in chosen for peer in self._networks[id_].peers} & self._networks.keys()
-        found = {id_: tables for id_ in chosen | peers if (tables := self._networks[id_]).network is not None}
+        near = chosen | peers
+        found = {id_: t for id_, t in self._networks.items() if id_ in near and t.network is not None}
         return HostView(
             host=self.host,
             hosts=self._known_hosts(),
@@ -270,7 +271,7 @@ class View:
             self._part_with(id_, tables)
             if tables.task is not None:
                 tables.task.cancel()
-        for id_ in wanted - self._networks.keys():
+        for id_ in sorted(wanted - self._networks.keys()):  # the same order in every run
             tables = NetworkTables(self._store, id_, self.host, self._network_changed, self._adjust, self._time)
             tables.task = group.create_task(tables.run())
             self._networks[id_] = tables
