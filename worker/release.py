@@ -204,6 +204,10 @@ class Releaser:
             self._wake.set()
             self._log.warning("detach-queued", endpoint=record.endpoint, code=error.code, detail=error.detail)
             return False
+        except asyncio.CancelledError:  # whoever asked for it waits no more
+            self._due[record.endpoint] = self._time.monotonic() + LOOK_AGAIN_S
+            self._wake.set()
+            raise
         finally:
             self._busy.discard(record.endpoint)
         if is_over:
