@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +22,8 @@ from backends import gateway_wire as wire
 from backends.joined_reads import JoinedReads
 from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError, Unavailable
 from controller.api.encoded import Encodings, encode
+from controller.api.middleware import CALLER
+from controller.api.store_journal import with_note
 from controller.api.streams import OpenStream, open_stream
 from controller.security.hidden_store import HiddenStore
 from controller.security.host_store import Gate
@@ -82,6 +86,9 @@ class _Gateway:
 
     async def commit(self, request: Request) -> Response:
         checks, writes = wire.transaction_from_json(await _body(request))
+        if of_host(request.scope.get(PRINCIPAL)) is None and CALLER in request.scope:
+            told = with_note(checks, writes, request.scope[CALLER], time.time(), lambda: secrets.token_hex(6))
+            return _json({"revision": await self._of(request).commit(checks, told)})
         return _json({"revision": await self._of(request).commit(checks, writes)})
 
     async def watch(self, request: Request) -> Response:

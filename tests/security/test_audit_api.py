@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from backends.open import open_store
+from backends.store import Delete, Put
+from kvnet import keys
 from tests.api.under_test import eventually, problem_of
 from tests.security.admitted import Guarded
 
@@ -111,3 +114,16 @@ async def test_who_sees_only_some_networks_gets_neither_chain_nor_export_and_a_v
             assert (await eve.get(path)).status_code == 200
         assert '"kind":"token' not in (await eve.get("/v1/audit/export")).text
         assert '"kind":"token' in (await site.admin.get("/v1/audit/export")).text
+
+
+async def test_what_an_admin_writes_into_the_store_past_the_api_is_in_it_too(site: Guarded) -> None:
+    async with await open_store(site.api.url, token=site.token) as store:
+        await store.commit([], [Put(keys.pool("mine"), b'{"v":1,"name":"mine"}'), Delete(keys.network("gone"))])
+        await store.commit([], [Put(keys.observed("h1"), b"{}")])
+
+    told = [line for line in await lines(site, "?kind=store") if line["type"] == "change"]
+
+    assert [(one["kind"], one["key"], one["actor"]) for one in told] == [
+        ("store.written", "pools/mine", "root"),
+        ("store.deleted", "networks/gone", "root"),
+    ]
