@@ -9,7 +9,7 @@ STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
 ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-all compose-test torture fuzz soak check format bench lock clean
+.PHONY: help setup servers demo test test-all compose-test simulate torture fuzz soak check format bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ endif
 
 compose-test: $(ready) ## the cluster of docker-compose.yml, for real: build, up, walk, down (STORE=etcd,consul,zookeeper; root or DOCKER_HOST)
 	@$(BIN)/python -m tests.compose $(if $(STORE),--store $(STORE))
+
+simulate: $(ready) ## whole clusters in virtual time, each from one seed, under faults (SEEDS=1000 FROM= STEPS=1000 JOBS=2; one: SEED=)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) \
+	  $(if $(FROM),--from $(FROM)) $(if $(STEPS),--steps $(STEPS)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 torture: $(ready) servers ## race for addresses under faults, check the history (STORE= MEMBERS= SECONDS= SEED= CLIENTS=)
 	@$(BIN)/python -m tests.torture $(if $(STORE),--store $(STORE)) $(if $(MEMBERS),--members $(MEMBERS)) \

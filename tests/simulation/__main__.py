@@ -1,8 +1,8 @@
 """`make simulate`: many seeds, and what becomes of those that fail: told, shrunk, and kept for CI to replay.
 
-    python -m tests.simulation --seeds 1000 [--from 1] [--steps 1000] [--jobs 2]
-    python -m tests.simulation --seed 17 --steps 1000            one seed, with its trace
-    python -m tests.simulation --replay tests/simulation/regressions/some.json
+python -m tests.simulation --seeds 1000 [--from 1] [--steps 1000] [--jobs 2]
+python -m tests.simulation --seed 17 --steps 1000            one seed, with its trace
+python -m tests.simulation --replay tests/simulation/regressions/some.json
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ def main() -> int:
         return _replay(asked)
     began, bad, virtual_s, cpu_s = time.monotonic(), list[tuple[Script, Outcome]](), 0.0, 0.0
     seeds = range(asked.start, asked.start + asked.seeds)
-    for done, (script, outcome) in enumerate(
-        outcomes((Script.draw(seed, asked.steps, asked.broken) for seed in seeds), asked.jobs), 1
-    ):
+    scripts = (Script.draw(seed, asked.steps, asked.broken) for seed in seeds)
+    for done, (script, outcome) in enumerate(outcomes(scripts, asked.jobs), 1):
         virtual_s, cpu_s = virtual_s + outcome.virtual_s, cpu_s + outcome.cpu_s
+        if asked.digests:
+            print(f"seed {script.seed} is {outcome.digest}", flush=True)
         if not outcome.is_good:
             bad.append((script, outcome))
             _tell(script, outcome, asked.steps)
+            if asked.first:
+                return 1
         if done % 100 == 0:
             print(f"{done} seeds, {len(bad)} failed, {done / (time.monotonic() - began) * 60:.0f} a minute", flush=True)
     took_s = time.monotonic() - began
@@ -49,14 +52,15 @@ def main() -> int:
     if not asked.no_shrink:
         for kind in list(kinds)[: asked.shrink]:
             script = min((s for s, o in bad if kind_of(o) == kind), key=lambda one: one.seed)
-            _keep(script, kind, asked.jobs)
+            _keep(script, kind, asked)
     return 1 if bad else 0
 
 
-def _keep(script: Script, kind: str, jobs: int) -> None:
-    short = shrunk(script, kind, jobs, SHRINK_S)
-    REGRESSIONS.mkdir(exist_ok=True)
-    path = REGRESSIONS / f"seed-{script.seed}.json"
+def _keep(script: Script, kind: str, asked: argparse.Namespace) -> None:
+    short = shrunk(script, kind, asked.jobs, asked.shrink_s)
+    folder = Path(asked.keep)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"seed-{script.seed}.json"
     path.write_text(short.to_json())
     print(f"seed {script.seed} in {len(short.steps)} steps: python -m tests.simulation --replay {path}", flush=True)
 
@@ -67,11 +71,11 @@ def _replay(asked: argparse.Namespace) -> int:
     else:
         script = Script.draw(asked.seed, asked.steps, asked.broken)
     outcome = outcome_of(script, with_trace=True)
-    for line in outcome.trace[-asked.lines :]:
+    for line in outcome.trace[max(0, len(outcome.trace) - asked.lines) :]:
         print(line)
     _tell(script, outcome, len(script.steps))
     if asked.shrink_it and not outcome.is_good:
-        _keep(script, kind_of(outcome), asked.jobs)
+        _keep(script, kind_of(outcome), asked)
     return 0 if outcome.is_good else 1
 
 
@@ -98,7 +102,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lines", type=int, default=100_000, help="of the trace, the last ones")
     parser.add_argument("--broken", default="", help="with this bug planted")
     parser.add_argument("--shrink", type=int, default=3, help="so many kinds of failures")
+    parser.add_argument("--shrink-s", type=float, default=SHRINK_S, help="seconds for each")
+    parser.add_argument("--keep", default=str(REGRESSIONS), help="where to")
     parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--first", action="store_true", help="end with the first failure, unshrunk")
+    parser.add_argument("--digests", action="store_true", help="tell of each seed what stands for all that happened")
     parser.add_argument("--shrink-it", action="store_true", help="with --seed or --replay")
     return parser.parse_args()
 

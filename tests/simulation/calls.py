@@ -58,7 +58,7 @@ class Service:
         error: Exception | None = None
         try:
             result = await work()
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the caller gets it
             error = raised
 
         def come_back() -> None:

@@ -1,9 +1,9 @@
 """One client of the simulated store, as one process has it: the contract, over a network that loses and delays.
 
-What it may do to its caller is what `backends.store` allows and no more: an acknowledged write has happened, `Unavailable`
-and `Conflict` mean that it has not, a read is as new as every acknowledged write, and a watch misses no final state. All
-else is open: answers are lost, requests arrive after their caller has given up, watches lag each in its own way and merge
-what lies between, history is compacted, sessions end while their holder lives.
+What it may do to its caller is what `backends.store` allows and no more: an acknowledged write has happened,
+`Unavailable` and `Conflict` mean that it has not, a read is as new as every acknowledged write, and a watch misses no
+final state. All else is open: answers are lost, requests arrive after their caller has given up, watches lag each in
+its own way and merge what lies between, history is compacted, sessions end while their holder lives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROGRESS_S = 0.3
 
 
 class SimulatedStore:
-    """`link`: between this client and the servers. `is_follower`: one connection tells all watches, which then lag alike."""
+    """`link`: to the servers. `is_follower`: one connection tells all watches, which then lag alike."""
 
     def __init__(self, server: Server, link: Link, process: Process, *, is_follower: bool = False) -> None:
         self._process = process

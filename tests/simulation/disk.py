@@ -1,4 +1,4 @@
-"""A worker's state directory in memory: what a process wrote is there for the next one, what was synced survives a power cut.
+"""A worker's state directory in memory: what was written is there for the next run, what was synced after a power cut.
 
 Keeps what `worker.disk.StateDir` promises, and adds what happens to disks: full ones, and power that goes.
 """
@@ -18,7 +18,9 @@ class Disk:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.is_full = False
-        self._synced: dict[str, bytes | None] = {}  # what there was before, of names that were written since the last sync
+        self._synced: dict[
+            str, bytes | None
+        ] = {}  # what there was before, of names that were written since the last sync
 
     def put(self, name: str, data: bytes | None, *, durable: bool) -> None:
         if durable:

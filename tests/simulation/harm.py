@@ -1,6 +1,6 @@
 """What goes wrong: processes die, stop and come back, links are cut, the store forgets, clocks jump, kernels misbehave.
 
-Each action picks its victim when its turn comes. Nothing here lasts beyond `heal_everything`, but what is dead for good.
+Each action picks its victim when its turn comes. Nothing here lasts beyond `heal_everything` but what clocks are off.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Harm:
             station.machine.disk.lose_power(self.world.rng)
 
     def _start_dead(self) -> None:
-        dead = [*(r for r in self.world.replicas if not r.is_running), *(s for s in self.world.stations if not s.is_running)]
+        dead = [
+            *(r for r in self.world.replicas if not r.is_running),
+            *(s for s in self.world.stations if not s.is_running),
+        ]
         one = self._pick(dead)
         if isinstance(one, Replica | Station):
             self.world.note(f"start {one.name}")

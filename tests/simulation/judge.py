@@ -1,4 +1,4 @@
-"""The invariants I1 to I6, looked after commit by commit: written from the key layout, not from the product's own check.
+"""The invariants I1 to I6, looked after commit by commit: by the key layout, not by the product's own check.
 
 Every commit is judged as it takes effect, so what holds between two commits is seen too. Keeps its own picture of who
 has what; never asks a controller.
@@ -120,9 +120,9 @@ class Judge:
         if before is None:
             return
         former, claim = codec.decode(AddressClaim, before.value), codec.decode(AddressClaim, value)
-        if former.kind is not ClaimKind.TOMBSTONE and claim.kind is not ClaimKind.TOMBSTONE:
-            if (former.kind, former.holder) != (claim.kind, claim.holder):
-                yield f"I2: {key} went from {former.kind} {former.holder} straight to {claim.kind} {claim.holder}"
+        is_taken = ClaimKind.TOMBSTONE not in (former.kind, claim.kind)
+        if is_taken and (former.kind, former.holder) != (claim.kind, claim.holder):
+            yield f"I2: {key} went from {former.kind} {former.holder} straight to {claim.kind} {claim.holder}"
 
     def _agreements(self, touched: set[str]) -> Iterator[str]:
         """I4 and the index keys, for what this commit touched."""

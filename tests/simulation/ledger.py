@@ -30,7 +30,8 @@ class Ledger:
     evicted: set[str] = field(default_factory=set)
     absent_since: dict[str, float] = field(default_factory=dict)
     wanted: dict[str, dict[str, Any]] = field(default_factory=dict)
-    unsettled: set[str] = field(default_factory=set)
+    changing: dict[str, list[int]] = field(default_factory=dict)
+    changes: int = 0
 
     def made(self, key: str, what: str) -> None:
         if key not in self.excused:
@@ -45,15 +46,25 @@ class Ledger:
         self.kept.pop(key, None)
         self.gone[key] = what
 
-    def is_changing(self, key: str) -> None:
-        """From here on until `changed` nobody can say what its fields are."""
+    def begins(self, key: str) -> int:
+        """Somebody changes it: from here on until all who do are through nobody can say what it becomes."""
+        self.changes += 1
         self.wanted.pop(key, None)
-        self.unsettled.add(key)
+        self.changing.setdefault(key, []).append(self.changes)
+        return self.changes
 
-    def changed(self, key: str, fields: Mapping[str, Any], *, is_alone: bool) -> None:
-        if is_alone and key not in self.excused:
-            self.unsettled.discard(key)
+    def changed(self, key: str, change: int, fields: Mapping[str, Any]) -> None:
+        """It was acknowledged. That says something only where nobody else was, or may still be, at it."""
+        if self.changing.get(key) == [change] and key not in self.excused:
             self.wanted[key] = dict(fields)
+        self.refused(key, change)
+
+    def refused(self, key: str, change: int) -> None:
+        """For certain; a change of which nobody knows stays open for ever."""
+        # Whoever was at it meanwhile was not alone: its acknowledgement will say nothing.
+        left = [-abs(one) for one in self.changing.pop(key, []) if abs(one) != change]
+        if left:
+            self.changing[key] = left
 
     # what the store does
 
@@ -69,9 +80,10 @@ class Ledger:
             if key in self.gone and before is None:
                 return f"I5: {key} is back, though its removal was acknowledged ({self.gone[key]})"
             return self._compared(key, write.value)
-        if isinstance(write, Delete) and before is not None and key in self.kept:
+        if isinstance(write, Delete) and before is not None:
             if key.startswith(keys.ENDPOINTS) and self._is_evicted(before):
-                self.may_go(key)
+                self.may_go(key)  # also where nobody has heard yet that it was made
+            if key not in self.kept:
                 return ""
             return f"I5: {key} was acknowledged ({self.kept[key]}) and is removed, and nobody asked for that"
         return ""
@@ -100,6 +112,8 @@ class Ledger:
 
     def missing(self, entries: Mapping[str, Entry]) -> list[str]:
         """What was acknowledged and is not there now."""
-        lost = [f"I5: {key} was acknowledged ({what}) and is gone" for key, what in self.kept.items() if key not in entries]
+        lost = [
+            f"I5: {key} was acknowledged ({what}) and is gone" for key, what in self.kept.items() if key not in entries
+        ]
         back = [f"I5: {key} is there, though its removal was acknowledged" for key in self.gone if key in entries]
         return lost + back

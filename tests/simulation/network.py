@@ -22,8 +22,8 @@ REFUSED_S = 0.05
 class Weather:
     """How bad links are in this run, as shares of what is sent. All zero: nothing is ever lost, but time still passes.
 
-    `lost`: one way of a message. `slow`: it takes up to 1.5 s. `late`: of requests that were lost, those that arrive when
-    nobody waits any more. `lag`: watches that tell late.
+    `lost`: one way of a message. `slow`: it takes up to 1.5 s. `late`: of requests that were lost, those that arrive
+    when nobody waits any more. `lag`: watches that tell late.
     """
 
     lost: float = 0.0

@@ -58,8 +58,11 @@ def _astray(world: World, source: Housed, target: Endpoint) -> str:
         if not isinstance(outcome, Path) or "/" not in outcome.at:
             continue
         host, netns = outcome.at.split("/", 1)
+        worker = world.station(host).worker
+        if worker is None or any((r.endpoint, r.netns) == (target.id, netns) for r in worker.attachments):
+            continue  # there, or just being attached there
         receivers = [one for one in housed(world.station(host)) if one.netns == netns]
-        if not receivers or any(one.endpoint == target.id for one in receivers):
+        if not receivers:
             continue
         if all(_has_applied(world, one, target) for one in {source.host, host, target.host}):
             where = f"{receivers[0].endpoint} in {netns} on {host}"

@@ -1,7 +1,7 @@
 """Runs scripts in processes of their own, several at a time, and brings what came of them.
 
 A run is thrown away with its process: nothing that it held is cleaned up, so nothing of one run can be seen by another,
-and one that hangs is ended from outside. Forks, so that a run costs no start; never call it from a program with threads.
+and one that hangs is ended from outside. Forks, so that a run costs no start: not for programs that have threads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import resource
 import select
 import signal
 import time
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from tests.simulation.run import Outcome, run
 from tests.simulation.shape import Script
 
-LIMIT_S = 120.0
+CPU_S = 60  # of one run
+LIMIT_S = 1800.0
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ def _start(script: Script, with_trace: bool) -> _Child:
         os.close(writes)
         return _Child(pid, reads, script, time.monotonic() + LIMIT_S)
     os.close(reads)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     gc.disable()
     try:
         outcome = run(script)
@@ -98,4 +101,6 @@ def _outcome(child: _Child, status: int) -> Outcome:
     if child.data:
         outcome: Outcome = pickle.loads(child.data)
         return outcome
-    return Outcome(child.script.seed, [f"the run ended without a word (status {status}), or took {LIMIT_S:g} s"], 0, "")
+    return Outcome(
+        child.script.seed, [f"the run ended without a word (status {status}), or took {CPU_S} s of CPU"], 0, ""
+    )

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from backends.store import Store
 from controller.cluster import Cluster
+from controller.outcomes import store_errors_told
 from controller.settings import Clock, Settings
 from kvnet.errors import KvnetError, StoreUnavailable
 from tests.simulation.calls import Service
@@ -76,7 +77,7 @@ class Replica:
                     await asyncio.Event().wait()
             except StoreUnavailable:
                 pass
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - what would end the process
                 self.crashes.append(error)
                 return
             finally:
@@ -97,7 +98,8 @@ class Replica:
             if self.cluster is None:
                 raise StoreUnavailable("the controller is starting", fix="repeat in a moment")
             try:
-                return await work(self.cluster)
+                with store_errors_told():
+                    return await work(self.cluster)
             except KvnetError:
                 raise
             except Exception as error:

@@ -27,6 +27,7 @@ COME_UP_S = 60.0
 SETTLE_S = 900.0
 LOOK_S = 15.0
 QUIET_LOOKS = 2
+STUCK_LOOKS = 14
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ def _run(script: Script, world: World) -> Outcome:
         if not world.found:
             rng.seed(script.seed)
             _come_to_rest(world, work, harm)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is what was found
         world.fail("".join(format_exception(error)[-4:]))
     passed_s = world.loop.time() - EPOCH_S
     return Outcome(script.seed, world.found, done, world.digest.hexdigest(), world.trace, virtual_s=passed_s)
@@ -85,7 +86,10 @@ def _start(world: World) -> None:
     for station in world.stations:
         station.start()
     is_up = world.loop.run_until(
-        lambda: all(r.cluster for r in world.replicas) and all(s.worker and s.worker.lifeline.is_open for s in world.stations),
+        lambda: (
+            all(r.cluster for r in world.replicas)
+            and all(s.worker and s.worker.lifeline.is_open for s in world.stations)
+        ),
         COME_UP_S,
     )
     if not is_up and not world.shape.weather.lost:
@@ -126,7 +130,7 @@ def _crashes(world: World) -> None:
 def _come_to_rest(world: World, work: Work, harm: Harm) -> None:
     """Quiet twice in a row, so that it is a state and not a moment."""
     harm.heal_everything()
-    quiet = 0
+    quiet = stuck = 0
     wrong: list[str] = []
     end = world.loop.time() + SETTLE_S
     while world.loop.time() < end:
@@ -134,9 +138,10 @@ def _come_to_rest(world: World, work: Work, harm: Harm) -> None:
         _judge(world)
         if world.found:
             return
-        wrong = unrest(world, work)
+        before, wrong = wrong, unrest(world, work)
         quiet = 0 if wrong else quiet + 1
-        if quiet >= QUIET_LOOKS:
+        stuck = stuck + 1 if wrong == before else 0
+        if quiet >= QUIET_LOOKS or (wrong and stuck >= STUCK_LOOKS):
             break
     for one in wrong:
         world.fail(f"never at rest: {one}")

@@ -27,7 +27,9 @@ def kind_of(outcome: Outcome) -> str:
     return _NAMES.sub("_", words)[:90]
 
 
-def shrunk(script: Script, kind: str, jobs: int, limit_s: float, told: Callable[[str], None] = lambda _: None) -> Script:
+def shrunk(
+    script: Script, kind: str, jobs: int, limit_s: float, told: Callable[[str], None] = lambda _: None
+) -> Script:
     """The shortest that was found within the time."""
     until = time.monotonic() + limit_s
     script = _simpler(script, kind, jobs)

@@ -92,7 +92,7 @@ class Station:
                 await worker.run()
             except KvnetError as error:
                 self.log.write(f"worker ends: {error}\n")
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - what would end the process
                 self.crashes.append(error)
                 return
             finally:

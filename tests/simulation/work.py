@@ -6,10 +6,11 @@ excused before it begins. It may be refused, and must not break; only errors tha
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from controller.changing import NetworkPatch
 from controller.cluster import Cluster
 from controller.endpoint_patching import EndpointPatch
 from controller.requests import (
@@ -22,15 +23,12 @@ from controller.requests import (
     ReservationRequest,
     SubnetRequest,
 )
-from controller.changing import NetworkPatch
 from kvnet import keys
 from kvnet.errors import KvnetError, NotFound, OutcomeUnknown
 from kvnet.http import Lost, NotSent
 from kvnet.model import Endpoint, Network
-from tests.simulation.processes import Process
 from tests.simulation.station import Station
 from tests.simulation.world import World
-from worker.agent import Worker
 from worker.requests import AttachRequest, DetachRequest
 
 T = TypeVar("T")
@@ -105,14 +103,18 @@ class Work:
         if network is None:
             return
         key, label = keys.network(network.id), self.world.fresh("v")
-        given: dict[str, Any] = rng.choice(({"labels": {"team": label}}, {"mtu": rng.randrange(1280, 1400)}, {"flood": True}))
-        is_alone = self._is_alone(key)
-        self.world.ledger.is_changing(key)
+        given: dict[str, Any] = rng.choice(
+            ({"labels": {"team": label}}, {"mtu": rng.randrange(1280, 1400)}, {"flood": True})
+        )
+        change = self.world.ledger.begins(key)
 
         async def run() -> None:
-            made = await self._ask(lambda cluster: cluster.updates.update(network.id, NetworkPatch(given), self._caller()))
+            with self._settling(key, change):
+                made = await self._ask(
+                    lambda cluster: cluster.updates.update(network.id, NetworkPatch(given), self._caller())
+                )
             wanted = {name: getattr(made.value, name) for name in given}
-            self.world.ledger.changed(key, wanted, is_alone=is_alone)
+            self.world.ledger.changed(key, change, wanted)
 
         self._begin(f"change network {network.id} {sorted(given)}", run, key)
 
@@ -150,7 +152,9 @@ class Work:
         request = self._endpoint_request(name, endpoint_id)
         if self.world.rng.random() < 0.3:
             address = self._some_address(network)
-            request = EndpointRequest(request.host, name, endpoint_id, address=address, reuse=self.world.rng.random() < 0.3)
+            request = EndpointRequest(
+                request.host, name, endpoint_id, address=address, reuse=self.world.rng.random() < 0.3
+            )
         key = keys.endpoint(network.id, endpoint_id)
         self.by_hand.add(endpoint_id)
         times = 2 if self.world.rng.random() < 0.2 else 1  # somebody is impatient, and asks again somewhere else
@@ -173,7 +177,9 @@ class Work:
         self.by_hand.update(request.id or "" for request in requests)
 
         async def run() -> None:
-            outcomes = await self._ask(lambda cluster: cluster.endpoints.create_many(network.id, requests, self._caller()))
+            outcomes = await self._ask(
+                lambda cluster: cluster.endpoints.create_many(network.id, requests, self._caller())
+            )
             for request, outcome in zip(requests, outcomes, strict=True):
                 if not isinstance(outcome, KvnetError):
                     self.world.ledger.made(keys.endpoint(network.id, request.id or ""), "create many")
@@ -214,18 +220,18 @@ class Work:
                 network = self.world.judge.networks.get(endpoint.network)
                 given = {"address": self._some_address(network)} if network is not None else {"name": text}
         patch = EndpointPatch(given, ports)
-        is_alone = self._is_alone(key)
-        self.world.ledger.is_changing(key)
+        change = self.world.ledger.begins(key)
 
         async def run() -> None:
-            made = await self._ask(
-                lambda cluster: cluster.endpoints.update(endpoint.network, endpoint.id, patch, self._caller(), None)
-            )
+            with self._settling(key, change):
+                made = await self._ask(
+                    lambda cluster: cluster.endpoints.update(endpoint.network, endpoint.id, patch, self._caller(), None)
+                )
             named = [name for name in ("aliases", "labels") if name in given]
             wanted = {name: getattr(made.value, name) for name in named}
             wanted |= {"addresses": made.value.addresses} if "address" in given else {}
             wanted |= {"ports": made.value.ports} if ports is not None else {}
-            self.world.ledger.changed(key, wanted, is_alone=is_alone)
+            self.world.ledger.changed(key, change, wanted)
 
         self._begin(f"change endpoint {endpoint.id} {sorted(given) or 'ports'}", run, key)
 
@@ -375,7 +381,7 @@ class Work:
             outcome = f"{error.code}: {error.detail}"
         except (Lost, NotSent) as error:
             outcome = f"{type(error).__name__}: {error}"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - no operation may raise anything else
             outcome = f"unexpected {error!r}"
             self.world.fail(f"{name}: {error!r}")
         finally:
@@ -391,12 +397,18 @@ class Work:
         return Caller("operator", f"{self._number}", "simulation")
 
     def _is_settled(self, key: str) -> bool:
-        """Its creation was acknowledged, and nobody asks for it a second time: who deletes it now deletes it for good."""
+        """Its creation was acknowledged, and nobody asks for it again: who deletes it now deletes it for good."""
         return key in self.world.ledger.kept and key not in self.open.values()
 
-    def _is_alone(self, key: str) -> bool:
-        """Nobody else is changing it, or may still be."""
-        return key not in self.open.values() and key not in self.world.ledger.unsettled
+    @contextmanager
+    def _settling(self, key: str, change: int) -> Iterator[None]:
+        """A refusal that is one leaves everything as it was."""
+        try:
+            yield
+        except KvnetError as error:
+            if not isinstance(error, OutcomeUnknown):
+                self.world.ledger.refused(key, change)
+            raise
 
     def _network(self) -> Network | None:
         networks = sorted(self.world.judge.networks.items())

@@ -1,4 +1,4 @@
-"""The simulated site: servers, controllers, hosts and workers, and who watches over them. Built from a shape, run by `run`.
+"""The simulated site: servers, controllers, hosts and workers, and who watches over them. Built from a shape.
 
 Wiring only. What happens to it is in `harm`, what is asked of it in `work`, what must hold in `judge`, `ledger`,
 `packets` and `rest`.
@@ -25,7 +25,6 @@ from tests.simulation.machine import Machine
 from tests.simulation.network import Link, Weather
 from tests.simulation.processes import Process
 from tests.simulation.replica import Replica
-from tests.simulation.server import Server
 from tests.simulation.shape import Shape
 from tests.simulation.station import Station
 from worker.ports import Controller, Time
@@ -34,7 +33,7 @@ from worker.settings import Timing
 DEAD_HOST_AFTER_S = 240.0
 LEAK_GRACE_S = 12.0
 CHECK_S = 45.0
-EXPIRE_S = 1.0
+JOURNAL = 150  # so that it is trimmed, too
 
 
 class Violation(Exception):
@@ -88,7 +87,9 @@ class World:
     def fresh_id(self, digits: int) -> str:
         """Never the same twice, whatever the steps' seeds are."""
         self.names += 1
-        return f"{self.names:0{digits // 2}x}{self.rng.getrandbits(4 * (digits - digits // 2)):0{digits - digits // 2}x}"
+        return (
+            f"{self.names:0{digits // 2}x}{self.rng.getrandbits(4 * (digits - digits // 2)):0{digits - digits // 2}x}"
+        )
 
     def station(self, host: str) -> Station:
         return next(station for station in self.stations if station.name == host)
@@ -100,15 +101,17 @@ class World:
 
     def _replica(self, name: str) -> Replica:
         def settings(replica: str, clock: Clock) -> Settings:
-            return Settings(
+            made = Settings(
                 replica=replica,
                 store_kind="simulated",
                 cool_down_s=self.shape.cool_down_s,
                 dead_host_after_s=DEAD_HOST_AFTER_S,
                 leak_grace_s=LEAK_GRACE_S,
                 check_interval_s=CHECK_S,
+                journal_entries=JOURNAL,
                 clock=clock,
             )
+            return self.planted.settings(made)
 
         return Replica(name, self.loop, self._store, settings, self.planted.cluster)
 
