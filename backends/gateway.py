@@ -42,6 +42,7 @@ T = TypeVar("T")
 ANSWER_TIMEOUT_S = 15.0
 # The controller tells its revision on every watch each 5 s; three missing ones mean that nobody is there.
 SILENCE_S = 15.0
+UNKNOWN_THERE = 401
 
 
 class GatewayStore:
@@ -69,6 +70,12 @@ class GatewayStore:
         self._rng = rng or random.Random()
         self._silence_s = silence_s
         self._sessions: list[HeldSession] = []
+        # Told when who asks is not known there (any more).
+        self.on_refused: Callable[[str], None] = lambda _why: None
+
+    def show(self, trust: Trust) -> None:
+        """New connections bear the certificate that is in its file now. Raises: CertificateUnusable."""
+        self._http.show(trust)
 
     async def get(self, key: str) -> Entry | None:
         entry = (await self._ask("get", {"key": key})).get("entry")
@@ -168,8 +175,12 @@ class GatewayStore:
             return error
         detail = plain.get("detail", "") if isinstance(plain, dict) else ""
         said = f"{self._url} answered {reply.status} {detail}".rstrip()
-        if reply.status in {401, 403}:
+        if reply.status == UNKNOWN_THERE:
+            self.on_refused(said)
+        if reply.status in {UNKNOWN_THERE, 403}:
             return Refused(said)
+        if reply.status == 429:
+            return Unavailable(said)  # turned away before anything was done
         if reply.status == 422:
             return ValueError(said)
         if reply.status in {404, 405}:
@@ -193,6 +204,6 @@ def _encode(plain: wire.Json) -> bytes:
 def _decode(body: bytes) -> object:
     try:
         decoded: object = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return decoded

@@ -147,6 +147,8 @@ def join(token_file: str, host: str, state_dir: Path, ca_fingerprint: str, repla
     else:
         kind = "a token and a certificate" if facts["certificate"] else "a token"
         click.echo(f"{safe(found.about.host)} has joined: {kind} in {found.directory}")
+    if replaces:
+        click.echo("A worker that runs takes it when it is restarted: systemctl restart kvnet-worker", err=True)
 
 
 def _warn_of_clear(controller: str) -> None:

@@ -28,7 +28,7 @@ READY = 200
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 # Codes that promise that nothing was written.
-NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
+NOT_WRITTEN = frozenset({"store-unavailable", "contention", "rate-limited"})
 # What a proxy in front of several replicas answers while one of them goes away.
 PASSING_STATUS = frozenset({502, 503, 504})
 

@@ -12,7 +12,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from worker.settings import DockerMode, Settings
 
 GC_THRESHOLDS = (20_000, 20, 100)
 SWITCH_INTERVAL_S = 0.001
+TOLD_EACH_S = 60.0
 
 
 class Runs(Protocol):
@@ -124,6 +125,8 @@ async def _ports(settings: Settings, log: Log, tracer: Tracer) -> AsyncIterator[
                 settings.store_url, must_answer=False, sweeps=False, token=settings.token, trust=settings.trust
             )
         )
+        if isinstance(store, GatewayStore):
+            store.on_refused = _teller(log, time)
         controller = HttpController(settings.controller, token=settings.token, trust=settings.trust, time=time)
         stack.push_async_callback(controller.close)
         namespaces = NetworkNamespaces(lambda: worker.registration.boot_id)
@@ -150,3 +153,18 @@ def _renewal(found: Identity, controller: HttpController, store: Store, time: Ti
             store.show(found.trust)
 
     return Renewal(found, controller, partial(made_apart, found.directory / KEY), show, time=time, log=log)
+
+
+def _teller(log: Log, time: Time) -> Callable[[str], None]:
+    """Says at once, and then once a while, that this host's credentials are not good any more."""
+    told_at = -TOLD_EACH_S
+
+    def tell(why: str) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= TOLD_EACH_S:
+            told_at = now
+            fix = "join anew with 'kvnet worker join --replace', then restart this worker; what runs here goes on"
+            log.error("credentials-refused", detail=why, fix=fix)
+
+    return tell
