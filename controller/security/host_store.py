@@ -7,9 +7,7 @@ never told. Decides nothing by itself: `hosts` and `host_values` do, `participat
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import ParamSpec, TypeVar
@@ -26,14 +24,13 @@ from backends.store import (
     Session,
     Snapshot,
     Store,
-    Unavailable,
     Write,
 )
 from controller.ipam.holders import HolderKind
+from controller.security.host_limits import HostLimits
 from controller.security.host_values import Written, require_place, written_of
 from controller.security.host_watch import closed, while_part
 from controller.security.hosts import Reach, list_of, read_of, refused
-from controller.security.limits import Buckets
 from controller.security.participation import Participation
 from controller.security.principal import Principal
 from controller.security.session_seal import Seals
@@ -47,14 +44,6 @@ from kvnet.security import Grant
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SESSIONS_AT_ONCE = 30.0
-SESSIONS_PER_S = 1.0
-RECORDS_AT_ONCE = 30.0
-RECORDS_PER_S = 0.5
-MAX_TTL_S = 3600.0
-WATCHES = 64  # of one host, and more for each network that it is in
-WATCHES_PER_NETWORK = 8
-
 
 class Gate:
     """What all hosts' views of the store share."""
@@ -65,48 +54,11 @@ class Gate:
         self.state = state
         self.participation = Participation(state, store, monotonic)
         self.seals = Seals(store, token_bytes, monotonic)
-        self._sessions = Buckets()
-        self._records = Buckets()
-        self._watches = Counter[str]()
-        self._monotonic = monotonic
+        self.limits = HostLimits(state, monotonic)
 
     def store_for(self, principal: Principal, store: Store) -> Store:
         """`store`, as far as this host may see it."""
         return HostStore(store, principal, self)
-
-    def count_session(self, host: str) -> None:
-        """
-        Raises:
-            Unavailable: it opens too many.
-        """
-        if self._sessions.take(host, SESSIONS_PER_S, SESSIONS_AT_ONCE, self._monotonic()):
-            raise Unavailable(f"host {host} opens too many sessions")
-
-    def count_record(self, host: str) -> None:
-        """Every worker hears of every change of one.
-
-        Raises:
-            Unavailable: it changes too often.
-        """
-        if self._records.take(host, RECORDS_PER_S, RECORDS_AT_ONCE, self._monotonic()):
-            raise Unavailable(f"host {host} changes its record too often")
-
-    @contextmanager
-    def watch_of(self, host: str) -> Iterator[None]:
-        """
-        Raises:
-            Unavailable: it has more than a worker needs.
-        """
-        most = WATCHES + WATCHES_PER_NETWORK * len(self.state.networks_on(host))
-        if self._watches[host] >= most:
-            raise Unavailable(f"host {host} has {most} watches open")
-        self._watches[host] += 1
-        try:
-            yield
-        finally:
-            self._watches[host] -= 1
-            if not self._watches[host]:
-                del self._watches[host]
 
 
 class HostStore(PassingStore):
@@ -140,7 +92,7 @@ class HostStore(PassingStore):
 
     async def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
         read = _told(list_of, self._host, prefix)
-        with self._gate.watch_of(self._host):
+        with self._gate.limits.watch_of(self._host):
             if read.reach is Reach.PART:
                 known = await self._part_of(read.network, "watch", prefix)
                 batches = while_part(
@@ -148,7 +100,7 @@ class HostStore(PassingStore):
                 )
             elif read.reach is Reach.CATALOGUE:
                 self._require_catalogue(prefix)
-                batches = self._catalogue(prefix, after)
+                batches = self._scoped(self._inner.watch(prefix, after))
             else:
                 batches = self._inner.watch(prefix, after)
             try:
@@ -161,6 +113,7 @@ class HostStore(PassingStore):
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
         written = _told(written_of, self._host, checks, writes)
+        self._gate.limits.count_writes(self._host, writes)
         if written.record is not None:
             self._require_place(written.record)
         if written.observed is not None:
@@ -173,10 +126,9 @@ class HostStore(PassingStore):
             Refused: it would make a dead host be believed alive for too long.
             Unavailable: too many at once.
         """
-        if ttl_s > MAX_TTL_S:
-            raise Refused(f"a host's session may last {MAX_TTL_S:g} s, not {ttl_s:g}")
+        self._gate.limits.require_ttl(ttl_s)
         if resume is None:
-            self._gate.count_session(self._host)
+            self._gate.limits.count_session(self._host)
             opened = await self._inner.session(ttl_s)
         else:
             opened = await self._inner.session(ttl_s, resume=await self._gate.seals.open(self._host, resume))
@@ -194,8 +146,6 @@ class HostStore(PassingStore):
     def _require_place(self, record: Host) -> None:
         state, address = self._gate.state, record.underlay
         before = state.hosts.get(self._host)
-        if before is None or before.value != record:
-            self._gate.count_record(self._host)
         holder = state.host_addresses.underlay_of(address, self._host)
         _told(require_place, record, before.value if before is not None else None, holder, self._claimed(address))
 
@@ -265,26 +215,35 @@ class HostStore(PassingStore):
         if not scope or self._gate.participation.takes_part(self._host, entry.key.removeprefix(keys.NETWORKS)):
             return True
         try:
-            labels = codec.decode(Network, entry.value).labels
+            return has_labels(codec.decode(Network, entry.value), scope)
         except StoreBroken:
             return False
-        return all(labels.get(key) == value for key, value in scope.items())
 
-    async def _catalogue(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
-        """What leaves the scope is gone, for this host."""
-        batches = self._inner.watch(prefix, after)
+    async def _scoped(self, batches: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
+        """What leaves the scope is gone, for this host; of what was never in it, no change is told."""
+        networks = self._gate.state.networks.items
+        shown = {keys.network(id_) for id_, one in networks.items() if has_labels(one.value, self._principal.scope)}
         try:
             async for batch in batches:
-                yield (
-                    batch
-                    if not self._principal.scope
-                    else replace(batch, changes=tuple(self._scoped(change) for change in batch.changes))
-                )
+                yield replace(batch, changes=tuple(self._in_scope(batch.changes, shown)))
         finally:
             await closed(batches)
 
-    def _scoped(self, change: Change) -> Change:
-        return change if change.entry is None or self._is_shown(change.entry) else Change(change.key, None)
+    def _in_scope(self, changes: Sequence[Change], shown: set[str]) -> Iterator[Change]:
+        for change in changes:
+            if change.entry is None:
+                yield change  # its labels are not known any more; its id says nothing
+                shown.discard(change.key)
+            elif self._is_shown(change.entry):
+                yield change
+                shown.add(change.key)
+            elif change.key in shown:
+                yield Change(change.key, None)
+                shown.discard(change.key)
+
+
+def has_labels(network: Network, wanted: Mapping[str, str]) -> bool:
+    return all(network.labels.get(key) == value for key, value in wanted.items())
 
 
 class _Sealed:

@@ -32,7 +32,8 @@ from backends.store import (
 from controller.cluster import Cluster
 from controller.requests import Caller, EndpointRequest, NetworkRequest
 from controller.security.hidden_store import HiddenStore
-from controller.security.host_store import MAX_TTL_S, Gate
+from controller.security.host_limits import MAX_TTL_S
+from controller.security.host_store import Gate
 from controller.security.principal import Principal
 from controller.settings import Settings
 from kvnet import codec, keys
@@ -228,7 +229,21 @@ async def test_the_catalogue_is_for_hosts_with_docker_and_shows_their_scope(site
     await site.store.commit([], [Put(keys.network(red.id), codec.encode(replace(red, labels={"team": "b"})))])
     batch = await anext(batches)
     assert batch.changes == (Change(keys.network(red.id), None),)  # it left the scope
+    await site.store.commit([], [Put(keys.network(blue.id), codec.encode(replace(blue, mtu=1400)))])
+    await site.store.commit([], [Put(keys.network(red.id), codec.encode(red))])
+    told = [change.key async for change in _changes(batches, 1)]
+    assert told == [keys.network(red.id)]  # it is back; of the other one nothing was told
     await batches.aclose()  # type: ignore[attr-defined]
+
+
+async def _changes(batches: AsyncIterator[Batch], number: int) -> AsyncIterator[Change]:
+    async with asyncio.timeout(DEADLINE_S):
+        async for batch in batches:
+            for change in batch.changes:
+                yield change
+                number -= 1
+            if number <= 0:
+                return
 
 
 # watching
@@ -354,13 +369,17 @@ async def test_a_host_registers_at_a_free_address_and_not_at_anothers(site: Site
         await h1.commit([], [Put(keys.host("h1"), codec.encode(record("h1", "192.0.2.2")))])
 
 
-async def test_a_host_whose_record_changes_all_the_time_is_slowed_down(site: Site) -> None:
-    """Every worker of the cluster hears of each."""
-    h1 = blinded(site).store_for(principal("h1"), site.store)  # its clock stands still
-    for mtu in range(1400, 1430):
-        await h1.commit([], [Put(keys.host("h1"), codec.encode(Host("h1", ip_address("192.0.2.1"), mtu)))])
-    with pytest.raises(Unavailable, match="record"):
-        await h1.commit([], [Put(keys.host("h1"), codec.encode(record("h1", "192.0.2.1")))])
+async def test_a_host_that_writes_all_the_time_is_slowed_down(site: Site) -> None:
+    """Every worker of the cluster hears of each change of a record."""
+    gate = blinded(site)  # its clock stands still
+    h1, h2 = (gate.store_for(principal(host), site.store) for host in ("h1", "h2"))
+    put = Put(keys.host("h1"), codec.encode(record("h1", "192.0.2.1")))
+    for _ in range(60):
+        await h1.commit([], [put])
+    with pytest.raises(Unavailable, match="too often"):
+        await h1.commit([], [put])
+    await h1.commit([], [Put(keys.observed("h1"), codec.encode(Observed("h1", 1.0)))])
+    await h2.commit([], [Put(keys.host("h2"), codec.encode(record("h2", "192.0.2.2")))])
 
 
 async def test_a_host_does_not_register_at_an_address_of_workloads(site: Site) -> None:

@@ -98,6 +98,7 @@ async def test_a_connection_that_breaks_under_a_commit_is_unknown_and_under_a_re
         (http("200 OK", b"not json"), Unknown, Unavailable),
         (http("200 OK", b'{"hello":1}'), Unknown, None),
         (http("401 Unauthorized", b"{}"), Refused, Refused),
+        (http("429 Too Many Requests", b'{"code":"rate-limited"}'), Unavailable, Unavailable),
         (http("404 Not Found", b"nginx"), Broken, Broken),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Unknown, Unavailable),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\ncut", Unknown, Unavailable),
