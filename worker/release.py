@@ -30,6 +30,7 @@ from worker.view import View
 LOOK_AGAIN_S = 1.0
 BUSY_S = 300.0  # an attempt sets its own next time when it ends
 DELETIONS_AT_ONCE = 16  # asked of the controller
+NEVER = float("inf")
 
 
 class Releaser:
@@ -72,6 +73,7 @@ class Releaser:
         self._missing: dict[str, float] = {}
         self._doubted: dict[str, float] = {}  # since when, by the clock that nobody sets
         self._given_up = given_up
+        self._look_at = NEVER
         self._busy: set[str] = set()
         self._freed: dict[str, asyncio.Future[bool]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -165,6 +167,7 @@ class Releaser:
 
     async def _look(self) -> None:
         """Once over everything that may have to go."""
+        self._look_at = NEVER
         self._order_lost()
         self._order_late()
         await self._forget_removed()
@@ -177,9 +180,9 @@ class Releaser:
         await all_of(self._try_by_itself(record) for record in leaving if self._due.get(record.endpoint, 0.0) <= now)
 
     async def _until_due(self) -> None:
-        due = min([*self._due.values(), *self._missing.values()], default=None)
+        due = min([*self._due.values(), *self._missing.values(), self._look_at])
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(0.0, due - self._time.monotonic())):
+            async with asyncio.timeout(None if due == NEVER else max(0.0, due - self._time.monotonic())):
                 await self._wake.wait()
         self._wake.clear()
 
@@ -311,7 +314,10 @@ class Releaser:
             for record in (*self._attachments.of_phase(Phase.ATTACHED), *self._attachments.of_phase(Phase.CLAIMED))
             if record.endpoint not in local.items and local.mirror.revision >= int(record.answer.get("version", 0))
         ]
-        if not removed or await self._trust.confirm(self._store) is not None:
+        if not removed:
+            return
+        if await self._trust.confirm(self._store) is not None:
+            self._look_at = self._time.monotonic() + LOOK_AGAIN_S  # nothing else may ever remind of them
             return
         # No pass would find those without a half on the host once their records are gone.
         await all_of(self.remove_interface(record) for record in removed if record.is_inside)
