@@ -33,7 +33,7 @@ class Livelock(Exception):
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
-    """`rng` decides; it may be seeded anew at any time. `errors`: what a callback raised, or a task that nobody asked."""
+    """`rng` decides; it may be seeded anew. `errors`: what callbacks raised, and tasks that nobody asked."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -182,7 +182,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return True
 
     def _ordered(self, batch: list[tuple[int, asyncio.Handle]]) -> list[asyncio.Handle]:
-        """By task, in an order that the seed decides and nothing else (sets of tasks are in that of their addresses)."""
+        """By task, in an order that the seed decides and nothing else: sets of tasks are in that of their addresses."""
         if len(batch) == 1:
             return [batch[0][1]]
         batch.sort(key=_task_of)
