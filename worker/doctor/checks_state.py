@@ -10,12 +10,15 @@ from worker.doctor.report import Check, fail, ok, skipped, unknown, warn
 MEGABYTE = 1 << 20
 LITTLE_BYTES, LITTLE_FILES = 16 * MEGABYTE, 200
 OPEN_TO_OTHERS = 0o077
+DAY_S = 86_400.0
+SOON_S = 14 * DAY_S
 OLDEST_API = (1, 41)  # Docker 20.10
 
 
 def check_state(facts: StateFacts) -> Iterator[Check]:
     yield from _directory(facts)
     yield _socket(facts)
+    yield from _identity(facts)
 
 
 def _directory(facts: StateFacts) -> Iterator[Check]:
@@ -46,6 +49,28 @@ def _directory(facts: StateFacts) -> Iterator[Check]:
         )
     elif facts.free_bytes is not None:
         yield ok("state.space", f"{facts.free_bytes // MEGABYTE} MB free")
+
+
+def _identity(facts: StateFacts) -> Iterator[Check]:
+    """Of hosts that have joined; others have a token in their settings, or need none."""
+    anew = "join anew: kvnet worker join --replace"
+    if facts.identity_problem:
+        yield fail("state.identity", facts.identity_problem, "the worker does not start with it", anew)
+        return
+    if not facts.joined_as:
+        return
+    if facts.certified_s is None:
+        yield ok("state.identity", f"joined as {facts.joined_as}")
+    elif facts.certified_s <= 0:
+        found = f"the certificate of {facts.joined_as} expired {-facts.certified_s / DAY_S:.0f} days ago"
+        yield fail("state.identity", found, "no controller lets this host in", anew)
+    elif facts.certified_s < SOON_S:
+        found = f"the certificate of {facts.joined_as} ends in {facts.certified_s / DAY_S:.1f} days"
+        why = "the worker renews it long before, and could not; its log says why (certificate-not-renewed)"
+        yield warn("state.identity", found, why, "look at that controller's --ca: does it have the CA's key?")
+    else:
+        days = facts.certified_s / DAY_S
+        yield ok("state.identity", f"joined as {facts.joined_as}; its certificate is good for {days:.0f} days")
 
 
 def _socket(facts: StateFacts) -> Check:

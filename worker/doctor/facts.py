@@ -166,7 +166,11 @@ class ControllerFacts:
 
 @dataclass(frozen=True, slots=True)
 class StateFacts:
-    """`directory` "" = none was told. `is_writable` None: it is not there, or cannot be seen."""
+    """`directory` "" = none was told. `is_writable` None: it is not there, or cannot be seen.
+
+    `joined_as`: the host's name in the identity, "" for none. `certified_s`: how much longer its certificate is good;
+    None = it has none. `identity_problem`: why it cannot be used.
+    """
 
     directory: str
     exists: bool = False
@@ -177,6 +181,9 @@ class StateFacts:
     socket: str = ""
     socket_mode: int | None = None
     socket_owner: int | None = None
+    joined_as: str = ""
+    certified_s: float | None = None
+    identity_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

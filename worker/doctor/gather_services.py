@@ -23,6 +23,7 @@ from kvnet.errors import KvnetError
 from kvnet.http import HttpClient, Lost, NotSent, Reply, Target
 from kvnet.logline import without_secrets
 from kvnet.tls import NO_TRUST, Trust
+from worker import identity
 from worker.doctor.facts import ClockFacts, ControllerFacts, DockerFacts, StateFacts, StoreFacts
 
 ANSWER_S = 5.0
@@ -173,7 +174,7 @@ def state(directory: Path | None, socket: Path | None) -> StateFacts:
     is_writable = None
     if os.geteuid() == 0 or found.st_uid == os.geteuid():
         is_writable = os.access(directory, W_OK_X_OK) and not room.f_flag & os.ST_RDONLY
-    return StateFacts(
+    facts = StateFacts(
         str(directory),
         True,
         is_writable,
@@ -184,6 +185,18 @@ def state(directory: Path | None, socket: Path | None) -> StateFacts:
         mode,
         owner,
     )
+    return _with_identity(facts, directory)
+
+
+def _with_identity(facts: StateFacts, directory: Path) -> StateFacts:
+    try:
+        found = identity.load(directory)
+    except KvnetError as error:
+        return replace(facts, identity_problem=error.detail)
+    if found is None:
+        return facts
+    left_s = found.about.expires_at - time.time() if found.about.expires_at else None
+    return replace(facts, joined_as=found.about.host, certified_s=left_s)
 
 
 def _socket_mode(socket: Path | None) -> tuple[int | None, int | None]:
