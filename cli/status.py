@@ -55,6 +55,8 @@ async def status(client: Client, *, wait_s: float | None) -> None:
         output.show_data({**facts, "ok": not found, "troubles": found, "controller": client.url}, session.output)
     else:
         _show(facts, found, client.url)
+        for warning in facts.get("warnings") or ():
+            click.echo(f"Warning: {safe(warning['detail'])}; {safe(warning['fix'])}")
     if wait_s is not None and found:
         click.get_current_context().exit(FAILURE)
 

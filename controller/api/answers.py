@@ -401,6 +401,12 @@ class UpgradeOut(Answer):
     behind: list[str] = Field(description="Who lives and does not speak the newest yet.")
 
 
+class StatusWarningOut(Answer):
+    code: Literal["tokens-in-clear"]
+    detail: str
+    fix: str
+
+
 class StatusOut(Answer):
     cluster: str
     store: str
@@ -410,6 +416,7 @@ class StatusOut(Answer):
     replica: str
     stale_since: str | None
     trouble: TroubleOut | None = Field(description="Why nothing is written; null: all is well.")
+    warnings: list[StatusWarningOut] = Field(description="What works, and should not stay so.")
     networks: int
     endpoints: int
     hosts: int

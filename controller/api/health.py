@@ -70,6 +70,7 @@ async def get_status(request: Request) -> Response:
             "replica": status.replica,
             "stale_since": render.moment(status.stale_since),
             "trouble": render.trouble(status.trouble),
+            "warnings": service(request).warnings,
             "networks": status.networks,
             "endpoints": status.endpoints,
             "hosts": status.hosts,

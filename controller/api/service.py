@@ -169,6 +169,19 @@ class Service:
             raise ControllerUnreachable("the controller is stopping", fix="ask another one, or this one again")
         return found[0]
 
+    @property
+    def warnings(self) -> list[dict[str, str]]:
+        """What works, and should not stay so; as it is answered."""
+        if not self.is_in_clear or self.opened is None or not self.opened.credentials.are_required:
+            return []
+        return [
+            {
+                "code": "tokens-in-clear",
+                "detail": "this controller listens beyond its machine without TLS: who is on the way reads the tokens",
+                "fix": "start it with --tls-cert and --tls-key, or --ca; or let it listen on loopback",
+            }
+        ]
+
     async def checks(self) -> list[Check]:
         """What must hold before traffic may come. Asks the store at most once a second, however often it is called."""
         if self.opened is None:

@@ -83,6 +83,8 @@ async def test_told_so_it_is_and_everybody_is_heard_until_there_is_a_token(store
             there = url.replace("0.0.0.0", own_address())
             problem_of(await get(there, "/v1/networks"), 401, "unauthenticated")
             assert (await get(there, "/v1/networks", **bearer(token))).status_code == 200
+            (warning,) = (await get(there, "/v1/status", **bearer(token))).json()["warnings"]
+            assert warning["code"] == "tokens-in-clear"
 
 
 async def test_a_cluster_that_asks_nobody_any_more_hears_its_own_machine_alone(store: str) -> None:
