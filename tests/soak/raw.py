@@ -21,15 +21,17 @@ from tests.soak.site import Soaked
 
 ROOT = "kvnet"
 ASK_S = 20.0
-# Two levels: directories with commas for slashes, and names in them, both with percent escapes.
-ZOOKEEPER = """
+# Directories with commas for slashes, and names in them, both with percent escapes. A deleted key is a mark.
+ZOOKEEPER = r"""
 import json, sys
 from kazoo.client import KazooClient
 client = KazooClient(sys.argv[1], timeout=5)
 client.start(timeout=10)
 data = sys.argv[2]
-places = client.get_children(data)
-print(json.dumps([(place, name) for place in places for name in client.get_children(data + "/" + place)]))
+client.sync(data)
+nodes = [(place, name) for place in client.get_children(data) for name in client.get_children(data + "/" + place)]
+asked = [(node, client.get_async(data + "/" + "/".join(node))) for node in nodes]
+print(json.dumps([node for node, answer in asked if not answer.get(timeout=10)[0].startswith(b"\0kvnet:t")]))
 client.stop()
 """
 
@@ -51,6 +53,21 @@ async def keys_of(site: Soaked) -> frozenset[str]:
         except NoAnswer as error:
             reasons.append(str(error))
     raise Unfit(f"no member of the store tells its keys: {'; '.join(reasons)}")
+
+
+async def disagreement(site: Soaked) -> str:
+    """How the servers of a store differ from each other while nobody writes; "" if they do not.
+
+    Only ZooKeeper's are asked: the others answer for their whole cluster, whomever one asks.
+    """
+    if site.store is None or site.options.store != "zookeeper":
+        return ""
+    told = {}
+    for member in site.store.members:
+        told[member.name] = await _zookeeper(member.place, int(member.endpoint.rpartition(":")[2]))
+    everywhere = frozenset.intersection(*told.values())
+    differing = {name: sorted(keys - everywhere) for name, keys in told.items() if keys != everywhere}
+    return "; ".join(f"only {name} has {', '.join(keys[:4])}... ({len(keys)})" for name, keys in differing.items())
 
 
 def _sqlite(file: Path) -> frozenset[str]:

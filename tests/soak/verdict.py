@@ -15,6 +15,7 @@ from typing import Any
 from kvnet.errors import KvnetError, Unfit
 from lab.lab import until
 from tests.lab.chaos.facts import Eye, Fact
+from tests.servers.places import NoAnswer
 from tests.soak import raw
 from tests.soak.churn import LABEL, User
 from tests.soak.eye import addresses_in
@@ -115,10 +116,25 @@ class Verdict:
             return False
         return True
 
+    async def require_one_store(self) -> None:
+        """Its servers agree with each other. Where they do not, nothing else that is found says much about kvnet."""
+        said: list[str] = []
+
+        async def agrees() -> bool:
+            try:
+                said[:] = [await raw.disagreement(self._site)]
+            except NoAnswer as error:
+                said[:] = [str(error)]
+            return not said[0]
+
+        if not await self._holds(agrees, REACH_S):
+            self._violations.blame("store-diverged", said[0])
+
     # what was acknowledged
 
     async def require_what_was_acknowledged(self) -> None:
         """By the word of every controller, and in the kernels."""
+        await self.require_one_store()
         await self._remove_late_arrivals()
         for controller in self._site.controllers:
             async with controller.client as client:
