@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,34 @@ async def test_no_answer_of_the_api_contradicts_its_description(tmp_path: Path, 
         assert int(tested.split()[-1]) > 40, report
         assert (await api.get("/livez")).status_code == 200
         assert (await api.get("/v1/ipam/check")).json()["findings"] == []
+
+
+ROLES: dict[str, dict[str, Any]] = {
+    "operator": {"role": "operator"},
+    "operator of a team": {"role": "operator", "scope": {"team": "a"}, "limits": {"networks": 5, "endpoints": 20}},
+    "viewer": {"role": "viewer"},
+    "host": {"role": "host", "host": "h1"},
+    "host with Docker": {"role": "host", "host": "h1", "grants": ["docker"]},
+}
+
+
+@pytest.mark.parametrize("who", ROLES)
+async def test_no_answer_to_those_who_may_less_contradicts_the_description_either(tmp_path: Path, who: str) -> None:
+    async with running(f"sqlite://{tmp_path}/store.db") as api:
+        await authenticated(api)
+        await seeded(api)
+        token = (await api.post("/v1/tokens", {"name": "examiner", **ROLES[who]})).json()["token"]
+        before = (await api.get("/v1/status")).json()["revision"]
+
+        code, report = await examined(api, 7, "--max-examples", "5", "--header", f"Authorization: Bearer {token}")
+
+        assert code == 0, report
+        assert (await api.get("/v1/ipam/check")).json()["findings"] == []
+        tokens = (await api.get("/v1/tokens")).json()["items"]
+        assert {one["name"] for one in tokens} >= {"examiner"}
+        if who == "viewer":
+            journal = (await api.get("/v1/journal")).json()["items"]
+            assert all(one["revision"] <= before for one in journal)
 
 
 async def test_the_examiner_would_find_an_answer_that_is_not_described(tmp_path: Path) -> None:
