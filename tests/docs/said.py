@@ -88,6 +88,17 @@ KEYS: dict[str, tuple[str, str, str]] = {
         "controllers",
         "-",
     ),
+    "TOKEN_GUARD": ("the same for tokens", "controllers", "-"),
+    "LEVEL": (
+        "the level that the cluster writes at: what its oldest controller and workers understand",
+        "controllers",
+        "all",
+    ),
+    "REPLICAS": (
+        "`<name>`: which levels a controller understands; bound to its session",
+        "that controller",
+        "controllers",
+    ),
     "RESERVATION_GUARD": ("the same for reservations", "controllers", "-"),
     "LEADER": ("which controller does the upkeep; bound to its session", "controllers", "controllers"),
     "META": ("the prefix of the above", "", "all"),
