@@ -331,6 +331,10 @@ REASONS: dict[str, tuple[str, str]] = {
 
 # variable -> who reads it, what it is
 VARIABLES: dict[str, tuple[str, str]] = {
+    "KVNET_BOOTSTRAP_TOKEN_FILE": (
+        "controller",
+        "where the first admin's token comes from or goes to (`--bootstrap-token-file`)",
+    ),
     "KVNET_CA": ("CLI, worker", "the only CA that controllers are believed of (`--ca-file`): [TLS](../how-to/tls.md)"),
     "KVNET_CA_DIR": ("controller, CLI", "the directory of a CA (`--ca`): [TLS](../how-to/tls.md)"),
     "KVNET_CERTIFICATE": ("CLI, worker", "a certificate to show the controller (`--certificate`)"),
