@@ -86,7 +86,14 @@ class Endpoints:
             require_active(target.value)
             if of_host(caller.principal) is not None:
                 requests = [without_others_rest(one, self._state.claims_of(target.value.id)) for one in requests]
+                if any(one.mac is not None for one in requests):
+                    await self._hear_of_all(target.value.id)
             return await Creation(self._state, self._writer, self._ports, target, caller, self._rng).run(requests)
+
+    async def _hear_of_all(self, network_id: str) -> None:
+        """Who may be hostile must not be given a MAC of an endpoint that this replica has not heard of yet."""
+        there = await self._writer.store.list(keys.endpoints(network_id))
+        await self._state.reached(max((entry.version for entry in there.entries), default=0), self._state.endpoints)
 
     def get(self, network: str, id_or_name: str, named_on: str = "") -> Versioned[Endpoint]:
         """`named_on`: a name stands for those of this host only.

@@ -628,3 +628,21 @@ async def test_no_key_that_anybody_can_think_of_tells_or_changes_what_is_others(
             return  # it may join that network, and would be told as much
     scene.require_silence(text, key)
     assert await scene.state() == before
+
+
+async def test_a_replica_that_lags_gives_it_no_mac_of_an_endpoint_that_another_one_has_just_made(
+    shared_store: str,
+) -> None:
+    async with guarded(shared_store, upkeep=False) as one:
+        network = await made(one, "/v1/networks", {"name": "net"})
+        token = await one.make("h1", "host", host="h1")
+        async with guarded(shared_store, one.token, upkeep=False) as other:
+            victim = one.client(await one.make("h2", "host", host="h2"))
+            attacker = other.client(token)
+            path = f"/v1/networks/{network['id']}/endpoints"
+            for number in range(20):
+                theirs = (await victim.post(path, json={"host": "h2", "name": f"v{number}"})).json()
+                taken = await attacker.post(path, json={"host": "h1", "name": "evil", "mac": theirs["mac"]})
+                assert (taken.status_code, taken.json()["code"]) == (409, "address-taken"), taken.text
+            await victim.aclose()
+            await attacker.aclose()
