@@ -198,6 +198,11 @@ class Cluster:
         return Fanout(self.events, encode, self._settings.event_queue)
 
     @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Keys of the store whose values somebody has damaged, and what is wrong with them."""
+        return self._state.unreadable
+
+    @property
     def bookmark_interval_s(self) -> float:
         """How often those who listen are told that nothing happened."""
         return self._settings.bookmark_interval_s

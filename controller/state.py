@@ -143,6 +143,11 @@ class State:
         )
 
     @property
+    def unreadable(self) -> dict[str, str]:
+        """Keys whose values are not what kvnet keeps there, and why; what is there without them goes on."""
+        return {key: why for table in self.tables for key, why in table.broken.items()}
+
+    @property
     def mirrors(self) -> tuple[Mirror, ...]:
         return (*(table.mirror for table in self.tables), self.journal, self.seals, self.secrets, self.leader)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -22,6 +23,7 @@ from kvnet.errors import NotFound
 router = operations_router()
 resources = resource_router("operations")
 API = "v1"
+MAX_NAMED, MAX_KEY = 5, 80
 
 
 @router.get("/livez", response_model=HealthOut, summary="Is the process alive?")
@@ -59,7 +61,8 @@ async def readyz(
 @resources.get("/status", response_model=StatusOut, responses=problems(), summary="The cluster at a glance")
 async def get_status(request: Request) -> Response:
     """`is_leader`: whether the replica that answers does the upkeep."""
-    status = view(request).status()
+    cluster = view(request)
+    status = cluster.status()
     return render.answer(
         {
             "cluster": status.cluster,
@@ -70,7 +73,7 @@ async def get_status(request: Request) -> Response:
             "replica": status.replica,
             "stale_since": render.moment(status.stale_since),
             "trouble": render.trouble(status.trouble),
-            "warnings": service(request).warnings,
+            "warnings": [*service(request).warnings, *_damage(cluster.unreadable)],
             "networks": status.networks,
             "endpoints": status.endpoints,
             "hosts": status.hosts,
@@ -79,6 +82,21 @@ async def get_status(request: Request) -> Response:
             "version": __version__,
         }
     )
+
+
+def _damage(unreadable: Mapping[str, str]) -> list[dict[str, str]]:
+    if not unreadable:
+        return []
+    keys = sorted(unreadable)
+    more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
+    told = ", ".join(ascii(key[:MAX_KEY])[1:-1] for key in keys[:MAX_NAMED])
+    return [
+        {
+            "code": "values-unreadable",
+            "detail": f"values in the store cannot be read, and are left out: {told}{more}",
+            "fix": "'kvnet check' tells what is wrong with each; something else writes into the store",
+        }
+    ]
 
 
 @resources.get("/version", response_model=VersionOut, summary="What runs here")

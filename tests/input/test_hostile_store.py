@@ -6,7 +6,8 @@ One object suffers; the processes live, everything else goes on, the damage is t
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ CHECKED = (
     *(keys.NETWORKS, keys.ENDPOINTS, keys.ADDRESSES, keys.SUBNETS, keys.POOLS, keys.NAMES, keys.VNIS, keys.LOCAL),
     *(keys.BLOCKS, keys.PORTS),
 )
+TOLD = (keys.NETWORKS, keys.ENDPOINTS, keys.ADDRESSES, keys.SUBNETS, keys.POOLS, keys.BLOCKS, keys.PORTS)
 # The sentinel is no object: without it nothing is believed. Sessions and questions belong to who watches over them.
 LEFT_OUT = (keys.CLUSTER,)
 
@@ -83,11 +85,11 @@ def chosen(values: dict[str, bytes], rng: random.Random) -> dict[str, bytes]:
     return {key: values[key] for key in sorted(picked)}
 
 
-async def goes_on(site: Site, what: str) -> None:
+async def goes_on(site: Site, what: str, reads: Iterable[str] = READS) -> None:
     """No process has ended, nothing is answered with a server's error, and there is work that is done."""
     for member in site.members.values():
         member.require_alive()
-    for path in ("/livez", *READS):
+    for path in ("/livez", *reads):
         answer = await site.api.get(path)
         assert answer.status_code < 500 or answer.json()["code"] == "store-broken", (what, path, answer.text)
     made = await site.api.post("/v1/networks/other/endpoints", {"host": "h2", "name": site.api.fresh("x")})
@@ -96,6 +98,11 @@ async def goes_on(site: Site, what: str) -> None:
     assert removed.status_code == 204, (what, removed.text)
     for member in site.members.values():
         assert (await member.status())["host"] == member.host.name
+
+
+async def is_told(site: Site, key: str) -> bool:
+    warnings = (await site.api.get("/v1/status")).json()["warnings"]
+    return any(one["code"] == "values-unreadable" and key in one["detail"] for one in warnings)
 
 
 async def findings(site: Site) -> list[dict[str, Any]]:
@@ -118,11 +125,13 @@ async def test_one_damaged_value_degrades_one_object_and_ends_no_process(site: S
         original = await site.read(key) or value
         for what, bad in [*damaged(original), *lies(original, rng, LIES)]:
             await site.write(key, bad[:250_000])
-            await goes_on(site, f"{key}: {what}")
+            await goes_on(site, f"{key}: {what}", rng.sample(READS, 3))
         await site.write(key, b'{"v":1,"damaged')
         await goes_on(site, f"{key}: damaged")
         if key.startswith(CHECKED):
             assert key in {k for finding in await findings(site) for k in finding["keys"]}, key
+        if key.startswith(TOLD):
+            await until(partial(is_told, site, key), what=f"the status tells that {key} is damaged")
         await site.write(key, original)
         await goes_on(site, f"{key}: put right")
 
