@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from kvnet import codec, keys
@@ -76,6 +77,7 @@ def too_new(schema: int) -> StoreTooNew:
     )
 
 
+@lru_cache(maxsize=16)
 def _schema(data: bytes) -> int:
     """The highest of the format's, the cluster's and the level's; 0 if it cannot be told."""
     try:

@@ -233,7 +233,16 @@ class Worker:
             timing=timing,
             log=log,
         )
-        self.reporter = Reporter(store, settings.host, self._content, self.trust, time=time, timing=timing, log=log)
+        self.reporter = Reporter(
+            store,
+            settings.host,
+            self._content,
+            self.trust,
+            time=time,
+            timing=timing,
+            log=log,
+            hosts=lambda: len(self.view.hosts.items),
+        )
         self.attachments.on_change = self.reporter.changed
 
     def _build_hands(

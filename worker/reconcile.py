@@ -34,8 +34,8 @@ from worker.source import Mode, Source
 from worker.triggers import gap_s, named, networks_of, rest_s
 from worker.waiting import Waiting
 
-# Above this many endpoints a pass is computed in a thread, so that the loop stays responsive.
-LARGE_VIEW = 1000
+# Above this many endpoints a pass takes 5 ms and more, and is computed in a thread: the loop stays responsive.
+LARGE_VIEW = 4000
 # After a pass as short as this there is nothing to gather for whoever waits already.
 SHORT_PASS_S = 0.02
 PEER_PATIENCE_S = 0.5

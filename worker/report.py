@@ -1,6 +1,8 @@
 """What this host tells the controller of its networks: the version in its kernel, and what is wrong.
 
-At once after a quiet spell, then at most once a second, and never when nothing changed: every report is a write.
+At once after a quiet spell, then at most once a second, and never when nothing changed: every report is a write. Where
+there are many hosts, each waits a moment of its own first: a change that concerns them all must not be held up by a
+thousand reports.
 Nobody else writes it, so an older one in the store than was acknowledged is proof that the store went back, however
 high its revisions are by now: `trust` is told of every version, and no report ever covers that proof up.
 """
@@ -21,9 +23,13 @@ from worker.trust import Trust
 
 Content = Mapping[str, NetworkObserved]
 
+# A controller takes about as long for a report: so they keep it busy, and no more.
+FEW_HOSTS = 50
+SPREAD_S_A_HOST, LONGEST_SPREAD_S = 0.0015, 2.0
+
 
 class Reporter:
-    """`content` is asked when a report is about to be written; None = not now."""
+    """`content` is asked when a report is about to be written; None = not now. `hosts`: how many there are."""
 
     def __init__(
         self,
@@ -35,7 +41,9 @@ class Reporter:
         time: Time,
         timing: Timing,
         log: Log,
+        hosts: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._hosts = hosts
         self._store = store
         self._trust = trust
         self._host = host
@@ -58,6 +66,9 @@ class Reporter:
         backoff = Backoff(self._timing.report_s, self._timing.retry_max_s)
         while True:
             await self._wake.wait()
+            if self._hosts() >= FEW_HOSTS:
+                spread_s = min(LONGEST_SPREAD_S, self._hosts() * SPREAD_S_A_HOST)
+                await self._time.sleep(self._time.rng.uniform(0.0, spread_s))
             self._wake.clear()
             try:
                 wrote = await self._write()

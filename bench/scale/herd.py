@@ -71,12 +71,13 @@ class Herd:
         """Every worker of `hosts`; back when each has built all that it knows of."""
         began, cpu = time.monotonic(), time.process_time()
         starting: list[Member] = []
+        deadline = time.monotonic() + asked["patience_s"]
         for host in asked["hosts"]:
             while len(starting) >= AT_ONCE:
-                starting = await _unready(starting)
+                starting = await _unready(starting, deadline)
             starting.append(await self._start(host, asked["controller"], asked["ttl_s"]))
         while starting:
-            starting = await _unready(starting)
+            starting = await _unready(starting, deadline)
         ready = time.monotonic()
         gc.collect()
         gc.freeze()
@@ -187,7 +188,13 @@ def _has_applied(member: Member, versions: Mapping[str, int]) -> bool:
     return all(member.worker.reconciler.is_up_to(id_, version) for id_, version in versions.items() if id_ in present)
 
 
-async def _unready(starting: list[Member]) -> list[Member]:
+async def _unready(starting: list[Member], deadline: float) -> list[Member]:
+    """
+    Raises:
+        TimeoutError: with what the first of them waits for.
+    """
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"{len(starting)} workers are not ready; {_waits_for(starting[0].worker)}")
     await asyncio.sleep(READY_POLL_S)
     return [member for member in starting if not _is_ready(member)]
 
@@ -198,6 +205,21 @@ def _is_ready(member: Member) -> bool:
     worker = member.worker
     is_known = worker.registration.is_done and worker.lifeline.is_open and worker.view.is_in_step
     return is_known and worker.reconciler.has_seen_everything and _is_built(worker)
+
+
+def _waits_for(worker: Worker) -> str:
+    facts = {
+        "registered": worker.registration.is_done,
+        "session": worker.lifeline.is_open,
+        "in_step": worker.view.is_in_step,
+        "looked": worker.reconciler.has_seen_everything,
+        "problem": worker.lifeline.problem,
+        "doubt": worker.source.doubt(),
+        "networks": {
+            id_: (worker.view.version(id_), worker.reconciler.observed().get(id_)) for id_ in worker.view.network_ids
+        },
+    }
+    return f"{worker.settings.host}: {facts}"
 
 
 def _is_built(worker: Worker) -> bool:

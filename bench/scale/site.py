@@ -154,7 +154,7 @@ class Site:
                 {"name": name, "underlay": self.hosts[name], "attached": self.attached.get(name, [])} for name in share
             ]
             url = ",".join(urls[number % len(urls) :] + urls[: number % len(urls)])
-            starts.append(herd.ask("start", START_S, hosts=told, controller=url, ttl_s=ttl_s))
+            starts.append(herd.ask("start", START_S + 10, hosts=told, controller=url, ttl_s=ttl_s, patience_s=START_S))
         return await asyncio.gather(*starts)
 
     async def ask_all(self, do: str, timeout_s: float = ANSWER_S, **more: Any) -> list[dict[str, Any]]:
