@@ -14,7 +14,7 @@ from backends.store import Conflict, StoreError, Unknown
 from controller.claims import Claim, checks_of, claim_of, endpoint_of, fresh_ids, is_answered_by, transaction_of
 from controller.ipam.segments import require_near
 from controller.network_rules import require_active
-from controller.outcomes import told
+from controller.outcomes import still_unknown, told
 from controller.placing import Placing, see_winners
 from controller.ports import PortBook
 from controller.requests import Caller, EndpointRequest
@@ -124,7 +124,8 @@ class Creation:
             try:
                 attempt = await turns.next()
             except TooMuchContention as error:
-                self._results.update(dict.fromkeys(pending, error))
+                for i, claim in pending.items():
+                    self._refuse_or_answer(i, claim, error)
                 return
             pending = await self._round(pending, attempt)
 
@@ -151,7 +152,7 @@ class Creation:
                         continue
                     endpoint = endpoint_of(claim, self._network.value.id, now, owner_of(self._caller.principal))
                 except KvnetError as error:
-                    self._results[i] = error
+                    self._refuse_or_answer(i, claim, error)
                     continue
                 sent.append(i)
                 transactions.append(transaction_of(claim, endpoint, fixed[endpoint.host], self._caller))
@@ -171,17 +172,24 @@ class Creation:
             if claim.turns:
                 self._placing.note(claim, outcome)
             return
+        if isinstance(outcome, Unknown):
+            claim.lost_answers += 1
         result = await self._judge(claim, outcome)
         if result is None:
             again[i] = claim
         else:
-            self._results[i] = result
+            self._refuse_or_answer(i, claim, result)
+
+    def _refuse_or_answer(self, i: int, claim: Claim, result: Outcome) -> None:
+        is_in_doubt = claim.lost_answers and isinstance(result, KvnetError)
+        self._results[i] = still_unknown(result) if is_in_doubt and isinstance(result, KvnetError) else result
 
     async def _wait_for_turn(self, later: dict[int, Claim]) -> None:
         try:
             await self._busy.until_given_back()
         except TooMuchContention as error:
-            self._results.update(dict.fromkeys(later, error))
+            for i, claim in later.items():
+                self._refuse_or_answer(i, claim, error)
 
     def _expect(self, claim: Claim) -> None:
         if claim.endpoint is not None and claim.address_claim is not None:
@@ -196,16 +204,21 @@ class Creation:
             case Conflict():
                 return await self._after_conflict(claim, outcome)
             case Unknown():
-                stored = await self._stored(claim)
-                if claim.wishes:
-                    await self._ports.look_again(self._writer.store, claim.request.host)
-                if stored is not None:
-                    return self._answer(claim, stored)
-                claim.lost_answers += 1
-                return None if claim.lost_answers < MAX_LOST_ANSWERS else told(outcome)
+                return await self._after_lost_answer(claim, outcome)
             case StoreError():
                 return told(outcome)
         return None
+
+    async def _after_lost_answer(self, claim: Claim, lost: Unknown) -> Outcome | None:
+        try:
+            stored = await self._stored(claim)
+            if claim.wishes:
+                await self._ports.look_again(self._writer.store, claim.request.host)
+        except StoreError:  # nobody can look now; the others of this request have their own outcomes
+            return told(lost)
+        if stored is not None:
+            return self._answer(claim, stored)
+        return None if claim.lost_answers < MAX_LOST_ANSWERS else told(lost)
 
     async def _after_conflict(self, claim: Claim, conflict: Conflict) -> Outcome | None:
         network_id = self._network.value.id

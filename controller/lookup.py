@@ -29,7 +29,7 @@ class Ipam:
         self._consistency = consistency
 
     def utilisation(self) -> Utilisation:
-        networks = tuple((n, self._networks.use(n.value.id)) for n in self._networks.list())
+        networks = tuple((n, self._networks.use(n.value)) for n in self._networks.list())
         return Utilisation(pools=self._pools.list(), networks=networks)
 
     def address(self, address: Address) -> list[AddressHolder]:

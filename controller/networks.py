@@ -61,13 +61,8 @@ class Networks:
         """What the store has now."""
         return await stored_network(self._writer.store, network_id)
 
-    def use(self, network_id: str) -> NetworkUse:
-        """How full a network is, and where it is.
-
-        Raises:
-            NotFound
-        """
-        network = self.get(network_id).value
+    def use(self, network: Network) -> NetworkUse:
+        """How full a network is, and where it is, as far as is known here: of a new one perhaps nothing yet."""
         subnets = tuple(
             SubnetUse(window.subnet.cidr, window.endpoints, window.subnet.size)
             for window in self._state.space(network).windows

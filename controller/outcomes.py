@@ -1,12 +1,14 @@
 """What a store's refusal means to a user: every `StoreError` becomes one `KvnetError`, in one place.
 
-Conflicts are not here: what a lost race means is for the use case to decide.
+Conflicts are not here: what a lost race means is for the use case to decide. Once an answer was lost in a use case, no
+refusal of it says any more that nothing was changed: what was sent then may be done, or be done yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from backends.store import Broken, Conflict, Refused, StoreError, TooLarge, Unavailable, Unknown
 from kvnet.errors import (
@@ -18,6 +20,27 @@ from kvnet.errors import (
     StoreUnavailable,
     TooMuchContention,
 )
+
+# Of the use case that the code runs for; None: nobody wants to know.
+_lost: ContextVar[list[Unknown] | None] = ContextVar("kvnet_lost_answers", default=None)
+
+
+def note_lost(error: Unknown) -> None:
+    """The answer to a commit was lost."""
+    lost = _lost.get()
+    if lost is not None:
+        lost.append(error)
+
+
+def still_unknown(error: KvnetError) -> KvnetError:
+    """Why a use case ends in which an answer was lost before. Looking again told nothing better, or came too late."""
+    if isinstance(error, OutcomeUnknown):
+        return error
+    return OutcomeUnknown(
+        f"the store's answer was lost, and then: {error.detail}",
+        fix="look whether it is there, or repeat the request with the same id",
+        context={"then": error.code},
+    )
 
 
 def told(error: StoreError) -> KvnetError:
@@ -50,7 +73,16 @@ def told(error: StoreError) -> KvnetError:
 
 @contextmanager
 def store_errors_told() -> Iterator[None]:
+    """Around a whole use case."""
+    lost: list[Unknown] = []
+    token = _lost.set(lost)
     try:
         yield
     except StoreError as error:
-        raise told(error) from error
+        raise (still_unknown(told(error)) if lost else told(error)) from error
+    except KvnetError as error:
+        if lost and not isinstance(error, OutcomeUnknown):
+            raise still_unknown(error) from error
+        raise
+    finally:
+        _lost.reset(token)

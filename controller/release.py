@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from backends.committer import Transaction
 from backends.store import Check, Conflict, Delete, Put, StoreError, Unchanged, Unknown, Write
 from controller.journal import Changed
-from controller.outcomes import told
+from controller.outcomes import still_unknown, told
 from controller.ports import PortBook, Swap, buckets_of
 from controller.requests import Caller
 from controller.state import State
@@ -70,7 +70,7 @@ class Release:
                 break
             while pending:
                 pending = await self._wave(pending, caller, kind, evidence)
-        return [one.result for one in going if one.result is not None]
+        return [_told_of(one) for one in going if one.result is not None]
 
     async def _wave(
         self, waiting: Sequence[_Going], caller: Caller, kind: str, evidence: Sequence[Check]
@@ -92,9 +92,7 @@ class Release:
             for (one, swap), outcome in zip(sent, await self._writer.commit_many(transactions), strict=True):
                 if isinstance(outcome, int):
                     self._ports.note(outcome, swap.after)
-                elif swap.checks:
-                    await self._ports.look_again(self._writer.store, one.endpoint.value.host)
-                one.result = await self._judged(one, outcome, {check.key for check in evidence})
+                one.result = await self._settled(one, swap, outcome, {check.key for check in evidence})
         finally:
             busy.give_back(taken)
         if later and not sent:
@@ -106,16 +104,27 @@ class Release:
                 return []
         return later
 
+    async def _settled(
+        self, one: _Going, swap: Swap, outcome: int | StoreError, evidence: set[str]
+    ) -> int | KvnetError | None:
+        """As `_judged`. What nobody can look at now is told of this one: the others have their own outcomes."""
+        if isinstance(outcome, Unknown):
+            one.lost_answers += 1
+        try:
+            if swap.checks and not isinstance(outcome, int):
+                await self._ports.look_again(self._writer.store, one.endpoint.value.host)
+            return await self._judged(one, outcome, evidence)
+        except StoreError as error:
+            return told(error)
+
     async def _judged(self, one: _Going, outcome: int | StoreError, evidence: set[str]) -> int | KvnetError | None:
         """None: it goes again."""
         endpoint = one.endpoint.value
         if isinstance(outcome, int):
             return outcome
-        if isinstance(outcome, Unknown):
-            one.lost_answers += 1
-        elif not isinstance(outcome, Conflict):
+        if not isinstance(outcome, (Unknown, Conflict)):
             return told(outcome)
-        elif not evidence.isdisjoint(outcome.keys):
+        if isinstance(outcome, Conflict) and not evidence.isdisjoint(outcome.keys):
             return HostInUse(f"host {endpoint.host!r} came back: {endpoint.name!r} stays")
         entry = await self._writer.store.get(keys.endpoint(endpoint.network, endpoint.id))
         stored = None if entry is None else Versioned(codec.decode(Endpoint, entry.value), entry.version)
@@ -170,6 +179,11 @@ class Release:
             return Delete(key)
         tombstone = AddressClaim(ClaimKind.TOMBSTONE, holder, now, now + self._cool_down_s, host)
         return Put(key, codec.encode(tombstone))
+
+
+def _told_of(one: _Going) -> int | KvnetError:
+    assert one.result is not None
+    return still_unknown(one.result) if one.lost_answers and isinstance(one.result, KvnetError) else one.result
 
 
 def is_same(one: Endpoint, other: Endpoint) -> bool:

@@ -116,7 +116,7 @@ class StatusEvents:
         if found is None:
             return
         self._note(HOST, look.roll(name).living)  # how far they are behind
-        seen = NetworkSeen(found.value, self._networks.use(name), look.applied_of(name), look.network(found))
+        seen = NetworkSeen(found.value, self._networks.use(found.value), look.applied_of(name), look.network(found))
         self._tell((NETWORK, name), keys.network(name), name, seen)
 
     def _tell_host(self, look: Look, name: str) -> None:

@@ -14,6 +14,7 @@ from backends.committer import Committer, Transaction
 from backends.store import Check, Conflict, Put, Revision, Store, StoreError, Unknown, Write
 from controller import journal
 from controller.journal import Changed
+from controller.outcomes import note_lost
 from controller.requests import Caller
 from controller.settings import Settings
 from controller.standing import Standing
@@ -58,6 +59,9 @@ class Writer:
         try:
             with self._tracer.span(COMMIT, caller.trace, writes=len(writes)):
                 return await self._committer.submit(self.transaction([*checks, *fence], writes, caller, *changes))
+        except Unknown as error:
+            note_lost(error)
+            raise
         except Conflict as error:
             self.counts["conflicts"] += 1
             if fence and keys.CLUSTER in error.keys:

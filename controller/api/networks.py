@@ -82,8 +82,8 @@ def shown(
     cluster: Cluster, network: Versioned[Network], look: Look | None = None, applied: Convergence | None = None
 ) -> render.Json:
     """`applied`: what was waited for, in place of what is so now."""
-    look, id_ = look or cluster.statuses.look(), network.value.id
-    return render.network(network, cluster.networks.use(id_), applied or look.applied_of(id_), look.network(network))
+    look, use = look or cluster.statuses.look(), cluster.networks.use(network.value)
+    return render.network(network, use, applied or look.applied_of(network.value.id), look.network(network))
 
 
 @router.post(

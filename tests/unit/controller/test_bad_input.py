@@ -217,7 +217,7 @@ async def test_a_bad_endpoint_is_refused_and_holds_no_address(cluster: Cluster, 
     assert await unchanged(store, before)
     good = await cluster.endpoints.create_many("my-net", [EndpointRequest("h1", f"good{i}") for i in range(5)], ME)
     assert not any(isinstance(outcome, KvnetError) for outcome in good)
-    assert cluster.networks.use(made.value.id).used == 5
+    assert cluster.networks.use(made.value).used == 5
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ async def test_the_indexes_are_what_the_store_says_after_any_history(store: Memo
             mine = {name: e for (n, name), e in there.items() if n == net}
             assert {e.value.name for e in cluster.endpoints.list(net)} == set(mine)
             assert sum(state.hosts_of(net).values()) == len(mine)
-            assert cluster.networks.use(net).endpoints == len(mine)
+            assert cluster.networks.use(cluster.networks.get(net).value).endpoints == len(mine)
         assert sum(sum(state.networks_on(h).values()) for h in ("h1", "h2")) == len(there)
         for net, name in sorted(there):
             await cluster.endpoints.delete(net, name, ME)
