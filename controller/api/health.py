@@ -99,7 +99,7 @@ def _damage(unreadable: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
-@resources.get("/version", response_model=VersionOut, summary="What runs here")
+@resources.get("/version", response_model=VersionOut, responses=problems(), summary="What runs here")
 async def get_version() -> Response:
     """Of the controller and of its API."""
     return render.answer({"version": __version__, "api": API})

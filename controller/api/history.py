@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import Query, Request, Response
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from controller.api import render
 from controller.api.answers import Answer, EventOut
@@ -28,8 +29,19 @@ Actor = Annotated[str | None, Query(max_length=256, description="Who: a token's 
 Source = Annotated[str | None, Query(max_length=256, description="Where from: an address, `unix`, `cli` ...")]
 Kind = Annotated[str | None, Query(max_length=64, description="`network`, `endpoint.created` ...")]
 RequestId = Annotated[str | None, Query(max_length=128)]
-Since = Annotated[AwareDatetime | None, Query(description="Not before this moment, such as 2026-01-31T12:00:00Z.")]
-Until = Annotated[AwareDatetime | None, Query(description="Before this moment.")]
+
+
+def _as_described(value: object) -> object:
+    """A number would do for pydantic, as seconds since 1970; the description knows nothing of that."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("a moment like 2026-01-31T12:00:00Z is expected")
+    return value
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
+_Moment = Annotated[AwareDatetime | None, BeforeValidator(_as_described)]
+Since = Annotated[_Moment, Query(description="Not before this moment, such as 2026-01-31T12:00:00Z.")]
+Until = Annotated[_Moment, Query(description="Before this moment.")]
 
 
 class JournalOut(Answer):

@@ -32,7 +32,10 @@ from kvnet.model import (
 
 @dataclass(slots=True)
 class Dump:
-    """Decoded entries by their place. `names`, `vnis`, `bridges` and `local` hold the id of a network."""
+    """Decoded entries by their place. `names`, `vnis`, `bridges` and `local` hold the id of a network.
+
+    `unreadable`: why, by key; `damaged` has the same keys, with what is there.
+    """
 
     has_sentinel: bool = False
     networks: dict[str, Versioned[Network]] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class Dump:
     others: dict[str, Versioned[Any]] = field(default_factory=dict)
     journal: list[Entry] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, Entry] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -68,6 +72,7 @@ def read(entries: Iterable[Entry]) -> Dump:
             reader(entry)
         except (KvnetError, ValueError) as error:
             dump.unreadable[entry.key] = str(error)
+            dump.damaged[entry.key] = entry
     return dump
 
 

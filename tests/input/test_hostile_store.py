@@ -5,6 +5,7 @@ One object suffers; the processes live, everything else goes on, the damage is t
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvnet import keys
+from kvnet import codec, keys
 from tests import stores
 from tests.input.hostile import damaged, lies
 from tests.input.site import Site, a_site, until
@@ -142,3 +143,51 @@ async def test_one_damaged_value_degrades_one_object_and_ends_no_process(site: S
     for member in site.members.values():
         await member.attach("web", f"late-{member.host.name}")
         await until(lambda member=member: not member.conditions(other), what="no host tells of damage")
+
+
+async def test_what_the_journal_or_an_endpoint_still_knows_is_repaired(site: Site) -> None:
+    web = (await site.api.get("/v1/networks/web")).json()["id"]
+    damaged_keys = [
+        keys.network(web),
+        keys.endpoint(web, "e-web"),
+        f"{keys.ADDRESSES}{web}/10.60.1.7",
+        f"{keys.ADDRESSES}{web}/10.60.1.20",
+        keys.local("h1", "e-web"),
+    ]
+    before = {key: await site.read(key) for key in damaged_keys}
+    for key in damaged_keys:
+        await site.write(key, b"\xff garbage")
+    await until(partial(is_told, site, keys.network(web)), what="the damage is told")
+    assert (await site.api.get("/v1/networks/web")).status_code == 404
+
+    repaired = set[str]()
+    while (report := (await site.api.post("/v1/ipam/check?repair=true")).json())["repaired"]:
+        repaired |= {key for one in report["repaired"] for key in one["keys"]}
+    assert repaired >= set(damaged_keys)
+    assert report["findings"] == []
+    for key in damaged_keys:
+        found, was = await site.read(key), before[key]
+        assert found is not None
+        assert was is not None
+        if key.startswith(keys.LOCAL):
+            assert found == was
+        else:
+            assert json.loads(codec.unstamped(found)) == json.loads(codec.unstamped(was)), key
+    await until(partial(is_there, site), what="the network is there again")
+    for member in site.members.values():
+        await until(lambda member=member: not member.conditions(web), what="no host tells of damage")
+
+
+async def is_there(site: Site) -> bool:
+    found = await site.api.get("/v1/networks/web/endpoints/e-web")
+    return found.status_code == 200
+
+
+async def test_what_a_newer_version_wrote_is_not_damage(site: Site) -> None:
+    web = (await site.api.get("/v1/networks/web")).json()["id"]
+    await site.write(keys.network(web), b'{"v":9999,"id":"from the future"}')
+
+    report = (await site.api.post("/v1/ipam/check?repair=true")).json()
+
+    assert keys.network(web) in {key for one in report["findings"] for key in one["keys"]}
+    assert await site.read(keys.network(web)) == b'{"v":9999,"id":"from the future"}'
