@@ -402,7 +402,7 @@ class UpgradeOut(Answer):
 
 
 class StatusWarningOut(Answer):
-    code: Literal["tokens-in-clear", "values-unreadable"]
+    code: Literal["tokens-in-clear", "certificate-expires", "values-unreadable"]
     detail: str
     fix: str
 

@@ -172,6 +172,9 @@ class Service:
     @property
     def warnings(self) -> list[dict[str, str]]:
         """What works, and should not stay so; as it is answered."""
+        return [*self._in_clear(), *self._expiring()]
+
+    def _in_clear(self) -> list[dict[str, str]]:
         if not self.is_in_clear or self.opened is None or not self.opened.credentials.are_required:
             return []
         return [
@@ -181,6 +184,13 @@ class Service:
                 "fix": "start it with --tls-cert and --tls-key, or --ca; or let it listen on loopback",
             }
         ]
+
+    def _expiring(self) -> list[dict[str, str]]:
+        detail = "" if self.certificates is None else self.certificates.expiring
+        if not detail:
+            return []
+        fix = "put a new one there ('kvnet ca issue controller' makes one); no restart is needed"
+        return [{"code": "certificate-expires", "detail": detail, "fix": fix}]
 
     async def checks(self) -> list[Check]:
         """What must hold before traffic may come. Asks the store at most once a second, however often it is called."""

@@ -112,7 +112,7 @@ class Certificates:
         self.authority: Authority | None = None
         self.expires_at = 0.0
         self._seen: tuple[object, ...] = ()
-        self._warned_at = -DAY_S
+        self._warned_at = 0.0
         self._take()
 
     def _take(self) -> None:
@@ -146,14 +146,20 @@ class Certificates:
             return None
         return lambda request, host: found.sign_host(request, host, self._now()).certificate
 
+    @property
+    def expiring(self) -> str:
+        """That the certificate ends soon, in words; "" if it does not."""
+        left_s = self.expires_at - self._now()
+        if left_s >= EXPIRES_SOON_S:
+            return ""
+        when = "has expired" if left_s <= 0 else f"expires in {left_s / DAY_S:.1f} days"
+        return f"the controller's certificate {self._settings.certificate} {when}"
+
     def _warn(self) -> None:
-        now = self._now()
-        left_s = self.expires_at - now
-        if left_s < EXPIRES_SOON_S and now - self._warned_at >= DAY_S:
+        now, detail = self._now(), self.expiring
+        if detail and now - self._warned_at >= DAY_S:
             self._warned_at = now
-            when = "has expired" if left_s <= 0 else f"expires in {left_s / DAY_S:.1f} days"
-            detail = f"the controller's certificate {self._settings.certificate} {when}: put a new one there"
-            log.warning("certificate-expires", extra={"facts": {"detail": detail}})
+            log.warning("certificate-expires", extra={"facts": {"detail": f"{detail}: put a new one there"}})
 
     def _stamps(self) -> tuple[object, ...]:
         return tuple(_stamp(path) for path in _files(self._settings))

@@ -188,6 +188,17 @@ def test_what_cannot_be_served_with_is_refused_before_anything_listens(tmp_path:
     assert "not one for servers" in refused(settings(client.certificate, client.key))
 
 
+def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
+    places, _ = authority.issue_controller(tmp_path_ca(tmp_path), [], [], time.time(), days=20)
+    late = [0.0]
+    found = Certificates(settings(places.certificate, places.key), lambda: time.time() + late[0])
+    assert found.expiring == ""
+    late[0] = 15 * DAY_S
+    assert "expires in 5.0 days" in found.expiring
+    late[0] = 21 * DAY_S
+    assert "has expired" in found.expiring
+
+
 def tmp_path_ca(tmp_path: Path) -> Path:
     authority.create(tmp_path / "old", time.time() - 50 * DAY_S, days=100, permitted=())
     return tmp_path / "old"
