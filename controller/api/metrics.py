@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from controller.api.routing import operations_router, service
+from controller.api.routing import operations_router, problems, service
 from controller.cluster import Cluster
 from controller.views import HostStatus
 from kvnet import __version__
@@ -184,7 +184,7 @@ def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric
     return family
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses=problems(also={200: {"content": {"text/plain": {}}}}))
 async def metrics(request: Request) -> Response:
     """Prometheus metrics in the text format."""
     body = generate_latest(service(request).registry)
