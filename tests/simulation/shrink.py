@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from tests.simulation.network import Weather
@@ -27,47 +25,46 @@ def kind_of(outcome: Outcome) -> str:
     return _NAMES.sub("_", words)[:90]
 
 
-def shrunk(
-    script: Script, kind: str, jobs: int, limit_s: float, told: Callable[[str], None] = lambda _: None
-) -> Script:
-    """The shortest that was found within the time."""
-    until = time.monotonic() + limit_s
-    script = _simpler(script, kind, jobs)
-    parts = 2
-    while len(script.steps) > 1 and time.monotonic() < until:
-        found = _without_a_part(script, parts, kind, jobs)
-        if found is not None:
-            script, parts = found, max(2, parts - 1)
-            told(f"{len(script.steps)} steps")
-        elif parts >= len(script.steps):
-            break
-        else:
-            parts = min(len(script.steps), 2 * parts)
-    return _simpler(script, kind, jobs)
+class Shrinking:
+    """`cpu_s`: how much may be spent; what was found by then is the answer."""
 
+    def __init__(self, kind: str, jobs: int, cpu_s: float) -> None:
+        self._kind = kind
+        self._jobs = jobs
+        self._left_s = cpu_s
 
-def _without_a_part(script: Script, parts: int, kind: str, jobs: int) -> Script | None:
-    size = -(-len(script.steps) // parts)
-    starts = range(0, len(script.steps), size)
-    shorter = [script.only(script.steps[:at] + script.steps[at + size :]) for at in reversed(starts)]
-    return _first(shorter, kind, jobs)
+    def shortest(self, script: Script) -> Script:
+        parts = 2
+        while len(script.steps) > 1 and self._left_s > 0:
+            found = self._without_a_part(script, parts)
+            if found is not None:
+                script, parts = found, max(2, parts - 1)
+            elif parts >= len(script.steps):
+                break
+            else:
+                parts = min(len(script.steps), 2 * parts)
+        return self._simpler(script)
 
+    def _without_a_part(self, script: Script, parts: int) -> Script | None:
+        size = -(-len(script.steps) // parts)
+        starts = range(0, len(script.steps), size)
+        return self._first([script.only(script.steps[:at] + script.steps[at + size :]) for at in starts])
 
-def _simpler(script: Script, kind: str, jobs: int) -> Script:
-    """Fewer things that go wrong by themselves."""
-    shape, calm = script.shape, Weather()
-    tries = [replace(shape, weather=calm), replace(shape, controllers=1, weather=calm), replace(shape, controllers=1)]
-    tries += [replace(shape, weather=replace(shape.weather, **{name: 0.0})) for name in ("lost", "slow", "late", "lag")]
-    for shape in tries:
-        if shape != script.shape:
-            found = _first([replace(script, shape=shape)], kind, jobs)
-            script = found or script
-    return script
+    def _simpler(self, script: Script) -> Script:
+        """Fewer things that go wrong by themselves."""
+        calm = Weather()
+        for change in ({"weather": calm}, {"controllers": 1}):
+            shape = replace(script.shape, **change)  # type: ignore[arg-type]
+            if shape != script.shape:
+                script = self._first([replace(script, shape=shape)]) or script
+        return script
 
-
-def _first(scripts: list[Script], kind: str, jobs: int) -> Script | None:
-    for script, outcome in outcomes(scripts, jobs):
-        if kind_of(outcome) == kind:
-            cut: tuple[Step, ...] = script.steps[: outcome.steps] if outcome.steps else script.steps
-            return script.only(cut)
-    return None
+    def _first(self, scripts: list[Script]) -> Script | None:
+        for script, outcome in outcomes(scripts, self._jobs):
+            self._left_s -= outcome.cpu_s
+            if kind_of(outcome) == self._kind:
+                cut: tuple[Step, ...] = script.steps[: outcome.steps] if outcome.steps else script.steps
+                return script.only(cut)
+            if self._left_s <= 0:
+                return None
+        return None
