@@ -6,7 +6,7 @@ ready := .venv/.ready
 STORE_JOBS := 4
 SITE_JOBS := 3
 STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
-ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py
+ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py tests/input/test_hostile_store.py tests/upgrade/test_images.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-all compose-test simulate torture fuzz soak check format bench lock clean
