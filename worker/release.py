@@ -17,6 +17,7 @@ from backends.store import Store
 from kvnet.errors import KernelRefused, KvnetError, NotFound, StateUnusable
 from kvnet.request import asked_by
 from worker.attachments import ASKED_FIRST, CONTAINER, Attachments, Phase, Record
+from worker.ended import Ended
 from worker.givenup import GivenUp
 from worker.log import Log
 from worker.ports import Backoff, Controller, HostKernel, Namespaces, Time
@@ -73,6 +74,7 @@ class Releaser:
         self._missing: dict[str, float] = {}
         self._doubted: dict[str, float] = {}  # since when, by the clock that nobody sets
         self._given_up = given_up
+        self._ended = Ended(view.host, view.local.mirror.entries, time)
         self._look_at = NEVER
         self._busy: set[str] = set()
         self._freed: dict[str, asyncio.Future[bool]] = {}
@@ -200,6 +202,7 @@ class Releaser:
         try:
             is_over = await self._remove(record, freed)
             if is_over:
+                self._ended.add(record.endpoint, _version_of(record))
                 self._attachments.forget(record.endpoint)
         except KvnetError as error:
             pause = self._backoffs.setdefault(record.endpoint, self._new_backoff()).next(self._time)
@@ -298,7 +301,7 @@ class Releaser:
         local = self._view.local.items
         if self._source.mode() is not Mode.LIVE:
             return
-        for endpoint in self._given_up.found_in(local):
+        for endpoint in (*self._given_up.found_in(local), *self._ended.there_again()):
             if self._attachments.get(endpoint) is None:
                 network, now = local[endpoint], self._time.now()
                 late = Record(endpoint, network, endpoint, "", "", Phase.ATTACHED, now, network_id=network)
@@ -312,7 +315,7 @@ class Releaser:
         removed = [
             record
             for record in (*self._attachments.of_phase(Phase.ATTACHED), *self._attachments.of_phase(Phase.CLAIMED))
-            if record.endpoint not in local.items and local.mirror.revision >= int(record.answer.get("version", 0))
+            if record.endpoint not in local.items and local.mirror.revision >= _version_of(record)
         ]
         if not removed:
             return
@@ -323,6 +326,7 @@ class Releaser:
         await all_of(self.remove_interface(record) for record in removed if record.is_inside)
         for record in removed:
             self._log.info("endpoint-removed", endpoint=record.endpoint, network=record.network)
+            self._ended.add(record.endpoint, _version_of(record))
             self._attachments.forget(record.endpoint)
         self._touch([record.network_id for record in removed])
 
@@ -352,3 +356,8 @@ class Releaser:
 
     def _new_backoff(self) -> Backoff:
         return Backoff(self._timing.retry_s, self._timing.retry_max_s)
+
+
+def _version_of(record: Record) -> int:
+    """At which its endpoint was made; 0 if that is not known."""
+    return int(record.answer.get("version", 0))
