@@ -138,6 +138,8 @@ class Restore:
     # may it be done
 
     def _require_may(self, there: Mapping[str, Entry]) -> None:
+        level = there.get(keys.LEVEL)
+        sentinel.require_level(level.value if level is not None else None)
         foreign = not_ours(there.values())
         foreign = [key for key in foreign if not key.startswith((*keys.LASTING, *keys.PASSING))]
         if foreign:

@@ -28,6 +28,7 @@ from kvnet.model import Cluster
 FORMAT = 1
 LEFT_OUT = (
     keys.ALIVE,
+    keys.REPLICAS,
     keys.LEADERS,
     keys.OBSERVED,
     keys.RECLAIMS,
@@ -96,7 +97,7 @@ def pack(snapshot: Snapshot, store: str, now: float, *, secrets: bool = False) -
     header = {
         _MARK: FORMAT,
         "cluster": cluster.id,
-        "schema": cluster.schema,
+        "schema": sentinel.level_of({entry.key: entry for entry in kept}),
         "store": store,
         "revision": snapshot.revision,
         "at": now,

@@ -13,9 +13,10 @@ import pytest
 from backends.levelled import LevelledStore
 from backends.memory import MemoryStore
 from backends.store import Put, Refused
+from controller.snapshot import pack, unpack
 from kvnet import codec, keys, sentinel
-from kvnet.errors import StoreBroken, StoreTooNew
-from kvnet.model import Cluster, Host, Level
+from kvnet.errors import BackupUnusable, StoreBroken, StoreTooNew
+from kvnet.model import Cluster, Host, Level, Replica
 from tests.upgrade.fields import fields
 
 pytestmark = pytest.mark.anyio
@@ -99,3 +100,20 @@ async def test_who_is_older_than_the_level_writes_nothing() -> None:
         await store.commit([], [Put("hosts/b", b'{"v":1}')])
     assert [entry.key for entry in (await inner.list("")).entries] == ["hosts/a"]
     await inner.close()
+
+
+async def test_a_backup_is_of_the_clusters_level_and_of_no_process() -> None:
+    store = MemoryStore()
+    alive = Replica("0123456789ab", "c", 1.0, 1, "1")
+    await store.commit([], [Put(keys.CLUSTER, codec.encode(Cluster("c", 1.0, 1)))])
+    await store.commit([], [Put(keys.replica(alive.id), codec.encode(alive))])
+    whole = [json.loads(line) for line in pack(await store.list(""), "memory", 1.0)]
+    assert whole[0]["schema"] == 1
+    assert [line["k"] for line in whole[1:-1]] == [keys.CLUSTER]
+    raised = codec.encode(Level(codec.SCHEMA + 1, 1.0, "me"))
+    await store.commit([], [Put(keys.LEVEL, raised)])
+    lines = list(pack(await store.list(""), "memory", 1.0))
+    assert json.loads(lines[0])["schema"] == codec.SCHEMA + 1
+    with pytest.raises(BackupUnusable, match="newer kvnet"):
+        unpack(lines)
+    await store.close()
