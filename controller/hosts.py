@@ -8,6 +8,7 @@ is in two steps, as a network's: marked first, so that nothing can come in, and 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
@@ -16,16 +17,19 @@ from controller.meant import meant
 from controller.outcomes import store_errors_told
 from controller.release import Release
 from controller.requests import Caller
+from controller.security.tokens import public
 from controller.state import State
 from controller.views import HostStatus
 from controller.writer import Writer
 from kvnet import codec, keys
-from kvnet.errors import HostInUse, NotFound
+from kvnet.errors import HostInUse, NotFound, StoreBroken
 from kvnet.model import Block, Endpoint, Host, HostState, Versioned
 from kvnet.rules import NAME, shown
+from kvnet.security import Role, Token
 
 MAX_NAMED = 20
 GIVEN_BACK_PER_COMMIT = 20
+TOKENS_PER_COMMIT = 20
 
 
 class Hosts:
@@ -42,7 +46,7 @@ class Hosts:
         return self._status(host)
 
     async def delete(self, name: str, caller: Caller, force: bool = False) -> None:
-        """Forget a host. With `force` its endpoints are released, each with its own journal entry.
+        """Forget a host, and its credentials. With `force` its endpoints are released, each with its own journal entry.
 
         Raises:
             NotFound
@@ -95,9 +99,21 @@ class Hosts:
         if await self.carried_by(host.name):
             raise Conflict([key])
         await self._give_back_all(host.name, evidence, caller)
+        tokens = await self._tokens_of(host.name)
         gone = [Delete(key), Delete(keys.inventory(host.name)), Delete(keys.observed(host.name))]
-        gone.append(Delete(keys.reclaim(host.name)))
-        return await self._writer.commit(evidence, gone, caller, Changed("host.deleted", key, codec.encode(host), None))
+        gone += [Delete(keys.reclaim(host.name)), *(Delete(keys.token(token.id)) for token in tokens)]
+        changes = [Changed("host.deleted", key, codec.encode(host), None)]
+        changes += [Changed("token.deleted", keys.token(token.id), public(token), None) for token in tokens]
+        return await self._writer.commit(evidence, gone, caller, *changes)
+
+    async def _tokens_of(self, name: str) -> list[Token]:
+        """With a credential that is good it would come back by itself."""
+        found = []
+        for entry in (await self._writer.store.list(keys.TOKENS)).entries:
+            with suppress(StoreBroken):  # nobody gets in with such a one
+                found.append(codec.decode(Token, entry.value))
+        own = [token for token in found if token.role is Role.HOST and token.host == name]
+        return own[:TOKENS_PER_COMMIT]
 
     async def _give_back_all(self, name: str, evidence: Sequence[Check], caller: Caller) -> None:
         """Blocks and ports that the store has for a host without endpoints; its addresses cool down on their own."""

@@ -646,3 +646,20 @@ async def test_a_replica_that_lags_gives_it_no_mac_of_an_endpoint_that_another_o
                 assert (taken.status_code, taken.json()["code"]) == (409, "address-taken"), taken.text
             await victim.aclose()
             await attacker.aclose()
+
+
+async def test_a_host_that_is_removed_has_no_credential_any_more(scene: Scene) -> None:
+    await scene.site.make("h1-second", "host", host="h1")
+    await scene.attacker.delete(f"/v1/store/sessions/{scene.own_session}")
+    removed = await scene.site.admin.delete("/v1/hosts/h1?force=true")
+    assert removed.status_code == 204, removed.text
+    assert {token["host"] for token in await scene.tokens()} == {None, "h2", "h10"}
+
+    async def is_out() -> bool:
+        return (await scene.attacker.post("/v1/store/get", json={"key": "hosts/h1"})).status_code == 401
+
+    await eventually(is_out)
+    journal = (await scene.site.admin.get("/v1/journal")).json()["items"]
+    kinds = [item["kind"] if "kind" in item else item["type"] for item in journal]
+    assert kinds.count("token.deleted") == 2
+    assert '"hash": "' not in json.dumps([item["before"] for item in journal]).replace('"hash": ""', "")

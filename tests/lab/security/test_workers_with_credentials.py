@@ -10,7 +10,7 @@ import pytest
 from kvnet.errors import HostInUse, NotFound
 from lab.lab import Lab, open_lab, until
 from tests.lab.eye import look
-from tests.lab.security.joined import as_hosts, refusals
+from tests.lab.security.joined import as_hosts, credited, refusals
 from tests.lab.walk import walk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
@@ -90,10 +90,12 @@ async def test_a_cluster_begins_to_ask_for_tokens_and_a_host_is_removed_and_come
     assert worker is not None
     await worker.stop()
     await until(lambda: removed(lab, "h2"), "the host is removed", seconds=40)
+    assert [token["host"] for token in await lab.client.tokens()] == ["h1", "h3"], "its credential went with it"
+    await credited(lab, "h2")
     await lab.start_worker("h2")
     await lab.until_ready("h2")
     await lab.attach("a", "c2")
-    await until(lambda: reaches(lab, "c1", "c2", "a"), "a host that was removed is back, with the same credential")
+    await until(lambda: reaches(lab, "c1", "c2", "a"), "a host that was removed is back, with another credential")
 
 
 async def removed(lab: Lab, host: str) -> bool:
