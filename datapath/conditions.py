@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datapath.desired import network_view, own_record, sole_owners
-from datapath.drivers.overlay import carried_mtu, reachable
+from datapath.desired import Memo, network_view, own_record, sole_owners
+from datapath.drivers.overlay import peers_of
 from datapath.drivers.parts import PORTS_OF_A_BRIDGE
 from datapath.drivers.routed import fitting_mtu, ways_to
 from datapath.drivers.sides import own_blocks
+from datapath.names import bridge_of
 from datapath.presence import is_built, local_endpoints
 from datapath.view import HostView, NetworkView
 from kvnet.model import Block, Driver, Endpoint, Host, Network, UplinkMode
@@ -37,18 +38,18 @@ class Finding:
     detail: str
 
 
-def findings(view: HostView, network_id: str | None = None) -> list[Finding]:
-    """All findings of the networks on this host, or of one network.
+def findings(view: HostView, network_id: str | None = None, memo: Memo | None = None) -> list[Finding]:
+    """All findings of the networks on this host, or of one network. `memo`: as of `desired`.
 
     Raises:
         NotFound: as `desired`.
     """
     host = own_record(view)
     networks = [n for n in view.networks.values() if network_id in (None, n.id) and is_built(view, n)]
-    return [Finding(network.id, *told) for network in networks for told in _of_network(view, host, network)]
+    return [Finding(network.id, *told) for network in networks for told in _of_network(view, host, network, memo)]
 
 
-def _of_network(view: HostView, host: Host, network: Network) -> Told:
+def _of_network(view: HostView, host: Host, network: Network, memo: Memo | None) -> Told:
     endpoints = view.endpoints.get(network.id, {})
     owners = sole_owners(endpoints.values())
     for endpoint_id in sorted(endpoints.keys() - {endpoint.id for endpoint in owners}):
@@ -57,7 +58,8 @@ def _of_network(view: HostView, host: Host, network: Network) -> Told:
             f"endpoint {endpoint_id} shares its MAC or an address with a newer one, which has it now",
         )
     local = list(local_endpoints(view, network.id))
-    seen = network_view(view, host, network, owners)
+    remembered = memo.of_network(bridge_of(network), network.has_ipv6) if memo is not None else None
+    seen = network_view(view, host, network, owners, remembered)
     match network.driver:
         case Driver.OVERLAY:
             yield from _of_overlay(seen)
@@ -84,13 +86,13 @@ def _of_overlay(view: NetworkView) -> Told:
         yield "vni-missing", "the overlay has no VNI, so it cannot be built"
         return
     taking_part = {endpoint.host for endpoint in view.endpoints}
-    reached = reachable(view.host, view.hosts, taking_part)
-    apart = taking_part - reached.keys() - {view.host.name}
+    reached = peers_of(view)
+    apart = taking_part - reached.peers.keys() - {view.host.name}
     carried = Counter(endpoint.host for endpoint in view.endpoints if endpoint.host in apart) if apart else Counter()
     for name in sorted(apart):
         lost = f"its {carried[name]} endpoint(s) cannot be reached from here"
         yield from _of_tunnel_peer(view, name, lost)
-    yield from _of_mtu(view.network, carried_mtu(view.host, reached.values()))
+    yield from _of_mtu(view.network, reached.mtu)
 
 
 def _of_tunnel_peer(view: NetworkView, name: str, lost: str) -> Told:

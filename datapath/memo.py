@@ -7,13 +7,15 @@ time, which is also what makes comparing two states fast. Keep one per host and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from datapath.objects import Ip, Mac, Neighbour, PortEntry, VtepEntry
 from datapath.packing import link_local, packed_mac
 from kvnet.model import Endpoint, Host
+
+Entries = tuple[list[PortEntry], list[Neighbour], list[VtepEntry]]
 
 
 class EndpointEntries(NamedTuple):
@@ -25,6 +27,46 @@ class EndpointEntries(NamedTuple):
     vtep: VtepEntry | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The peers that tunnels lead to, of these hosts and of those that take part; `remotes`: where each tunnel ends.
+
+    `mtu`: what is carried whole by all of them.
+    """
+
+    host: Host
+    hosts: list[Host]
+    names: Set[str]
+    peers: dict[str, Host]
+    remotes: dict[str, Ip]
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """The entries of the endpoints that are behind `remotes`, no two of which share one: so one can be taken away by
+    itself. `endpoints`: all, by their identity, and kept alive by that."""
+
+    endpoints: dict[int, Endpoint]
+    tunnel: str
+    remotes: Mapping[str, Ip]
+    ports: frozenset[PortEntry]
+    neighbours: frozenset[Neighbour]
+    vteps: frozenset[VtepEntry]
+
+    def changed(self, endpoints: dict[int, Endpoint], more: Entries, less: Entries) -> Far | None:
+        """None where what comes is there already, or what goes was shared: then all has to be looked at."""
+        ports = (self.ports - set(less[0])) | set(more[0])
+        neighbours = (self.neighbours - set(less[1])) | set(more[1])
+        vteps = (self.vteps - set(less[2])) | set(more[2])
+        grown = [len(came) - len(went) for came, went in zip(more, less, strict=True)]
+        before = (len(self.ports), len(self.neighbours), len(self.vteps))
+        after = (len(ports), len(neighbours), len(vteps))
+        if any(now != then + by for now, then, by in zip(after, before, grown, strict=True)):
+            return None
+        return Far(endpoints, self.tunnel, self.remotes, ports, neighbours, vteps)
+
+
 @dataclass(slots=True)
 class NetworkMemo:
     """The endpoints of one network. `device` is its bridge."""
@@ -32,19 +74,46 @@ class NetworkMemo:
     device: str
     has_ipv6: bool
     known: dict[str, EndpointEntries] = field(default_factory=dict)
-    _remotes: dict[str, tuple[Host, Ip]] = field(default_factory=dict)
+    reached: Reached | None = None
+    _far: Far | None = None
 
-    def remotes(self, peers: Mapping[str, Host]) -> dict[str, Ip]:
-        """Where the tunnels to these hosts end."""
-        known = self._remotes
-        for name, peer in peers.items():
-            there = known.get(name)
-            if there is None or there[0] is not peer:
-                known[name] = peer, peer.underlay.packed
-        if len(known) > len(peers):
-            for name in known.keys() - peers.keys():
-                del known[name]
-        return {name: there[1] for name, there in known.items()}
+    def far(self, endpoints: Collection[Endpoint], tunnel: str, remotes: Mapping[str, Ip]) -> Far:
+        """What all endpoints behind these remotes take. Only those that came or went since last time are looked at."""
+        now = dict(zip(map(id, endpoints), endpoints, strict=True))
+        last, found = self._far, None
+        if last is not None and last.remotes is remotes and last.tunnel == tunnel:
+            come, gone = now.keys() - last.endpoints.keys(), last.endpoints.keys() - now.keys()
+            if len(come) + len(gone) <= len(now) // 4:
+                more = self._of_all([now[one] for one in come], tunnel, remotes)
+                # Not by what is remembered of the same id: that may be of the object that took its place.
+                less = NetworkMemo(self.device, self.has_ipv6)._of_all(
+                    [last.endpoints[one] for one in gone], tunnel, remotes
+                )
+                found = last.changed(now, more, less)
+        if found is None:
+            ports, neighbours, vteps = whole = self._of_all(endpoints, tunnel, remotes)
+            found = Far(now, tunnel, remotes, frozenset(ports), frozenset(neighbours), frozenset(vteps))
+            is_distinct = list(map(len, whole)) == [len(found.ports), len(found.neighbours), len(found.vteps)]
+            self._far = found if is_distinct else None
+        else:
+            self._far = found
+        return found
+
+    def _of_all(
+        self, endpoints: Collection[Endpoint], tunnel: str, remotes: Mapping[str, Ip]
+    ) -> tuple[list[PortEntry], list[Neighbour], list[VtepEntry]]:
+        ports: list[PortEntry] = []
+        neighbours: list[Neighbour] = []
+        vteps: list[VtepEntry] = []
+        for endpoint in endpoints:
+            remote = remotes.get(endpoint.host)
+            if remote is not None:
+                known = self.entries(endpoint, tunnel, remote)
+                ports.append(known.port)
+                neighbours += known.neighbours
+                if known.vtep is not None:
+                    vteps.append(known.vtep)
+        return ports, neighbours, vteps
 
     def entries(self, endpoint: Endpoint, port: str, remote: Ip | None = None) -> EndpointEntries:
         """What lets the bridge forward to an endpoint and answer for it; `remote` is the VTEP it is behind."""

@@ -390,7 +390,7 @@ class Reconciler:
 
         def compute() -> Draft:
             states = {id_: desired(view, id_, memo) for id_ in versions}
-            found = tuple(finding for id_ in versions for finding in findings(view, id_))
+            found = tuple(finding for id_ in versions for finding in findings(view, id_, memo))
             return draft_of(states, versions, scopes, host_state(outline), actual, held, found, number)
 
         if sum(len(of_network) for of_network in view.endpoints.values()) > LARGE_VIEW:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from datapath.drivers.parts import Parts, local_parts
+from datapath.drivers.parts import local_parts
+from datapath.memo import Reached
 from datapath.names import bridge_of, vxlan_name
 from datapath.objects import (
     VXLAN_OVERHEAD_IPV4,
     VXLAN_OVERHEAD_IPV6,
     HostState,
-    Ip,
     VtepEntry,
     Vxlan,
 )
@@ -29,8 +29,8 @@ def overlay(view: NetworkView) -> HostState:
     network = view.network
     if network.vni is None:  # nothing that could be built; `conditions` says so
         return HostState()
-    peers = reachable(view.host, view.hosts, {endpoint.host for endpoint in view.endpoints})
-    mtu = overlay_mtu(view, peers.values())
+    reached = peers_of(view)
+    mtu = overlay_mtu(view, reached.mtu)
     parts = local_parts(view, mtu)
     tunnel = Vxlan(
         vxlan_name(network.id),
@@ -43,10 +43,10 @@ def overlay(view: NetworkView) -> HostState:
         isolated=not network.icc and not network.peers,
     )
     parts.add_link(tunnel)
-    vteps = view.memo.remotes(peers)
-    _add_remotes(parts, view, tunnel.name, vteps)
+    far = view.memo.far(view.endpoints, tunnel.name, reached.remotes)
+    parts.far_ports, parts.far_neighbours, parts.far_vteps = far.ports, far.neighbours, far.vteps
     if network.flood:
-        parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in vteps.values()]
+        parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in reached.remotes.values()]
     return parts.state()
 
 
@@ -61,7 +61,19 @@ def reachable(host: Host, hosts: Mapping[str, Host], names: Iterable[str]) -> di
     return found
 
 
-def overlay_mtu(view: NetworkView, peers: Iterable[Host]) -> int:
+def peers_of(view: NetworkView) -> Reached:
+    """The hosts that this one has tunnels to; found anew only when a host or who takes part has changed."""
+    names = {endpoint.host for endpoint in view.endpoints}
+    hosts, known = list(view.hosts.values()), view.memo.reached
+    if known is None or known.host != view.host or known.names != names or known.hosts != hosts:
+        peers = reachable(view.host, view.hosts, names)
+        remotes = {name: peer.underlay.packed for name, peer in peers.items()}
+        mtu = carried_mtu(view.host, peers.values())
+        known = view.memo.reached = Reached(view.host, hosts, names, peers, remotes, mtu)
+    return known
+
+
+def overlay_mtu(view: NetworkView, fitting: int) -> int:
     """What fits through every tunnel of the network.
 
     Never below what IPv6 needs where the network has it: the kernel would switch IPv6 off on the device, while too
@@ -69,7 +81,6 @@ def overlay_mtu(view: NetworkView, peers: Iterable[Host]) -> int:
     """
     if view.network.mtu is not None:
         return view.network.mtu
-    fitting = carried_mtu(view.host, peers)
     return max(fitting, MTU_MIN_IPV6) if view.network.has_ipv6 else fitting
 
 
@@ -77,19 +88,3 @@ def carried_mtu(host: Host, peers: Iterable[Host]) -> int:
     """The largest packet that needs no fragments on any of the tunnels between the host and its peers."""
     overhead = VXLAN_OVERHEAD_IPV4 if host.underlay.version == 4 else VXLAN_OVERHEAD_IPV6
     return min(one.mtu for one in (host, *peers)) - overhead
-
-
-def _add_remotes(parts: Parts, view: NetworkView, tunnel: str, vteps: Mapping[str, Ip]) -> None:
-    """For every remote endpoint at every change of the network: so the memo is looked into right here."""
-    remembered, ports, neighbours, tunnels = view.memo.known, parts.ports, parts.neighbours, parts.vteps
-    for endpoint in view.endpoints:
-        remote = vteps.get(endpoint.host)
-        if remote is None:
-            continue
-        known = remembered.get(endpoint.id)
-        if known is None or known.endpoint is not endpoint or known.vtep is None or known.vtep[::2] != (tunnel, remote):
-            known = view.memo.entries(endpoint, tunnel, remote)
-        ports.append(known.port)
-        neighbours += known.neighbours
-        if known.vtep is not None:
-            tunnels.append(known.vtep)
