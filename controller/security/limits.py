@@ -5,6 +5,7 @@ Pure but for what it remembers; the time comes in. Never says who is right: only
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
@@ -13,8 +14,11 @@ from kvnet.errors import RateLimited, TooManyStreams
 
 FAILURES = 20  # wrong credentials in a row that are answered one by one
 FAILURES_PER_S = 0.5
+TOLD_PER_S = 1 / 60
 MAX_REMEMBERED = 4096
 MAX_STREAMS = 5000
+
+log = logging.getLogger("kvnet.security")
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._buckets = Buckets()
+        self._told = Buckets()
 
     @property
     def remembered(self) -> int:
@@ -90,8 +95,11 @@ class Failures:
         return len(self._buckets)
 
     def note(self, source: str, now: float) -> bool:
-        """Whether it has been enough from there."""
-        return self._buckets.take(source, FAILURES_PER_S, FAILURES, now) > 0
+        """Whether it has been enough from there. Told in the log now and then, never as often as they come."""
+        is_enough = self._buckets.take(source, FAILURES_PER_S, FAILURES, now) > 0
+        if self._told.take(source, TOLD_PER_S, 1.0, now) == 0.0:
+            log.warning("credentials-refused", extra={"facts": {"source": source, "is_enough": is_enough}})
+        return is_enough
 
 
 class Streams:
