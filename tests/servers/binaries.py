@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-Kind = Literal["etcd3.4", "etcd3.5", "consul", "zookeeper"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["etcd3.4", "etcd3.5", "consul", "zookeeper", "zookeeper3.9"]
+KINDS: tuple[Kind, ...] = ("etcd3.4", "etcd3.5", "consul", "zookeeper")  # those that tests of stores run on
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -34,13 +34,14 @@ def program(part: str, name: str) -> Path:
     return _required(folder() / part / "bin" / name)
 
 
-def class_path() -> str:
-    """Every jar that ZooKeeper needs, for `java -cp`.
+def class_path(kind: Kind = "zookeeper") -> str:
+    """Every jar that ZooKeeper needs, for `java -cp`: of 3.9 its own two, which come first, and 3.8's others.
 
     Raises:
         NotInstalled: they are not there.
     """
-    return f"{_required(folder() / 'zookeeper' / 'jars' / 'zookeeper.jar').parent}/*"
+    kinds = ("zookeeper",) if kind == "zookeeper" else (kind, "zookeeper")
+    return ":".join(f"{_required(folder() / one / 'jars' / 'zookeeper.jar').parent}/*" for one in kinds)
 
 
 def require(kind: Kind) -> None:
@@ -48,8 +49,8 @@ def require(kind: Kind) -> None:
     Raises:
         NotInstalled: this kind of server cannot be started.
     """
-    if kind == "zookeeper":
-        class_path()
+    if kind.startswith("zookeeper"):
+        class_path(kind)
         program("java", "java")
     else:
         program(kind, "consul" if kind == "consul" else "etcd")

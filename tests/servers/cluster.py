@@ -30,7 +30,13 @@ LEADER_SECONDS = 30.0
 POLL_SECONDS = 0.05
 BEGINNINGS = 3
 PORT_TAKEN = "already in use"  # as Go and Java say it
-FAMILIES: dict[Kind, type[Family]] = {"etcd3.4": Etcd, "etcd3.5": Etcd, "consul": Consul, "zookeeper": ZooKeeper}
+FAMILIES: dict[Kind, type[Family]] = {
+    "etcd3.4": Etcd,
+    "etcd3.5": Etcd,
+    "consul": Consul,
+    "zookeeper": ZooKeeper,
+    "zookeeper3.9": ZooKeeper,
+}
 
 
 class Cluster:
@@ -116,7 +122,7 @@ class Cluster:
             if self.site.client_certificates:
                 parameters["cert"] = str(self.certificates.client.cert)
                 parameters["key"] = str(self.certificates.client.key)
-        if self.kind == "zookeeper" and self.site.auth:
+        if self.kind.startswith("zookeeper") and self.site.auth:
             parameters["auth"] = "sasl"
         login = f"{quote(who.user, safe='')}:{quote(who.password, safe='')}@" if who else ""
         query = "&".join(f"{name}={quote(value)}" for name, value in parameters.items())

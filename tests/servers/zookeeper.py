@@ -1,4 +1,4 @@
-"""ZooKeeper 3.8: a small, quickly starting JVM, asked by its four-letter words.
+"""ZooKeeper 3.8 and 3.9: a small, quickly starting JVM, asked by its four-letter words.
 
 `auth` loads SASL DIGEST-MD5 with the users below; the scheme `digest` needs nothing of the server. Clients over TLS
 where asked for (then there is no plain port), members among themselves without. Never turns forceSync off.
@@ -49,7 +49,7 @@ class ZooKeeper(Family):
             options.append(f"-Djava.security.auth.login.config={folder / 'jaas.conf'}")
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
         java = str(binaries.program("java", "java"))
-        return Launch([java, *options, "-cp", binaries.class_path(), main, str(folder / "zoo.cfg")])
+        return Launch([java, *options, "-cp", binaries.class_path(self.site.kind), main, str(folder / "zoo.cfg")])
 
     def _settings(self, index: int) -> list[str]:
         site = self.site

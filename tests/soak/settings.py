@@ -8,7 +8,7 @@ from typing import Any
 from tests.servers.binaries import Kind
 
 STORES = ("etcd", "consul", "zookeeper", "sqlite")
-KINDS: dict[str, Kind] = {"etcd": "etcd3.5", "consul": "consul", "zookeeper": "zookeeper"}
+KINDS: dict[str, Kind] = {"etcd": "etcd3.5", "consul": "consul", "zookeeper": "zookeeper3.9"}
 MEMBERS = ("s1", "s2", "s3")
 COOL_DOWN_S = 10  # short, so that addresses come round again while something is going on
 # What everything has to be settled within when nothing more happens to it: elections, sessions, retries, cool-downs.
