@@ -59,12 +59,17 @@ class Far:
         ports = (self.ports - set(less[0])) | set(more[0])
         neighbours = (self.neighbours - set(less[1])) | set(more[1])
         vteps = (self.vteps - set(less[2])) | set(more[2])
-        grown = [len(came) - len(went) for came, went in zip(more, less, strict=True)]
+        grown = [now - then for now, then in zip(_sizes(more), _sizes(less), strict=True)]
         before = (len(self.ports), len(self.neighbours), len(self.vteps))
         after = (len(ports), len(neighbours), len(vteps))
         if any(now != then + by for now, then, by in zip(after, before, grown, strict=True)):
             return None
         return Far(endpoints, self.tunnel, self.remotes, ports, neighbours, vteps)
+
+
+def _sizes(entries: Entries) -> list[int]:
+    ports, neighbours, vteps = entries
+    return [len(ports), len(neighbours), len(vteps)]
 
 
 @dataclass(slots=True)
@@ -93,7 +98,7 @@ class NetworkMemo:
         if found is None:
             ports, neighbours, vteps = whole = self._of_all(endpoints, tunnel, remotes)
             found = Far(now, tunnel, remotes, frozenset(ports), frozenset(neighbours), frozenset(vteps))
-            is_distinct = list(map(len, whole)) == [len(found.ports), len(found.neighbours), len(found.vteps)]
+            is_distinct = _sizes(whole) == [len(found.ports), len(found.neighbours), len(found.vteps)]
             self._far = found if is_distinct else None
         else:
             self._far = found
