@@ -12,12 +12,14 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from backends.store import Absent, Conflict, Put, Session, Store, StoreError
+from backends.store import Absent, Conflict, Put, Session, Store, StoreError, Unchanged
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
 from kvnet import codec, keys
 from kvnet.errors import StoreBroken
+
+UNREADABLE = "?"
 
 log = logging.getLogger("kvnet.upkeep")
 
@@ -56,7 +58,7 @@ class Leadership:
         try:
             return codec.decode(Leader, entry.value).replica
         except StoreBroken:
-            return "?"
+            return UNREADABLE
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Stand for election for ever; `work` runs while elected, and is cancelled with the session."""
@@ -87,8 +89,12 @@ class Leadership:
             await self._pause()
 
     async def _is_elected(self, session: Session, value: bytes) -> bool:
+        there = self._state.leader.entries.get(keys.LEADER)
+        # What nobody can read is nobody's: it is bound to no session, and would stand there for ever.
+        is_nobodys = there is not None and self.leader == UNREADABLE
+        check = Unchanged(keys.LEADER, there.version) if there is not None and is_nobodys else Absent(keys.LEADER)
         try:
-            await self._store.commit([Absent(keys.LEADER)], [Put(keys.LEADER, value, session=session.id)])
+            await self._store.commit([check], [Put(keys.LEADER, value, session=session.id)])
         except Conflict:
             return False
         except StoreError:

@@ -151,7 +151,8 @@ class Registration:
     async def _write(self, inventory: Inventory) -> None:
         own, host = self._view.own, self._view.host
         writes = []
-        if own is not None and self._view.hosts.items.get(host) != own:
+        is_damaged = host in self._view.hosts.broken
+        if own is not None and (is_damaged or self._view.hosts.items.get(host) != own):
             writes.append(Put(keys.host(host), codec.encode(own)))
         data = codec.encode(inventory)
         if self._inventory is None:

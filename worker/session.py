@@ -28,7 +28,7 @@ from backends.store import (
     Write,
 )
 from kvnet import codec, keys, sentinel
-from kvnet.errors import HostFenced, KvnetError, StateUnusable
+from kvnet.errors import HostFenced, KvnetError, StateUnusable, StoreBroken
 from kvnet.model import Alive, Condition
 from worker.disk import StateDir
 from worker.log import Log
@@ -161,12 +161,16 @@ class Lifeline:
                 await self._session.release()
 
     async def renew(self) -> None:
-        """Put `alive/<host>` again if somebody removed it while the session goes on."""
+        """Put `alive/<host>` again if somebody removed or damaged it while the session goes on."""
         session = self._session
-        if session is None or not self.is_open or await self._store.get(self._key) is not None:
+        if session is None or not self.is_open:
+            return
+        there = await self._store.get(self._key)
+        if there is not None and not _is_damaged(there):
             return
         if session is self._session and self.is_open:  # it may have been lost while the store was asked
-            await self._store.commit([Absent(self._key)], [self._put(session), Delete(keys.reclaim(self._view.host))])
+            check: Check = Absent(self._key) if there is None else Unchanged(self._key, there.version)
+            await self._store.commit([check], [self._put(session), Delete(keys.reclaim(self._view.host))])
 
     @property
     def _key(self) -> str:
@@ -273,3 +277,11 @@ class Lifeline:
             self._state.write(FILE, json.dumps(known).encode(), durable=False)
         except StateUnusable as error:
             self._log.warning("state-unusable", detail=error.detail)  # only a restart within the TTL misses it
+
+
+def _is_damaged(entry: Entry) -> bool:
+    try:
+        codec.decode(Alive, entry.value)
+    except StoreBroken:
+        return codec.schema_of(entry.value) <= codec.SCHEMA
+    return False

@@ -191,3 +191,18 @@ async def test_what_a_newer_version_wrote_is_not_damage(site: Site) -> None:
 
     assert keys.network(web) in {key for one in report["findings"] for key in one["keys"]}
     assert await site.read(keys.network(web)) == b'{"v":9999,"id":"from the future"}'
+
+
+async def test_what_a_process_says_of_itself_is_said_again(site: Site) -> None:
+    told = (keys.alive("a"), keys.host("a"), keys.LEADER)
+    before = {key: json.loads(await site.read(key) or b"{}") for key in told}
+    for key in told:
+        await site.write(key, b"\xff garbage")
+    site.members["a"].worker.registration.look_again()
+
+    async def is_said_again(key: str) -> bool:
+        found = await site.read(key)
+        return found is not None and found.startswith(b"{") and json.loads(found).keys() == before[key].keys()
+
+    for key in told:
+        await until(partial(is_said_again, key), seconds=60.0, what=f"{key} is as it was")
