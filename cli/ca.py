@@ -44,8 +44,8 @@ ca_option = click.option(
 def ca() -> None:
     """A small CA for controllers and hosts, where the site has none.
 
-    Whoever has its key can be any host to the controllers: keep the directory where the controllers run, and a copy
-    of it in a safe place.
+    Whoever has its key can pass for a controller with all who trust it: keep the directory where the controllers run,
+    and a copy of it in a safe place.
     """
 
 
