@@ -55,19 +55,20 @@ async def keys_of(site: Soaked) -> frozenset[str]:
     raise Unfit(f"no member of the store tells its keys: {'; '.join(reasons)}")
 
 
-async def disagreement(site: Soaked) -> str:
-    """How the servers of a store differ from each other while nobody writes; "" if they do not.
+async def differing(site: Soaked) -> frozenset[str]:
+    """Keys that some of the store's servers have now and others have not: with a change under way, it may be any.
 
     Only ZooKeeper's are asked: the others answer for their whole cluster, whomever one asks.
+
+    Raises:
+        NoAnswer: one of them does not tell.
     """
     if site.store is None or site.options.store != "zookeeper":
-        return ""
-    told = {}
-    for member in site.store.members:
-        told[member.name] = await _zookeeper(member.place, int(member.endpoint.rpartition(":")[2]))
-    everywhere = frozenset.intersection(*told.values())
-    differing = {name: sorted(keys - everywhere) for name, keys in told.items() if keys != everywhere}
-    return "; ".join(f"only {name} has {', '.join(keys[:4])}... ({len(keys)})" for name, keys in differing.items())
+        return frozenset()
+    told = await asyncio.gather(
+        *(_zookeeper(member.place, int(member.endpoint.rpartition(":")[2])) for member in site.store.members)
+    )
+    return frozenset.union(*told) - frozenset.intersection(*told)
 
 
 def _sqlite(file: Path) -> frozenset[str]:

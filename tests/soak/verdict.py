@@ -118,17 +118,19 @@ class Verdict:
 
     async def require_one_store(self) -> None:
         """Its servers agree with each other. Where they do not, nothing else that is found says much about kvnet."""
-        said: list[str] = []
+        stubborn: frozenset[str] | None = None
 
         async def agrees() -> bool:
+            nonlocal stubborn
             try:
-                said[:] = [await raw.disagreement(self._site)]
-            except NoAnswer as error:
-                said[:] = [str(error)]
-            return not said[0]
+                now = await raw.differing(self._site)
+            except NoAnswer:
+                return False
+            stubborn = now if stubborn is None else stubborn & now  # what changes meanwhile differs now and then
+            return not stubborn
 
-        if not await self._holds(agrees, REACH_S):
-            self._violations.blame("store-diverged", said[0])
+        if not await self._holds(agrees, SETTLED_WITHIN_S):
+            self._violations.blame("store-diverged", f"its servers differ in {_some(stubborn or ())}, or do not answer")
 
     # what was acknowledged
 
