@@ -15,7 +15,7 @@ from backends.store import Conflict, Put, Unchanged
 from controller import views
 from controller.ipam.check import check
 from controller.ipam.findings import Finding, Repair
-from controller.journal import Changed
+from controller.journal import Changed, kept_of
 from controller.outcomes import store_errors_told
 from controller.requests import Caller, RepairRequest
 from controller.writer import Writer
@@ -23,7 +23,6 @@ from kvnet.errors import PreconditionFailed
 
 EVERYTHING = ""
 MAX_REPAIRS = 1_000
-MAX_KEPT = 16_384
 
 
 class Consistency:
@@ -74,7 +73,7 @@ class Consistency:
         changes = []
         for write in repair.writes:
             before = await self._writer.store.get(write.key)  # what the commit below checks is still so
-            was = None if before is None else _was(before.value)
+            was = None if before is None else kept_of(before.value)
             changes.append(Changed("repair", write.key, was, _as_json(write.value) if isinstance(write, Put) else None))
         evidence = replace(caller, source=f"{caller.source}: {detail}" if caller.source else detail)
         try:
@@ -114,11 +113,6 @@ def _as_reported(found: list[Finding], at: int, asked: RepairRequest) -> tuple[l
 def _view(finding: Finding) -> views.Finding:
     repairable, kind = finding.is_repairable, finding.kind.value
     return views.Finding(finding.invariant.value, finding.detail, finding.keys, finding.fix, repairable, kind)
-
-
-def _was(value: bytes) -> bytes:
-    """What is to be repaired may be anything, and what a commit may hold has an end."""
-    return _as_json(value) if len(value) <= MAX_KEPT else b'"(%d bytes)"' % len(value)
 
 
 def _as_json(value: bytes) -> bytes:

@@ -19,6 +19,8 @@ from controller.requests import Caller
 from kvnet import codec, keys
 from kvnet.model import JournalEntry
 
+MAX_ID = 64
+MAX_KEPT = 16_384  # bytes of a value that did not come from a use case
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 _FLOOR = re.compile(rb'\{"v":1,"trimmed":(\d+)\}')
 _MOMENT = re.compile(rb'\{"v":1,"n":\d+,"entries":\[\{"at":(\d+(?:\.\d+)?(?:e[+-]?\d+)?),')
@@ -42,6 +44,18 @@ def note(at: float, caller: Caller, *changes: Changed) -> bytes:
         for c in changes
     )
     return b'%b,"changes":[%b]}' % (_head(at, caller), parts)
+
+
+def kept_of(value: bytes) -> bytes:
+    """A stored value that may be anything, as JSON that may stand in an entry: itself, or how long it was."""
+    try:
+        if len(value) <= MAX_KEPT:
+            # In UTF-8 alone, and written anew: readers differ in what else they take for JSON.
+            return json.dumps(json.loads(value.decode()), separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        if value.isascii() and len(value) <= MAX_ID:  # what indexes hold: a bare id
+            return json.dumps(value.decode()).encode()
+    return b'"(%d bytes)"' % len(value)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,6 @@ themselves is not a change of the cluster. Pure.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 from backends.store import MAX_OPERATIONS, Check, Put, Unchanged, Write
@@ -15,7 +14,6 @@ from controller.journal import Changed
 from controller.requests import Caller
 from kvnet import keys
 
-MAX_KEPT = 4096  # bytes of a value
 # Of the journal's own keys the seals tell; a worker takes the mark away that it was gone.
 APART = (keys.JOURNAL, keys.SEALS, keys.RECLAIMS)
 
@@ -37,13 +35,4 @@ def with_note(
 def _change(write: Write) -> Changed:
     if not isinstance(write, Put):
         return Changed("store.deleted", write.key, None, None)
-    return Changed("store.written", write.key, None, _as_json(write.value))
-
-
-def _as_json(value: bytes) -> bytes:
-    try:
-        if len(value) <= MAX_KEPT and isinstance(json.loads(value), dict):
-            return value
-    except (ValueError, RecursionError):
-        pass
-    return b'"(%d bytes)"' % len(value)
+    return Changed("store.written", write.key, None, journal.kept_of(write.value))
