@@ -21,7 +21,7 @@ from tests.api.under_test import Api, running
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CHECKOUT = Path(__file__).parents[2]
-EXAMINES_S = 240.0
+EXAMINES_S = 480.0
 
 
 async def examined(api: Api, seed: int, *arguments: str) -> tuple[int, str]:
