@@ -29,7 +29,7 @@ QUICK = "KVNET_BENCH_QUICK"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`about_s`: what it takes on two quiet cores; three times that ends it. `is_published`: part of a plain run."""
+    """`about_s`: what it takes on two quiet cores; twice that ends it. `is_published`: part of a plain run."""
 
     name: str
     about_s: float
@@ -37,12 +37,12 @@ class Part:
 
 
 PARTS = (
-    Part("footprint", 60, is_published=True),
+    Part("footprint", 45, is_published=True),
     Part("limits", 60, is_published=True),
-    Part("creation", 100, is_published=True),
-    Part("curves", 240, is_published=True),
-    Part("peers", 240, is_published=True),
-    Part("scale", 480, is_published=True),
+    Part("creation", 90, is_published=True),
+    Part("curves", 200, is_published=True),
+    Part("peers", 200, is_published=True),
+    Part("scale", 540, is_published=True),
     Part("http_create", 90),
     Part("races", 60),
     Part("store", 30),
@@ -56,7 +56,7 @@ PARTS = (
     Part("dns", 60),
     Part("events", 60),
 )
-LONGEST_FACTOR = 3.0
+LONGEST_FACTOR = 2.0
 
 
 class TooLong(Exception):

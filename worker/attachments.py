@@ -106,6 +106,7 @@ class Attachments:
         self._log = log
         self._records: dict[str, Record] = {}
         self._by_device: dict[str, str] = {}
+        self._told: dict[str, tuple[Record, bool, Attachment]] = {}
         self._mark = ""
         self.lost: set[str] = set()
         self.on_change: Callable[[], None] = lambda: None
@@ -174,18 +175,24 @@ class Attachments:
 
     def interfaces(self) -> dict[str, Attachment]:
         """What the desired state needs to know; those on their way out are not in it."""
-        return {
-            record.endpoint: Attachment(
+        having = (record for record in self._records.values() if record.interface and _has_one(record))
+        return {record.endpoint: self._attachment(record) for record in having}
+
+    def _attachment(self, record: Record) -> Attachment:
+        """Made once: every pass asks for all of them, several times."""
+        is_lost = record.endpoint in self.lost
+        known = self._told.get(record.endpoint)
+        if known is None or known[0] is not record or known[1] != is_lost:
+            attachment = Attachment(
                 record.endpoint,
-                "" if record.endpoint in self.lost or _is_elsewhere(record) else _place(record),
+                "" if is_lost or _is_elsewhere(record) else _place(record),
                 record.interface,
                 record.order,
                 record.is_handed_over,
                 tuple(map(_packed, record.routes)),
             )
-            for record in self._records.values()
-            if record.interface and _has_one(record)
-        }
+            known = self._told[record.endpoint] = (record, is_lost, attachment)
+        return known[2]
 
     def keep(self, record: Record) -> None:
         """In memory and on disk, safe from a crash of the worker.
@@ -221,6 +228,7 @@ class Attachments:
 
     def _drop(self, endpoint: str) -> None:
         record = self._records.pop(endpoint, None)
+        self._told.pop(endpoint, None)
         if record is not None:
             self._by_device.pop(veth_name(endpoint), None)
             self._by_device.pop(macvlan_name(endpoint), None)
