@@ -5,6 +5,8 @@ BIN := .venv/bin
 ready := .venv/.ready
 STORE_JOBS := 4
 SITE_JOBS := 3
+SIDE_BY_SIDE := tests/unit tests/api tests/cli tests/faults tests/security tests/upgrade
+BESIDE_SERVERS := tests/store tests/lab/stores tests/soak tests/docs
 STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
 ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py tests/input/test_hostile_store.py tests/upgrade/test_images.py
 
@@ -32,8 +34,9 @@ servers: ## unpack what tests run (etcd, Consul, ZooKeeper; Docker, compose, pod
 	@tests/browser/install
 	@tests/cli/install
 
-# The tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS), and so do those of
-# whole sites on stores (SITE_JOBS); the rest runs alone. Then the product's own tests once more, on real servers.
+# What needs a processor runs in two processes (SIDE_BY_SIDE); what programs kernels or looks at the clock runs alone. The
+# tests of the stores mostly wait for servers, so several processes wait at once (STORE_JOBS), and so do those of whole
+# sites on stores (SITE_JOBS). Then the product's own tests once more, on real servers.
 # What fails is run once more, alone, and told as UNSTEADY if it passes then (tests/again.py).
 # A process of several cannot make itself a user namespace (it has threads by then), so an ordinary user gets one before.
 as_root := $(if $(filter 0,$(shell id -u)),,unshare -Urm --)
@@ -42,7 +45,8 @@ ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
 else
 	@failed=0; \
-	$(BIN)/python -m tests.again --ignore=tests/store --ignore=tests/lab/stores --ignore=tests/soak --ignore=tests/docs || failed=$$?; \
+	$(as_root) $(BIN)/python -m tests.again -n 2 $(SIDE_BY_SIDE) || failed=$$?; \
+	$(BIN)/python -m tests.again $(foreach one,$(SIDE_BY_SIDE) $(BESIDE_SERVERS),--ignore=$(one)) || failed=$$?; \
 	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) tests/docs || failed=$$?; \
 	$(as_root) $(BIN)/python -m tests.again -n $(SITE_JOBS) --dist loadgroup tests/lab/stores tests/soak || failed=$$?; \
 	$(BIN)/python -m tests.again -n $(STORE_JOBS) --dist loadgroup tests/store || failed=$$?; \
