@@ -37,6 +37,13 @@ class Busy:
             self._times += 1
             self._given_back.ring()
 
+    def leave(self, names: Collection[str]) -> None:
+        """What was taken in the same breath: nobody has waited for it, and nobody is woken in vain.
+
+        Two that wait for a third would wake each other for ever.
+        """
+        self._names.difference_update(names)
+
     async def until_given_back(self) -> None:
         """Wait until somebody gave something back.
 

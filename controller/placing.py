@@ -50,7 +50,7 @@ class Placing:
         if claim.wishes and not self._choose_ports(claim):
             return False
         if isinstance(space, BlockSpace):
-            return self._choose_in_blocks(space, claim, space.families, now, skip)
+            return self._chose_in_blocks(space, claim, space.families, now, skip)
         self._choose_wanted(space, claim, now)
         for family in space.families:
             if family not in claim.wanted:
@@ -68,7 +68,7 @@ class Placing:
             return False
         if isinstance(self.space, BlockSpace):
             asked = [family for family in (4, 6) if family in claim.wanted]
-            return not asked or self._choose_in_blocks(self.space, claim, asked, now, 0)
+            return not asked or self._chose_in_blocks(self.space, claim, asked, now, 0)
         self._choose_wanted(self.space, claim, now)
         return True
 
@@ -104,6 +104,14 @@ class Placing:
         except Taken as taken:
             raise refusal(taken, host, self._network_of, self._endpoint_of) from taken
         return True
+
+    def _chose_in_blocks(self, space: BlockSpace, claim: Claim, families: Iterable[int], now: float, skip: int) -> bool:
+        """False: it waits for a block, and holds nothing meanwhile that others could want."""
+        if self._choose_in_blocks(space, claim, families, now, skip):
+            return True
+        self._busy.leave(claim.turns)
+        claim.turns.clear()
+        return False
 
     def _choose_in_blocks(
         self, space: BlockSpace, claim: Claim, families: Iterable[int], now: float, skip: int
