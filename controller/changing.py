@@ -200,8 +200,7 @@ def _subnets(network: Network, wanted: Sequence[SubnetPatch] | None) -> tuple[tu
     new: list[Subnet] = []
     refused: list[FieldError] = []
     for i, (one, cidr) in enumerate(zip(wanted, asked, strict=True)):
-        if cidr in asked[:i]:
-            raise Invalid.field(f"/subnets/{i}/cidr", f"{cidr} is there twice")
+        _require_apart(cidr, asked[:i], i)
         old = _predecessor(network, cidr, asked, i)
         if old is None:
             shrunk = _shrunk(network, cidr, asked)
@@ -221,6 +220,14 @@ def _cidr(one: SubnetPatch, i: int) -> Cidr:
     if one.cidr is None:
         raise Invalid.field(f"/subnets/{i}", "it has neither a cidr nor a pool that one is to be cut from")
     return parse_cidr(one.cidr, f"/subnets/{i}/cidr")
+
+
+def _require_apart(cidr: Cidr, others: Sequence[Cidr], i: int) -> None:
+    """Two that one subnet could grow into would otherwise pass as one of them."""
+    other = next((o for o in others if o.version == cidr.version and o.overlaps(cidr)), None)
+    if other is not None:
+        detail = f"{cidr} is there twice" if other == cidr else f"{cidr} overlaps {other} of the same patch"
+        raise Invalid.field(f"/subnets/{i}/cidr", detail)
 
 
 def _predecessor(network: Network, cidr: Cidr, asked: Sequence[Cidr], i: int) -> Subnet | None:

@@ -104,6 +104,16 @@ def test_a_patch_makes_a_valid_network_or_is_refused(
     assert changed(after, patch) is after
 
 
+@pytest.mark.parametrize("wanted", [("10.1.0.0/23", "10.0.0.0/8"), ("10.0.0.0/8", "10.1.0.0/23")])
+def test_of_two_subnets_that_one_could_grow_into_none_is_left_out_in_silence(wanted: tuple[str, str]) -> None:
+    with pytest.raises(Invalid) as refusal:
+        changed(network(), NetworkPatch(subnets=tuple(SubnetPatch(cidr) for cidr in wanted)))
+
+    assert [(e.pointer, e.detail) for e in refusal.value.errors] == [
+        ("/subnets/1/cidr", f"{wanted[1]} overlaps {wanted[0]} of the same patch")
+    ]
+
+
 @given(NETWORKS, SUBNETS)
 def test_growing_keeps_every_address_inside_and_usable(before: Network, wanted: tuple[SubnetPatch, ...]) -> None:
     try:
