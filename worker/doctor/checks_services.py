@@ -104,6 +104,10 @@ def check_controller(facts: ControllerFacts, *, own: str) -> Iterator[Check]:
             yield warn("controller.others", found, "there are fewer to take over", "start them, or leave them out")
         if facts.trouble:
             yield warn("controller.trouble", facts.trouble, "it changes nothing until that is settled", "kvnet store")
+    if facts.in_clear:
+        found = f"tokens-in-clear: a token is sent to {', '.join(facts.in_clear)}, and nothing encrypts it"
+        why = "whoever listens on the way has it, and may what this host may"
+        yield warn("controller.encrypted", found, why, "give the controllers certificates, and name them with https://")
     yield _versions({"controller": facts.version, "this kvnet": own})
 
 

@@ -152,7 +152,10 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class ControllerFacts:
-    """`is_named`: somebody said that it is there; else one usually is. `silent`: others that were named, too."""
+    """`is_named`: somebody said that it is there; else one usually is. `silent`: others that were named, too.
+
+    `in_clear`: those that get a token over the network, not encrypted.
+    """
 
     url: str
     latency_ms: float | None = None
@@ -162,6 +165,7 @@ class ControllerFacts:
     trouble: str = ""
     is_named: bool = True
     silent: tuple[str, ...] = ()
+    in_clear: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ import stat
 import time
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from backends.store import Store, StoreError
 from backends.url import shown
@@ -59,7 +61,22 @@ async def controller(url: str, token: str = "", trust: Trust = NO_TRUST) -> tupl
     tried = [one.result() for one in asking]
     found = next((one for one in tried if one[0].latency_ms is not None), tried[0])
     silent = tuple(facts.url for facts, _ in tried if facts.latency_ms is None and facts is not found[0])
-    return replace(found[0], silent=silent), found[1]
+    in_clear = tuple(shown(one.strip()) for one in url.split(",") if token and is_in_clear(one.strip()))
+    return replace(found[0], silent=silent, in_clear=in_clear), found[1]
+
+
+def is_in_clear(url: str) -> bool:
+    """Whether others could read on the way what is sent there. Nobody knows where a name will lead."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    if parts.scheme != "http" or parts.hostname in (None, "localhost"):
+        return False
+    try:
+        return not ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return True
 
 
 async def _controller(url: str, token: str, trust: Trust, now: float) -> tuple[ControllerFacts, ClockFacts]:

@@ -151,6 +151,7 @@ CASES: list[tuple[Change, str, Status, str]] = [
     (with_("controller", latency_ms=900.0), "controller.latency", Status.WARN, "load"),
     (with_("controller", trouble="the store went back"), "controller.trouble", Status.WARN, "kvnet store"),
     (with_("controller", silent=("http://c2:7480",)), "controller.others", Status.WARN, "start them"),
+    (with_("controller", in_clear=("http://c1:7480",)), "controller.encrypted", Status.WARN, "https://"),
     (with_("controller", version="9.0.0"), "controller.versions", Status.WARN, "upgrade"),
     (with_("state", joined_as="h1"), "state.identity", Status.OK, ""),
     (with_("state", joined_as="h1", certified_s=5e6), "state.identity", Status.OK, ""),

@@ -203,3 +203,35 @@ def test_a_program_that_hangs_fails_or_says_too_much_is_given_up(monkeypatch: py
     assert gather_kernel.run(["sleep", "60"]) is None
     assert gather_kernel.run(["false"]) is None
     assert gather_kernel.run(["/nowhere/at/all"]) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://control:7480", True),
+        ("http://[fd00::1]:7480", True),
+        ("http://me:hidden@198.51.100.1:7480", True),
+        ("https://control:7480", False),
+        ("http://127.0.0.2:7480", False),
+        ("http://[::1]:7480", False),
+        ("http://localhost:7480", False),
+        ("unix:///run/kvnet/controller.sock", False),
+        ("http://[", False),
+    ],
+)
+def test_what_is_sent_to_a_controller_can_be_read_on_the_way_beyond_loopback_and_without_tls(
+    url: str, expected: bool
+) -> None:
+    assert gather_services.is_in_clear(url) is expected
+
+
+async def test_a_token_that_is_sent_in_clear_is_told_of_each_controller_and_without_passwords() -> None:
+    urls = "http://me:hidden@nobody.invalid:1, http://127.0.0.1:1"
+    found, _ = await gather_services.controller(urls, token="kvnet_0_x")
+    without, _ = await gather_services.controller(urls)
+
+    assert len(found.in_clear) == 1
+    assert "nobody.invalid" in found.in_clear[0]
+    assert "hidden" not in repr(found)
+    assert without.in_clear == ()
+    assert by_id(check_controller(found, own="0.1.0"))["controller.encrypted"].status is Status.WARN
