@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -171,6 +172,8 @@ class Site:
 
 @asynccontextmanager
 async def open_site(kind: str, *, replicas: int = 1) -> AsyncIterator[Site]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a dozen connections of each worker end in a controller
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvnet-scale-", dir=_memory())))
         before = set(_children())
