@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from backends.store import Entry
 from kvnet import codec, keys
 from kvnet.errors import StoreBroken
 
+MOST = 2**63
 BEGUN = "begun"  # nothing was sealed before
 RESTORED = "restored"  # goes on from the head in the backup; what that sealed stayed where it was
 
@@ -68,8 +70,11 @@ def read(entry: Entry) -> Seal | None:
         seal = codec.decode(Seal, entry.value)
     except StoreBroken:
         return None
-    wellformed = all(type(number) is int for number in (seal.number, seal.revision, seal.count, seal.trimmed))
-    return seal if wellformed and type(seal.anchor) is int and keys.seal(seal.number) == entry.key else None
+    numbers = (seal.number, seal.revision, seal.count, seal.trimmed, seal.anchor)
+    texts = (seal.previous, seal.digest, seal.replica, seal.begins, seal.hash)
+    is_sane = all(type(one) is int and 0 <= one < MOST for one in numbers) and all(type(one) is str for one in texts)
+    is_sane = is_sane and type(seal.at) in (int, float) and isfinite(seal.at)
+    return seal if is_sane and keys.seal(seal.number) == entry.key else None
 
 
 def digest(entries: Iterable[Entry]) -> str:

@@ -11,6 +11,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import NamedTuple
 
 from kvnet.security import Token
@@ -30,6 +31,11 @@ class Key:
 
     secret: str
     made_at: float
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError, TypeError: it is none; whoever reads it from the store is told that it is broken."""
+        if len(bytes.fromhex(self.secret)) < KEY_BYTES or not isfinite(self.made_at):
+            raise ValueError("not a key")
 
 
 @dataclass(frozen=True, slots=True)

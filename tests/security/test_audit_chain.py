@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.store import Entry
+from backends.store import Change, Entry
 from controller import journal
+from controller.audit.chain import Chain
 from controller.audit.seal import BEGUN, Seal, digest, journal_in, sealed
 from controller.audit.verify import Verdict, verify
 from controller.journal import Changed
@@ -246,3 +248,30 @@ def test_a_journal_without_seals_is_told_as_such() -> None:
     assert verdict.ok
     assert verdict.last is None
     assert verdict.unsealed == 1
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["number", "at", "previous", "revision", "count", "digest", "trimmed", "anchor", "begins", "hash"]
+        ),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=5)
+        | st.lists(st.integers(), max_size=2),
+    )
+)
+def test_a_seal_of_whatever_kind_breaks_nothing_and_is_found(lies: dict[str, object]) -> None:
+    written = [entry(1), entry(2)]
+    seals = chain(written, [1, 2])
+    plain = json.loads(seals[1].value)
+    forged = replace(seals[1], value=json.dumps({**plain, **lies}).encode())
+    seen = Chain()
+    seen.on_change([Change(forged.key, forged), Change(seals[0].key, seals[0])])
+
+    verdict = looked([seals[0], forged], written)
+
+    assert not verdict.ok or json.loads(forged.value) == plain
+    assert seen.kept
