@@ -29,7 +29,7 @@ from worker.requests import AttachRequest
 from worker.settings import Settings, Timing
 from worker.underlay import Underlay
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 POLL_S = 0.005
 
 
