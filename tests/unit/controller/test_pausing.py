@@ -19,8 +19,8 @@ from worker.ports import Time
 pytestmark = pytest.mark.anyio
 
 
-async def noted(cluster: Cluster) -> list[tuple[str, str, str]]:
-    await cluster._state.reached(cluster._writer.store.state.revision, *cluster._state.tables)  # type: ignore[attr-defined]
+async def noted(cluster: Cluster, store: MemoryStore) -> list[tuple[str, str, str]]:
+    await cluster._state.reached(store.state.revision, *cluster._state.tables)
     found = await changes(cluster.events, Subject(host="h1"), 10)
     return [(event.kind, event.actor, event.request_id) for event in found if event.kind != "host.status"]
 
@@ -35,7 +35,7 @@ async def test_the_journal_says_who_paused_a_host_and_who_resumed_it(cluster: Cl
         assert await cluster.pausing.resume("h1", ME) == {"host": "h1", "paused": False, "seconds": 0.0}
         await cluster.pausing.resume("h1", ME)
 
-    assert await noted(cluster) == [
+    assert await noted(cluster, store) == [
         ("host.resumed", ME.actor, ME.request_id),
         ("host.paused", ME.actor, ME.request_id),
     ]
@@ -48,4 +48,4 @@ async def test_what_a_host_was_not_told_is_not_noted(cluster: Cluster, store: Me
     with pytest.raises(HostSilent):
         await cluster.pausing.pause("h1", 60, ME)
 
-    assert await noted(cluster) == []
+    assert await noted(cluster, store) == []
