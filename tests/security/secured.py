@@ -16,7 +16,7 @@ from pathlib import Path
 
 KVNET = (sys.executable, "-m", "cli.main")
 READY = re.compile(r"ready: (https?://[^ ,]+)")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @dataclass
@@ -56,7 +56,7 @@ def kvnet(*arguments: str, input: str | None = None, **environment: str) -> subp
         input=input,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         check=False,
         env=_environment(environment),
     )
