@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown
+from backends.store import Absent, Check, Conflict, Delete, Put, Revision, Unchanged, Unknown, Write
 from controller.journal import Changed
 from controller.meant import meant
 from controller.outcomes import store_errors_told
@@ -100,20 +100,21 @@ class Hosts:
             raise Conflict([key])
         await self._give_back_all(host.name, evidence, caller)
         tokens = await self._tokens_of(host.name)
-        gone = [Delete(key), Delete(keys.inventory(host.name)), Delete(keys.observed(host.name))]
-        gone += [Delete(keys.reclaim(host.name)), *(Delete(keys.token(token.id)) for token in tokens)]
-        changes = [Changed("host.deleted", key, codec.encode(host), None)]
-        changes += [Changed("token.deleted", keys.token(token.id), public(token), None) for token in tokens]
-        return await self._writer.commit(evidence, gone, caller, *changes)
+        while len(tokens) > TOKENS_PER_COMMIT:
+            some, tokens = tokens[:TOKENS_PER_COMMIT], tokens[TOKENS_PER_COMMIT:]
+            await self._writer.commit(evidence, _deletes(some), caller, *_ended(some))
+        gone: list[Write] = [Delete(key), Delete(keys.inventory(host.name)), Delete(keys.observed(host.name))]
+        gone += [Delete(keys.reclaim(host.name)), *_deletes(tokens)]
+        changed = Changed("host.deleted", key, codec.encode(host), None)
+        return await self._writer.commit(evidence, gone, caller, changed, *_ended(tokens))
 
     async def _tokens_of(self, name: str) -> list[Token]:
-        """With a credential that is good it would come back by itself."""
+        """With a credential that is good, or one to join with, it would come back by itself."""
         found = []
         for entry in (await self._writer.store.list(keys.TOKENS)).entries:
             with suppress(StoreBroken):  # nobody gets in with such a one
                 found.append(codec.decode(Token, entry.value))
-        own = [token for token in found if token.role is Role.HOST and token.host == name]
-        return own[:TOKENS_PER_COMMIT]
+        return [token for token in found if token.role in (Role.HOST, Role.JOIN) and token.host == name]
 
     async def _give_back_all(self, name: str, evidence: Sequence[Check], caller: Caller) -> None:
         """Blocks and ports that the store has for a host without endpoints; its addresses cool down on their own."""
@@ -202,3 +203,11 @@ def _carries(name: str, endpoints: Sequence[Endpoint]) -> HostInUse:
         fix="remove them, or release them all with --force if the host will not come back",
         context={"host": name, "endpoints": [{"id": e.id, "name": e.name} for e in endpoints[:MAX_NAMED]]},
     )
+
+
+def _deletes(tokens: Sequence[Token]) -> Sequence[Write]:
+    return [Delete(keys.token(token.id)) for token in tokens]
+
+
+def _ended(tokens: Sequence[Token]) -> Sequence[Changed]:
+    return [Changed("token.deleted", keys.token(token.id), public(token), None) for token in tokens]

@@ -650,6 +650,7 @@ async def test_a_replica_that_lags_gives_it_no_mac_of_an_endpoint_that_another_o
 
 async def test_a_host_that_is_removed_has_no_credential_any_more(scene: Scene) -> None:
     await scene.site.make("h1-second", "host", host="h1")
+    await scene.site.make("h1-again", "join", host="h1")
     await scene.attacker.delete(f"/v1/store/sessions/{scene.own_session}")
     removed = await scene.site.admin.delete("/v1/hosts/h1?force=true")
     assert removed.status_code == 204, removed.text
@@ -661,5 +662,5 @@ async def test_a_host_that_is_removed_has_no_credential_any_more(scene: Scene) -
     await eventually(is_out)
     journal = (await scene.site.admin.get("/v1/journal")).json()["items"]
     kinds = [item["kind"] if "kind" in item else item["type"] for item in journal]
-    assert kinds.count("token.deleted") == 2
+    assert kinds.count("token.deleted") == 3
     assert '"hash": "' not in json.dumps([item["before"] for item in journal]).replace('"hash": ""', "")
