@@ -30,7 +30,7 @@ class Ledger:
     evicted: set[str] = field(default_factory=set)
     absent_since: dict[str, float] = field(default_factory=dict)
     wanted: dict[str, dict[str, Any]] = field(default_factory=dict)
-    changing: dict[str, list[int]] = field(default_factory=dict)
+    changing: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     changes: int = 0
 
     def made(self, key: str, what: str) -> None:
@@ -46,25 +46,28 @@ class Ledger:
         self.kept.pop(key, None)
         self.gone[key] = what
 
-    def begins(self, key: str) -> int:
-        """Somebody changes it: from here on until all who do are through nobody can say what it becomes."""
+    def begins(self, key: str, fields: Sequence[str]) -> int:
+        """Somebody changes these: until all who do are through nobody can say what they become."""
         self.changes += 1
-        self.wanted.pop(key, None)
-        self.changing.setdefault(key, []).append(self.changes)
+        for name in fields:
+            self.wanted.get(key, {}).pop(name, None)
+            self.changing.setdefault((key, name), []).append(self.changes)
         return self.changes
 
     def changed(self, key: str, change: int, fields: Mapping[str, Any]) -> None:
-        """It was acknowledged. That says something only where nobody else was, or may still be, at it."""
-        if self.changing.get(key) == [change] and key not in self.excused:
-            self.wanted[key] = dict(fields)
-        self.refused(key, change)
+        """It was acknowledged. That says something of a field only where nobody else was, or may still be, at it."""
+        for name, value in fields.items():
+            if self.changing.get((key, name)) == [change] and key not in self.excused:
+                self.wanted.setdefault(key, {})[name] = value
+        self.refused(key, change, tuple(fields))
 
-    def refused(self, key: str, change: int) -> None:
+    def refused(self, key: str, change: int, fields: Sequence[str]) -> None:
         """For certain; a change of which nobody knows stays open for ever."""
-        # Whoever was at it meanwhile was not alone: its acknowledgement will say nothing.
-        left = [-abs(one) for one in self.changing.pop(key, []) if abs(one) != change]
-        if left:
-            self.changing[key] = left
+        for name in fields:
+            # Whoever was at it meanwhile was not alone: its acknowledgement will say nothing.
+            left = [-abs(one) for one in self.changing.pop((key, name), []) if abs(one) != change]
+            if left:
+                self.changing[key, name] = left
 
     # what the store does
 

@@ -106,10 +106,11 @@ class Work:
         given: dict[str, Any] = rng.choice(
             ({"labels": {"team": label}}, {"mtu": rng.randrange(1280, 1400)}, {"flood": True})
         )
-        change = self.world.ledger.begins(key)
+        fields = tuple(given)
+        change = self.world.ledger.begins(key, fields)
 
         async def run() -> None:
-            with self._settling(key, change):
+            with self._settling(key, change, fields):
                 made = await self._ask(
                     lambda cluster: cluster.updates.update(network.id, NetworkPatch(given), self._caller())
                 )
@@ -220,10 +221,11 @@ class Work:
                 network = self.world.judge.networks.get(endpoint.network)
                 given = {"address": self._some_address(network)} if network is not None else {"name": text}
         patch = EndpointPatch(given, ports)
-        change = self.world.ledger.begins(key)
+        fields = ("addresses",) if "address" in given else tuple(given) or ("ports",)
+        change = self.world.ledger.begins(key, fields)
 
         async def run() -> None:
-            with self._settling(key, change):
+            with self._settling(key, change, fields):
                 made = await self._ask(
                     lambda cluster: cluster.endpoints.update(endpoint.network, endpoint.id, patch, self._caller(), None)
                 )
@@ -401,13 +403,13 @@ class Work:
         return key in self.world.ledger.kept and key not in self.open.values()
 
     @contextmanager
-    def _settling(self, key: str, change: int) -> Iterator[None]:
+    def _settling(self, key: str, change: int, fields: tuple[str, ...]) -> Iterator[None]:
         """A refusal that is one leaves everything as it was."""
         try:
             yield
         except KvnetError as error:
             if not isinstance(error, OutcomeUnknown):
-                self.world.ledger.refused(key, change)
+                self.world.ledger.refused(key, change, fields)
             raise
 
     def _network(self) -> Network | None:
