@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests import stores
 
 if TYPE_CHECKING:
     from tests.store.real import Clusters
+
+
+# An example may take as long as a busy machine makes it. Continuous integration tries the same ones each time: that it
+# fails says something of the change, not of the day; whoever runs the tests by hand tries others each time.
+UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("here", **UNHURRIED)
+hypothesis.settings.register_profile("ci", **UNHURRIED, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
