@@ -121,9 +121,10 @@ class PortBook:
         for key in touched:
             found = self.held(key)
             value = changed(key, found.value if found is not None else HeldPorts())
+            # Checked also where nothing is to change: that the endpoint has no port there may be old news.
+            checks.append(Absent(key) if found is None else Unchanged(key, found.version))
             if value == (found.value if found is not None else HeldPorts()):
                 continue
-            checks.append(Absent(key) if found is None else Unchanged(key, found.version))
             writes.append(Put(key, codec.encode(value)) if value.held else Delete(key))
             after[key] = value if value.held else None
         return Swap(tuple(checks), tuple(writes), after)

@@ -31,6 +31,7 @@ from worker.building import Building
 from worker.catalogue import NetworkCatalogue
 from worker.chronicle import Chronicle
 from worker.disk import StateDir
+from worker.ended import Ended
 from worker.givenup import GivenUp
 from worker.handover import Handover
 from worker.inquiry import Inquiry
@@ -305,6 +306,7 @@ class Worker:
             namespaces,
             self.attachments,
             GivenUp(self._state, self._log),
+            Ended(self._state, self.settings.host, self.view.local.mirror.entries, self._time, self._log),
             self.view,
             self.source,
             self.trust,

@@ -2,30 +2,38 @@
 
 A request to make an endpoint may be repeated at another controller while the first one is held up: frozen, or cut off
 from its store. That one may carry it out when the endpoint was made, used and released long ago; it then bears a later
-version than the one that ended. Remembered in memory and for a while only; who attaches with the same id again has a
-record, and is left alone by whoever asks here. Decides nothing.
+version than the one that ended. Remembered for a while, beyond a restart of the worker; losing it costs no more than an
+endpoint without a workload. Who attaches with the same id again has a record, and is left alone by whoever asks here.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from backends.store import Entry
 from kvnet import keys
+from kvnet.errors import KvnetError, StateUnusable
+from worker.disk import StateDir
+from worker.log import Log
 from worker.ports import Time
 
+FILE = "ended.json"
 REMEMBERED_S = 900.0
-MOST = 2_000
+MOST = 500
 
 
 class Ended:
     """`entries`: the host's local keys as they are known now, with their versions."""
 
-    def __init__(self, host: str, entries: Mapping[str, Entry], time: Time) -> None:
+    def __init__(self, state: StateDir, host: str, entries: Mapping[str, Entry], time: Time, log: Log) -> None:
+        self._state = state
         self._host = host
         self._entries = entries
         self._time = time
-        self._known: dict[str, tuple[float, int]] = {}  # endpoint -> when it ended, and its version; the latest last
+        self._log = log
+        # endpoint -> when it ended, and its version; the latest last. By a clock that goes on over a restart.
+        self._known: dict[str, tuple[float, int]] = self._load()
 
     def add(self, endpoint: str, version: int) -> None:
         """`version`: at which it was made, as far as is known; what is seen there now counts as ended, too."""
@@ -34,6 +42,7 @@ class Ended:
         self._known[endpoint] = now, max(version, there.version if there is not None else 0)
         while len(self._known) > MOST or next(iter(self._known.values()))[0] < now - REMEMBERED_S:
             del self._known[next(iter(self._known))]
+        self._save()
 
     def there_again(self) -> list[str]:
         """Those that were made again since."""
@@ -43,3 +52,20 @@ class Ended:
             if (entry := self._entries.get(keys.local(self._host, endpoint))) is not None
         }
         return [endpoint for endpoint, version in versions.items() if version > self._known[endpoint][1]]
+
+    def _load(self) -> dict[str, tuple[float, int]]:
+        """What is from after this moment is from before the host's last boot: its workloads are gone anyway."""
+        now = self._time.monotonic()
+        try:
+            data = self._state.read(FILE)
+            plain = json.loads(data) if data else {}
+            found = {str(name): (float(at), int(version)) for name, (at, version) in plain.items()}
+        except (KvnetError, ValueError, TypeError, AttributeError):
+            return {}
+        return {name: one for name, one in found.items() if now - REMEMBERED_S <= one[0] <= now}
+
+    def _save(self) -> None:
+        try:
+            self._state.write(FILE, json.dumps(self._known).encode(), durable=False)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", detail=error.detail)  # remembered in memory at least

@@ -45,6 +45,7 @@ class Releaser:
         namespaces: Namespaces,
         attachments: Attachments,
         given_up: GivenUp,
+        ended: Ended,
         view: View,
         source: Source,
         trust: Trust,
@@ -74,7 +75,7 @@ class Releaser:
         self._missing: dict[str, float] = {}
         self._doubted: dict[str, float] = {}  # since when, by the clock that nobody sets
         self._given_up = given_up
-        self._ended = Ended(view.host, view.local.mirror.entries, time)
+        self._ended = ended
         self._look_at = NEVER
         self._busy: set[str] = set()
         self._freed: dict[str, asyncio.Future[bool]] = {}

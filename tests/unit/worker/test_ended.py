@@ -52,6 +52,18 @@ async def test_it_is_released_also_when_the_first_one_was_removed_through_the_ap
     await until(lambda: not is_there(world, "e1"))
 
 
+async def test_it_is_released_also_by_a_worker_that_was_restarted_meanwhile(world: World) -> None:
+    h1 = await started(world)
+    await h1.attach("c1", id="e1")
+    await h1.detach(id="e1")
+    await until(lambda: not is_there(world, "e1"))
+    await world.crash()
+    h1 = await world.start()
+
+    await made_late(h1, "e1")
+    await until(lambda: not is_there(world, "e1"))
+
+
 async def test_one_that_is_attached_with_the_same_id_stays(world: World) -> None:
     h1 = await started(world)
     for _ in range(2):
