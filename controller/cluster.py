@@ -110,7 +110,7 @@ class Cluster:
         self.tokens = Tokens(store, writer, settings.clock.now)
         self.credentials = known = Credentials(state.tokens, state.meta)
         self.logins = Logins(state.secrets, writer, known, secrets.token_bytes, patience_s)
-        self.joining = Joining(store, writer, settings.clock.now, lambda token: known.get(token) is not None)
+        self.joining = Joining(store, writer, settings.clock.now, known.may_join)
         self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
         self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)
         self.upgrade = Upgrade(state, writer, store, settings, rng)

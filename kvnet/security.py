@@ -109,6 +109,13 @@ class Token:
         is_previous = hmac.compare_digest(found, self.previous or "-") and now < (self.previous_until or 0.0)
         return is_current or is_previous
 
+    def good_until(self, secret: str) -> float | None:
+        """When a secret that admits ceases to: one that was rotated does before its token."""
+        if not self.previous or hmac.compare_digest(hash_of(secret), self.hash or "-"):
+            return self.expires_at
+        until = self.previous_until or 0.0
+        return until if self.expires_at is None else min(until, self.expires_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Authentication:

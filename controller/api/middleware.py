@@ -31,6 +31,7 @@ from kvnet.request import asked_by, current
 from kvnet.spans import UNTOLD, Span, Tracer
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_OPEN_BODY_BYTES = 32 * 1024  # of what anybody may send: a credential, a request for a certificate
 CALLER = "kvnet.caller"
 NOTE_FAILURE = "kvnet.note_failure"  # for what is open to all and judges credentials itself
 IS_HEAD = "kvnet.is_head"
@@ -132,7 +133,9 @@ class RequestContext:
         if refusal is not None:
             raise refusal
         now = self._clock()
-        if is_open(scope["path"]):
+        is_for_all = is_open(scope["path"])
+        asked.require_length(MAX_OPEN_BODY_BYTES if is_for_all else MAX_BODY_BYTES)
+        if is_for_all:
             scope[NOTE_FAILURE] = partial(self._failures.note, asked.source, now)
             return NOBODY
         try:
@@ -148,13 +151,13 @@ class RequestContext:
 
     def _limited(self, receive: Receive, principal: Principal) -> Receive:
         """Counts what really arrives: a chunked body has no Content-Length. Who lets a body wait is looked at again."""
-        total = 0
+        total, most = 0, MAX_OPEN_BODY_BYTES if principal is NOBODY else MAX_BODY_BYTES
 
         async def counted() -> Message:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
-            if total > MAX_BODY_BYTES:
+            if total > most:
                 raise HTTPException(413)
             if message["type"] == "http.request" and self._endings.is_over(principal):
                 raise not_good()
@@ -244,11 +247,12 @@ class _Headers:
                 "X-Kvnet-Actor is not a name that can go into the journal",
                 "1 to 128 letters, digits, spaces or any of . _ : / = + @ -",
             )
-        if self.length > MAX_BODY_BYTES:
-            return PayloadTooLarge(
-                f"a body of {self.length} bytes; at most {MAX_BODY_BYTES}", fix="send fewer items at once"
-            )
         return None
+
+    def require_length(self, most: int) -> None:
+        """Raises: PayloadTooLarge."""
+        if self.length > most:
+            raise PayloadTooLarge(f"a body of {self.length} bytes; at most {most}", fix="send fewer items at once")
 
     @property
     def cookie_counts(self) -> bool:

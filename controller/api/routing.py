@@ -48,7 +48,7 @@ DESCRIPTIONS = {
 ALWAYS = (400, 401, 403, 422, 429, 500, 503)
 WITH_BODY = (409, 413, 415, 504)
 
-OF_CREDENTIALS = ("token.", "authentication.")
+OF_CREDENTIALS = ("token.", "authentication.", "host.joined", "secret.")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 # What ends the refusal of changes.
 WHATEVER_THE_STORE = frozenset({"/v1/store-state/accept"})

@@ -6,7 +6,9 @@ is never asked. Decides nothing about what somebody may do, and never says why a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hmac
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -15,7 +17,8 @@ from controller.tables import Table
 from kvnet import keys
 from kvnet.errors import AuthenticationRequired, StoreUnavailable, TooManyFailures, Unauthenticated
 from kvnet.model import Versioned
-from kvnet.security import Role, Token, hash_of, parse_token
+from kvnet.rules import shown
+from kvnet.security import Role, Token, TokenText, hash_of, parse_token
 from kvnet.sentinel import Meta
 
 CERTIFICATE = "kvnet.certificate"  # in the ASGI scope: sha256 of the client's certificate (DER), hex
@@ -65,6 +68,12 @@ class Credentials:
 
     def get(self, token_id: str) -> Versioned[Token] | None:
         return self._tokens.get(token_id)
+
+    def may_join(self, text: TokenText) -> bool:
+        """Whether it is worth a look into the store: ids are public, secrets are not."""
+        found, given = self._tokens.get(text.id), hash_of(text.secret)
+        ours = () if found is None else (found.value.hash or "-", found.value.joined_hash or "-")
+        return True in [hmac.compare_digest(given, one) for one in ours]
 
     def with_certificate(self, fingerprint: str) -> Versioned[Token] | None:
         return self._tokens.get(self._by_certificate.get(fingerprint, ""))
@@ -135,7 +144,7 @@ class Authenticator:
         """
         Raises:
             Unauthenticated: a credential that is not good, or none where one is asked for.
-            AuthenticationRequired: from elsewhere, in a cluster without credentials.
+            AuthenticationRequired: from elsewhere, or by a foreign name, in a cluster without credentials.
             StoreUnavailable: the controller is starting.
         """
         known = self.known()
@@ -183,7 +192,8 @@ class Authenticator:
             return None
         if not token.value.admits(text.secret, now) or not self._is_good(token.value, scope, now):
             return None
-        return known.principal(token)
+        found, until = known.principal(token), token.value.good_until(text.secret)
+        return found if until == found.expires_at else replace(found, expires_at=until)
 
     def _cookie(self, known: Credentials, scope: Scope) -> Principal | None:
         token = known.get(self.from_cookie(scope) or "")
@@ -211,7 +221,10 @@ class Authenticator:
             return LOCAL
         if known.are_required:
             raise not_good()
-        if self.is_insecure or is_loopback(scope.get("client")):
+        if self.is_insecure:
+            return OPEN
+        if is_loopback(scope.get("client")):
+            _require_own_name(scope["headers"])
             return OPEN
         raise AuthenticationRequired(
             "this cluster has no tokens yet, so only the controller's own machine is heard",
@@ -234,6 +247,23 @@ def not_good() -> Unauthenticated:
         fix="send 'Authorization: Bearer TOKEN' (kvnet: --token-file or KVNET_TOKEN); an admin makes tokens with "
         "'kvnet token create'",
     )
+
+
+def _require_own_name(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """A web page whose name somebody's DNS lets point to this machine is of one origin with it, for the browser here.
+
+    Raises:
+        AuthenticationRequired
+    """
+    host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1").lower()
+    name = (host.rpartition(":")[0] or host).rstrip(".")
+    if "." not in name or host.startswith("[") or name.replace(".", "").isdigit():
+        return
+    if not name.endswith(".localhost") and name != socket.gethostname().lower():
+        raise AuthenticationRequired(
+            f"this cluster has no tokens yet, so nobody is heard who asks for {shown(name)}",
+            fix="ask for localhost or 127.0.0.1; or make a token: 'kvnet token create NAME --role admin'",
+        )
 
 
 def is_loopback(client: Sequence[Any] | None) -> bool:

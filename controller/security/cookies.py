@@ -63,13 +63,12 @@ def opened(value: str, keys: Keys, token_of: Callable[[str], Token | None], now:
     token = token_of(found[1])
     if token is None:
         return None
-    made_of = [token.hash] if token.hash else []
-    if token.previous and now < (token.previous_until or 0.0):
-        made_of.append(token.previous)
-    until = int(found[2])
-    macs = [_mac(key, token.id, until, one) for key in keys.keys for one in made_of]
-    fits = [hmac.compare_digest(mac, found[3]) for mac in macs]
-    return Login(token.id, float(until)) if any(fits) else None
+    until, ends = int(found[2]), token.previous_until or 0.0
+    if token.hash and _fits(found[3], keys, token.id, until, token.hash):
+        return Login(token.id, float(until))
+    if token.previous and now < ends and _fits(found[3], keys, token.id, until, token.previous):
+        return Login(token.id, min(float(until), ends))
+    return None
 
 
 def value_in(header: str) -> str:
@@ -97,6 +96,10 @@ def header(value: str, *, is_secure: bool, life_s: float) -> str:
     """Set-Cookie. Not for scripts, not for other sites, and over TLS only where there is TLS."""
     secure = "; Secure" if is_secure else ""
     return f"{NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max(0, int(life_s))}{secure}"
+
+
+def _fits(mac: str, keys: Keys, token: str, until: int, made_of: str) -> bool:
+    return True in [hmac.compare_digest(_mac(key, token, until, made_of), mac) for key in keys.keys]
 
 
 def _mac(key: Key, token: str, until: int, made_of: str) -> str:

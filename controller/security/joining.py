@@ -70,13 +70,15 @@ class Joined(NamedTuple):
 
 
 class Joining:
-    """`known`: whether this replica has heard of a token; it may be behind.
+    """`known`: whether a join token may be good, as far as this replica has heard; it may be behind.
 
     Attributes:
         signer: who signs certificates now; None where no CA's key is.
     """
 
-    def __init__(self, store: Store, writer: Commits, now: Callable[[], float], known: Callable[[str], bool]) -> None:
+    def __init__(
+        self, store: Store, writer: Commits, now: Callable[[], float], known: Callable[[TokenText], bool]
+    ) -> None:
         self._store = store
         self._writer = writer
         self._now = now
@@ -96,7 +98,7 @@ class Joining:
         text = parse_token(asked.token)
         if text is None:
             raise not_good()
-        if not self._known(text.id):
+        if not self._known(text):
             self._require_turn(caller.source)
         with store_errors_told():
             for _ in range(ATTEMPTS):

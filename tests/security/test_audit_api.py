@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backends.open import open_store
-from backends.store import Delete, Put
+from backends.store import MAX_OPERATIONS, Delete, Present, Put, Refused, TooLarge
 from kvnet import keys
 from tests.api.under_test import eventually, problem_of
 from tests.security.admitted import Guarded
@@ -127,3 +127,42 @@ async def test_what_an_admin_writes_into_the_store_past_the_api_is_in_it_too(sit
         ("store.written", "pools/mine", "root"),
         ("store.deleted", "networks/gone", "root"),
     ]
+
+
+@pytest.mark.parametrize("key", [keys.JOURNAL_FLOOR, keys.journal(1.0, "0" * 12), keys.seal(9)])
+async def test_nobody_takes_back_through_the_gateway_what_the_journal_says(site: Guarded, key: str) -> None:
+    await site.admin.post("/v1/networks", json={"name": "n"})
+    head = (await sealed(site))["head"]
+    async with await open_store(site.api.url, token=site.token) as store:
+        for write in (Put(key, b"{}"), Delete(key)):
+            with pytest.raises(Refused):
+                await store.commit([], [write])
+            with pytest.raises(Refused):
+                await store.commit([Present(keys.CLUSTER)], [Put(keys.LEVEL, b"{}"), write])
+    assert (await site.admin.get("/v1/audit/verify", params={"head": head})).json()["ok"] is True
+
+
+async def test_no_shape_of_a_commit_leaves_the_journal_without_it(site: Guarded) -> None:
+    async with await open_store(site.api.url, token=site.token) as store:
+        cluster = await store.get(keys.CLUSTER)
+        assert cluster is not None
+        await store.commit([], [Put(keys.CLUSTER, cluster.value), Put(keys.pool("mine"), b'{"v":1,"name":"mine"}')])
+        with pytest.raises(TooLarge):
+            await store.commit([], [Put(keys.pool(f"p{n}"), b"{}") for n in range(MAX_OPERATIONS)])
+        with pytest.raises(TooLarge):
+            await store.commit([Present(keys.CLUSTER)] * (MAX_OPERATIONS - 1), [Delete(keys.pool("mine"))])
+
+    told = [line["key"] for line in await lines(site, "?kind=store") if line["type"] == "change"]
+
+    assert told == [keys.CLUSTER, keys.pool("mine")]
+
+
+async def test_who_joined_and_with_what_only_an_admin_hears(site: Guarded) -> None:
+    text = await site.make("h9-join", "join", host="h9", scope={"team": "blue"}, expires_in_s=60)
+    async with site.client(None) as nobody:
+        assert (await nobody.post("/v1/join", json={"token": text, "hash": "5f" * 32})).status_code == 200
+    red, viewer = await site.make("red", "operator", scope={"team": "red"}), await site.make("eve", "viewer")
+    assert '"host.joined"' in (await site.admin.get("/v1/journal")).text
+    for token in (red, viewer):
+        async with site.client(token) as client:
+            assert '"host.joined"' not in (await client.get("/v1/journal")).text

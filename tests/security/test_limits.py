@@ -246,3 +246,16 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[bytes, dict[str, object
             int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
         )
         return head, json.loads(await reader.readexactly(length))
+
+
+async def test_what_anybody_may_send_is_short_and_looked_up_only_so_often(site: Guarded) -> None:
+    await site.make("t", "viewer")
+    async with site.client(None) as nobody:
+        long = "{" + f'"token":"{"x" * 40_000}"' + "}"
+        for path in ("/v1/login", "/v1/join"):
+            sent = await nobody.post(path, content=long, headers={"Content-Type": "application/json"})
+            problem_of(sent, 413, "too-large")
+        body = {"token": f"kvnet_{site.made['t']}_{'x' * 43}", "hash": "5f" * 32}
+        codes = [(await nobody.post("/v1/join", json=body)).status_code for _ in range(60)]
+    assert codes.count(401) < 50
+    assert codes.count(401) + codes.count(429) == 60

@@ -63,7 +63,9 @@ def test_a_cookie_dies_with_the_secret_that_it_was_made_of() -> None:
     value = sealed(TOKEN, NOW + 100, KEYS)
     rotated = replace(TOKEN, hash=hash_of("b"), previous=TOKEN.hash, previous_until=NOW + 50)
 
-    assert opened(value, KEYS, {TOKEN.id: rotated}.get, NOW) is not None, "the old secret is good for a while"
+    login = opened(value, KEYS, {TOKEN.id: rotated}.get, NOW)
+    assert login is not None, "the old secret is good for a while"
+    assert login.until == NOW + 50
     assert opened(value, KEYS, {TOKEN.id: rotated}.get, NOW + 50) is None
     assert opened(value, KEYS, {TOKEN.id: replace(TOKEN, hash="")}.get, NOW) is None
 

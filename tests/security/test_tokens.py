@@ -27,6 +27,22 @@ async def test_a_cluster_without_tokens_asks_nobody_on_its_own_machine() -> None
         assert (await api.get("/v1/authentication")).json()["required"] is False
 
 
+@pytest.mark.parametrize(
+    ("host", "is_heard"),
+    [("evil.example:7480", False), ("evil.example", False), ("127.0.0.1.evil.example:80", False)]
+    + [(one, True) for one in ("127.0.0.1:7480", "localhost:7480", "[::1]:7480", "controller:7480", "a.localhost:1")],
+)
+async def test_a_page_whose_name_points_to_this_machine_is_not_this_machine(host: str, is_heard: bool) -> None:
+    async with running("memory://") as api:
+        asked = await api.get("/v1/networks", Host=host)
+        made = await api.post("/v1/networks", {"name": "n"}, Host=host, Origin=f"http://{host}")
+    if is_heard:
+        assert (asked.status_code, made.status_code) == (200, 201)
+    else:
+        problem_of(asked, 403, "authentication-required")
+        problem_of(made, 403, "authentication-required")
+
+
 async def test_the_first_token_closes_the_cluster() -> None:
     async with running("memory://") as api:
         made = await api.post("/v1/tokens", ADMIN)
@@ -193,6 +209,15 @@ async def test_a_stream_ends_with_its_tokens_time(site: Guarded) -> None:
     async with site.client(token) as client:
         await _until_it_ends(client)
     assert 0.3 < time.monotonic() - began < 0.5 + SOON_S
+
+
+async def test_a_stream_with_a_secret_that_was_rotated_ends_when_that_does(site: Guarded) -> None:
+    old = await site.make("t", "viewer")
+    began = time.monotonic()
+    assert (await site.admin.post("/v1/tokens/t/rotate", json={"grace_s": 0.5})).status_code == 200
+    async with site.client(old) as client:
+        await _until_it_ends(client)
+    assert 0.2 < time.monotonic() - began < 0.5 + SOON_S
 
 
 async def test_a_watch_of_the_gateway_ends_with_its_token(site: Guarded) -> None:
