@@ -377,13 +377,11 @@ def test_from_the_command_line_the_secret_is_in_no_argument_and_the_token_file_i
     file, state = tmp_path / "h6.token", tmp_path / "state"
     file.write_text(join_token(running, ca, "h6"))
 
-    began = time.monotonic()
     done = kvnet("worker", "join", "--controller", running.url, "--token-file", str(file), "--host", "h6",
                  "--ca-fingerprint", f"sha256:{fingerprint(ca)}", "--state-dir", str(state), "-o", "json")  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["certificate"] is True
-    assert time.monotonic() - began < 5.0
     assert not file.exists()
     assert (state / "identity").stat().st_mode & 0o777 == 0o700
     assert identity.load(state) is not None
