@@ -88,6 +88,7 @@ class Cluster:
         self._settings = settings
         self._rng = rng
         self._identity: Identity | None = None
+        self._looking = asyncio.Lock()
         store = LevelledStore(store, lambda: sentinel.level_of(state.meta.mirror.entries))
         self._state = self._whole = state = State(store, settings, rng)
         self.standing = standing = Standing(state)
@@ -186,8 +187,10 @@ class Cluster:
         Raises:
             StoreUnavailable, StoreBroken
         """
-        with store_errors_told():
-            return await look(self._writer.store, self._state.chain.seen, head)
+        # One at a time: each reads the whole journal, and many could ask.
+        async with self._looking:
+            with store_errors_told():
+                return await look(self._writer.store, self._state.chain.seen, head)
 
     def seals(self) -> Sequence[Seal]:
         """Those that are kept, by number."""

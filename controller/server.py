@@ -29,7 +29,7 @@ from backends.url import shown
 from controller import exposure
 from controller.api import problems
 from controller.api.measure import MeasuredStore, new_registry
-from controller.api.patience import PatientHttp, most_connections
+from controller.api.patience import Calm, PatientHttp, most_connections
 from controller.api.service import Service
 from controller.app import create_app
 from controller.cluster import Cluster
@@ -118,6 +118,9 @@ async def serve(
     stop = stop or asyncio.Event()
     certificates = _certificates(settings)
     with contextlib.ExitStack() as held:
+        calm = Calm(settings.cluster.clock.monotonic)
+        logging.getLogger("uvicorn.error").addFilter(calm)
+        held.callback(logging.getLogger("uvicorn.error").removeFilter, calm)
         sockets = [held.enter_context(sock) for sock in _bind(settings)]
         if settings.listen_unix is not None:
             held.callback(settings.listen_unix.unlink, missing_ok=True)

@@ -8,13 +8,16 @@ who sends a byte a second. An answer may take as long as it likes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from controller.api.outlet import Http
 
 REQUEST_S = 30.0
 MOST_CONNECTIONS = 10_000
+TOLD_EVERY_S = 60.0
 SPARE_FILES = 200  # for the store, and whatever else a process opens
 
 
@@ -26,6 +29,24 @@ def most_connections() -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return max(1, min(MOST_CONNECTIONS, soft - SPARE_FILES))
+
+
+class Calm(logging.Filter):
+    """What uvicorn warns of once for each malformed request is told once a minute: whoever likes sends thousands."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        text, now = str(record.msg), self._clock()
+        if now - self._told.get(text, -TOLD_EVERY_S) < TOLD_EVERY_S:
+            return False
+        self._told[text] = now  # its few templates, never what was sent
+        return True
 
 
 class PatientHttp(Http):

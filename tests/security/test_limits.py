@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import time
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.patience import Calm
 from controller.security.limits import Bucket, Failures, Streams
 from controller.security.principal import Principal
 from kvnet.errors import TooManyStreams
@@ -259,3 +261,17 @@ async def test_what_anybody_may_send_is_short_and_looked_up_only_so_often(site: 
         codes = [(await nobody.post("/v1/join", json=body)).status_code for _ in range(60)]
     assert codes.count(401) < 50
     assert codes.count(401) + codes.count(429) == 60
+
+
+def test_of_malformed_requests_the_log_tells_once_a_minute() -> None:
+    now = [0.0]
+    calm = Calm(lambda: now[0])
+
+    def is_told(level: int, text: str) -> bool:
+        return calm.filter(logging.LogRecord("uvicorn.error", level, "", 0, text, (), None))
+
+    assert [is_told(logging.WARNING, "Invalid HTTP request received.") for _ in range(3)] == [True, False, False]
+    assert is_told(logging.WARNING, "another one")
+    assert [is_told(logging.ERROR, "a failure") for _ in range(2)] == [True, True]
+    now[0] = 60.0
+    assert is_told(logging.WARNING, "Invalid HTTP request received.")
