@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 from controller.api import render
 from controller.api.answers import Answer
 from controller.api.history import Actor, Kind, Network, RequestId, Since, Source, Until, stand_for
-from controller.api.routing import problems, resource_router, service, shows
+from controller.api.routing import principal, problems, resource_router, service, shows
 from controller.audit.seal import Seal
 from controller.audit.verify import Verdict
 from controller.events import EventLog
@@ -131,12 +131,17 @@ async def export(
         since=None if since is None else since.timestamp(),
         until=None if until is None else until.timestamp(),
     )
-    lines = _told(cluster.events, cluster.seals(), subject, shows(request), shared.stopping)
+    who = principal(request)
+
+    def is_over() -> bool:
+        return shared.stopping.is_set() or shared.endings.is_over(who)
+
+    lines = _told(cluster.events, cluster.seals(), subject, shows(request), is_over)
     return StreamingResponse(lines, media_type=LINES, headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
 
 
 async def _told(
-    log: EventLog, seals: Sequence[Seal], subject: Subject, shown: Shown, stopping: asyncio.Event
+    log: EventLog, seals: Sequence[Seal], subject: Subject, shown: Shown, is_over: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     changes, links = 0, list(seals)
     for looked, revision in enumerate(reversed(log.revisions()), 1):
@@ -146,7 +151,7 @@ async def _told(
         changes += len(events)
         for line in events:
             yield line
-        if stopping.is_set():
+        if is_over():
             return
         if not looked % AT_A_TIME:
             await asyncio.sleep(0)
