@@ -28,7 +28,7 @@ def contents(url: str) -> dict[str, bytes]:
 
 
 def lasting(there: dict[str, bytes]) -> dict[str, bytes]:
-    passing = (keys.ALIVE, keys.LEADERS, keys.ACCEPTED, keys.JOURNAL, keys.SEALS)
+    passing = (keys.ALIVE, keys.LEADERS, keys.ACCEPTED, keys.JOURNAL, keys.SEALS, keys.REPLICAS)
     return {k: v for k, v in there.items() if not k.startswith(passing)}
 
 

@@ -46,7 +46,9 @@ async def endpoints(cluster: Cluster) -> int:
 
 
 @pytest.mark.parametrize("jump_s", [-YEAR_S, -60.0, 60.0, YEAR_S])
-async def test_a_host_is_not_dead_because_a_clock_was_set(cluster: Cluster, time: FakeTime, jump_s: float) -> None:
+async def test_a_host_is_not_dead_because_a_clock_was_set(
+    cluster: Cluster, store: MemoryStore, time: FakeTime, jump_s: float
+) -> None:
     await cluster.endpoints.create("my-net", endpoint(host="gone"), ME)
     await cluster.upkeep.sweep()
 
@@ -59,7 +61,7 @@ async def test_a_host_is_not_dead_because_a_clock_was_set(cluster: Cluster, time
     time.pass_by(DAY_S)
     for _ in range(2):  # the mark, and the second look
         await cluster.upkeep.sweep()
-        await cluster._state.reached(cluster._writer.store.state.revision, *cluster._state.tables)  # type: ignore[attr-defined]
+        await cluster._state.reached(store.state.revision, *cluster._state.tables)
     assert await endpoints(cluster) == 0
 
 
