@@ -87,4 +87,5 @@ async def test_a_name_with_a_slash_reaches_no_other_resource(api: Api) -> None:
 async def test_a_token_file_is_read(api: Api, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("0123-abc\n")
-    assert (await kvnet(api, "--token-file", str(file), "network", "ls"))[0] == 0
+    status, said = await kvnet(api, "--token-file", str(file), "network", "ls")
+    assert (status, "token" in said, "0123-abc" in said) == (1, True, False), said
