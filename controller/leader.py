@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from backends.store import Absent, Conflict, Put, Session, Store, StoreError, Unchanged
+from backends.store import Absent, Put, Session, Store, StoreError, Unchanged
 from controller.settings import Settings
 from controller.standing import Standing
 from controller.state import State
@@ -78,8 +78,9 @@ class Leadership:
             await self._pause()
 
     async def _with(self, session: Session, work: Callable[[], Awaitable[None]]) -> None:
+        # One for the whole session: what an earlier attempt wrote after all is known again.
+        value = codec.encode(Leader(self._settings.replica, self._incarnation, self._settings.clock.now()))
         while not session.is_lost:
-            value = codec.encode(Leader(self._settings.replica, self._incarnation, self._settings.clock.now()))
             if await self._is_elected(session, value):
                 await self._lead(session, value, work)
                 return
@@ -95,14 +96,12 @@ class Leadership:
         check = Unchanged(keys.LEADER, there.version) if there is not None and is_nobodys else Absent(keys.LEADER)
         try:
             await self._store.commit([check], [Put(keys.LEADER, value, session=session.id)])
-        except Conflict:
-            return False
         except StoreError:
             return await self._is_written(value)
         return True
 
     async def _is_written(self, value: bytes) -> bool:
-        """The answer was lost: look."""
+        """An answer was lost, now or before: a request may arrive long after it was given up."""
         try:
             entry = await self._store.get(keys.LEADER)
         except StoreError:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
 
 from backends.memory import MemoryState, MemoryStore
-from backends.store import Delete, Put
+from backends.store import Check, Delete, Entry, Put, Revision, Unknown, Write
 from controller import journal
 from controller.cluster import Cluster
 from kvnet import codec, keys
 from kvnet.claims import AddressClaim, ClaimKind
 from kvnet.model import Alive, NetworkState, Reclaim
 from kvnet.model import Cluster as Identity
-from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network, opened
+from tests.unit.controller.kit import ME, FailingStore, FakeTime, add_host, endpoint, eventually, network, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -386,3 +387,32 @@ async def test_a_leader_whose_key_was_wiped_stops_and_stands_again(time: FakeTim
 
         await eventually(lambda: store.state.entries.get(keys.LEADER) not in (None, first))
         await eventually(lambda: cluster.status().is_leader and cluster.status().leader == "controller")
+
+
+class LateElection(FailingStore):
+    """The answer to the first candidacy is lost, and it takes effect after its candidate has looked."""
+
+    candidacy: tuple[Sequence[Check], Sequence[Write]] | None = None
+    candidacies = 0
+
+    async def get(self, key: str) -> Entry | None:
+        found = await super().get(key)
+        if key == keys.LEADER and self.candidacy is not None:
+            late, self.candidacy = self.candidacy, None
+            await self.inner.commit(*late)
+        return found
+
+    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
+        if keys.LEADER in {write.key for write in writes}:
+            self.candidacies += 1
+            if self.candidacies == 1:
+                self.candidacy = checks, writes
+                raise Unknown("no answer")
+        return await super().commit(checks, writes)
+
+
+async def test_a_candidate_whose_request_arrived_late_leads(time: FakeTime) -> None:
+    async with MemoryStore() as store, opened(LateElection(store), time, upkeep=True) as cluster:
+        await eventually(lambda: cluster.status().is_leader)
+
+        assert cluster.status().leader == "controller"
