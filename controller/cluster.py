@@ -55,7 +55,7 @@ from controller.upkeep import Upkeep
 from controller.views import ClusterStatus, Event
 from controller.writer import Writer
 from kvnet import sentinel
-from kvnet.errors import StoreUnavailable
+from kvnet.errors import OutcomeUnknown, StoreUnavailable
 from kvnet.model import Cluster as Identity
 from kvnet.security import Role
 
@@ -172,7 +172,7 @@ class Cluster:
                 with store_errors_told():
                     settings = self._settings
                     return await found_cluster(self._writer, settings.replica, self._rng, settings.cluster_id)
-            except StoreUnavailable:
+            except (StoreUnavailable, OutcomeUnknown):  # the next look tells what became of it
                 await self._settings.clock.sleep(self._rng.uniform(0.2, 1.0))
 
     async def _lead(self) -> None:
