@@ -44,6 +44,8 @@ class Mirror:
         self.last_error: StoreError | None = None
         # Told of every list but the first, before anything else is: the revision before it, and the list's own.
         self.on_list: Callable[[Revision, Revision], None] | None = None
+        # Told where a batch changed nothing after all: what came and went between two of them is still progress.
+        self.on_nothing: Callable[[], None] | None = None
         # Told of every failure, after `last_error` has it; what is known stays as it was.
         self.on_error: Callable[[StoreError], None] | None = None
         self._must_list = True
@@ -148,6 +150,8 @@ class Mirror:
                 entries[change.key] = change.entry
             fresh.append(change)
         self._arrive(fresh, max(batch.revision, self.revision))
+        if batch.changes and not fresh and self.on_nothing is not None:
+            self.on_nothing()
 
     def _adopt(self, snapshot: Snapshot) -> None:
         if self.in_step and self.on_list is not None:

@@ -70,6 +70,7 @@ class NetworkTables:
             self.origins,
         )
         self.endpoints.mirror.on_error = self._refused
+        self.endpoints.mirror.on_nothing = partial(self._endpoints_changed, ())
 
     @property
     def version(self) -> Revision:
@@ -174,6 +175,7 @@ class NetworkTables:
     def _open_blocks(self) -> None:
         parse = partial(codec.decode, Block)
         blocks = self.blocks = Table(self._store, keys.blocks(self._id), parse, self._blocks_changed, self._time)
+        blocks.mirror.on_nothing = partial(self._blocks_changed, ())
         assert self._group is not None
         self._group.create_task(blocks.mirror.run())
         self._group.create_task(self._await_blocks(blocks))

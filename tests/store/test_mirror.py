@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backends.memory import MemoryState, MemoryStore
 from backends.mirror import MAX_BACKOFF_S, Mirror
-from backends.store import Change, Delete, Entry, Put, Store, Unavailable, Write
+from backends.store import Batch, Change, Delete, Entry, Put, Revision, Store, Unavailable, Write
 from tests.store.faults import FaultyStore
 from tests.store.harness import Harness
 from tests.store.watching import until
@@ -100,6 +100,25 @@ async def test_who_waits_is_woken_in_the_order_of_revisions_after_the_change_was
 
     assert [revision for revision, _ in woken] == [1, 2, 3]
     assert all(changes >= revision for revision, changes in woken)
+
+
+class Merging(MemoryStore):
+    """What came and went since the last batch is told as gone."""
+
+    async def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
+        yield Batch((), after)
+        yield Batch((Change(f"{prefix}short", None),), after + 2)
+        await asyncio.Event().wait()
+
+
+async def test_what_came_and_went_unseen_is_no_change_but_is_told_as_progress() -> None:
+    told, heard = Told(), list[int]()
+    async with Merging() as store, mirroring(store, "a/", told) as mirror:
+        mirror.on_nothing = lambda: heard.append(mirror.revision)
+
+        await mirror.until(2, 1.0)
+
+        assert (heard, told.changes) == ([2], [])
 
 
 async def test_waiting_is_bounded() -> None:
