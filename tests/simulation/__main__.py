@@ -19,7 +19,7 @@ from tests.simulation.shape import Script
 from tests.simulation.shrink import Shrinking, kind_of
 
 REGRESSIONS = Path(__file__).parent / "regressions"
-SHRINK_S = 120.0
+SHRINK_RUNS = 300
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _keep(script: Script, kind: str, asked: argparse.Namespace) -> None:
-    short = Shrinking(kind, asked.jobs, asked.shrink_s).shortest(script)
+    short = Shrinking(kind, asked.jobs, asked.shrink_runs).shortest(script)
     folder = Path(asked.keep)
     folder.mkdir(exist_ok=True)
     path = folder / f"seed-{script.seed}.json"
@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lines", type=int, default=100_000, help="of the trace, the last ones")
     parser.add_argument("--broken", default="", help="with this bug planted")
     parser.add_argument("--shrink", type=int, default=3, help="so many kinds of failures")
-    parser.add_argument("--shrink-s", type=float, default=SHRINK_S, help="seconds of CPU for each")
+    parser.add_argument("--shrink-runs", type=int, default=SHRINK_RUNS, help="tried at most for each")
     parser.add_argument("--keep", default=str(REGRESSIONS), help="where to")
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--first", action="store_true", help="end with the first failure, unshrunk")

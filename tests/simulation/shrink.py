@@ -26,16 +26,16 @@ def kind_of(outcome: Outcome) -> str:
 
 
 class Shrinking:
-    """`cpu_s`: how much may be spent; what was found by then is the answer."""
+    """`runs`: how many may be tried, whatever each of them takes; what was found by then is the answer."""
 
-    def __init__(self, kind: str, jobs: int, cpu_s: float) -> None:
+    def __init__(self, kind: str, jobs: int, runs: int) -> None:
         self._kind = kind
         self._jobs = jobs
-        self._left_s = cpu_s
+        self._left = runs
 
     def shortest(self, script: Script) -> Script:
         parts = 2
-        while len(script.steps) > 1 and self._left_s > 0:
+        while len(script.steps) > 1 and self._left > 0:
             found = self._without_a_part(script, parts)
             if found is not None:
                 script, parts = found, max(2, parts - 1)
@@ -61,10 +61,10 @@ class Shrinking:
 
     def _first(self, scripts: list[Script]) -> Script | None:
         for script, outcome in outcomes(scripts, self._jobs):
-            self._left_s -= outcome.cpu_s
+            self._left -= 1
             if kind_of(outcome) == self._kind:
                 cut: tuple[Step, ...] = script.steps[: outcome.steps] if outcome.steps else script.steps
                 return script.only(cut)
-            if self._left_s <= 0:
+            if self._left <= 0:
                 return None
         return None

@@ -32,7 +32,7 @@ from worker.settings import Timing
 
 DEAD_HOST_AFTER_S = 240.0
 LEAK_GRACE_S = 12.0
-CHECK_S = 45.0
+CHECK_S = 60.0
 JOURNAL = 150  # so that it is trimmed, too
 
 
