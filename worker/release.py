@@ -141,6 +141,7 @@ class Releaser:
         """Nothing is known to have come of it; a controller that was held up may still make it, for nobody."""
         self._doubted.pop(endpoint, None)
         self._given_up.add(endpoint)
+        self._wake.set()  # it may be there already: the answer to an earlier attempt may have been lost
 
     def look_again(self) -> None:
         """The set of local endpoints changed: somebody may have removed one of ours."""
