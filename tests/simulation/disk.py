@@ -5,11 +5,14 @@ Keeps what `worker.disk.StateDir` promises, and adds what happens to disks: full
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
 from kvnet.errors import StateUnusable
 from worker.disk import StateDir
+
+WRITTEN_BACK_S = 40.0  # by then a kernel has written what nobody synced
 
 
 class Disk:
@@ -18,27 +21,26 @@ class Disk:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.is_full = False
-        self._synced: dict[
-            str, bytes | None
-        ] = {}  # what there was before, of names that were written since the last sync
+        # Of names that were written lately and not synced: what there was before, and when that began.
+        self._before: dict[str, tuple[bytes | None, float]] = {}
 
     def put(self, name: str, data: bytes | None, *, durable: bool) -> None:
         if durable:
-            self._synced.pop(name, None)
-        else:
-            self._synced.setdefault(name, self.files.get(name))
+            self._before.pop(name, None)
+        elif self._is_safe(name):
+            self._before[name] = self.files.get(name), _now()
         if data is None:
             self.files.pop(name, None)
         else:
             self.files[name] = data
 
     def sync(self, name: str) -> None:
-        self._synced.pop(name, None)
+        self._before.pop(name, None)
 
     def lose_power(self, rng: random.Random) -> None:
         """Of what was not synced, each file is as it was, as it was to be, or empty."""
-        for name, before in self._synced.items():
-            fate = rng.randrange(3)
+        for name in [name for name in self._before if not self._is_safe(name)]:
+            before, fate = self._before[name][0], rng.randrange(3)
             if fate == 0:
                 if before is None:
                     self.files.pop(name, None)
@@ -46,7 +48,14 @@ class Disk:
                     self.files[name] = before
             elif fate == 1 and name in self.files:
                 self.files[name] = b""
-        self._synced.clear()
+        self._before.clear()
+
+    def _is_safe(self, name: str) -> bool:
+        return name not in self._before or _now() - self._before[name][1] >= WRITTEN_BACK_S
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class SimulatedDir(StateDir):

@@ -19,6 +19,7 @@ from kvnet.errors import (
     NotFound,
     OutcomeUnknown,
     StateUnusable,
+    StoreUnavailable,
 )
 from kvnet.wire import Endpoint, EndpointBody
 from tests.unit.worker.fake_controller import overlay
@@ -148,6 +149,25 @@ async def test_a_lost_answer_is_undone_once_the_store_shows_what_came_of_it(worl
         await h1.attach("c1")
     world.outages.answers_lost = False
     await until(lambda: not world.endpoints() and not h1.veths() and not h1.state.names("attachments"))
+
+
+async def test_an_endpoint_of_one_controller_is_undone_where_the_next_one_refused_to_make_it(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    create = h1.controller.create_endpoint
+
+    async def made_and_refused(network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint:
+        """The first one dies of it, and its answer with it; the second one has no store."""
+        await create(network, body, wait_s=wait_s)
+        await until(lambda: "e1" in h1.worker.view.local.items)
+        for _ in range(50):  # whoever was told of it has looked
+            await asyncio.sleep(0)
+        raise StoreUnavailable("nobody there")
+
+    h1.controller.create_endpoint = made_and_refused  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await h1.attach("c1", id="e1")
+    await until(lambda: not world.endpoints())
 
 
 async def test_while_the_controller_is_away_an_attach_is_refused_and_nothing_stays(world: World) -> None:
