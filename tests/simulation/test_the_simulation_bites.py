@@ -39,7 +39,7 @@ def test_a_failing_seed_becomes_short_and_still_fails(tmp_path: Path) -> None:
     assert found.returncode == 1, found.stdout + found.stderr
     seed = found.stdout.split("seed ", 1)[1].split()[0]
 
-    kept = ("--shrink-runs", "120", "--keep", str(tmp_path), "--lines", "0")
+    kept = ("--shrink-runs", "400", "--keep", str(tmp_path), "--lines", "0")
     short = simulate(*planted, "--seed", seed, "--shrink-it", "--jobs", jobs(), *kept)
     [path] = tmp_path.glob("*.json")
     again = [simulate("--replay", str(path), "--lines", "0", hash_seed=hash_seed) for hash_seed in ("1", "2")]
