@@ -8,7 +8,7 @@ SITE_JOBS := 3
 SIDE_BY_SIDE := tests/unit tests/api tests/cli tests/faults tests/security tests/upgrade
 BESIDE_SERVERS := tests/store tests/lab/stores tests/soak tests/docs
 STORES := etcd3.4-1,etcd3.5-3,consul-1,consul-3,zookeeper-1,zookeeper-3
-ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py tests/input/test_hostile_store.py tests/upgrade/test_images.py
+ON_ANY_STORE := tests/api tests/cli tests/unit/controller/test_races.py tests/upgrade/test_images.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test test-all compose-test simulate torture fuzz soak check format bench lock clean
