@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,21 @@ async def _is_ready(member: Member) -> bool:
     return bool((await member.status())["ready"])
 
 
+async def _same(store: Store, _url: str) -> Store:
+    return store
+
+
 @asynccontextmanager
 async def a_site(url: str, directory: Path, *hosts: str, **settings: Any) -> AsyncIterator[Site]:
     """A controller on the store, and a worker through its gateway on each of the hosts."""
     async with AsyncExitStack() as held:
+        # What is written into the store comes past the controller; a store in memory is opened once, for both.
+        shared = await open_store(url) if url == "memory://" and "opener" not in settings else None
+        if shared is not None:
+            settings["opener"] = partial(_same, shared)
         api = await held.enter_async_context(running(url, **settings))
-        # What is written into the store comes past the controller, where the store can be opened twice.
-        store = await held.enter_async_context(await open_store(api.url if url == "memory://" else url))
+        given = shared or await open_store(api.url if url == "memory://" else url)
+        store = await held.enter_async_context(given)
         site = Site(api, store)
         for host in hosts:
             await held.enter_async_context(a_worker(site, host, directory))
