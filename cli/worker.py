@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from kvnet.errors import Invalid
 if TYPE_CHECKING:
     from kvnet.tls import Trust
     from worker.identity import Identity
+    from worker.settings import DockerSettings, Settings
 
 DEFAULT_STATE_DIR = "/var/lib/kvnet"
 HTTP_PORT, HTTPS_PORT = 80, 443
@@ -134,28 +136,34 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
 
     from kvnet.logline import format_for
     from kvnet.spans import tracing
-    from worker.identity import load
     from worker.log import Log
     from worker.running import run_worker
-    from worker.settings import (
-        DockerMode,
-        DockerSettings,
-        Following,
-        Removal,
-        Settings,
-        Timing,
-        parse_dns,
-        parse_underlay,
-    )
 
     to_stderr(given["log_level"], given["log_format"], "worker")
-    session = current()
+    settings = settings_of(current(), store, cluster, ttl, given)
+    log = Log(
+        form=format_for(given["log_format"], sys.stderr),
+        level=given["log_level"],
+        always={"component": "worker", "host": settings.host},
+    )
+    with tracing(wants_traces(given["otel"]), "worker", **{"host.name": settings.host}) as tracer:
+        asyncio.run(run_worker(settings, log=log, tracer=tracer))
+
+
+def settings_of(session: Session, store: str, cluster: str, ttl: float | None, given: Mapping[str, Any]) -> Settings:
+    """What was said, what was learned at the joining, and what follows from both.
+
+    Raises:
+        Invalid
+    """
+    from worker.identity import load
+    from worker.settings import Settings, Timing, parse_dns, parse_underlay
+
     identity = load(given["state_dir"])
     found = known_as(session, identity, given["host"])
-    host = found.host or socket.gethostname().partition(".")[0]
-    settings = Settings(
+    return Settings(
         controller=found.controller,
-        host=host,
+        host=found.host or socket.gethostname().partition(".")[0],
         underlay=parse_underlay(given["underlay"] or address_towards(found.controller)),
         state_dir=given["state_dir"],
         socket=Path(session.socket),
@@ -166,25 +174,24 @@ def worker(store: str, cluster: str, ttl: float | None, **given: Any) -> None:
         identity=identity,
         accept_store=given["accept_store"],
         timing=Timing() if ttl is None else Timing(ttl_s=ttl),
-        docker=DockerSettings(
-            mode=DockerMode(given["docker"]),
-            api=given["docker_api"],
-            plugin=given["docker_plugin"],
-            networks=Following(given["docker_networks"]),
-            removal=Removal(given["docker_removal"]),
-            keeps_ids=given["docker_keep_ids"],
-        ),
+        docker=_docker(given),
         dns=parse_dns(given["dns"]),
         namespace_files=given["namespace_files"],
         metrics=given["metrics"],
     )
-    log = Log(
-        form=format_for(given["log_format"], sys.stderr),
-        level=given["log_level"],
-        always={"component": "worker", "host": host},
+
+
+def _docker(given: Mapping[str, Any]) -> DockerSettings:
+    from worker.settings import DockerMode, DockerSettings, Following, Removal
+
+    return DockerSettings(
+        mode=DockerMode(given["docker"]),
+        api=given["docker_api"],
+        plugin=given["docker_plugin"],
+        networks=Following(given["docker_networks"]),
+        removal=Removal(given["docker_removal"]),
+        keeps_ids=given["docker_keep_ids"],
     )
-    with tracing(wants_traces(given["otel"]), "worker", **{"host.name": host}) as tracer:
-        asyncio.run(run_worker(settings, log=log, tracer=tracer))
 
 
 class Known(NamedTuple):

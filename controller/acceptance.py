@@ -18,7 +18,7 @@ from controller.state import State
 from controller.writer import Writer
 from kvnet import codec, keys, sentinel
 from kvnet.errors import PreconditionFailed
-from kvnet.model import Accepted
+from kvnet.marks import Accepted
 
 
 class Acceptance:

@@ -18,7 +18,8 @@ from controller.requests import Caller
 from controller.writer import Writer
 from kvnet import codec, keys, sentinel
 from kvnet.errors import AnotherCluster, KvnetError, StoreBroken, StoreForeign
-from kvnet.model import Cluster, Pool
+from kvnet.marks import Cluster
+from kvnet.model import Pool
 
 # Clear of Docker's own 172.17-31 and 192.168, and of the low 10.0.x that Swarm takes.
 DEFAULT_POOL = Pool("default", ip_network("10.192.0.0/10"), 24)

@@ -56,7 +56,7 @@ from controller.views import ClusterStatus, Event
 from controller.writer import Writer
 from kvnet import sentinel
 from kvnet.errors import OutcomeUnknown, StoreUnavailable
-from kvnet.model import Cluster as Identity
+from kvnet.marks import Cluster as Identity
 from kvnet.security import Role
 
 T = TypeVar("T")

@@ -36,7 +36,7 @@ from controller.settings import Clock
 from controller.snapshot import Backup
 from kvnet import codec, keys, sentinel
 from kvnet.errors import AnotherCluster, KvnetError, StoreBroken, StoreForeign, StoreNotEmpty, TooMuchContention
-from kvnet.model import Accepted, Restoring
+from kvnet.marks import Accepted, Restoring
 
 ATTEMPTS = 5
 PAUSE_S = (0.2, 1.0)

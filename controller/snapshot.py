@@ -23,7 +23,7 @@ from controller.ipam.findings import Finding
 from kvnet import __version__, codec, keys, sentinel
 from kvnet.claims import SubnetClaim
 from kvnet.errors import BackupUnusable, StoreBroken, StoreForeign, StoreTooNew
-from kvnet.model import Cluster
+from kvnet.marks import Cluster
 
 FORMAT = 1
 LEFT_OUT = (

@@ -15,7 +15,8 @@ from controller.state import State
 from controller.views import Trouble
 from kvnet import codec, keys, sentinel
 from kvnet.errors import StoreTooNew, StoreWentBack
-from kvnet.model import Accepted, Cluster, Observed, Restoring, Versioned
+from kvnet.marks import Accepted, Cluster, Restoring
+from kvnet.model import Observed, Versioned
 
 WENT_BACK, WIPED, ANOTHER, TOO_NEW = "went-back", "wiped", "another-cluster", "too-new"
 IS_BEHIND = "store-went-back"  # the condition that a worker reports

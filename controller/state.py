@@ -30,6 +30,7 @@ from controller.steps import Steps
 from controller.tables import Table
 from kvnet import codec, keys, sentinel
 from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, SubnetClaim
+from kvnet.marks import Replica
 from kvnet.model import (
     Address,
     Alive,
@@ -42,7 +43,6 @@ from kvnet.model import (
     Observed,
     Pool,
     Reclaim,
-    Replica,
     Versioned,
 )
 from kvnet.questions import Answer, Question

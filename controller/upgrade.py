@@ -20,7 +20,7 @@ from controller.state import State
 from controller.writer import Writer
 from kvnet import __version__, codec, keys, sentinel
 from kvnet.errors import UpgradeUnfinished
-from kvnet.model import Level, Replica
+from kvnet.marks import Level, Replica
 
 MAX_NAMED = 5
 

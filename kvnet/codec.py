@@ -267,7 +267,7 @@ def _boolean(value: Any) -> Any:
 def _integer(value: Any) -> Any:
     if type(value) is int and -MAX_INTEGER <= value < MAX_INTEGER:
         return value
-    raise TypeError(f"an integer was expected, not {_shown(value)}")
+    raise TypeError(f"a whole number of 64 bits was expected, not {_shown(value)}")
 
 
 def _number(value: Any) -> Any:

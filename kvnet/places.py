@@ -14,22 +14,8 @@ from typing import Any
 from kvnet import keys
 from kvnet.claims import AddressClaim, HeldPorts, SubnetClaim
 from kvnet.errors import StoreBroken
-from kvnet.model import (
-    Accepted,
-    Alive,
-    Block,
-    Cluster,
-    Endpoint,
-    Host,
-    Inventory,
-    Level,
-    Network,
-    Observed,
-    Pool,
-    Reclaim,
-    Replica,
-    Restoring,
-)
+from kvnet.marks import Accepted, Cluster, Level, Replica, Restoring
+from kvnet.model import Alive, Block, Endpoint, Host, Inventory, Network, Observed, Pool, Reclaim
 from kvnet.questions import Answer, Question
 from kvnet.rules import IDENTIFIER, NAME, NETWORK_ID, shown
 from kvnet.security import Authentication, Token

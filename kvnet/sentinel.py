@@ -14,7 +14,7 @@ from typing import Any
 
 from kvnet import codec, keys
 from kvnet.errors import StoreTooNew
-from kvnet.model import Accepted, Cluster, Level, Restoring
+from kvnet.marks import Accepted, Cluster, Level, Restoring
 from kvnet.security import Authentication
 
 Meta = Cluster | Accepted | Restoring | Authentication | Level

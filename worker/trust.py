@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from backends.store import Entry, Revision, Store, StoreError
 from kvnet import codec, keys, sentinel
 from kvnet.errors import AnotherCluster, KvnetError, StateUnusable, StoreBroken, StoreTooNew, StoreWentBack
-from kvnet.model import Accepted, Cluster, Versioned
+from kvnet.marks import Accepted, Cluster
+from kvnet.model import Versioned
 from worker.disk import StateDir
 from worker.log import Log
 from worker.ports import Time

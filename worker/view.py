@@ -16,7 +16,8 @@ from typing import Any
 from backends.store import Revision, Store
 from datapath.view import Attachment, HostView
 from kvnet import codec, keys, sentinel
-from kvnet.model import Accepted, Cluster, Host, Network, Versioned
+from kvnet.marks import Accepted, Cluster
+from kvnet.model import Host, Network, Versioned
 from kvnet.rules import NETWORK_ID
 from kvnet.sentinel import Meta
 from worker.lastknown import Written

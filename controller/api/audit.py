@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 
 from controller.api import render
 from controller.api.answers import Answer
-from controller.api.history import Actor, Kind, Network, RequestId, Since, Source, Until, stand_for
+from controller.api.history import Actor, Kind, Network, RequestId, Since, Source, Until, subject_of
 from controller.api.routing import principal, problems, resource_router, service, shows
 from controller.audit.seal import Seal
 from controller.audit.verify import Verdict
@@ -122,15 +122,7 @@ async def export(
     """The oldest first. What has no line `end` broke off."""
     shared = service(request)
     cluster = shared.cluster
-    subject = Subject(
-        networks=() if network is None else stand_for(cluster, network),
-        actor=actor or "",
-        source=source or "",
-        kind=kind or "",
-        request_id=request_id or "",
-        since=None if since is None else since.timestamp(),
-        until=None if until is None else until.timestamp(),
-    )
+    subject = subject_of(cluster, network, actor, source, kind, request_id, since, until)
     who = principal(request)
 
     def is_over() -> bool:

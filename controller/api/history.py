@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -70,12 +72,32 @@ async def list_changes(
 ) -> Response:
     """Of all that is named; without a name, of everything. The journal is bounded: `kept_from` says how far it goes."""
     cluster = view(request)
-    subject = Subject(
-        networks=() if network is None else stand_for(cluster, network),
+    subject = replace(
+        subject_of(cluster, network, actor, source, kind, request_id, since, until),
         endpoint=endpoint or "",
         host=host or "",
         pool=pool or "",
         address="" if address is None else str(parse_address(address, "/query/address")),
+    )
+    found = [render.event(event) for event in await changes(cluster.events, subject, limit, shows(request))]
+    log = cluster.events
+    revision = max(cluster.revision, log.revision)  # the journal's mirror may be ahead of the others
+    return render.answer({"items": found, "kept_from": log.floor, "revision": revision})
+
+
+def subject_of(
+    cluster: Cluster,
+    network: str | None,
+    actor: str | None,
+    source: str | None,
+    kind: str | None,
+    request_id: str | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> Subject:
+    """What every way into the journal may be asked for."""
+    return Subject(
+        networks=() if network is None else stand_for(cluster, network),
         actor=actor or "",
         source=source or "",
         kind=kind or "",
@@ -83,10 +105,6 @@ async def list_changes(
         since=None if since is None else since.timestamp(),
         until=None if until is None else until.timestamp(),
     )
-    found = [render.event(event) for event in await changes(cluster.events, subject, limit, shows(request))]
-    log = cluster.events
-    revision = max(cluster.revision, log.revision)  # the journal's mirror may be ahead of the others
-    return render.answer({"items": found, "kept_from": log.floor, "revision": revision})
 
 
 def stand_for(cluster: Cluster, network: str) -> tuple[str, ...]:

@@ -37,7 +37,8 @@ from controller.views import (
 )
 from kvnet.addresses import text_of
 from kvnet.errors import Gone
-from kvnet.model import Accepted, DockerFields, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
+from kvnet.marks import Accepted
+from kvnet.model import DockerFields, Driver, Endpoint, HostState, Network, PublishedPort, Subnet, Versioned
 from kvnet.moments import calendar
 from kvnet.problems import to_problem
 

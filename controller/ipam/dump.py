@@ -14,20 +14,8 @@ from backends.store import Entry
 from kvnet import codec, keys, places, sentinel
 from kvnet.claims import AddressClaim, HeldPorts, SubnetClaim
 from kvnet.errors import KvnetError
-from kvnet.model import (
-    Alive,
-    Block,
-    Cidr,
-    Cluster,
-    Endpoint,
-    Host,
-    Inventory,
-    Network,
-    Observed,
-    Pool,
-    Reclaim,
-    Versioned,
-)
+from kvnet.marks import Cluster
+from kvnet.model import Alive, Block, Cidr, Endpoint, Host, Inventory, Network, Observed, Pool, Reclaim, Versioned
 
 
 @dataclass(slots=True)

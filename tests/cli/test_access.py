@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from controller.security import authority
-from tests.security.secured import Secured, kvnet, secured
+from tests.security.secured import Secured, kvnet, own_ca, secured
 
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("ca") / "ca"
-    authority.create(directory, time.time(), days=100, permitted=())
-    authority.issue_controller(directory, [], [], time.time(), days=90)
-    return directory
+    return own_ca(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from kvnet.errors import (
     StoreUnavailable,
     StoreUntrusted,
 )
-from kvnet.model import Alive, Cluster, Restoring
+from kvnet.marks import Cluster, Restoring
+from kvnet.model import Alive
 from tests.api.under_test import running
 from tests.unit.controller.kit import FailingStore, FakeTime, add_host
 

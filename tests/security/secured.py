@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.security import authority
+
 KVNET = (sys.executable, "-m", "cli.main")
 READY = re.compile(r"ready: (https?://[^ ,]+)")
 DEADLINE_S = 60.0
@@ -47,6 +49,14 @@ class Secured:
                 return found
             time.sleep(0.02)
         raise AssertionError(f"{word!r} was not said: {self.said[-5:]}")
+
+
+def own_ca(folder: Path) -> Path:
+    """A CA made by `kvnet ca`'s own code, with a controller's certificate."""
+    directory = folder / "ca"
+    authority.create(directory, time.time(), days=100, permitted=())
+    authority.issue_controller(directory, [], [], time.time(), days=90)
+    return directory
 
 
 def kvnet(*arguments: str, input: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

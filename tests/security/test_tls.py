@@ -18,7 +18,7 @@ from controller.security.certificates import Certificates, TlsSettings
 from kvnet.client import Client
 from kvnet.errors import CertificateUnusable, ControllerUntrusted, Invalid
 from kvnet.tls import Trust
-from tests.security.secured import Secured, kvnet, secured
+from tests.security.secured import Secured, kvnet, own_ca, secured
 
 pytestmark = pytest.mark.anyio
 DAY_S = 86_400.0
@@ -26,10 +26,7 @@ DAY_S = 86_400.0
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("ca") / "ca"
-    authority.create(directory, time.time(), days=100, permitted=())
-    authority.issue_controller(directory, [], [], time.time(), days=90)
-    return directory
+    return own_ca(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

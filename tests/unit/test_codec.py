@@ -34,13 +34,14 @@ names = st.from_regex(r"[a-z0-9]([a-z0-9_.-]{0,20}[a-z0-9])?", fullmatch=True)
 seconds = st.one_of(st.floats(0, 1e11), st.integers(0, 10**11))
 ipv4 = st.integers(0, 2**32 - 1).map(IPv4Address)
 ipv6 = st.integers(0, 2**128 - 1).map(IPv6Address)
+whole = st.integers(-(2**63), 2**63 - 1)
 labels = st.dictionaries(printable.filter(bool), printable, max_size=3)
 ports = st.builds(
     PublishedPort, st.integers(1, 65535), host_port=st.none() | st.integers(1, 65535), host_address=st.none() | ipv6
 )
 abilities = st.lists(texts, max_size=3).map(tuple)
 conditions = st.builds(Condition, texts, texts, seconds)
-plain = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner, max_size=3))
+plain = st.recursive(st.none() | st.booleans() | whole | texts, lambda inner: st.lists(inner, max_size=3))
 models: st.SearchStrategy[Any] = st.one_of(
     st.builds(
         Endpoint,
@@ -62,7 +63,7 @@ models: st.SearchStrategy[Any] = st.one_of(
         Observed,
         texts,
         seconds,
-        st.dictionaries(texts, st.builds(NetworkObserved, st.integers(), st.lists(conditions).map(tuple)), max_size=2),
+        st.dictionaries(texts, st.builds(NetworkObserved, whole, st.lists(conditions).map(tuple)), max_size=2),
     ),
     st.builds(
         JournalEntry,

@@ -16,7 +16,8 @@ from backends.store import Put, Refused
 from controller.snapshot import pack, unpack
 from kvnet import codec, keys, sentinel
 from kvnet.errors import BackupUnusable, StoreBroken, StoreTooNew
-from kvnet.model import Cluster, Host, Level, Replica
+from kvnet.marks import Cluster, Level, Replica
+from kvnet.model import Host
 from tests.upgrade.fields import fields
 
 pytestmark = pytest.mark.anyio

@@ -18,11 +18,10 @@ from kvnet import codec, keys, places, sentinel
 from kvnet.claims import AddressClaim, HeldPorts, SubnetClaim
 from kvnet.errors import StoreBroken
 from kvnet.http import Connection, Lost, Target
+from kvnet.marks import Accepted, Cluster, Restoring
 from kvnet.model import (
-    Accepted,
     Alive,
     Block,
-    Cluster,
     Driver,
     Endpoint,
     Host,
@@ -32,7 +31,6 @@ from kvnet.model import (
     Observed,
     Pool,
     Reclaim,
-    Restoring,
     Subnet,
 )
 from kvnet.questions import Answer, Question

@@ -28,7 +28,7 @@ from kvnet.errors import (
     StoreForeign,
     StoreNotEmpty,
 )
-from kvnet.model import Cluster as Identity
+from kvnet.marks import Cluster as Identity
 from kvnet.model import DockerFields, NetworkObserved, Observed
 from tests.unit.controller.kit import (
     ME,

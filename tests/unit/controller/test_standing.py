@@ -16,8 +16,9 @@ from controller.cluster import Cluster
 from controller.requests import ReservationRequest
 from kvnet import codec, keys
 from kvnet.errors import Gone, PreconditionFailed, StoreWentBack
-from kvnet.model import Accepted, Condition, NetworkObserved, Observed
-from kvnet.model import Cluster as Identity
+from kvnet.marks import Accepted
+from kvnet.marks import Cluster as Identity
+from kvnet.model import Condition, NetworkObserved, Observed
 from tests.unit.controller.kit import ME, FakeTime, add_host, endpoint, eventually, network, opened
 from tests.unit.controller.listening import Stream
 
@@ -295,7 +296,9 @@ async def history(steps: list[Step]) -> None:
                     backups.append(machine.snapshot())
                 case "restore" | "wipe":
                     taken = rng.choice(backups or [founded])
-                    if taken[1] >= before:
+                    # What nobody has heard of yet, such as the last seal of the journal, nobody misses.
+                    await eventually(lambda: has_heard_of_all(cluster, machine))
+                    if taken[1] >= machine.state.revision:
                         continue
                     machine.restore(taken if step == "restore" else ({}, 0))
                     interrupt(store)
@@ -309,6 +312,10 @@ async def history(steps: list[Step]) -> None:
                         assert not done
                         assert machine.state.revision == before
             time.pass_by(40.0)
+
+
+def has_heard_of_all(cluster: Cluster, machine: TimeMachine) -> bool:
+    return max(mirror.revision for mirror in cluster._state.mirrors) >= machine.state.revision
 
 
 async def accepted(cluster: Cluster, machine: TimeMachine) -> bool:

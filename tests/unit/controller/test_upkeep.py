@@ -14,8 +14,8 @@ from controller import journal
 from controller.cluster import Cluster
 from kvnet import codec, keys
 from kvnet.claims import AddressClaim, ClaimKind
+from kvnet.marks import Cluster as Identity
 from kvnet.model import Alive, NetworkState, Reclaim
-from kvnet.model import Cluster as Identity
 from tests.unit.controller.kit import ME, FailingStore, FakeTime, add_host, endpoint, eventually, network, opened
 
 pytestmark = pytest.mark.anyio

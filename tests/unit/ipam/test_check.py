@@ -16,7 +16,8 @@ from controller.ipam.check_endpoints import STUCK_AFTER_S
 from controller.ipam.findings import Finding, Invariant, Repair
 from kvnet import codec, keys
 from kvnet.claims import AddressClaim, ClaimKind, SubnetClaim
-from kvnet.model import Cluster, Driver, Endpoint, Host, JournalChange, Network, Subnet
+from kvnet.marks import Cluster
+from kvnet.model import Driver, Endpoint, Host, JournalChange, Network, Subnet
 
 NOW = 10_000.0
 Values = dict[str, bytes]

@@ -11,7 +11,8 @@ from controller.ipam.check import check
 from controller.ipam.findings import Finding, Invariant
 from kvnet import codec, keys
 from kvnet.claims import AddressClaim, ClaimKind, HeldPorts, PortHold, SubnetClaim
-from kvnet.model import Block, Cluster, Driver, Endpoint, Host, Network, PublishedPort, Subnet
+from kvnet.marks import Cluster
+from kvnet.model import Block, Driver, Endpoint, Host, Network, PublishedPort, Subnet
 from tests.unit.ipam.test_check import Corruption, Values, apply, drop, entries, put
 
 NOW = 10_000.0

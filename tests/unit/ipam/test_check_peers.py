@@ -12,7 +12,8 @@ from controller.ipam.check import check
 from controller.ipam.findings import Finding, Invariant
 from kvnet import codec, keys
 from kvnet.claims import SubnetClaim
-from kvnet.model import Cluster, Driver, Network, NetworkState, Subnet
+from kvnet.marks import Cluster
+from kvnet.model import Driver, Network, NetworkState, Subnet
 from tests.unit.ipam.test_check import Values, apply, entries
 
 NOW = 10_000.0

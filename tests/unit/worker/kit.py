@@ -34,7 +34,8 @@ from kvnet.errors import (
     NamespaceNotFound,
     StateUnusable,
 )
-from kvnet.model import Address, Cluster, Endpoint, Host, Network, PublishedPort
+from kvnet.marks import Cluster
+from kvnet.model import Address, Endpoint, Host, Network, PublishedPort
 from kvnet.wire import EndpointBody
 from tests.unit.worker.fake_controller import FakeController, overlay
 from tests.unit.worker.life import EPOCH, NET, Killed, Life, Outages

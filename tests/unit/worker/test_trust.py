@@ -12,7 +12,8 @@ from backends.store import Compacted, Delete, Entry, Put
 from datapath.objects import DeleteLink
 from kvnet import codec, keys
 from kvnet.errors import AnotherCluster, HostFenced, StoreBroken, StoreWentBack
-from kvnet.model import Accepted, Cluster, Observed
+from kvnet.marks import Accepted, Cluster
+from kvnet.model import Observed
 from tests.unit.worker.fake_controller import overlay
 from tests.unit.worker.kit import Running, World, until, veth
 from tests.unit.worker.life import EPOCH, NET
