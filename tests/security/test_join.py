@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backends.memory import MemoryStore
-from backends.store import Check, Put, Revision, Unknown, Write
+from backends.store import Check, Delete, Put, Revision, Unknown, Write
 from controller.journal import Changed
 from controller.requests import Caller
 from controller.security import authority
@@ -44,14 +44,19 @@ JOIN_TOKEN = Token(
 
 
 class Writer:
-    """Commits as the controller's does. `loses`: how many answers are lost after the commit."""
+    """Commits as the controller's does. `loses`: how many answers are lost after the commit; `just_before`: what
+    somebody else commits a moment earlier, once."""
 
     def __init__(self, store: MemoryStore, loses: int = 0) -> None:
         self._store = store
         self.loses = loses
+        self.just_before: Sequence[Write] = ()
         self.told: list[Changed] = []
 
     async def commit(self, checks: list[Check], writes: list[Write], caller: Caller, *changes: Changed) -> Revision:
+        if self.just_before:
+            await self._store.commit([], self.just_before)
+            self.just_before = ()
         revision = await self._store.commit(checks, writes)
         self.told += changes
         if self.loses:
@@ -91,6 +96,23 @@ async def site() -> Site:
 
 def asked(secret: str = "own", **more: object) -> JoinRequest:
     return replace(JoinRequest(str(TEXT), hash_of(secret)), **more)  # type: ignore[arg-type]
+
+
+async def test_a_credential_that_is_removed_at_that_moment_is_not_brought_back(site: Site) -> None:
+    request = make(None).request
+    await site.joining.join(asked(certificate_request=request), CALLER)
+    gone = (Delete(keys.token(TEXT.id)),)
+
+    site.writer.just_before = gone
+    with pytest.raises(Unauthenticated):
+        await site.joining.renew(TEXT.id, request, "", CALLER)
+    assert await site.store.get(keys.token(TEXT.id)) is None
+
+    await site.put(JOIN_TOKEN)
+    site.writer.just_before = gone
+    with pytest.raises(Unauthenticated):
+        await site.joining.join(asked(certificate_request=request, replaces=True), CALLER)
+    assert await site.store.get(keys.token(TEXT.id)) is None
 
 
 async def test_the_join_token_becomes_the_hosts(site: Site) -> None:
