@@ -61,11 +61,11 @@ def is_namespace(path: str) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether it is the namespace of a process that we may not look into."""
+    """Whether it is the network namespace of a process that we may not look into."""
     try:
         os.close(open_namespace(path))
     except PermissionError:
-        return path.startswith("/proc/")
+        return path.startswith("/proc/") and path.endswith("/ns/net")
     except (OSError, ValueError):
         return False
     return False
