@@ -21,6 +21,7 @@ from controller.audit.reading import look
 from controller.audit.seal import Seal
 from controller.audit.sealing import Sealing
 from controller.audit.verify import Verdict
+from controller.audit.vigil import Vigil
 from controller.bootstrap import found_cluster
 from controller.cases import Cases, cases
 from controller.connectivity.run import Connectivity
@@ -82,6 +83,7 @@ class Cluster:
         joining: how hosts come by theirs.
         upgrade: who speaks which schema, and the step from one to the next.
         upkeep, sealing: what the elected replica does; runs by itself.
+        vigil: whether the journal still fits its seals, as it was looked at last; runs by itself.
     """
 
     def __init__(self, store: Store, settings: Settings, rng: random.Random) -> None:
@@ -115,7 +117,8 @@ class Cluster:
         self.sealing = sealing = Sealing(state, writer, settings, standing, rng)
         self.upkeep = Upkeep(state, writer, changes.removal, self.hosts, consistency, settings, rng, standing, sealing)
         self.upgrade = Upgrade(state, writer, store, settings, rng)
-        self._leadership = Leadership(store, state, settings, rng, standing)
+        self._leadership = leadership = Leadership(store, state, settings, rng, standing)
+        self.vigil = Vigil(state, store, settings, standing, rng, lambda: leadership.is_ours)
 
     def _take(self, changes: Cases) -> None:
         self.networks = changes.networks
@@ -143,6 +146,7 @@ class Cluster:
                     tasks.append(group.create_task(cluster.upgrade.run()))
                     if settings.upkeep:
                         tasks.append(group.create_task(cluster._leadership.run(cluster._lead)))
+                        tasks.append(group.create_task(cluster.vigil.run()))
                     yield cluster
                 finally:
                     cluster.events.close()

@@ -402,7 +402,7 @@ class UpgradeOut(Answer):
 
 
 class StatusWarningOut(Answer):
-    code: Literal["tokens-in-clear", "certificate-expires", "values-unreadable"]
+    code: Literal["tokens-in-clear", "certificate-expires", "values-unreadable", "audit-broken"]
     detail: str
     fix: str
 

@@ -12,6 +12,7 @@ from controller.api.answers import HealthOut, ProblemPage, StatusOut, VersionOut
 from controller.api.errors import every_problem
 from controller.api.routing import (
     operations_router,
+    principal,
     problems,
     resource_router,
     service,
@@ -19,6 +20,7 @@ from controller.api.routing import (
 )
 from kvnet import __version__
 from kvnet.errors import NotFound
+from kvnet.moments import moment
 
 router = operations_router()
 resources = resource_router("operations")
@@ -73,7 +75,7 @@ async def get_status(request: Request) -> Response:
             "replica": status.replica,
             "stale_since": render.moment(status.stale_since),
             "trouble": render.trouble(status.trouble),
-            "warnings": [*service(request).warnings, *_damage(cluster.unreadable)],
+            "warnings": [*service(request).warnings, *_damage(cluster.unreadable), *_audit(request)],
             "networks": status.networks,
             "endpoints": status.endpoints,
             "hosts": status.hosts,
@@ -95,6 +97,21 @@ def _damage(unreadable: Mapping[str, str]) -> list[dict[str, str]]:
             "code": "values-unreadable",
             "detail": f"values in the store cannot be read, and are left out: {told}{more}",
             "fix": "'kvnet check' tells what is wrong with each; something else writes into the store",
+        }
+    ]
+
+
+def _audit(request: Request) -> list[dict[str, str]]:
+    """Not for who sees some networks only: the journal is of all."""
+    broken = service(request).cluster.vigil.broken
+    if broken is None or service(request).sight(principal(request)) is not None:
+        return []
+    more = f" (and {broken.misfits - 1} more)" if broken.misfits > 1 else ""
+    return [
+        {
+            "code": "audit-broken",
+            "detail": f"the journal does not fit its seals since {moment(broken.since)}: {broken.detail}{more}",
+            "fix": "'kvnet audit verify' tells everything; somebody wrote into the store past kvnet",
         }
     ]
 

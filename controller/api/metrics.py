@@ -58,6 +58,9 @@ def _overall(cluster: Cluster) -> Iterable[Metric]:
         "kvnet_mirrors_stale", "1 while a mirror is cut off from the store", {}, int(status.stale_since is not None)
     )
     yield _gauge("kvnet_store_doubted", "1 while the store is not believed", {}, int(status.trouble is not None))
+    yield _gauge(
+        "kvnet_audit_broken", "1 while the journal does not fit its seals", {}, int(cluster.vigil.broken is not None)
+    )
     yield _gauge("kvnet_networks", "Networks", {}, status.networks)
     yield _gauge("kvnet_endpoints", "Endpoints", {}, status.endpoints)
     hosts = GaugeMetricFamily("kvnet_hosts", "Hosts by whether their worker lives", labels=["alive"])

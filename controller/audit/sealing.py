@@ -17,7 +17,6 @@ from backends.committer import Transaction
 from backends.store import Absent, Check, Conflict, Delete, Entry, Put, StoreError, Unchanged, Unknown
 from controller import journal
 from controller.audit.chain import Chain
-from controller.audit.reading import look
 from controller.audit.seal import BEGUN, Seal, digest, sealed
 from controller.requests import Caller
 from controller.settings import Settings
@@ -55,7 +54,7 @@ class Sealing:
             trouble = ""
             try:
                 await self.seal()
-                await self._tell()
+                self._tell()
             except (StoreError, KvnetError) as error:
                 trouble = str(error) or type(error).__name__
             if trouble and trouble != told:
@@ -159,16 +158,13 @@ class Sealing:
             return False
         return True
 
-    async def _tell(self) -> None:
-        """The head, for a log that is kept elsewhere; and whether all fits, because nobody may have asked."""
+    def _tell(self) -> None:
+        """The head, for a log that is kept elsewhere."""
         head, now = self._chain.head, self._settings.clock.monotonic()
         if head is None or now - self._told_at < HEAD_TOLD_S or not self._is_in_step():
             return
         self._told_at = now
         log.info("audit-head", extra={"facts": {"head": head.head, "revision": head.revision, "at": head.at}})
-        verdict = await look(self._writer.store, self._chain.seen)
-        for misfit in verdict.misfits[:1]:
-            log.error("audit-broken", extra={"facts": {"detail": misfit.what, "misfits": len(verdict.misfits)}})
 
 
 def _first(entries: Iterable[Entry]) -> list[Entry]:

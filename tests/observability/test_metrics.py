@@ -78,6 +78,7 @@ def test_the_dashboard_shows_every_metric_of_a_controller_and_a_worker_but_a_few
         "kvnet_convergence_lagging",
         "kvnet_host_alive",
         "kvnet_store_doubted",
+        "kvnet_audit_broken",
         "kvnet_worker_mode",
         "kvnet_worker_session_held",
         "kvnet_worker_store_revision",
