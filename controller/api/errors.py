@@ -14,7 +14,7 @@ from kvnet.errors import Invalid, KvnetError
 def every_problem(base: type[KvnetError] = KvnetError) -> Iterator[type[KvnetError]]:
     """All that this API may answer with; each has its page."""
     for kind in base.__subclasses__():
-        if kind.__module__ in (known.__name__, __name__):
+        if kind.__module__.startswith((f"{known.__name__}.", __name__)):
             yield kind
         yield from every_problem(kind)
 
