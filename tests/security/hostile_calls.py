@@ -12,7 +12,7 @@ def calls(s: Scene) -> list[Attempt]:
 
 def _creations(s: Scene) -> list[Attempt]:
     """Endpoints where it has no business, or with what another one has."""
-    shared, jewels = f"/v1/networks/{s.shared['id']}", f"/v1/networks/{s.jewels['id']}"
+    shared = f"/v1/networks/{s.shared['id']}"
     new = {"host": "h1", "name": "evil"}
     return [
         ("POST", f"{shared}/endpoints", {**new, "host": "h2"}),
