@@ -233,7 +233,7 @@ class HttpClient:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             connection.close()
             self._turn_away(connection)
-            raise await _failure(connection, error) from error
+            raise await _failure(connection, error) from _stackless(error)
         except BaseException:
             connection.close()
             raise
@@ -302,7 +302,7 @@ class HttpClient:
             raise Lost(f"silent for {waited_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             self._turn_away(connection)
-            raise await _failure(connection, error) from error
+            raise await _failure(connection, error) from _stackless(error)
         finally:
             connection.close()
             self._open.discard(connection)
@@ -387,19 +387,30 @@ async def _next_within(pieces: AsyncIterator[bytes], timeout_s: float | None) ->
 
 
 async def _connect(target: Target, timeout_s: float) -> Connection:
-    async with asyncio.timeout(timeout_s):
-        if target.path:
-            reader, writer = await asyncio.open_unix_connection(target.path, limit=MAX_HEAD_BYTES)
-        else:
-            try:
+    try:
+        async with asyncio.timeout(timeout_s):
+            if target.path:
+                reader, writer = await asyncio.open_unix_connection(target.path, limit=MAX_HEAD_BYTES)
+            else:
                 reader, writer = await asyncio.open_connection(
                     target.host, target.port, ssl=target.tls, limit=MAX_HEAD_BYTES
                 )
-            except ssl.SSLError as error:
-                raise _untrusted(target, tls.explained(error, target.host)) from error
-            plain = writer.get_extra_info("socket")
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+                plain = writer.get_extra_info("socket")
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+    except ssl.SSLError as error:
+        raise _untrusted(target, tls.explained(error, target.host)) from _stackless(error)
+    except OSError as error:
+        raise _stackless(error) from None
     return Connection(reader, writer, target)
+
+
+def _stackless(error: Exception) -> Exception:
+    """Without its frames.
+
+    The connection keeps the error that it ended with, and the frames keep the connection, with 256 KB of TLS's buffer:
+    a ring, that only the garbage collector opens, which a worker seldom asks.
+    """
+    return error.with_traceback(None)
 
 
 def _untrusted(target: Target, why: tls.Mistrust) -> Untrusted:
