@@ -53,6 +53,8 @@ def _soak(options: Options, keep: Path | None, as_json: Path | None) -> int:
         sys.stdout.flush()
 
     # Short: below it are sockets, whose paths have a limit.
+    if keep:
+        Path(keep).mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="soak-", dir=keep))
     say(f"{options.replay}; logs and history: {directory}")
     told = asyncio.run(soak(options, directory, say)).as_json()
