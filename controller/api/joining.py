@@ -9,8 +9,8 @@ from controller.api import render
 from controller.api.answers import Answer
 from controller.api.bodies import JsonBody
 from controller.api.models import Body, Name
-from controller.api.outlet import CERTIFICATE
 from controller.api.routing import WITH_BODY, caller, problems, resource_router, service
+from controller.security.authentication import CERTIFICATE
 from controller.security.joining import Joined, JoinRequest
 from controller.security.principal import PRINCIPAL, Principal
 from kvnet.errors import Invalid, NotFound

@@ -8,18 +8,16 @@ sends like everybody else.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import socket
 from collections.abc import Callable
-from ssl import SSLObject
 from typing import Any
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from controller.security.authentication import UNIX
+
 TRANSPORT = "kvnet.transport"
-CERTIFICATE = "kvnet.certificate"  # sha256 of the client's, DER; not there if it has shown none
-UNIX = "kvnet.unix"  # it came over a socket file; the peer's address does not tell: it is gone when the peer is
 LOW_WATER = 16 * 1024  # uvicorn pauses above 64 KiB, and goes on below this
 STUCK_S = 10.0
 UNREAD_REFUSALS = 64 * 1024
@@ -40,19 +38,14 @@ TURNED_AWAY: Any = _Over()
 
 
 class Http(HttpToolsProtocol):
-    """Each request knows its connection, and the certificate that the other side has proven to hold."""
+    """Each request knows its connection."""
 
-    _certificate = ""
     _is_unix = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         listening = transport.get_extra_info("socket")
         self._is_unix = listening is not None and listening.family == socket.AF_UNIX
-        encrypted: SSLObject | None = transport.get_extra_info("ssl_object")
-        shown = None if encrypted is None else encrypted.getpeercert(binary_form=True)
-        if shown is not None:
-            self._certificate = hashlib.sha256(shown).hexdigest()
 
     def on_headers_complete(self) -> None:
         """Who is turned away at the door gets no task. One behind another in a pipeline waits its turn inside."""
@@ -99,8 +92,6 @@ class Http(HttpToolsProtocol):
         self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
         if self._is_unix:
             self.scope[UNIX] = True  # type: ignore[literal-required]
-        if self._certificate:
-            self.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
 
 
 class Outlet:

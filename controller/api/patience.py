@@ -13,7 +13,7 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-from controller.api.outlet import Http
+from controller.api.certified import CertifiedHttp
 
 REQUEST_S = 30.0
 MOST_CONNECTIONS = 10_000
@@ -49,7 +49,7 @@ class Calm(logging.Filter):
         return True
 
 
-class PatientHttp(Http):
+class PatientHttp(CertifiedHttp):
     """`most`: connections of this process, TLS ones that are still shaking hands not counted."""
 
     def __init__(self, *given: Any, most: int = MOST_CONNECTIONS, request_s: float = REQUEST_S, **named: Any) -> None:

@@ -22,8 +22,9 @@ from kvnet.security import Role, Token, TokenText, hash_of, parse_token
 from kvnet.sentinel import Meta
 
 CERTIFICATE = "kvnet.certificate"  # in the ASGI scope: sha256 of the client's certificate (DER), hex
+CERTIFICATE_UNTIL = "kvnet.certificate_until"  # in the ASGI scope: when that one ends, seconds since the epoch
 COOKIE_UNTIL = "kvnet.cookie_until"  # in the ASGI scope: when the login ends, seconds since the epoch
-UNIX = "kvnet.unix"  # in the ASGI scope: the request came over a socket file
+UNIX = "kvnet.unix"  # in the ASGI scope: it came over a socket file; the peer's address is gone when the peer is
 BEARER = b"bearer "
 MAX_BEARER = 8192
 
@@ -193,27 +194,30 @@ class Authenticator:
         if not token.value.admits(text.secret, now) or not self._is_good(token.value, scope, now):
             return None
         found, until = known.principal(token), token.value.good_until(text.secret)
+        if token.value.certificate:
+            return _until(replace(found, expires_at=until), scope.get(CERTIFICATE_UNTIL))
         return found if until == found.expires_at else replace(found, expires_at=until)
 
     def _cookie(self, known: Credentials, scope: Scope) -> Principal | None:
         token = known.get(self.from_cookie(scope) or "")
         if token is None or not self._is_good(token.value, scope, self.now()):
             return None
-        found, until = known.principal(token, Via.COOKIE), scope.get(COOKIE_UNTIL)
-        if until is None or (found.expires_at is not None and found.expires_at <= until):
-            return found
-        return replace(found, expires_at=until)
+        return _until(known.principal(token, Via.COOKIE), scope.get(COOKIE_UNTIL))
 
     def _certificate(self, known: Credentials, scope: Scope) -> Principal | None:
         token = known.with_certificate(scope[CERTIFICATE] or "")
-        if token is None or token.value.is_expired(self.now()):
+        now = self.now()
+        if token is None or token.value.is_expired(now) or _is_past(scope, now):
             return None
-        return known.principal(token, Via.CERTIFICATE)
+        return _until(known.principal(token, Via.CERTIFICATE), scope.get(CERTIFICATE_UNTIL))
 
     def _is_good(self, token: Token, scope: Scope, now: float) -> bool:
         if token.is_expired(now):
             return False
-        return not token.certificate or scope.get(CERTIFICATE) in (token.certificate, token.previous_certificate)
+        if not token.certificate:
+            return True
+        is_shown = scope.get(CERTIFICATE) in (token.certificate, token.previous_certificate)
+        return is_shown and not _is_past(scope, now)
 
     def _without(self, known: Credentials, scope: Scope) -> Principal:
         """Who says nothing of himself."""
@@ -231,6 +235,19 @@ class Authenticator:
             fix="make one there: 'kvnet token create NAME --role admin', and use it; or start the controller with "
             "--insecure, which lets everybody change everything",
         )
+
+
+def _until(found: Principal, end: float | None) -> Principal:
+    """Good no longer than what it was proven with."""
+    if end is None or (found.expires_at is not None and found.expires_at <= end):
+        return found
+    return replace(found, expires_at=end)
+
+
+def _is_past(scope: Scope, now: float) -> bool:
+    """The certificate ended after the connection began."""
+    end: float | None = scope.get(CERTIFICATE_UNTIL)
+    return end is not None and now >= end
 
 
 def too_many_failures() -> TooManyFailures:
