@@ -38,6 +38,8 @@ ATTEMPTS = 16
 REPEAT_S = 900.0  # as long as a join token lives, by default
 MAX_REPLACED = 40
 UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 1.0, 20.0
+# A host needs one in two months, and one more for each answer that was lost; each is a change that everybody hears of.
+SIGNED_PER_S, SIGNED_AT_ONCE = 6 / 3600, 6.0
 
 Sign = Callable[[str, str], str]  # (signing request, host) -> certificate; both in PEM
 
@@ -85,6 +87,7 @@ class Joining:
         self._known = known
         self.signer: Callable[[], Sign | None] = lambda: None
         self._unknown = Buckets()
+        self._signed = Buckets()
 
     async def join(self, asked: JoinRequest, caller: Caller) -> Joined:
         """
@@ -92,7 +95,7 @@ class Joining:
             Unauthenticated: the join token is not good, or not any more.
             AlreadyJoined: the host has credentials, and they are not to be replaced.
             Invalid: the signing request.
-            RateLimited: too many that nobody knows came from there.
+            RateLimited: too many that nobody knows came from there, or this one has asked for too many certificates.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         text = parse_token(asked.token)
@@ -121,12 +124,14 @@ class Joining:
         Raises:
             NotSupported: no CA's key is here.
             Unauthenticated: the host's token is gone.
+            RateLimited: it has asked for too many.
             Invalid, TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         if self.signer() is None:
             raise NotSupported(
                 "this controller signs no certificates", fix="ask one that runs with --ca and has the CA's key"
             )
+        self._require_need(token_id)
         with store_errors_told():
             for _ in range(ATTEMPTS):
                 entry = await self._store.get(keys.token(token_id))
@@ -149,6 +154,15 @@ class Joining:
             raise RateLimited(
                 "too many unknown join tokens came from this address",
                 fix=f"ask again in {wait_s:.1f} s",
+                context={"retry_after_s": round(wait_s, 3)},
+            )
+
+    def _require_need(self, token_id: str) -> None:
+        wait_s = self._signed.take(token_id, SIGNED_PER_S, SIGNED_AT_ONCE, self._now())
+        if wait_s:
+            raise RateLimited(
+                "this host has asked for more certificates than a host needs",
+                fix=f"ask again in {wait_s / 60:.0f} min; the one that it has is good until it ends",
                 context={"retry_after_s": round(wait_s, 3)},
             )
 
@@ -194,6 +208,8 @@ class Joining:
         token = found.value
         if not hmac.compare_digest(token.hash, asked.hash):
             raise not_good()
+        if asked.certificate_request and self.signer() is not None:
+            self._require_need(token.id)
         certificate, fingerprint = self._certificate(asked.certificate_request, token.host, asked.shown)
         if fingerprint == token.certificate:
             return Joined(found, certificate)

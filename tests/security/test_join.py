@@ -166,6 +166,31 @@ async def test_whoever_lost_the_answer_asks_again_and_nobody_else_can(site: Site
         await site.joining.join(asked(), CALLER)
 
 
+async def test_a_host_gets_no_more_certificates_than_it_needs(site: Site) -> None:
+    """Each would be a change that every controller hears of, and an entry in the journal."""
+    request = make(None).request
+    await site.joining.join(asked(certificate_request=request), CALLER)
+    other = replace(JOIN_TOKEN, id="f" * 12, name="h2", host="h2", role=Role.HOST, expires_at=None)
+    await site.put(other)
+
+    async def made(token_id: str = TEXT.id) -> int:
+        for count in range(100):
+            try:
+                await site.joining.renew(token_id, request, "", CALLER)
+            except RateLimited:
+                return count
+        return 100
+
+    assert await made() == 6
+    assert await made() == 0
+    with pytest.raises(RateLimited):
+        await site.joining.join(asked(certificate_request=request), CALLER)
+    assert (await site.token()).certificate, "what it has is good"
+    site.now += 3600
+    assert await made() == 6, "so many in an hour"
+    assert await made(other.id) == 6, "others are not asked to wait for it"
+
+
 async def test_an_expired_a_wrong_and_no_token_are_refused_alike(site: Site) -> None:
     said = set()
     for wrong in ("", "kvnet_x", f"kvnet_{TEXT.id}_{'x' * 43}", f"kvnet_{'f' * 12}_{'x' * 43}"):
