@@ -15,10 +15,10 @@ from kvnet.rules import require_name
 from kvnet.spans import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from controller.security.certificates import TlsSettings
-    from controller.security.oidc import OidcSettings
+    from controller.security.oidc_settings import OidcSettings
 
 STORES = (
     "sqlite:///PATH, memory://, etcd[s]://HOST:PORT,.../ROOT, consul[s]://HOST:PORT/ROOT, zk[s]://HOST:PORT,.../ROOT"
@@ -84,8 +84,15 @@ PATH: click.Path = click.Path(path_type=Path)
 @click.option(
     "--oidc-role",
     multiple=True,
-    metavar="CLAIM=VALUE:ROLE",
-    help="Whoever's claim has that value is admin, operator or viewer. Repeatable; the highest counts.",
+    metavar="CLAIM=VALUE:ROLE[@LABEL=VALUE,...]",
+    help="Whoever's claim has that value is admin, operator or viewer, in networks with all these labels or in all. "
+    "Repeatable; the highest counts.",
+)
+@click.option(
+    "--oidc-limit",
+    multiple=True,
+    metavar="NAME=N",
+    help="What each of them may: networks, endpoints, rate (a second), streams; N may be 'any'. [rate=100, streams=32]",
 )
 @click.option(
     "--oidc-name", default="sub", metavar="CLAIM", help="The claim that names who it is, in the journal. [sub]"
@@ -138,7 +145,7 @@ def controller(
             tls=tls,
             is_insecure=given["insecure"],
             bootstrap_token=given["bootstrap_token_file"],
-            oidc=_oidc(given["oidc_issuer"], given["oidc_audience"], given["oidc_role"], given["oidc_name"]),
+            oidc=_oidc(given),
         )
         run(served, ready)
 
@@ -152,10 +159,12 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None, ca:
     return TlsSettings.of(certificate, key, client_ca, ca)
 
 
-def _oidc(issuer: str, audience: str, rules: Sequence[str], name: str) -> OidcSettings | None:
+def _oidc(given: Mapping[str, Any]) -> OidcSettings | None:
     """Raises: Invalid."""
-    if not issuer and not audience and not rules:
+    issuer, audience, rules, limits = (given[f"oidc_{name}"] for name in ("issuer", "audience", "role", "limit"))
+    if not (issuer or audience or rules or limits):
         return None
-    from controller.security.oidc import OidcSettings, parse_rule
+    from controller.security.oidc_settings import OidcSettings, parse_limits, parse_rule
 
-    return OidcSettings(issuer, audience, tuple(parse_rule(text) for text in rules), name)
+    chosen = tuple(parse_rule(text) for text in rules)
+    return OidcSettings(issuer, audience, chosen, given["oidc_name"], parse_limits(limits))

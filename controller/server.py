@@ -35,7 +35,8 @@ from controller.app import create_app
 from controller.cluster import Cluster
 from controller.listen import BACKLOG, bind_tcp, bind_unix
 from controller.security.fetching import fetch
-from controller.security.oidc import Oidc, OidcSettings
+from controller.security.oidc import Oidc
+from controller.security.oidc_settings import OidcSettings
 from controller.settings import Settings
 from kvnet.errors import Invalid, KvnetError, StoreBroken, StoreUnavailable
 

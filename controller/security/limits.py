@@ -73,7 +73,7 @@ class Rates:
         rate = principal.limits.rate
         if rate is None:
             return
-        wait_s = self._buckets.take(principal.token, rate, max(1.0, rate), now)
+        wait_s = self._buckets.take(principal.account, rate, max(1.0, rate), now)
         if wait_s:
             raise RateLimited(
                 f"{principal.name!r} may make {rate:g} requests a second",
@@ -117,7 +117,7 @@ class Streams:
             TooManyStreams
         """
         most = principal.limits.streams
-        if most is not None and self._open[principal.token] >= most:
+        if most is not None and self._open[principal.account] >= most:
             raise TooManyStreams(
                 f"{principal.name!r} has {most} streams open, and may not have more",
                 fix="close one; the same stream can be read by many",
@@ -127,11 +127,11 @@ class Streams:
             raise TooManyStreams(
                 f"this controller has {self.total} streams open", fix="ask another one", context={"retry_after_s": 5}
             )
-        self._open[principal.token] += 1
+        self._open[principal.account] += 1
         self.total += is_counted
 
     def leave(self, principal: Principal, *, is_counted: bool = True) -> None:
         self.total -= is_counted
-        self._open[principal.token] -= 1
-        if not self._open[principal.token]:
-            del self._open[principal.token]
+        self._open[principal.account] -= 1
+        if not self._open[principal.account]:
+            del self._open[principal.account]

@@ -14,14 +14,12 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
+from controller.security.oidc_settings import ROLES, OidcSettings, Rule, require_safe_url
 from controller.security.principal import Principal, Via
 from kvnet.errors import Forbidden, Invalid, KvnetError, StoreUnavailable, Unfit
 from kvnet.rules import shown
-from kvnet.security import Role
 
 DISCOVERY = "/.well-known/openid-configuration"
 FITTING = {
@@ -37,65 +35,9 @@ FETCH_AGAIN_S = 60.0  # for keys that are not known
 KEPT_S = 3600.0  # then they are fetched anew, and those that the provider took back are gone
 MAX_KEYS = 64
 _ODD = re.compile(r"[^A-Za-z0-9._@+:/=-]")
-_ROLES = (Role.ADMIN, Role.OPERATOR, Role.VIEWER)  # from most to least
 
 Fetch = Callable[[str], Awaitable[bytes]]
 log = logging.getLogger("kvnet.oidc")
-
-
-class Rule(NamedTuple):
-    """Whoever's claim has the value gets the role. `claim` may lead into objects: `realm_access.roles`."""
-
-    claim: str
-    value: str
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class OidcSettings:
-    issuer: str
-    audience: str
-    rules: tuple[Rule, ...]
-    name_claim: str = "sub"
-
-    def __post_init__(self) -> None:
-        require_safe_url(self.issuer, "--oidc-issuer")
-        if not self.audience:
-            raise Invalid(
-                "an issuer without an audience: tokens for other services would be good here",
-                fix="--oidc-audience NAME",
-            )
-        if not self.rules:
-            raise Invalid("nobody of the issuer would have a role", fix="--oidc-role CLAIM=VALUE:ROLE")
-
-
-def parse_rule(text: str) -> Rule:
-    """`CLAIM=VALUE:ROLE`.
-
-    Raises:
-        Invalid
-    """
-    claim_and_value, colon, role = text.rpartition(":")
-    claim, equals, value = claim_and_value.partition("=")
-    if not (colon and equals and claim and value) or role not in {one.value for one in _ROLES}:
-        raise Invalid(
-            f"{shown(text)} is no rule", fix="--oidc-role CLAIM=VALUE:ROLE; roles are admin, operator, viewer"
-        )
-    return Rule(claim, value, Role(role))
-
-
-def require_safe_url(url: str, what: str) -> None:
-    """Nobody on the way may put keys of his own in place of the issuer's.
-
-    Raises:
-        Invalid
-    """
-    parts = urlsplit(url)
-    is_here = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    is_private = parts.scheme == "https" or (parts.scheme == "http" and is_here)
-    if is_private and parts.hostname and not (parts.fragment or parts.username):
-        return
-    raise Invalid(f"{what}: {shown(url)} is no https:// address", fix="name the issuer as its tokens do, with https://")
 
 
 class Keys:
@@ -221,14 +163,25 @@ class Oidc:
 
     def _of(self, claims: Mapping[str, Any]) -> Principal:
         name = "oidc:" + _ODD.sub("?", str(claims.get(self._settings.name_claim) or claims["sub"]))[:120]
-        roles = {rule.role for rule in self._settings.rules if _has(claims, rule)}
-        role = next((one for one in _ROLES if one in roles), None)
-        if role is None:
+        fitting = [rule for rule in self._settings.rules if _has(claims, rule)]
+        # The highest role; of those the one without bounds, or the one that was named first.
+        rule = min(fitting, key=lambda one: (ROLES.index(one.role), bool(one.scope)), default=None)
+        if rule is None:
             raise Forbidden(
                 f"{name!r} has no role here",
                 fix="ask the operator of this cluster for one (--oidc-role), or use a token",
             )
-        return Principal(name, role, expires_at=float(claims["exp"]), via=Via.OIDC)
+        # Who it is by the issuer's word: what he calls himself, somebody else may as well.
+        subject = hashlib.sha256(f"{claims['iss']}\n{claims['sub']}".encode()).hexdigest()[:16]
+        return Principal(
+            name,
+            rule.role,
+            scope=dict(rule.scope),
+            limits=self._settings.limits,
+            expires_at=float(claims["exp"]),
+            via=Via.OIDC,
+            subject=f"oidc:{subject}",
+        )
 
 
 def _has(claims: Mapping[str, Any], rule: Rule) -> bool:

@@ -31,6 +31,7 @@ class Principal:
         token: the token's id; "" where there is none (a unix socket, OIDC, a cluster without authentication).
         host: of the role `host`.
         scope: sees and changes only networks with all these labels; none = all.
+        subject: of an issuer's: who it is, whatever token he shows.
         version: of the token; another one is another credential.
         expires_at: when it ceases to be good, seconds since the epoch; None = never.
     """
@@ -45,6 +46,12 @@ class Principal:
     expires_at: float | None = None
     via: Via = Via.TOKEN
     version: int = 0
+    subject: str = ""
+
+    @property
+    def account(self) -> str:
+        """Whom limits and quotas are of; "" has none."""
+        return self.token or self.subject
 
     @property
     def is_proven(self) -> bool:

@@ -46,8 +46,8 @@ def require_kept(who: Principal | None, before: Network | None, after: Network) 
 
 
 def owner_of(who: Principal | None) -> str:
-    """The token that what is made now counts for."""
-    return "" if who is None else who.token
+    """The token, or the one of an issuer's, that what is made now counts for."""
+    return "" if who is None else who.account
 
 
 def _outside(who: Principal, key: str) -> Invalid:

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from controller.security.fetching import fetch
-from controller.security.oidc import FETCH_AGAIN_S, KEPT_S, Oidc, OidcSettings, Rule, parse_rule
+from controller.security.oidc import FETCH_AGAIN_S, KEPT_S, Oidc
+from controller.security.oidc_settings import USUAL_LIMITS, OidcSettings, Rule, parse_limits, parse_rule
 from controller.security.principal import Principal, Via
 from controller.server import Listening, ServerSettings, serve
 from controller.settings import Settings
@@ -295,6 +296,55 @@ async def test_the_highest_role_of_the_rules_that_fit_counts(desk: Desk, claims:
     assert who.role is role
 
 
+async def test_a_rule_may_give_a_role_in_some_networks_only(desk: Desk) -> None:
+    rules = [parse_rule(text) for text in SCOPED]
+    oidc = Oidc(OidcSettings(desk.provider.url, "kvnet", tuple(rules)), fetch, lambda: desk.now, lambda: desk.passed)
+
+    async def scope_of(*groups: str) -> tuple[Role, dict[str, str]]:
+        who = await oidc.principal(desk.token(groups=list(groups)))
+        assert who is not None
+        return who.role, dict(who.scope)
+
+    assert await scope_of("red") == (Role.OPERATOR, {"team": "red"})
+    assert await scope_of("both") == (Role.VIEWER, {"team": "red", "tier": "dev"})
+    assert await scope_of("both", "red") == (Role.OPERATOR, {"team": "red"}), "the highest role counts"
+    assert await scope_of("blue", "red") == (Role.OPERATOR, {"team": "red"}), "of several the one that is named first"
+    assert await scope_of("red", "all") == (Role.OPERATOR, {}), "none is more than some"
+
+
+SCOPED = (
+    "groups=red:operator@team=red",
+    "groups=blue:operator@team=blue",
+    "groups=both:viewer@team=red,tier=dev",
+    "groups=all:operator",
+)
+
+
+async def test_each_of_an_issuer_has_limits_and_may_take_another_name_but_not_anothers(desk: Desk) -> None:
+    alice, renamed = await desk.sees(desk.token()), await desk.sees(desk.token(name="bob"))
+    other = await desk.sees(desk.token(sub="43"))
+    assert alice is not None
+    assert renamed is not None
+    assert other is not None
+    assert alice.limits == USUAL_LIMITS
+    assert alice.account == renamed.account != other.account
+    assert alice.account.startswith("oidc:")
+
+
+def test_limits_are_named_one_by_one() -> None:
+    found = parse_limits(["networks=3", "rate=2.5", "streams=any"])
+    assert (found.networks, found.endpoints, found.rate, found.streams) == (3, None, 2.5, None)
+    assert parse_limits([]) == USUAL_LIMITS
+
+
+@pytest.mark.parametrize(
+    "text", ["", "networks", "networks=", "networks=-1", "networks=1.5", "rate=0", "cats=1", "x=any"]
+)
+def test_a_limit_that_cannot_be_meant_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_limits([text])
+
+
 async def test_who_has_no_role_is_known_and_may_nothing(desk: Desk) -> None:
     with pytest.raises(Forbidden):
         await desk.sees(desk.token(groups=["admin", "admins2", "", 7, None]))
@@ -306,7 +356,14 @@ async def test_a_name_cannot_pass_for_another_line_or_another_kind_of_caller(des
     assert who.name == "oidc:host:h1??x"
 
 
-@pytest.mark.parametrize("text", ["", "a", "a=b", "a=b:god", "a=b:host", "=b:admin", "a=:admin", "a:admin"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "a", "a=b", "a=b:god", "a=b:host", "=b:admin", "a=:admin", "a:admin"),
+        *("a=b:admin@", "a=b:viewer@team", "a=b:viewer@team=", "a=b:viewer@=red", "a=b:viewer@team=red,"),
+        *("a=b:viewer@team=red,team=blue", "a=b:viewer@,", "a=b:viewer@team=red,x"),
+    ],
+)
 def test_a_rule_that_cannot_be_meant_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
         parse_rule(text)
@@ -360,6 +417,32 @@ async def test_the_api_takes_both_kinds_of_tokens() -> None:
             problem_of(await client.get("/v1/networks", headers=bearer(nobody)), 403, "forbidden")
             problem_of(await client.get("/v1/networks", headers=bearer("a.b.c")), 401, "unauthenticated")
             assert (await client.get("/v1/authentication", headers=bearer(root))).json()["oidc"] is True
+
+
+async def test_what_somebody_of_an_issuer_makes_counts_for_him_and_is_of_his_networks() -> None:
+    with provided() as provider:
+        rules = tuple(parse_rule(text) for text in SCOPED)
+        settings = OidcSettings(
+            provider.url, "kvnet", rules, "name", parse_limits(["networks=2", "rate=4", "streams=1"])
+        )
+        wanted = ServerSettings("memory://", "127.0.0.1:0", cluster=Settings(), oidc=settings)
+        async with serving(wanted) as client:
+            root = bearer((await client.post("/v1/tokens", json=ADMIN)).json()["token"])
+            desk = Desk(provider, now=time.time())
+            red, blue = (bearer(desk.token(sub=team, groups=[team])) for team in ("red", "blue"))
+            again = bearer(desk.token(sub="red", name="somebody else", groups=["red"]))
+            await client.post("/v1/networks", json={"name": "blues", "labels": {"team": "blue"}}, headers=root)
+
+            made = await client.post("/v1/networks", json={"name": "n1"}, headers=red)
+            assert made.json()["labels"] == {"team": "red"}
+            problem_of(await client.get("/v1/networks/blues", headers=red), 404, "not-found")
+            assert (await client.post("/v1/networks", json={"name": "n2"}, headers=again)).status_code == 201
+            problem_of(await client.post("/v1/networks", json={"name": "n3"}, headers=again), 409, "quota-exceeded")
+            assert (await client.post("/v1/networks", json={"name": "n3"}, headers=blue)).status_code == 201
+
+            answers = [await client.get("/v1/networks", headers=one) for one in (red, again) * 5]
+            assert 429 in {one.status_code for one in answers}, "one rate for all his tokens"
+            assert (await client.get("/v1/networks", headers=blue)).status_code == 200
 
 
 def _part(value: Any) -> str:
