@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import random
 import time
 from contextlib import AsyncExitStack
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from controller.security.limits import Bucket, Failures, Streams
 from controller.security.principal import Principal
 from kvnet.errors import TooManyStreams
 from kvnet.security import Limits, Role
-from tests.api.under_test import problem_of
+from tests.api.under_test import DEADLINE_S, problem_of
 from tests.security.admitted import Guarded, bearer, guarded
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +120,55 @@ async def test_what_a_token_owns_counts_on_every_replica_and_after_a_restart(sha
         root = one.token
     async with guarded(shared_store, root) as site, site.client(token) as client:
         problem_of(await client.post("/v1/networks", json={"name": "m"}), 409, "quota-exceeded")
+
+
+HEARD_S = 1.0  # by when a replica that is in step knows what another one has made
+
+
+@pytest.mark.parametrize("what", ["networks", "endpoints"])
+async def test_a_quota_is_of_the_cluster_and_passed_by_no_more_than_what_is_on_its_way(
+    shared_store: str, what: str
+) -> None:
+    """Three replicas, and two who ask at each of them at the same time, until they are refused."""
+    most = 12
+    asked_at: list[float] = []
+    answered_at: list[float] = []
+    async with AsyncExitStack() as held:
+        sites = [await held.enter_async_context(guarded(shared_store, upkeep=False))]
+        sites += [await held.enter_async_context(guarded(shared_store, sites[0].token, upkeep=False)) for _ in range(2)]
+        network = (await sites[0].admin.post("/v1/networks", json={"name": "shared"})).json()["id"]
+        token = await sites[0].make("t", "operator", limits={what: most})
+        clients = [await held.enter_async_context(site.client(token)) for site in sites]
+        await asyncio.gather(*(is_known(client, network) for client in clients))
+        of_endpoints: tuple[str, dict[str, str]] = (f"/v1/networks/{network}/endpoints", {"host": "h1"})
+        path, more = of_endpoints if what == "endpoints" else ("/v1/networks", {})
+
+        async def ask(client: httpx2.AsyncClient, name: str) -> None:
+            for number in itertools.count():
+                began = time.monotonic()
+                answer = await client.post(path, json={"name": f"{name}-{number}", **more})
+                if answer.status_code != 201:
+                    problem_of(answer, 409, "quota-exceeded")
+                    return
+                asked_at.append(began)
+                answered_at.append(time.monotonic())
+
+        await asyncio.gather(*(ask(clients[i % 3], f"c{i}") for i in range(6)))
+        full_at = sorted(answered_at)[most - 1]
+
+        assert len(answered_at) >= most
+        assert max(asked_at) < full_at + HEARD_S, "who asks when all have heard is refused"
+        if what == "networks":  # their creation waits for what others have made
+            assert len(answered_at) <= most + 4, "two at each of two others"
+        for client in clients:
+            await ask(client, "later")
+        assert max(asked_at) < full_at + HEARD_S
+
+
+async def is_known(client: httpx2.AsyncClient, network: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.get(f"/v1/networks/{network}")).status_code != 200:  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.02)
 
 
 async def test_who_asks_too_often_is_told_when_to_ask_again(site: Guarded) -> None:
