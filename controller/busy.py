@@ -24,6 +24,11 @@ class Busy:
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
+    @property
+    def is_idle(self) -> bool:
+        """Nobody has anything that he could give back."""
+        return not self._names
+
     def take(self, names: Collection[str]) -> bool:
         """All of them or none. Whatever comes of it, they have to be given back."""
         if not self._names.isdisjoint(names):

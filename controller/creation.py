@@ -80,11 +80,10 @@ class Creation:
                 self._results[i] = quota.exceeded(who, most)
             try:
                 await self._in_rounds(pending)
+                await self._until_shown(pending)
             finally:
-                self._placing.let_go(
-                    claim for i, claim in pending.items() if not isinstance(self._results.get(i), Versioned)
-                )
-            await self._until_shown(pending)
+                # Also of those that are there: another attempt may have made them, and what came and went is not shown.
+                self._placing.let_go(pending.values())
         return [self._results[i] for i in range(len(requests))]
 
     async def _until_shown(self, claims: Mapping[int, Claim]) -> None:
@@ -163,6 +162,9 @@ class Creation:
         finally:
             self._placing.end_turns(waiting.values())
         if later and not sent:
+            if self._busy.is_idle:  # whoever is in the way has no turn that could end: a race like any other
+                again.update(later)
+                return {}
             await self._wait_for_turn(later)
         return {i: claim for i, claim in later.items() if i not in self._results}
 
@@ -176,6 +178,7 @@ class Creation:
             claim.lost_answers += 1
         result = await self._judge(claim, outcome)
         if result is None:
+            self._placing.let_go([claim])  # it chooses anew, after a pause in which others need not wait for it
             again[i] = claim
         else:
             self._refuse_or_answer(i, claim, result)

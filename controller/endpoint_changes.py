@@ -104,6 +104,8 @@ class _Change:
         made = None
         try:
             while not placing.choose_instead(claim, before, self._writer.now(), has_ports=self._patch.ports is None):
+                if self._ports.busy.is_idle:  # whoever is in the way has no turn that could end: a lost race
+                    raise Conflict([])
                 await self._ports.busy.until_given_back()
             after = with_addresses(after, {c.address.version: c.address for c in claim.chosen})
             if self._patch.ports is not None:
