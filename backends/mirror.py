@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from backends.lease import Clock, Sleep
 from backends.store import Batch, Change, Compacted, Entry, Revision, Snapshot, Store, StoreError
+from kvnet.frames import without_frames
 
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0
@@ -183,7 +184,7 @@ class Mirror:
                 arrived.set_result(None)
 
     def _note(self, error: StoreError) -> None:
-        self.last_error = error
+        self.last_error = without_frames(error)  # the task that failed has it, too, and its frames have the task
         if self.stale_since is None:
             self.stale_since = self._clock()
         if self.on_error is not None:

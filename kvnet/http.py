@@ -21,6 +21,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from kvnet import tls
+from kvnet.frames import without_frames
 from kvnet.tls import NO_TRUST, Trust
 
 CONNECT_TIMEOUT_S = 5.0
@@ -226,14 +227,15 @@ class HttpClient:
                 if status in BODILESS:
                     return Reply(status, b"", told)
                 return Reply(status, await self._body(connection, told), told)
-        except TimeoutError:
+        except TimeoutError as error:
             connection.close()
             self._turn_away(connection)
+            without_frames(error)
             raise Lost(f"no answer within {timeout_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             connection.close()
             self._turn_away(connection)
-            raise await _failure(connection, error) from _stackless(error)
+            raise await _failure(connection, error) from without_frames(error)
         except BaseException:
             connection.close()
             raise
@@ -297,12 +299,13 @@ class HttpClient:
                     raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")
             if length:
                 yield status, b"".join(begun)
-        except TimeoutError:
+        except TimeoutError as error:
             self._turn_away(connection)
+            without_frames(error)
             raise Lost(f"silent for {waited_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             self._turn_away(connection)
-            raise await _failure(connection, error) from _stackless(error)
+            raise await _failure(connection, error) from without_frames(error)
         finally:
             connection.close()
             self._open.discard(connection)
@@ -398,19 +401,10 @@ async def _connect(target: Target, timeout_s: float) -> Connection:
                 plain = writer.get_extra_info("socket")
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
     except ssl.SSLError as error:
-        raise _untrusted(target, tls.explained(error, target.host)) from _stackless(error)
+        raise _untrusted(target, tls.explained(error, target.host)) from without_frames(error)
     except OSError as error:
-        raise _stackless(error) from None
+        raise without_frames(error) from None
     return Connection(reader, writer, target)
-
-
-def _stackless(error: Exception) -> Exception:
-    """Without its frames.
-
-    The connection keeps the error that it ended with, and the frames keep the connection, with 256 KB of TLS's buffer:
-    a ring, that only the garbage collector opens, which a worker seldom asks.
-    """
-    return error.with_traceback(None)
 
 
 def _untrusted(target: Target, why: tls.Mistrust) -> Untrusted:
