@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Locator, Page
+from playwright.async_api import Browser, Locator, Page
 
-from tests.browser.site import NOTE_VIOLATIONS, TIMEOUT_MS, Seen, Site
+from tests.browser.site import NOTE_VIOLATIONS, TIMEOUT_MS, Seen, Site, site_of
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +75,59 @@ async def test_a_refusal_is_shown_with_its_reason(site: Site) -> None:
 
         assert status == "404"
         assert "there is no network 'nobody'" in body
+
+
+@pytest.fixture(scope="module")
+async def locked(browser: Browser) -> AsyncIterator[Site]:
+    """A cluster that asks; the client of the tests is an admin."""
+    async with site_of(browser) as site:
+        made = await site.api.post("/v1/tokens", {"name": "root", "role": "admin"})
+        site.api.http.headers["authorization"] = f"Bearer {made.json()['token']}"
+        yield site
+
+
+async def authorized(page: Page, token: str) -> None:
+    await page.locator(".auth-wrapper .btn.authorize").click()
+    dialog = page.locator(".dialog-ux")
+    await dialog.locator("input").first.fill(token)
+    await dialog.locator(".auth-btn-wrapper .authorize").first.click()
+    await dialog.get_by_role("button", name="Remove authorization").wait_for()
+    await dialog.locator(".btn-done").click()
+    await dialog.wait_for(state="detached")
+
+
+async def test_whoever_authorizes_with_a_token_may_try_what_the_token_may(locked: Site) -> None:
+    made = await locked.api.post("/v1/tokens", {"name": "reader", "role": "viewer"})
+    token = made.json()["token"]
+    async with swagger(locked, "status of 401", "status of 403") as page:
+        whoami = await opened(page, "tokens", "get_whoami")
+        assert (await executed(whoami))[0] == "401", "nobody yet"
+
+        await authorized(page, token)
+        status, body = await executed(whoami)
+        assert status == "200", body
+        assert '"name": "reader"' in body
+        status, body = await executed(await opened(page, "networks", "create_network"))
+        assert status == "403"
+        assert '"code": "forbidden"' in body
+        assert token not in page.url
+        kept = await page.evaluate("JSON.stringify([document.cookie, {...localStorage}, {...sessionStorage}])")
+        assert token not in kept
+
+
+async def test_an_admins_token_makes_a_network_from_the_page_and_is_gone_with_it(locked: Site) -> None:
+    token = locked.api.http.headers["authorization"].removeprefix("Bearer ")
+    async with swagger(locked, "status of 401") as page:
+        await authorized(page, token)
+        status, body = await executed(await opened(page, "networks", "create_network"))
+        assert status == "201", body
+        name = body.split('"name": "')[1].split('"')[0]
+        item = (await locked.api.get(f"/v1/journal?network={name}")).json()["items"][0]
+        assert (item["actor"], item["kind"]) == ("root", "network.created")
+
+        await page.goto(f"{locked.api.url}/docs?again")
+        await page.locator(".opblock").first.wait_for()
+        assert (await executed(await opened(page, "tokens", "get_whoami")))[0] == "401"
 
 
 async def test_every_operation_is_there_with_its_summary(site: Site) -> None:
