@@ -119,18 +119,25 @@ class Verdict:
     async def require_one_store(self) -> None:
         """Its servers agree with each other. Where they do not, nothing else that is found says much about kvnet."""
         stubborn: frozenset[str] | None = None
+        silent = ""
 
         async def agrees() -> bool:
-            nonlocal stubborn
+            nonlocal stubborn, silent
             try:
                 now = await raw.differing(self._site)
-            except NoAnswer:
+            except NoAnswer as error:
+                silent = str(error)
                 return False
             stubborn = now if stubborn is None else stubborn & now  # what changes meanwhile differs now and then
             return not stubborn
 
         if not await self._holds(agrees, SETTLED_WITHIN_S):
-            self._violations.blame("store-diverged", f"its servers differ in {_some(stubborn or ())}, or do not answer")
+            why = (
+                f"its servers do not answer: {silent}"
+                if stubborn is None
+                else f"its servers differ in {_some(stubborn)}"
+            )
+            self._violations.blame("store-diverged", why)
 
     # what was acknowledged
 
