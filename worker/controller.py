@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
-from kvnet.errors import ControllerUnreachable, ControllerUntrusted, Invalid, KvnetError, OutcomeUnknown
+from kvnet.errors import (
+    ControllerUnreachable,
+    ControllerUntrusted,
+    Invalid,
+    KvnetError,
+    OutcomeUnknown,
+    Unauthenticated,
+)
 from kvnet.http import HttpClient, Lost, NotSent, Reply, Target, Untrusted
 from kvnet.problems import from_problem
 from kvnet.request import current
@@ -31,6 +38,8 @@ LONGEST_PAUSE_S = 2.0
 NOT_WRITTEN = frozenset({"store-unavailable", "contention", "rate-limited"})
 # What a proxy in front of several replicas answers while one of them goes away.
 PASSING_STATUS = frozenset({502, 503, 504})
+NOT_GOOD = "the controller does not take this host's credential any more"
+JOIN_ANEW = "join anew with 'kvnet worker join --replace', then restart this worker; what runs here goes on"
 
 
 class HttpController:
@@ -186,6 +195,9 @@ class HttpController:
 
     def _problem(self, reply: Reply) -> KvnetError:
         plain = _decoded(reply.body)
+        if isinstance(plain, dict) and plain.get("code") == Unauthenticated.code:
+            # Whoever asked this host has no credential to send, and need not have one.
+            return from_problem({**plain, "detail": NOT_GOOD, "fix": JOIN_ANEW}, status=reply.status)
         if isinstance(plain, dict) and "code" in plain:
             return from_problem(plain, status=reply.status)
         said = {"detail": f"{self._url} answered {reply.status} without saying why"}

@@ -23,7 +23,7 @@ from backends.url import shown
 from kvnet.errors import KvnetError
 from kvnet.spans import UNTOLD, Tracer
 from worker.agent import Worker
-from worker.controller import HttpController
+from worker.controller import JOIN_ANEW, HttpController
 from worker.disk import StateDir
 from worker.identity import KEY, Identity
 from worker.keymaking import made_apart
@@ -164,7 +164,6 @@ def _teller(log: Log, time: Time) -> Callable[[str], None]:
         now = time.monotonic()
         if now - told_at >= TOLD_EACH_S:
             told_at = now
-            fix = "join anew with 'kvnet worker join --replace', then restart this worker; what runs here goes on"
-            log.error("credentials-refused", detail=why, fix=fix)
+            log.error("credentials-refused", detail=why, fix=JOIN_ANEW)
 
     return tell

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from controller.security import authority
 from kvnet.client import Client
 from kvnet.tls import Trust
-from lab.lab import Lab, open_lab, until
-from lab.processes import KVNET
-from tests.lab.worker.test_capabilities import THE_WORKERS
+from lab.lab import until
+from tests.lab.security.joined import Joined, joined, typed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kernel]
-PORT = 7480
-
-
-async def typed(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        lambda: subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, check=False)
-    )
-
-
-class Joined:
-    """`admin` speaks over the controller's socket file, where nobody is asked."""
-
-    def __init__(self, lab: Lab, ca: Path) -> None:
-        self.lab = lab
-        self.ca = ca
-        self.url = f"https://{lab.places['control'].underlay}:{PORT}"
-
-    async def join(self, host: str, *options: str) -> subprocess.CompletedProcess[str]:
-        made = await self.lab.client.create_token(
-            {"name": f"{host}-join-{time.monotonic_ns()}", "role": "join", "host": host, "expires_in_s": 60}
-        )
-        netns, state = self.lab.hosts[host].netns, self.lab.hosts[host].state_dir
-        command = ["nsenter", f"--net={netns}", "--", *KVNET, "worker", "join", "--controller", self.url]
-        command += ["--token-file", "-", "--state-dir", str(state), "--ca-fingerprint"]
-        command += [f"sha256:{authority.load(self.ca).fingerprint}", *options]
-        return await typed(command, made["token"])
-
-    async def start(self, host: str) -> None:
-        await self.lab.start_worker(host, "--controller", self.url, under=THE_WORKERS)
-        await self.lab.until_ready(host)
 
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Joined]:
-    ca = tmp_path / "ca"
-    authority.create(ca, time.time(), days=10, permitted=())
-    async with open_lab(tmp_path, hosts=2, places=("control",)) as lab:
-        lab.controller_place = "control"
-        made = Joined(lab, ca)
-        authority.issue_controller(ca, [], [str(lab.places["control"].underlay)], time.time(), days=5)
-        await lab.start_controller("--ca", str(ca), "--listen", f"0.0.0.0:{PORT}")
-        await lab.client.create_token({"name": "root", "role": "admin"})
-        for host in lab.hosts:
-            done = await made.join(host)
-            assert done.returncode == 0, done.stderr
-            await made.start(host)
+    async with joined(tmp_path) as made:
         yield made
 
 
