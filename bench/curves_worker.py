@@ -70,14 +70,19 @@ def _one_more_ms(view: HostView, memo: Memo) -> float:
     """One endpoint more, on another host, in the first network: as the pass that a watch causes."""
     network = next(iter(view.networks))
     before = desired(view, network, memo)
-    grown = {**view.endpoints[network], "more": _endpoint(network, len(view.endpoints[network]) + 1, "h1", "more")}
-    after = replace(view, endpoints={**view.endpoints, network: grown})
-
-    def work() -> None:
-        findings(after, network)
-        plan(desired(after, network, memo), before)
-
-    return _best_ms(work)
+    endpoints = view.endpoints[network]
+    best = float("inf")
+    for number in range(ROUNDS):
+        one = _endpoint(network, len(endpoints) + 1, "h1", f"more{number}")
+        endpoints = {**endpoints, one.id: one}
+        after = replace(view, endpoints={**view.endpoints, network: endpoints})
+        began = time.process_time()
+        wanted = desired(after, network, memo)
+        findings(after, network, memo)
+        plan(wanted, before)
+        best = min(best, time.process_time() - began)
+        before = wanted
+    return max(best * 1000, 0.001)
 
 
 def _view(*, endpoints: int, hosts: int, networks: int = 1) -> HostView:

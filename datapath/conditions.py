@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datapath.desired import Memo, network_view, own_record, sole_owners
+from datapath.desired import Memo, network_view, own_record
 from datapath.drivers.overlay import peers_of
 from datapath.drivers.parts import PORTS_OF_A_BRIDGE
 from datapath.drivers.routed import fitting_mtu, ways_to
@@ -51,15 +51,13 @@ def findings(view: HostView, network_id: str | None = None, memo: Memo | None = 
 
 def _of_network(view: HostView, host: Host, network: Network, memo: Memo | None) -> Told:
     endpoints = view.endpoints.get(network.id, {})
-    owners = sole_owners(endpoints.values())
-    for endpoint_id in sorted(endpoints.keys() - {endpoint.id for endpoint in owners}):
-        yield (
-            "shared-address",
-            f"endpoint {endpoint_id} shares its MAC or an address with a newer one, which has it now",
-        )
-    local = list(local_endpoints(view, network.id))
     remembered = memo.of_network(bridge_of(network), network.has_ipv6) if memo is not None else None
-    seen = network_view(view, host, network, owners, remembered)
+    seen = network_view(view, host, network, remembered)
+    if len(seen.members.endpoints) != len(endpoints):
+        for endpoint_id in sorted(endpoints.keys() - {one.id for one in seen.members.endpoints.values()}):
+            shared = f"endpoint {endpoint_id} shares its MAC or an address with a newer one, which has it now"
+            yield "shared-address", shared
+    local = list(local_endpoints(view, network.id))
     match network.driver:
         case Driver.OVERLAY:
             yield from _of_overlay(seen)
@@ -85,10 +83,10 @@ def _of_overlay(view: NetworkView) -> Told:
     if view.network.vni is None:
         yield "vni-missing", "the overlay has no VNI, so it cannot be built"
         return
-    taking_part = {endpoint.host for endpoint in view.endpoints}
     reached = peers_of(view)
-    apart = taking_part - reached.peers.keys() - {view.host.name}
-    carried = Counter(endpoint.host for endpoint in view.endpoints if endpoint.host in apart) if apart else Counter()
+    apart = view.members.hosts - reached.peers.keys() - {view.host.name}
+    everyone = view.members.endpoints.values()
+    carried = Counter(endpoint.host for endpoint in everyone if endpoint.host in apart) if apart else Counter()
     for name in sorted(apart):
         lost = f"its {carried[name]} endpoint(s) cannot be reached from here"
         yield from _of_tunnel_peer(view, name, lost)

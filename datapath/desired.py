@@ -7,8 +7,7 @@ Never returns an empty state for want of knowledge: that would tear the host's n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
 from datapath.drivers import DRIVERS
 from datapath.host import host_state
@@ -18,7 +17,7 @@ from datapath.objects import ContainerSide, Firewall, Gate, HostState, Link, Upl
 from datapath.presence import is_built
 from datapath.view import Attachment, HostView, NetworkView
 from kvnet.errors import NotFound
-from kvnet.model import Driver, Endpoint, Host, Network
+from kvnet.model import Host, Network
 
 __all__ = [
     "Attachment",
@@ -32,10 +31,6 @@ __all__ = [
     "veth_name",
     "vxlan_name",
 ]
-
-
-# Every endpoint of these has neighbours, so that two with one address show in the result.
-_ENTERED = (Driver.OVERLAY,)
 
 
 def desired(view: HostView, network_id: str | None = None, memo: Memo | None = None) -> HostState:
@@ -102,25 +97,6 @@ def own_record(view: HostView) -> Host:
     return host
 
 
-def sole_owners(endpoints: Collection[Endpoint]) -> Collection[Endpoint]:
-    """Endpoints of which no two share a MAC or an address: of those that do, only the newest stays.
-
-    The store forbids shared addresses, but a kernel has one entry per key, and two that claim it would replace each
-    other for ever.
-    """
-    addresses = [int(address) for endpoint in endpoints for address in endpoint.addresses]
-    if len({endpoint.mac for endpoint in endpoints}) == len(endpoints) and len(set(addresses)) == len(addresses):
-        return endpoints
-    taken: set[object] = set()
-    owners: list[Endpoint] = []
-    for endpoint in sorted(endpoints, key=lambda e: (e.created_at, e.id), reverse=True):
-        keys = {endpoint.mac, *endpoint.addresses}
-        if taken.isdisjoint(keys):
-            owners.append(endpoint)
-            taken |= keys
-    return owners
-
-
 def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState:
     device = bridge_of(network)
     if not is_built(view, network):
@@ -128,34 +104,21 @@ def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState
         return HostState()
     endpoints = view.endpoints.get(network.id, {})
     remembered = memo.of_network(device, network.has_ipv6)
-    everyone: Collection[Endpoint] = list(endpoints.values())
-    is_entered = network.driver in _ENTERED
-    seen = network_view(view, host, network, everyone if is_entered else sole_owners(everyone), remembered)
-    driver = DRIVERS[network.driver]
-    part = driver(seen)
-    if is_entered and not _is_unambiguous(everyone, part):
-        part = driver(replace(seen, endpoints=sole_owners(everyone)))
+    part = DRIVERS[network.driver](network_view(view, host, network, remembered))
     remembered.keep(endpoints)
     return part
 
 
-def network_view(
-    view: HostView, host: Host, network: Network, endpoints: Collection[Endpoint], memo: NetworkMemo | None = None
-) -> NetworkView:
+def network_view(view: HostView, host: Host, network: Network, memo: NetworkMemo | None = None) -> NetworkView:
+    memo = memo or NetworkMemo(bridge_of(network), network.has_ipv6)
     return NetworkView(
         network,
         host,
         view.hosts,
-        endpoints,
+        memo.census.members(view.endpoints.get(network.id, {}).values(), host.name),
         view.attachments,
-        memo or NetworkMemo(bridge_of(network), network.has_ipv6),
+        memo,
         blocks=view.blocks.get(network.id, ()),
         uplink=view.uplinks.get(network.uplink),
         dns=view.dns,
     )
-
-
-def _is_unambiguous(endpoints: Collection[Endpoint], part: HostState) -> bool:
-    """Whether `sole_owners` would be all of them; asked of the packed addresses, which compare much faster."""
-    has_own_macs = len({endpoint.mac for endpoint in endpoints}) == len(endpoints)
-    return has_own_macs and len({neighbour.address for neighbour in part.neighbours}) == len(part.neighbours)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
 
+from datapath.census import NOBODY
 from datapath.drivers.routed import ways_to
 from datapath.memo import NetworkMemo
 from datapath.names import DNS_BRIDGE, DNS_MAC, bridge_name, bridge_of, vxlan_name
@@ -138,7 +139,7 @@ def _reached(view: HostView, network: Network) -> Iterator[tuple[Ip, int]]:
         return
     blocks = view.blocks.get(network.id, ())
     memo = NetworkMemo(bridge_of(network), network.has_ipv6)
-    ways = ways_to(NetworkView(network, host, view.hosts, (), {}, memo, blocks))
+    ways = ways_to(NetworkView(network, host, view.hosts, NOBODY, {}, memo, blocks))
     for block, _ in (*ways.direct, *ways.tunnelled):
         yield block.cidr.network_address.packed, block.cidr.prefixlen
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from datapath.census import Census
 from datapath.objects import Ip, Mac, Neighbour, PortEntry, VtepEntry
 from datapath.packing import link_local, packed_mac
 from kvnet.model import Endpoint, Host
@@ -47,14 +48,14 @@ class Far:
     """The entries of the endpoints that are behind `remotes`, no two of which share one: so one can be taken away by
     itself. `endpoints`: all, by their identity, and kept alive by that."""
 
-    endpoints: dict[int, Endpoint]
+    endpoints: Mapping[int, Endpoint]
     tunnel: str
     remotes: Mapping[str, Ip]
     ports: frozenset[PortEntry]
     neighbours: frozenset[Neighbour]
     vteps: frozenset[VtepEntry]
 
-    def changed(self, endpoints: dict[int, Endpoint], more: Entries, less: Entries) -> Far | None:
+    def changed(self, endpoints: Mapping[int, Endpoint], more: Entries, less: Entries) -> Far | None:
         """None where what comes is there already, or what goes was shared: then all has to be looked at."""
         ports = (self.ports - set(less[0])) | set(more[0])
         neighbours = (self.neighbours - set(less[1])) | set(more[1])
@@ -80,11 +81,12 @@ class NetworkMemo:
     has_ipv6: bool
     known: dict[str, EndpointEntries] = field(default_factory=dict)
     reached: Reached | None = None
+    census: Census = field(default_factory=Census)
     _far: Far | None = None
 
-    def far(self, endpoints: Collection[Endpoint], tunnel: str, remotes: Mapping[str, Ip]) -> Far:
-        """What all endpoints behind these remotes take. Only those that came or went since last time are looked at."""
-        now = dict(zip(map(id, endpoints), endpoints, strict=True))
+    def far(self, now: Mapping[int, Endpoint], tunnel: str, remotes: Mapping[str, Ip]) -> Far:
+        """What all endpoints behind these remotes take, given by their identity. Only those that came or went since
+        last time are looked at."""
         last, found = self._far, None
         if last is not None and last.remotes is remotes and last.tunnel == tunnel:
             come, gone = now.keys() - last.endpoints.keys(), last.endpoints.keys() - now.keys()
@@ -96,7 +98,7 @@ class NetworkMemo:
                 )
                 found = last.changed(now, more, less)
         if found is None:
-            ports, neighbours, vteps = whole = self._of_all(endpoints, tunnel, remotes)
+            ports, neighbours, vteps = whole = self._of_all(now.values(), tunnel, remotes)
             found = Far(now, tunnel, remotes, frozenset(ports), frozenset(neighbours), frozenset(vteps))
             is_distinct = _sizes(whole) == [len(found.ports), len(found.neighbours), len(found.vteps)]
             self._far = found if is_distinct else None

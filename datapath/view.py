@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from datapath.census import Members
 from datapath.memo import NetworkMemo
 from datapath.objects import Ip, Uplink
 from kvnet.model import Block, Endpoint, Host, Network
@@ -58,7 +59,7 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
-    """One network as its driver sees it. No two of `endpoints` share an address or a MAC.
+    """One network as its driver sees it.
 
     `uplink`: None = not there. `dns`: as of a `HostView`.
     """
@@ -66,7 +67,7 @@ class NetworkView:
     network: Network
     host: Host
     hosts: Mapping[str, Host]
-    endpoints: Collection[Endpoint]
+    members: Members
     attachments: Mapping[str, Attachment]
     memo: NetworkMemo
     blocks: Collection[Block] = ()

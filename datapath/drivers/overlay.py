@@ -43,7 +43,7 @@ def overlay(view: NetworkView) -> HostState:
         isolated=not network.icc and not network.peers,
     )
     parts.add_link(tunnel)
-    far = view.memo.far(view.endpoints, tunnel.name, reached.remotes)
+    far = view.memo.far(view.members.endpoints, tunnel.name, reached.remotes)
     parts.far_ports, parts.far_neighbours, parts.far_vteps = far.ports, far.neighbours, far.vteps
     if network.flood:
         parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in reached.remotes.values()]
@@ -63,7 +63,7 @@ def reachable(host: Host, hosts: Mapping[str, Host], names: Iterable[str]) -> di
 
 def peers_of(view: NetworkView) -> Reached:
     """The hosts that this one has tunnels to; found anew only when a host or who takes part has changed."""
-    names = {endpoint.host for endpoint in view.endpoints}
+    names = view.members.hosts
     hosts, known = list(view.hosts.values()), view.memo.reached
     if known is None or known.host != view.host or known.names != names or known.hosts != hosts:
         peers = reachable(view.host, view.hosts, names)

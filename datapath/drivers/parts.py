@@ -5,7 +5,7 @@ Drivers add to a `Parts` and freeze it at the end; nothing here knows about othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from datapath.drivers.sides import container_side
@@ -104,7 +104,7 @@ def bridge_parts(view: NetworkView, mtu: int, *, ports: int = PORTS_OF_A_BRIDGE)
     network, parts = view.network, Parts()
     device = bridge_of(network)
     link = Bridge(device, packed_mac(network.gateway_mac), mtu, network.has_ipv6, network=network.id)
-    local = local_of(view)
+    local = view.members.local
     is_publishing = any(endpoint.ports and endpoint.address is not None for endpoint in local)
     parts.add_link(link, device_sysctls(link, is_publishing=is_publishing))
     for endpoint in local:
@@ -116,12 +116,7 @@ def bridge_parts(view: NetworkView, mtu: int, *, ports: int = PORTS_OF_A_BRIDGE)
     return parts
 
 
-def local_of(view: NetworkView) -> list[Endpoint]:
-    here = view.host.name
-    return [endpoint for endpoint in view.endpoints if endpoint.host == here]
-
-
-def fitting(view: NetworkView, local: list[Endpoint], ports: int) -> list[Endpoint]:
+def fitting(view: NetworkView, local: Collection[Endpoint], ports: int) -> list[Endpoint]:
     """Of the local endpoints those that have an interface, as many as the bridge takes."""
     attached = [endpoint for endpoint in local if endpoint.id in view.attachments]
     if len(attached) > ports:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from datapath.drivers.overlay import carried_mtu
-from datapath.drivers.parts import Parts, bridge_parts, local_of
+from datapath.drivers.parts import Parts, bridge_parts
 from datapath.drivers.sides import own_blocks
 from datapath.names import bridge_of, host_mac, vxlan_name
 from datapath.objects import HostState, InterfaceAddress, Ip, Neighbour, Route, VtepEntry, Vxlan
@@ -40,7 +40,7 @@ def routed(view: NetworkView) -> HostState:
     mtu = routed_mtu(view, ways)
     parts = Parts()
     own = own_blocks(view)
-    if own or local_of(view):
+    if own or view.members.local:
         parts = bridge_parts(view, mtu)
         for block in own:
             parts.add_gateway(bridge_of(view.network), block.gateway, block.cidr)

@@ -8,7 +8,9 @@ missing is taken for a plain link here, and `conflicts` keeps hands off what is 
 
 from __future__ import annotations
 
-from datapath.drivers.parts import PORTS_OF_A_BRIDGE, Parts, add_side, add_veth, fitting, local_of
+from collections.abc import Collection
+
+from datapath.drivers.parts import PORTS_OF_A_BRIDGE, Parts, add_side, add_veth, fitting
 from datapath.names import bridge_of, host_mac, macvlan_name, shim_name, veth_name
 from datapath.objects import Bridge, Enslavement, HostState, InterfaceAddress, Macvlan, Route, Shim
 from datapath.sysctls import device_sysctls
@@ -21,7 +23,7 @@ ETHERNET_MTU = 1500
 def transparent(view: NetworkView) -> HostState:
     if not view.network.uplink:  # nothing that could be built; `conditions` says so
         return HostState()
-    local = local_of(view)
+    local = view.members.local
     if view.network.uplink_mode is UplinkMode.BRIDGE:
         return _bridged(view, local)
     return _on_uplink(view, local)
@@ -33,7 +35,7 @@ def transparent_mtu(view: NetworkView) -> int:
     return min(view.network.mtu or largest, largest)
 
 
-def _on_uplink(view: NetworkView, local: list[Endpoint]) -> HostState:
+def _on_uplink(view: NetworkView, local: Collection[Endpoint]) -> HostState:
     network, parts, mtu = view.network, Parts(), transparent_mtu(view)
     for endpoint in local:
         if endpoint.id in view.attachments:
@@ -45,7 +47,7 @@ def _on_uplink(view: NetworkView, local: list[Endpoint]) -> HostState:
     return parts.state()
 
 
-def _add_shim(parts: Parts, view: NetworkView, local: list[Endpoint], mtu: int) -> None:
+def _add_shim(parts: Parts, view: NetworkView, local: Collection[Endpoint], mtu: int) -> None:
     """The host speaks to its workloads from its underlay address, which they know to be on the link (see `sides`).
 
     ARP answers for it on any device; NDP only on one that has it.
@@ -60,7 +62,7 @@ def _add_shim(parts: Parts, view: NetworkView, local: list[Endpoint], mtu: int) 
         parts.routes.append(Route(address.packed, address.max_prefixlen, shim.name, source))
 
 
-def _bridged(view: NetworkView, local: list[Endpoint]) -> HostState:
+def _bridged(view: NetworkView, local: Collection[Endpoint]) -> HostState:
     network, parts, mtu = view.network, Parts(), transparent_mtu(view)
     is_operators = view.uplink is not None and view.uplink.is_bridge
     bridge = network.uplink if is_operators else bridge_of(network)
