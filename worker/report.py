@@ -25,7 +25,8 @@ Content = Mapping[str, NetworkObserved]
 
 # A controller takes about as long for a report: so they keep it busy, and no more.
 FEW_HOSTS = 50
-SPREAD_S_A_HOST, LONGEST_SPREAD_S = 0.0015, 2.0
+SPREAD_S_A_HOST, LONGEST_SPREAD_S = 0.002, 2.5
+FIRST_SHARE = 0.4  # until then the change itself is on its way to all of them
 
 
 class Reporter:
@@ -68,7 +69,7 @@ class Reporter:
             await self._wake.wait()
             if self._hosts() >= FEW_HOSTS:
                 spread_s = min(LONGEST_SPREAD_S, self._hosts() * SPREAD_S_A_HOST)
-                await self._time.sleep(self._time.rng.uniform(0.0, spread_s))
+                await self._time.sleep(spread_s * self._time.rng.uniform(FIRST_SHARE, 1.0))
             self._wake.clear()
             try:
                 wrote = await self._write()
