@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from datapath.objects import CreateLink, Operation
-from datapath.trace.seen import SeenRepair
 from datapath.words import describe
 from worker.ports import Time
+
+if TYPE_CHECKING:
+    from datapath.trace.seen import SeenRepair
 
 KEPT = 512
 KEPT_S = 600.0
@@ -42,6 +45,8 @@ class Repairs:
 
     def of(self, networks: Sequence[str], words: Sequence[str]) -> Iterator[SeenRepair]:
         """Those of these networks, and of the whole host, that name one of the words; each once, the newest first."""
+        from datapath.trace.seen import SeenRepair  # large, and only who traces a packet asks
+
         now = self._time.monotonic()
         found: dict[tuple[str, str], list[float]] = {}
         for repair in self._kept:
