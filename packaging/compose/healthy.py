@@ -5,6 +5,7 @@ Asked every few seconds, so it imports next to nothing.
 """
 
 import json
+import os
 import socket
 import sys
 
@@ -12,10 +13,12 @@ TIMEOUT_S = 3.0
 READ_BYTES = 65536
 
 
-def ask(family: int, where: tuple[str, int] | str, words: bytes) -> bytes:
-    with socket.socket(family) as asking:
-        asking.settimeout(TIMEOUT_S)
-        asking.connect(where)
+def ask(family: int, where: tuple[str, int] | str, words: bytes, ca: str = "") -> bytes:
+    """`ca`: it speaks TLS, with a certificate of that one."""
+    with socket.socket(family) as plain:
+        plain.settimeout(TIMEOUT_S)
+        plain.connect(where)
+        asking = crypted(plain, ca) if ca else plain
         asking.sendall(words)
         answer = b""
         while piece := asking.recv(READ_BYTES):
@@ -25,9 +28,17 @@ def ask(family: int, where: tuple[str, int] | str, words: bytes) -> bytes:
     return answer
 
 
+def crypted(plain: socket.socket, ca: str) -> socket.socket:
+    import ssl  # nothing for a check that asks in clear
+
+    return ssl.create_default_context(cafile=ca).wrap_socket(plain, server_hostname="localhost")
+
+
 def controller() -> str:
     """ "" if it has its store and is in step with it."""
-    answer = ask(socket.AF_INET, ("127.0.0.1", 7480), b"GET /readyz HTTP/1.0\r\nHost: controller\r\n\r\n")
+    ca = f"{os.environ['KVNET_CA_DIR']}/ca.pem" if os.environ.get("KVNET_CA_DIR") else ""
+    asked = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    answer = ask(socket.AF_INET, ("127.0.0.1", 7480), asked, ca)
     return "" if b" 200 " in answer.split(b"\r\n")[0] else answer.decode()
 
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from kvnet.client import Client
 from kvnet.errors import KvnetError, NetworkInUse
 from kvnet.local import WorkerClient
+from kvnet.tls import Trust
 from kvnet.wire import Endpoint
 
 SOCKETS = Path("/hosts")  # <host>/worker.sock
 WORKLOAD = "/run/netns/w1"  # on every host
-CONTROLLERS = ("http://controller-1:7480", "http://controller-2:7480")
+CONTROLLER = os.environ.get("KVNET_CONTROLLER", "http://controller:7480")
+CONTROLLERS = tuple(CONTROLLER.replace("//controller:", f"//{name}:") for name in ("controller-1", "controller-2"))
 GREETER_PORT = 8080
 SOON_S = 15.0
 PAUSE_S = 0.2
@@ -35,6 +37,13 @@ class Failed(Exception):
 
 def say(what: str) -> None:
     print(f"smoke: {what}", flush=True)
+
+
+def client_of(url: str) -> Client:
+    """As an admin, where the cluster asks for one (docker-compose.secured.yml)."""
+    token = os.environ.get("KVNET_TOKEN_FILE")
+    trust = Trust(os.environ.get("KVNET_CA", ""))
+    return Client(url, token=Path(token).read_text().strip() if token else "", trust=trust)
 
 
 async def soon(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -104,7 +113,7 @@ async def walk(client: Client) -> None:
     try:
         endpoints = await attach(name, hosts)
         for url in CONTROLLERS:
-            async with Client(url) as other:
+            async with client_of(url) as other:
                 told = {e["id"] async for e in other.endpoints(network=name)}
             if told != {endpoint["id"] for endpoint in endpoints.values()}:
                 raise Failed(f"{url} tells of other endpoints: {told}")
@@ -125,7 +134,7 @@ async def walk(client: Client) -> None:
 
 async def main() -> None:
     started = time.monotonic()
-    async with Client(os.environ.get("KVNET_CONTROLLER", CONTROLLERS[0])) as client:
+    async with client_of(CONTROLLER) as client:
         await walk(client)
     say(f"all is well ({time.monotonic() - started:.1f} s)")
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kvnet.client import Client
 from kvnet.errors import KvnetError
 from kvnet.http import HttpClient, Lost, NotSent, Target
+from kvnet.tls import Trust
 from tests.compose.engine import CommandFailed, Engine
 from tests.compose.images import CHECKOUT, all_images
 
 FILE = CHECKOUT / "docker-compose.yml"
+SECURED = CHECKOUT / "docker-compose.secured.yml"  # over the other
+ADMIN = "/var/lib/kvnet/admin-token"
+CA = "/var/lib/kvnet/ca/ca.pem"
 STORES = ("etcd", "consul", "zookeeper")
 CONTROLLERS = {"controller-1": "http://127.0.0.1:7480", "controller-2": "http://127.0.0.1:7481"}
 HOSTS = ("h1", "h2", "h3")
@@ -33,9 +38,12 @@ LOG_LINES = "40"
 
 @dataclass(slots=True)
 class Cluster:
+    """`clients`: an admin's, of each controller. `is_secured`: with docker-compose.secured.yml."""
+
     engine: Engine
     store: str
-    clients: Mapping[str, Client]
+    clients: dict[str, Client] = field(default_factory=dict)
+    is_secured: bool = False
     containers: dict[str, str] = field(default_factory=dict)  # id of every service's, once it was seen
 
     @property
@@ -48,7 +56,23 @@ class Cluster:
 
     async def compose(self, *words: str, seconds: float = UP_SECONDS) -> str:
         """Raises: CommandFailed."""
-        return await compose(self.engine, *words, seconds=seconds, COMPOSE_PROFILES=self.store)
+        files = (FILE, SECURED) if self.is_secured else (FILE,)
+        return await compose(self.engine, *words, files=files, seconds=seconds, COMPOSE_PROFILES=self.store)
+
+    async def kvnet(self, *words: str) -> str:
+        """The command, by somebody who may do everything."""
+        return await self.exec("controller-1" if self.is_secured else "h2", "kvnet", *words)
+
+    async def meet(self, folder: Path) -> None:
+        """Make the clients: with what the cluster's operator finds in the volume of the controllers."""
+        if not self.is_secured:
+            self.clients |= {name: Client(url) for name, url in CONTROLLERS.items()}
+            return
+        token = await self.exec("controller-1", "cat", ADMIN)
+        ca = folder / "ca.pem"
+        ca.write_text(await self.exec("controller-1", "cat", CA) + "\n")
+        for name, url in CONTROLLERS.items():
+            self.clients[name] = Client(url.replace("http:", "https:"), token=token.strip(), trust=Trust(str(ca)))
 
     async def exec(self, host: str, *words: str) -> str:
         """As `compose exec`, which takes seconds to start where the machine is busy.
@@ -105,9 +129,12 @@ class Cluster:
         return ""
 
 
-async def compose(engine: Engine, *words: str, seconds: float = UP_SECONDS, **environment: str) -> str:
+async def compose(
+    engine: Engine, *words: str, files: Sequence[Path] = (FILE,), seconds: float = UP_SECONDS, **environment: str
+) -> str:
     """Raises: CommandFailed."""
-    where = ("--project-directory", str(CHECKOUT), "-f", str(FILE), "-p", project())
+    named = [word for file in files for word in ("-f", str(file))]
+    where = ("--project-directory", str(CHECKOUT), *named, "-p", project())
     return await engine.run(*engine.compose, *where, *words, seconds=seconds, **environment)
 
 
@@ -131,20 +158,23 @@ async def _stages(engine: Engine) -> set[str]:
 
 
 @asynccontextmanager
-async def open_cluster(engine: Engine, store: str) -> AsyncIterator[Cluster]:
-    """Up and healthy; down with all that it made when left. `build` comes before."""
+async def open_cluster(
+    engine: Engine, store: str, folder: Path = Path("/nonexistent"), *, is_secured: bool = False
+) -> AsyncIterator[Cluster]:
+    """Up and healthy; down with all that it made when left. `build` comes before. `folder`: for the CA of a secured
+    one."""
     await engine.need(all_images()[store])
-    clients = {name: Client(url) for name, url in CONTROLLERS.items()}
-    cluster = Cluster(engine, store, clients)
+    cluster = Cluster(engine, store, is_secured=is_secured)
     try:
         await cluster.compose("up", "-d", "--no-build")
         await cluster.until_healthy(*cluster.services)
+        await cluster.meet(folder)
         yield cluster
     except (KvnetError, AssertionError, TimeoutError) as error:
         error.add_note(await cluster.last_words())
         raise
     finally:
-        for client in clients.values():
+        for client in cluster.clients.values():
             await client.close()
         await asyncio.shield(
             cluster.compose("--profile", store, "--profile", "smoke", "down", "-v", "--remove-orphans", "-t", "2")

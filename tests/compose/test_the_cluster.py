@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.compose.cluster import STORES, open_cluster, project
+from kvnet.client import Client
+from kvnet.errors import Unauthenticated
+from kvnet.tls import Trust
+from tests.compose.cluster import CONTROLLERS, HOSTS, STORES, open_cluster, project
 from tests.compose.engine import CommandFailed, Engine
 from tests.compose.images import IMAGE
 from tests.compose.walk import Walk
@@ -23,6 +28,25 @@ async def test_a_cluster_lives_through_the_death_of_its_parts_and_goes_without_a
         everything = ("--all",) if kind == "container" else ()
         mine = f"label=com.docker.compose.project={project()}"
         assert await engine.run(engine.docker, kind, "ls", *everything, "--quiet", "--filter", mine) == ""
+
+
+async def test_a_secured_cluster_is_walked_through_and_hears_nobody_without_credentials(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with open_cluster(engine, "etcd", tmp_path, is_secured=True) as cluster:
+        url = CONTROLLERS["controller-1"].replace("http:", "https:")
+        async with Client(url, trust=Trust(str(tmp_path / "ca.pem"))) as stranger:
+            with pytest.raises(Unauthenticated):
+                await stranger.status()
+        with pytest.raises(CommandFailed) as refusal:
+            await cluster.exec("h1", "kvnet", "network", "ls")
+        assert "no credential" in refusal.value.detail, "a host's shell is nobody; its worker is that host"
+        tokens = {one["host"]: one["role"] for one in await cluster.clients["controller-2"].tokens() if one["host"]}
+        assert tokens == dict.fromkeys(HOSTS, "host")
+        status = await cluster.clients["controller-1"].status()
+        assert status["warnings"] == []
+
+        await Walk(cluster, print).everything()
 
 
 async def test_the_image_runs_a_controller_as_an_ordinary_user(engine: Engine) -> None:

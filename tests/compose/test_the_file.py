@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.compose.cluster import FILE, HOSTS, STORES
+from tests.compose.cluster import FILE, HOSTS, SECURED, STORES
 from tests.compose.images import CHECKOUT, IMAGE, all_images
 from tests.docker import programs
 
@@ -99,10 +101,40 @@ def test_only_what_all_versions_of_compose_know_is_used(composed: dict[str, Any]
             assert "profiles" not in services[needed], f"{name} needs {needed}, which is not there without its profile"
 
 
+@pytest.fixture(scope="module")
+def secured() -> dict[str, Service]:
+    found: dict[str, Service] = yaml.safe_load(SECURED.read_text())["services"]
+    return found
+
+
+def test_what_secures_the_cluster_publishes_nothing_and_takes_one_capability_to_read(
+    services: dict[str, Service], secured: dict[str, Service]
+) -> None:
+    for name, service in secured.items():
+        whole = {**services.get(name, {}), **service}
+        assert whole["cap_drop"] == ["ALL"], name
+        assert set(service.get("cap_add", ())) <= {"DAC_READ_SEARCH"}, name
+        assert name in HOSTS or "no-new-privileges:true" in whole["security_opt"], name
+        assert "ports" not in service, name
+        assert service.keys() <= OF_A_SERVICE, name
+        for volume in service["volumes"]:
+            assert re.match(r"[a-z0-9-]+:/", volume), f"{name}: {volume}"
+
+
+def test_a_host_of_the_secured_cluster_has_nothing_of_another_or_of_the_controllers(
+    secured: dict[str, Service],
+) -> None:
+    for name in HOSTS:
+        assert secured[name]["volumes"] == [f"{name}-enrol:/enrol"]
+        assert set(secured[name]["environment"]) == {"KVNET_CONTROLLER", "KVNET_CA"}
+
+
+@pytest.mark.parametrize("files", [(FILE,), (FILE, SECURED)])
 @pytest.mark.parametrize("store", STORES)
-def test_compose_1_29_takes_it(store: str) -> None:
+def test_compose_1_29_takes_it(store: str, files: Sequence[Path]) -> None:
+    named = [word for file in files for word in ("-f", str(file))]
     asked = subprocess.run(
-        [*programs.COMPOSE, "-f", str(FILE), "--profile", store, "config", "--quiet"],
+        [*programs.COMPOSE, *named, "--profile", store, "config", "--quiet"],
         env={"PYTHONPATH": programs.COMPOSE_PATH, "LD_LIBRARY_PATH": programs.LIBRARIES, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -199,7 +199,7 @@ class Walk:
             await self.soon(is_bare, f"{host} has no interface of a network's")
         report = await self.first.check()
         assert report["ok"], report["findings"]
-        self.say(await self.cluster.exec("h2", "kvnet", "check"))
+        self.say(await self.cluster.kvnet("check"))
 
     async def events(self, revision: int) -> None:
         told = set()
