@@ -35,12 +35,12 @@ class Table(Generic[T]):
     ) -> None:
         self.mirror = Mirror(store, prefix, on_change=self._take, rng=time.rng, clock=time.monotonic, sleep=time.sleep)
         self.broken: dict[str, str] = {}
+        # What it had reached, and what it fell back to, if the store went back in time since it was last accepted.
         self.fell_back: tuple[Revision, Revision] | None = None
         self._items: dict[str, T] = {}
         self._parse = parse
         self._origins = origins
         self._on_change = on_change
-        self._highest: Revision = 0
         self.is_owed = False
         self.relisted_at: Revision = 0
         self.lists = 0
@@ -55,28 +55,20 @@ class Table(Generic[T]):
         """What is there and cannot be read, and never could: nothing is known of it."""
         return [name for name in self.broken if name not in self._items]
 
-    def look_back(self) -> tuple[Revision, Revision] | None:
-        """(what it had reached, what it fell back to) if the store went back in time since it was last accepted."""
-        if self.is_owed:
-            return None
-        revision = self.mirror.revision
-        if revision < self._highest and self.fell_back is None:
-            self.fell_back = self._highest, revision
-        self._highest = max(self._highest, revision)
-        return self.fell_back
-
     def start_over(self) -> None:
         """The store was accepted as it is: forget how far it had come, and read it anew. Owed until that is done."""
-        self.fell_back, self._highest, self.relisted_at = None, 0, 0
+        self.fell_back, self.relisted_at = None, 0
         self.is_owed = self.mirror.in_step  # of its first list, which is on its way then, a mirror does not tell
         self.mirror.relist()
 
-    def _on_list(self, _before: Revision, now: Revision) -> None:
+    def _on_list(self, before: Revision, now: Revision) -> None:
+        """Only a list can bring a mirror back in time."""
+        if now < before and self.fell_back is None and not self.is_owed:
+            self.fell_back = before, now
         self.is_owed, self.relisted_at = False, now
         self.lists += 1
 
     def _take(self, changes: Sequence[Change]) -> None:
-        self.look_back()
         names = []
         for change in changes:
             name = change.key.rsplit("/", 1)[-1]

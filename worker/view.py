@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,7 @@ class View:
         self._networks: dict[str, NetworkTables] = {}
         self._pins: dict[str, int] = {}
         self._parted: dict[str, tuple[str, Origins]] = {}
+        self._all: list[Table[Any]] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._is_ready = asyncio.Event()
         self.meta: Table[Meta] = Table(
@@ -153,7 +154,7 @@ class View:
         return any(table.is_owed for table in self._tables())
 
     def fell_back(self) -> tuple[Revision, Revision] | None:
-        return next((fall for table in self._tables() if (fall := table.look_back()) is not None), None)
+        return next((fall for table in self._tables() if (fall := table.fell_back) is not None), None)
 
     def host_view(self, networks: Collection[str] | None, attachments: Mapping[str, Attachment]) -> HostView:
         """Of the given networks, or of all but the held ones. The dictionaries are copies: a thread may have them.
@@ -234,10 +235,11 @@ class View:
     def _base(self) -> tuple[Table[Any], ...]:
         return (self.meta, self.hosts, self.local)
 
-    def _tables(self) -> Iterator[Table[Any]]:
-        yield from self._base()
-        for tables in self._networks.values():
-            yield from tables.tables()
+    def _tables(self) -> Sequence[Table[Any]]:
+        """Kept as a list: whether the store may be believed is asked of all of them, many times a second."""
+        if self._all is None:
+            self._all = [*self._base(), *(one for tables in self._networks.values() for one in tables.tables())]
+        return self._all
 
     def _known_hosts(self) -> dict[str, Host]:
         known = dict(self.hosts.items)
@@ -258,6 +260,7 @@ class View:
 
     def _adjust(self) -> None:
         """Open what is needed, close what is not. What the peers of a network are peered with does not concern us."""
+        self._all = None
         group = self._group
         if group is None:
             return
@@ -276,6 +279,7 @@ class View:
             tables = NetworkTables(self._store, id_, self.host, self._network_changed, self._adjust, self._time)
             tables.task = group.create_task(tables.run())
             self._networks[id_] = tables
+        self._all = None
         if closed:
             self._on_networks(closed)
 
