@@ -9,7 +9,7 @@ its own way and merge what lies between, history is compacted, sessions end whil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
 from backends.lease import HeldSession, require_ttl
@@ -48,10 +48,12 @@ class SimulatedStore:
         self._link = link
         self._loop = link.loop
         self._watches: dict[Watch, None] = {}
+        self._held_up: dict[Watch, None] = {}  # what was on its way when the link was cut
         self._sessions: list[HeldSession] = []
         self._closed = False
         process.on_death.append(self._cut)
         link.on_cut.append(self._go_silent)
+        link.on_heal.append(self._come_through)
 
     @property
     def is_alive(self) -> bool:
@@ -198,27 +200,40 @@ class SimulatedStore:
     def _forget(self, watch: Watch) -> None:
         self._server.unsubscribe(watch)
         self._watches.pop(watch, None)
+        self._held_up.pop(watch, None)
 
     def _call(self, watch: Watch) -> None:
         """It is told after the way, and after whatever holds it up."""
+        self._loop.call_at(self._told_at(), self._deliver, (watch,), context=self._link.far.context())
+
+    def _told_at(self) -> float:
         now, at = self._loop.time(), self._news_at
         if not self._is_follower or at <= now:
             at = self._news_at = now + self._link.watch_lag_s()
-        self._loop.call_at(at, self._deliver, watch, context=self._link.far.context())
+        return at
 
-    def _deliver(self, watch: Watch) -> None:
+    def _deliver(self, watches: Iterable[Watch]) -> None:
         if self._link.is_cut:
-            self._loop.call_later(PROGRESS_S, self._deliver, watch)
-        else:
+            self._held_up.update(dict.fromkeys(watches))
+            return
+        for watch in watches:
             watch.wake.set()
 
+    def _come_through(self) -> None:
+        """What was sent meanwhile is sent again."""
+        held_up, self._held_up = list(self._held_up), {}
+        if held_up:
+            after_s = self._loop.rng.random() * PROGRESS_S
+            self._loop.call_later(after_s, self._deliver, held_up, context=self._link.far.context())
+
     def progress(self) -> None:
-        """The servers tell how far they are, also to those whom nothing concerned."""
+        """The servers tell how far they are, also those whom nothing concerned: all of a client's watches together."""
         newest = self._server.state.revision
-        for watch in self._watches:
-            if watch.told < newest and not watch.is_called:
+        behind = [watch for watch in self._watches if watch.told < newest and not watch.is_called]
+        if behind:
+            for watch in behind:
                 watch.is_called = True
-                self._call(watch)
+            self._loop.call_at(self._told_at(), self._deliver, behind, context=self._link.far.context())
 
     def drop(self) -> None:
         """Its connections are closed by the servers."""

@@ -44,6 +44,7 @@ class Link:
         self.is_slow = False
         self.cuts = 0
         self.on_cut: list[Callable[[], None]] = []
+        self.on_heal: list[Callable[[], None]] = []
         self._weather = weather
 
     def cut(self) -> None:
@@ -58,6 +59,8 @@ class Link:
 
     def heal(self) -> None:
         self.is_cut = self.is_refused = self.is_slow = False
+        for told in self.on_heal:
+            told()
 
     def way_s(self) -> float:
         rng = self.loop.rng

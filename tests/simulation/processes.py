@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.simulation.loop import Handle
 
 KEPT = 256
 
@@ -20,7 +23,7 @@ class Process:
         self.name = name
         self.is_dead = False
         self.is_stopped = False
-        self.ready: list[tuple[int, asyncio.Handle]] = []
+        self.ready: list[Handle] = []
         self.on_death: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._prune_at = KEPT
@@ -50,3 +53,4 @@ class Process:
 
 
 PROCESS: ContextVar[Process] = ContextVar("process")
+TASK: ContextVar[int] = ContextVar("task", default=0)
