@@ -154,6 +154,7 @@ async def test_a_lost_answer_is_undone_once_the_store_shows_what_came_of_it(worl
 async def test_an_endpoint_of_one_controller_is_undone_where_the_next_one_refused_to_make_it(world: World) -> None:
     h1 = await world.start()
     h1.host.add_namespace(C1)
+    await asyncio.sleep(30)  # what a start reminds of is over: nothing else may happen on this host any more
     create = h1.controller.create_endpoint
 
     async def made_and_refused(network: str, body: EndpointBody, *, wait_s: float = 0.0) -> Endpoint:
