@@ -151,7 +151,17 @@ class EventLog:
     def mentions(self, revision: int, words: Sequence[Sequence[bytes]]) -> bool:
         """Whether its bytes have, of each of the alternatives, one; False of what is no longer kept."""
         value = self._kept.get(revision)
-        return value is not None and all(any(word in value for word in alternatives) for alternatives in words)
+        if value is None:
+            return False
+        for (
+            alternatives
+        ) in words:  # asked of every event that is kept, for every host that wants to know who removed it
+            for word in alternatives:
+                if word in value:
+                    break
+            else:
+                return False
+        return True
 
     def labels_of(self, network: str) -> Mapping[str, str] | None:
         """The labels that a network had when the journal told of it last; None if it does not (any more)."""

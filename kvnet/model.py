@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Generic, TypeVar
 
@@ -167,6 +168,7 @@ class DockerFields:
             require_name(self.host, "/docker/host")
 
 
+@lru_cache(maxsize=4096)
 def gateway_mac(network_id: str) -> str:
     digest = hashlib.sha256(b"kvnet-gateway:" + network_id.encode()).digest()
     return ":".join(f"{b:02x}" for b in (0x02, 0x6B, *digest[:4]))

@@ -66,8 +66,12 @@ def level_of(entries: Mapping[str, Any]) -> int:
 
     Told by the bytes, so that one that this kvnet cannot read is known, too.
     """
-    known = (entries.get(key) for key in (keys.CLUSTER, keys.LEVEL))
-    return max([1, *(_schema(entry.value) for entry in known if entry is not None)])
+    level = 1
+    for key in (keys.CLUSTER, keys.LEVEL):
+        entry = entries.get(key)
+        if entry is not None:
+            level = max(level, _schema(entry.value))
+    return level
 
 
 def too_new(schema: int) -> StoreTooNew:

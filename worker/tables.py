@@ -53,7 +53,7 @@ class Table(Generic[T]):
     @property
     def unknown(self) -> Collection[str]:
         """What is there and cannot be read, and never could: nothing is known of it."""
-        return [name for name in self.broken if name not in self._items]
+        return [name for name in self.broken if name not in self._items] if self.broken else ()
 
     def start_over(self) -> None:
         """The store was accepted as it is: forget how far it had come, and read it anew. Owed until that is done."""

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 TIMEOUT_S = 5.0
 SILENCE_S = 12.0
-PROGRESS_S = 0.8
+PROGRESS_S = 1.2
 
 
 class SimulatedStore:

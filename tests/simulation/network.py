@@ -15,7 +15,8 @@ from tests.simulation.processes import Process
 QUICK_S = 0.003
 SLOW_S = 1.5
 LATE_S = 8.0
-REFUSED_S = 0.05
+REFUSED_S = 0.05  # nobody listens there
+UNREACHABLE_S = 3.0  # nobody is there: a router says so, after a while
 
 
 @dataclass(slots=True)
@@ -83,4 +84,6 @@ class Link:
         return rng.random() * QUICK_S
 
     async def pause(self) -> None:
-        await asyncio.sleep(self.loop.rng.random() * REFUSED_S)
+        """Before whoever asks is told that it is refused."""
+        rng = self.loop.rng
+        await asyncio.sleep(rng.random() * (REFUSED_S if rng.random() < 0.5 else UNREACHABLE_S))

@@ -90,7 +90,7 @@ class Server:
 
     def list(self, prefix: str) -> tuple[Entry, ...]:
         entries = self.state.entries
-        return tuple(entries[key] for key in sorted(entries) if key.startswith(prefix))
+        return tuple([entries[key] for key in sorted([key for key in entries if key.startswith(prefix)])])
 
     def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
         """
