@@ -1,11 +1,13 @@
 """Endpoints that nobody waits for any more, though a controller that was held up may still make them.
 
-Remembered beyond a restart of the worker, for such a controller may come back at any time; bounded, the oldest are
-forgotten first. Losing the list costs no more than an endpoint without a workload. Decides nothing.
+Remembered beyond a restart of the worker, for such a controller may come back at any time, and beyond a power failure
+once it is settled; bounded, the oldest are forgotten first. Losing the list costs no more than an endpoint without a
+workload. Decides nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Container, Iterator
 
@@ -24,6 +26,7 @@ class GivenUp:
         self._state = state
         self._log = log
         self._endpoints = dict.fromkeys(self._load())
+        self._is_settled = True
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._endpoints))
@@ -44,6 +47,16 @@ class GivenUp:
             self._save()
         return found
 
+    async def settle(self) -> None:
+        """What was noted survives a power failure, too."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        try:
+            await asyncio.to_thread(self._state.sync, FILE)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", detail=error.detail)
+
     def _load(self) -> list[str]:
         try:
             data = self._state.read(FILE)
@@ -53,6 +66,7 @@ class GivenUp:
         return [one for one in plain if isinstance(one, str)] if isinstance(plain, list) else []
 
     def _save(self) -> None:
+        self._is_settled = False
         try:
             self._state.write(FILE, json.dumps(list(self._endpoints)).encode(), durable=False)
         except StateUnusable as error:

@@ -182,6 +182,7 @@ class Releaser:
         now = self._time.monotonic()
         # At once, so that their interfaces go together.
         await all_of(self._try_by_itself(record) for record in leaving if self._due.get(record.endpoint, 0.0) <= now)
+        await self._given_up.settle()
 
     async def _until_due(self) -> None:
         due = min([*self._due.values(), *self._missing.values(), self._look_at])

@@ -171,6 +171,18 @@ async def test_an_endpoint_of_one_controller_is_undone_where_the_next_one_refuse
     await until(lambda: not world.endpoints())
 
 
+async def test_an_endpoint_that_may_still_be_made_is_remembered_beyond_a_power_failure(world: World) -> None:
+    h1 = await world.start()
+    h1.host.add_namespace(C1)
+    world.outages.controller = True
+    synced, sync = list[str](), h1.state.sync
+    h1.state.sync = lambda name: (synced.append(name), sync(name))  # type: ignore[method-assign, assignment]
+    with pytest.raises(ControllerUnreachable):
+        await h1.attach("c1", id="e1")
+    world.outages.controller = False
+    await until(lambda: "given-up.json" in synced)
+
+
 async def test_while_the_controller_is_away_an_attach_is_refused_and_nothing_stays(world: World) -> None:
     h1 = await world.start()
     h1.host.add_namespace(C1)
