@@ -11,25 +11,24 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from backends.levelled import LevelledStore
 from backends.passing import TimedStore
 from backends.store import Store, StoreError
-from datapath.words import describe
 from kvnet import keys, sentinel
-from kvnet.model import Condition, Driver, NetworkObserved
-from kvnet.rules import NETWORK_ID
+from kvnet.model import Condition, Driver
 from kvnet.spans import UNTOLD, Tracer
 from worker.alone import Turns
-from worker.answering import Answerer, Kind
+from worker.answering import Answerer
+from worker.asked import Asked
 from worker.attach import Attacher
 from worker.attachments import Attachments
 from worker.building import Building
 from worker.catalogue import NetworkCatalogue
 from worker.chronicle import Chronicle
+from worker.content import Content
 from worker.disk import StateDir
 from worker.ended import Ended
 from worker.givenup import GivenUp
@@ -50,31 +49,20 @@ from worker.registration import Registration
 from worker.release import Releaser
 from worker.repairs import Repairs
 from worker.report import Reporter
-from worker.requests import parse_attach, parse_detach
-from worker.runtimes.programs import program_operations
 from worker.server import Operation
-from worker.session import NAME_TAKEN, Lifeline
+from worker.session import Lifeline
 from worker.settings import DockerMode, Settings
 from worker.source import Mode, Source
-from worker.status import status
-from worker.threads import Threads
-from worker.trust import WENT_BACK, Trust
+from worker.trust import Trust
 from worker.view import View
 
 if TYPE_CHECKING:
     from worker.dns.service import NameService
-    from worker.looking import Looker
-    from worker.probing.prober import Prober
     from worker.runtimes.docker.runtime import DockerRuntime
-
-# In doubt about these the store, or this host's place in it, is not ours, so nothing of ours belongs into it.
-NOT_OUR_STORE = frozenset({"another-cluster", "cluster-missing", "store-too-new", NAME_TAKEN})
 
 MODE_S = 0.5
 NEW_S = 5.0
 SLOW = {"doctor": 2, "look": 2}  # questions that keep threads busy: so many of a kind at once
-EXAMINING = 8
-FEW_ENDPOINTS = 64  # of a network, told by name in a report
 
 
 class Worker:
@@ -156,9 +144,8 @@ class Worker:
     def _build_answers(self, kernel: HostKernel) -> None:
         """What is said when this host is asked."""
         settings, time = self.settings, self._time
-        self._kernel = kernel
-        self._examining = Threads(EXAMINING, "doctor")
-        kinds = answering(self.figures, self._kinds())
+        self.asked = Asked(self, self._store, self._controller, kernel, self._namespaces, time, self._log)
+        kinds = answering(self.figures, self.asked.kinds())
         self.answerer = Answerer(self._store, settings.host, kinds, time=time, log=self._log, at_once=SLOW)
 
     def _build_judgement(self, store: Store, namespaces: Namespaces) -> None:
@@ -237,7 +224,7 @@ class Worker:
         self.reporter = Reporter(
             store,
             settings.host,
-            self._content,
+            Content(self).now,
             self.trust,
             time=time,
             timing=timing,
@@ -385,59 +372,9 @@ class Worker:
             if self.names is not None:
                 group.create_task(self.names.run())
 
-    def _kinds(self) -> Mapping[str, Kind]:
-        """What controllers, and the command line on this host, can ask; never a change of a network."""
-        return {
-            "status": self._status,
-            "probe": lambda parameters: self.prober.answer(parameters),
-            "doctor": self._doctor,
-            "look": lambda parameters: self.looker.answer(parameters),
-            **self.pause.kinds,
-        }
-
-    # Loaded when they are first asked for: most hosts are well, and a worker is to be small.
-
-    @cached_property
-    def prober(self) -> Prober:
-        from worker.probing.prober import Prober
-
-        return Prober(self.view, self.attachments, time=self._time)
-
-    @cached_property
-    def looker(self) -> Looker:
-        from worker.looking import Knowing, Looker
-
-        view, source, attachments = self.view, self.source, self.attachments
-        knowing = Knowing(self.settings, view, source, attachments, self.reconciler, lambda: not self.lifeline.is_open)
-        return Looker(self._kernel, knowing, self.pause, self.repairs)
-
-    async def _doctor(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        from worker.doctor.answer import Doctor
-
-        return await Doctor(self.settings, self._store, self.view, self._status, self._examining.run).answer(parameters)
-
     def operations(self) -> Mapping[str, Operation]:
-        return {
-            "attach": lambda message: self.attacher.attach(parse_attach(message)),
-            "detach": lambda message: self.attacher.detach(parse_detach(message)),
-            "status": self._status,
-            "plan": self._plan,
-            "ping": self._ping,
-            "metrics": self._metrics,
-            "ask": self.answerer.ask,
-            **program_operations(
-                self.settings,
-                self._store,
-                self._controller,
-                self._namespaces,
-                self.attacher,
-                self.attachments,
-                self.view,
-                self._status,
-                self._time,
-                self._log,
-            ),
-        }
+        """Of the local socket."""
+        return self.asked.operations()
 
     # what the parts tell each other
 
@@ -484,30 +421,6 @@ class Worker:
         if self.docker is not None:
             self.docker.start_over()
 
-    def _content(self) -> Mapping[str, NetworkObserved] | None:
-        """None while there is nothing to say, or the store is not the one to say it to."""
-        doubt = self.source.doubt()
-        if not self.reconciler.has_seen_everything or (doubt is not None and doubt.code in NOT_OUR_STORE):
-            return None
-        found = self.reconciler.observed()
-        if doubt is not None and doubt.code == WENT_BACK and found.keys().isdisjoint(self.source.present()):
-            return None  # an older report that is there says more than none: controllers see that its store went back
-        for id_, condition in self.docker.conditions() if self.docker is not None else ():
-            # Of a network that is not here, because Docker cannot have it, nothing is applied.
-            known = found.get(id_, NetworkObserved(0))
-            if NETWORK_ID.match(id_):
-                found[id_] = replace(known, conditions=(*known.conditions, condition))
-        return {id_: self._with_interfaces(id_, seen) for id_, seen in found.items()}
-
-    def _with_interfaces(self, network_id: str, seen: NetworkObserved) -> NetworkObserved:
-        """Which endpoints of this host have an interface, as far as that can be told in few words."""
-        tables = self.view.tables(network_id)
-        own = sorted(tables.own) if tables is not None else []
-        attached = tuple(one for one in own if self.attachments.is_attached(one))
-        if len(own) - len(attached) <= FEW_ENDPOINTS:
-            return replace(seen, unattached=tuple(sorted(set(own).difference(attached))))
-        return replace(seen, attached=attached) if len(attached) <= FEW_ENDPOINTS else seen
-
     async def _is_gone(self, network_id: str) -> bool:
         """Whether the store itself says that there is no such network, and may be believed."""
         if self.source.mode() is not Mode.LIVE or await self.trust.confirm(self._store) is not None:
@@ -534,37 +447,5 @@ class Worker:
                 self.reconciler.touch_everything()
             await self._time.sleep(MODE_S)
 
-    # the socket's operations
-
-    async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        known = status(
-            self.settings,
-            self.view,
-            self.source,
-            self.attachments,
-            self.reconciler,
-            self.lifeline,
-            self.registration,
-            self._time,
-            self.pause.conditions,
-        )
-        return known if self.docker is None else {**known, "docker": self.docker.status()}
-
-    async def _plan(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        plan = await self.reconciler.preview()
-        return {
-            "host": self.settings.host,
-            "operations": [describe(operation) for operation in plan.operations],
-            "conflicts": [
-                {"network": c.network, "device": c.device, "code": c.code, "detail": c.detail} for c in plan.conflicts
-            ],
-        }
-
-    async def _metrics(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        return {"text": self.figures.registry.render()}
-
     def monotonic(self) -> float:
         return self._time.monotonic()
-
-    async def _ping(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        return {"host": self.settings.host}
