@@ -30,7 +30,7 @@ from tests.soak.churn import LABEL, User
 from tests.soak.clocks import Clock
 from tests.soak.eye import Watch, addresses_in
 from tests.soak.faults import fill
-from tests.soak.ledger import Ledger
+from tests.soak.ledger import Ledger, Network, Standing
 from tests.soak.settings import Options
 from tests.soak.site import Soaked, open_soaked
 from tests.soak.site import small_disk as mounted
@@ -212,6 +212,26 @@ async def test_what_is_lost_left_behind_or_changed_behind_our_back_is_found(
     about = [v["detail"] for v in violations.kept if v["rule"] == "lost"]
     assert any(lost.id in detail for detail in about)
     assert any(changed.id in detail for detail in about)
+
+
+@pytest.mark.kernel
+@pytest.mark.anyio
+async def test_what_came_late_does_not_keep_a_network_from_going(
+    soaked: Soaked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that was frozen carries out a request, and nobody waits for it any more."""
+    monkeypatch.setattr(judging, "SETTLED_WITHIN_S", 5.0)
+    ledger, violations = Ledger(io.StringIO(), time.monotonic_ns), Violations(lambda text: None)
+    made = await soaked.lab.client.create_network({"name": "doubtful"})
+    late = await soaked.lab.client.create_endpoint(made["id"], {"host": "h1", "name": "late"})
+    ledger.networks[made["id"]] = Network(made["id"], "doubtful", "overlay", standing=Standing.DOUBTFUL)
+    ledger.may_appear.add(late["id"])
+    with opened_eyes(soaked.hosts) as eyes:
+        verdict = Verdict(soaked, ledger, violations, eyes, User(1, soaked, ledger, random.Random(1)))
+        await verdict.until_settled()
+
+    assert violations.counts == {}, violations.kept
+    assert [one async for one in soaked.lab.client.networks()] == []
 
 
 async def user_changes(site: Soaked, network: str, endpoint: str) -> None:

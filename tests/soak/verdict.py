@@ -80,6 +80,7 @@ class Verdict:
             self._violations.blame("not-converged", "; ".join(await self._what_is_to_do()))
 
     async def _nothing_doubtful(self) -> bool:
+        await self._remove_late_arrivals()  # each keeps the network from going that it came to
         return await self._careful.resolve_once(empties=True) == 0
 
     async def _nothing_to_do(self) -> bool:
@@ -168,11 +169,11 @@ class Verdict:
     async def _remove_late_arrivals(self) -> None:
         """What a frozen controller did when nobody waited for it any more: it may, and its user removes it."""
         client = self._site.lab.client
-        known = {id_ for id_, e in self._ledger.endpoints.items() if e.standing is Standing.LIVE}
+        known = {id_ for id_, e in self._ledger.endpoints.items() if e.standing is not Standing.GONE}
         for endpoint in [e async for e in client.endpoints()]:
             if endpoint["id"] in self._ledger.may_appear - known:
                 await client.delete_endpoint(endpoint["network"], endpoint["id"])
-        known = {id_ for id_, n in self._ledger.networks.items() if n.standing is Standing.LIVE}
+        known = {id_ for id_, n in self._ledger.networks.items() if n.standing is not Standing.GONE}
         for network in [n async for n in client.networks()]:
             if network["id"] in self._ledger.may_appear - known:
                 await client.delete_network(network["id"])
