@@ -127,8 +127,9 @@ class Mirror:
             await asyncio.wait((following,))
         finally:
             self._following = None
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            if not following.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
         if not following.cancelled():
             following.result()
 

@@ -74,11 +74,7 @@ class SimulatedStore:
             raise Unavailable("simulated: nobody there")
         done: asyncio.Future[Revision] = self._loop.create_future()
         self._loop.call_later(link.way_s(), self._arrive, checks, writes, done, context=self._link.far.context())
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await done
-        except TimeoutError:
-            raise Unknown("simulated: no answer") from None
+        return await self._answered(done, Unknown)
 
     async def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
         watch, batch = await self._asked(lambda: self._begin(prefix, after))
@@ -153,11 +149,18 @@ class SimulatedStore:
                 self._answer(done, None, error)
 
         self._loop.call_later(link.way_s(), arrive, context=link.far.context())
+        return await self._answered(done, Unavailable)
+
+    async def _answered(self, done: asyncio.Future[T], lost: type[StoreError]) -> T:
+        def give_up() -> None:
+            if not done.done():
+                done.set_exception(lost("simulated: no answer"))
+
+        patience = self._loop.call_later(TIMEOUT_S, give_up)
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await done
-        except TimeoutError:
-            raise Unavailable("simulated: no answer") from None
+            return await done
+        finally:
+            patience.cancel()
 
     def _arrive(self, checks: Sequence[Check], writes: Sequence[Write], done: asyncio.Future[Revision]) -> None:
         """At the servers: now, never, or when its caller has long given up."""

@@ -203,7 +203,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             ready = [process for process in self._ready if not (process.is_stopped or process.is_dead)]
             if not ready:
                 return False
-            process = ready[self.rng.randrange(len(ready))] if len(ready) > 1 else ready[0]
+            process = ready[int(self.rng.random() * len(ready))] if len(ready) > 1 else ready[0]
         del self._ready[process]
         batch, process.ready = process.ready, []
         self.turns += 1
@@ -219,17 +219,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _ordered(self, batch: list[Handle]) -> list[Handle]:
         """By task, in an order that the seed decides and nothing else: sets of tasks are in that of their addresses."""
-        batch.sort(key=_task_of)
-        tasks = list(dict.fromkeys([handle.task for handle in batch]))
+        tasks = sorted({handle.task for handle in batch})
         if len(tasks) > 1:
-            self.rng.shuffle(tasks)
-            place = {task: place for place, task in enumerate(tasks)}
+            place = {task: self.rng.random() for task in tasks}
             batch.sort(key=lambda one: place[one.task])
         return batch
-
-
-def _task_of(one: Handle) -> int:
-    return one.task
 
 
 def _nothing() -> None:
