@@ -8,15 +8,17 @@ commit is `Unknown`; only what certainly did not leave is `Unavailable`. Never i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
 from backends import gateway_wire as wire
+from backends.gateway_watches import CALM_S, OneEach, Watches
 from backends.lease import Clock, HeldSession, Sleep, require_ttl
 from backends.store import (
     Batch,
@@ -43,6 +45,7 @@ ANSWER_TIMEOUT_S = 15.0
 # The controller tells its revision on every watch each 5 s; three missing ones mean that nobody is there.
 SILENCE_S = 15.0
 UNKNOWN_THERE = 401
+INVALID_THERE = 422
 
 
 class GatewayStore:
@@ -58,6 +61,7 @@ class GatewayStore:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         silence_s: float = SILENCE_S,
+        calm_s: float = CALM_S,
     ) -> None:
         try:
             targets = Target.parse_all(url, trust)
@@ -69,6 +73,7 @@ class GatewayStore:
         self._sleep = sleep
         self._rng = rng or random.Random()
         self._silence_s = silence_s
+        self._watches = Watches(self._told, calm_s=calm_s)
         self._sessions: list[HeldSession] = []
         # Told when who asks is not known there (any more).
         self.on_refused: Callable[[str], None] = lambda _why: None
@@ -100,16 +105,21 @@ class GatewayStore:
             raise Unknown(f"{self._url} answered without a revision") from error
 
     async def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
-        body = _encode({"prefix": prefix, "after": after})
+        async with contextlib.aclosing(self._watches.watch(prefix, after)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _told(self, asked: Sequence[wire.Watched]) -> AsyncGenerator[object, None]:
+        """What a connection that carries these watches says, line by line."""
+        body = _encode(wire.watched_to_json(asked))
         try:
-            async for status, line in self._http.lines("/v1/store/watch", body, self._silence_s):
-                plain = _decode(line)
-                error = wire.error_from_json(plain)
-                if error is not None:
-                    raise error
-                if status != 200:
-                    raise self._refusal(Reply(status, line), unclear=Unavailable)
-                yield self._parsed(wire.batch_from_json, plain)
+            async with contextlib.aclosing(self._http.lines("/v1/store/watch", body, self._silence_s)) as lines:
+                async for status, line in lines:
+                    if status == INVALID_THERE and asked[0].id is not None:
+                        raise OneEach
+                    if status != 200:
+                        raise self._refusal(Reply(status, line), unclear=Unavailable)
+                    yield _decode(line)
         except (NotSent, Lost) as error:
             raise self._away(error) from error
         raise Unavailable(f"{self._url} has ended the watch")
@@ -138,6 +148,7 @@ class GatewayStore:
         return session
 
     async def close(self) -> None:
+        await self._watches.close()
         for session in self._sessions:
             await session.release()
         await self._http.close()
@@ -181,7 +192,7 @@ class GatewayStore:
             return Refused(said)
         if reply.status == 429:
             return Unavailable(said)  # turned away before anything was done
-        if reply.status == 422:
+        if reply.status == INVALID_THERE:
             return ValueError(said)
         if reply.status in {404, 405}:
             return Broken(f"{said}; it is not a controller with a store gateway")

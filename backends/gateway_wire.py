@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from backends.store import (
@@ -23,6 +24,7 @@ from backends.store import (
     Present,
     Put,
     Refused,
+    Revision,
     SessionLost,
     Snapshot,
     StoreError,
@@ -35,6 +37,7 @@ from backends.store import (
 
 Json = dict[str, Any]
 MAX_NUMBER = 2**63
+MOST_WATCHES = 2_000  # of a connection
 MAX_SECONDS = 1e9
 
 # The code of each outcome and the HTTP status it travels with; the client goes by the code alone.
@@ -113,6 +116,44 @@ def snapshot_to_json(snapshot: Snapshot) -> Json:
 
 def snapshot_from_json(plain: object) -> Snapshot:
     return Snapshot(tuple([entry_from_json(entry) for entry in _list(plain, "entries")]), number(plain, "revision"))
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """`id`: by which the lines of one watch are told from those of others; None where it is alone on its connection."""
+
+    id: int | None
+    prefix: str
+    after: Revision
+
+
+def watched_to_json(asked: Sequence[Watched]) -> Json:
+    """What a connection is to carry. A single one is asked for so that a controller of before understands it."""
+    if len(asked) == 1 and asked[0].id is None:
+        return {"prefix": asked[0].prefix, "after": asked[0].after}
+    return {"watches": [{"id": one.id, "prefix": one.prefix, "after": one.after} for one in asked]}
+
+
+def watched_from_json(plain: object) -> list[Watched]:
+    """
+    Raises:
+        ValueError: malformed, none or too many, or two with one id.
+    """
+    if isinstance(plain, dict) and "watches" in plain:
+        asked = [
+            Watched(number(one, "id"), text(one, "prefix"), number(one, "after")) for one in _list(plain, "watches")
+        ]
+        if not 0 < len(asked) <= MOST_WATCHES or len({one.id for one in asked}) < len(asked):
+            raise ValueError(f"'watches' is to have 1 to {MOST_WATCHES}, each with an id of its own")
+        return asked
+    return [Watched(None, text(plain, "prefix"), number(plain, "after"))]
+
+
+SIGN_OF_LIFE: Json = {"alive": True}  # of all watches of a connection
+
+
+def is_sign_of_life(plain: object) -> bool:
+    return isinstance(plain, dict) and plain.get("alive") is True
 
 
 def batch_to_json(batch: Batch) -> Json:

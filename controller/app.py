@@ -51,7 +51,6 @@ from controller.api import store as gateway
 from controller.api.doorman import Doorman
 from controller.api.guarding import guarded
 from controller.api.middleware import RequestContext
-from controller.api.passing import EndingStore
 from controller.api.routing import function_name
 from controller.api.service import Service
 from controller.cluster import Cluster
@@ -152,7 +151,7 @@ def _route(app: FastAPI, store: Store, service: Service) -> None:
     for router in ROUTERS:
         # Taken over flat: an included router is matched twice per request.
         app.router.routes.extend(router.routes)
-    for route in gateway.router(EndingStore(store, service.stopping), gate=partial(_gate, service)).routes:
+    for route in gateway.router(store, stopping=service.stopping, gate=partial(_gate, service)).routes:
         # A contract between programs of kvnet, described in docs/stores.md and not for others to build on.
         assert isinstance(route, APIRoute)
         route.include_in_schema = False

@@ -251,7 +251,7 @@ class HttpClient:
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def lines(self, path: str, body: bytes, silence_s: float) -> AsyncIterator[tuple[int, bytes]]:
+    async def lines(self, path: str, body: bytes, silence_s: float) -> AsyncGenerator[tuple[int, bytes], None]:
         """POST, then each line of the answer with the answer's status, until it ends.
 
         Raises:

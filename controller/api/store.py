@@ -20,10 +20,11 @@ from starlette.types import Receive, Scope, Send
 
 from backends import gateway_wire as wire
 from backends.joined_reads import JoinedReads
-from backends.store import MIN_TTL_S, Batch, Revision, Store, StoreError, Unavailable
+from backends.store import MIN_TTL_S, Store, StoreError, Unavailable
 from controller.api.encoded import Encodings, encode
 from controller.api.middleware import CALLER
 from controller.api.store_journal import with_note
+from controller.api.store_watch import Told
 from controller.api.streams import OpenStream, open_stream
 from controller.security.hidden_store import HiddenStore
 from controller.security.host_store import Gate
@@ -31,23 +32,26 @@ from controller.security.hosts import of_host
 from controller.security.principal import PRINCIPAL
 
 BOOKMARK_EVERY_S = 5.0
-# Changes a line: a long backlog is sent in digestible pieces.
-LINE_CHANGES = 500
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def router(
-    store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S, gate: Callable[[], Gate | None] = lambda: None
+    store: Store,
+    *,
+    stopping: asyncio.Event,
+    bookmark_every_s: float = BOOKMARK_EVERY_S,
+    gate: Callable[[], Gate | None] = lambda: None,
 ) -> APIRouter:
-    """Routes `/v1/store/...` on this store. `gate`: through which hosts see it; None while the controller starts."""
-    gateway = _Gateway(HiddenStore(JoinedReads(store)), bookmark_every_s, gate)
+    """Routes `/v1/store/...` on this store. `stopping`: streams end then, for they would hold the process up.
+    `gate`: through which hosts see it; None while the controller starts."""
+    gateway = _Gateway(HiddenStore(JoinedReads(store)), stopping, bookmark_every_s, gate)
     routes = APIRouter(prefix="/v1/store", tags=["store gateway"])
     for method, path, handler, summary in (
         ("POST", "/get", gateway.get, "One entry: {key}"),
         ("POST", "/list", gateway.list, "All entries under a prefix, as of one revision: {prefix}"),
         ("POST", "/commit", gateway.commit, "All writes if all checks hold, else nothing: {checks, writes}"),
-        ("POST", "/watch", gateway.watch, "Changes as JSON lines: {prefix, after}"),
+        ("POST", "/watch", gateway.watch, "Changes as JSON lines: {prefix, after}, or many {watches}"),
         ("POST", "/sessions", gateway.open_session, "A new session, or one taken over: {ttl_s, resume}"),
         ("POST", "/sessions/{session_id}/refresh", gateway.refresh, "Proof of life: {ttl_s}"),
         ("DELETE", "/sessions/{session_id}", gateway.end_session, "End a session: its keys vanish"),
@@ -57,8 +61,11 @@ def router(
 
 
 class _Gateway:
-    def __init__(self, store: Store, bookmark_every_s: float, gate: Callable[[], Gate | None]) -> None:
+    def __init__(
+        self, store: Store, stopping: asyncio.Event, bookmark_every_s: float, gate: Callable[[], Gate | None]
+    ) -> None:
         self._store = store
+        self._stopping = stopping
         self._bookmark_every_s = bookmark_every_s
         self._gate = gate
         self._encodings = Encodings(lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
@@ -92,11 +99,11 @@ class _Gateway:
         return _json({"revision": await self._of(request).commit(checks, writes)})
 
     async def watch(self, request: Request) -> Response:
-        body = await _body(request)
-        prefix, after = wire.text(body, "prefix"), wire.number(body, "after")
+        asked = wire.watched_from_json(await _body(request))
+        store = self._of(request)
         opened = open_stream(request)
-        lines = self._lines(self._of(request).watch(prefix, after), after, opened.ended)
-        return Watch(lines, opened)
+        told = Told(store, self._encodings, self._bookmark_every_s, opened.ended, self._stopping)
+        return Watch(told.lines(asked), opened)
 
     async def open_session(self, request: Request) -> Response:
         body = await _body(request)
@@ -116,39 +123,6 @@ class _Gateway:
         session = await self._of(request).session(MIN_TTL_S, resume=request.path_params["session_id"])
         await session.close()
         return Response(status_code=204)
-
-    async def _lines(
-        self, batches: AsyncIterator[Batch], revision: Revision, ended: asyncio.Event
-    ) -> AsyncIterator[bytes]:
-        """Batches as they come, and a sign of life whenever nothing came for a while. `ended`: the credential did."""
-        coming = asyncio.ensure_future(anext(batches))
-        end = asyncio.ensure_future(ended.wait())
-        try:
-            while not ended.is_set():
-                done, _ = await asyncio.wait(
-                    [coming, end], timeout=self._bookmark_every_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if ended.is_set():
-                    break
-                if not done:
-                    yield self._encodings.line(Batch((), revision))
-                    continue
-                batch = coming.result()
-                coming = asyncio.ensure_future(anext(batches))
-                for start in range(0, max(1, len(batch.changes)), LINE_CHANGES):
-                    part = batch.changes[start : start + LINE_CHANGES]
-                    is_last = start + LINE_CHANGES >= len(batch.changes)
-                    yield self._encodings.line(Batch(part, batch.revision if is_last else revision))
-                revision = batch.revision
-        except StoreError as error:
-            yield encode(wire.error_to_json(error)) + b"\n"
-        finally:
-            coming.cancel()
-            end.cancel()
-            await asyncio.gather(coming, end, return_exceptions=True)
-            aclose = getattr(batches, "aclose", None)
-            if aclose is not None:
-                await aclose()
 
 
 class Watch(StreamingResponse):

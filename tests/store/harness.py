@@ -12,6 +12,7 @@ from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backends.followed import FollowedStore
 from backends.gateway import GatewayStore
@@ -154,12 +155,13 @@ class SqliteHarness:
 
 
 class Controller:
-    """A real HTTP server over a SQLite store, on a unix socket."""
+    """A real HTTP server over a SQLite store, on a unix socket. `watching`: connections that carry watches now."""
 
     def __init__(self, store_path: Path, socket: Path, clock: VirtualClock) -> None:
         self._store_path = store_path
         self._socket = socket
         self._clock = clock
+        self.watching = 0
         self.store: SqliteStore | None = None
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -167,15 +169,30 @@ class Controller:
     async def start(self) -> None:
         self.store = await SqliteStore.open(self._store_path, clock=self._clock, sleep=self._clock.sleep)
         app = FastAPI()
-        app.include_router(router(self.store, bookmark_every_s=0.2))
+        app.include_router(router(self.store, stopping=asyncio.Event(), bookmark_every_s=0.2))
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, uds=str(self._socket), log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+                self._counting(app),
+                uds=str(self._socket),
+                log_level="critical",
+                lifespan="off",
+                timeout_graceful_shutdown=1,
             )
         )
         self._serving = asyncio.create_task(self._server.serve())
         server = self._server
         await until(lambda: server.started)
+
+    def _counting(self, app: FastAPI) -> ASGIApp:
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            is_watch = scope["type"] == "http" and scope["path"].endswith("/watch")
+            self.watching += is_watch
+            try:
+                await app(scope, receive, send)
+            finally:
+                self.watching -= is_watch
+
+        return counted
 
     async def stop(self) -> None:
         assert self.store is not None

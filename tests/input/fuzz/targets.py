@@ -182,7 +182,7 @@ def gateway() -> Made:
     loop = asyncio.new_event_loop()
     store = MemoryStore()
     app = FastAPI()
-    app.include_router(router(store, bookmark_every_s=0.01))
+    app.include_router(router(store, stopping=asyncio.Event(), bookmark_every_s=0.01))
     routes = ("get", "list", "commit", "watch", "sessions", "sessions/x/refresh")
 
     def check(data: bytes) -> None:
