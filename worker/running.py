@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
-import sys
-from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -34,13 +31,8 @@ from worker.ports import Time
 from worker.renewal import Renewal
 from worker.server import Server, listen
 from worker.settings import DockerMode, Settings
+from worker.tidying import Tidying, tune
 
-# The whole is looked through after two million objects at the earliest, in 5 ms with a thousand endpoints.
-GC_THRESHOLDS = (20_000, 10, 10)
-# Of every TLS connection's buffer, which asyncio makes 256 KB large; a record has 16 KB at most. A host that reads the
-# store through a controller has a connection for each thing that it watches.
-TLS_BUFFER_BYTES = 32 * 1024
-SWITCH_INTERVAL_S = 0.001
 TOLD_EACH_S = 60.0
 
 
@@ -57,7 +49,7 @@ async def run_worker(settings: Settings, *, log: Log | None = None, tracer: Trac
         KvnetError: it cannot start; says what is missing and what to do.
     """
     log = log or Log()
-    _tune()
+    tune()
     async with _ports(settings, log, tracer) as (worker, servers):
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -90,18 +82,6 @@ async def _docker_socket(settings: Settings, log: Log) -> socket.socket | None:
 
 def _underlay(worker: Worker) -> str:
     return str(worker.view.own.underlay) if worker.view.own is not None else ""
-
-
-def _tune() -> None:
-    """For short pauses, and little memory.
-
-    What the worker keeps lives long and has no cycles, so looking for garbage among it is mostly vain; and the kernel
-    thread, which waits in system calls, gets the interpreter back after one switch interval.
-    """
-    SSLProtocol.max_size = TLS_BUFFER_BYTES
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 @contextlib.asynccontextmanager
@@ -143,7 +123,7 @@ async def _ports(settings: Settings, log: Log, tracer: Tracer) -> AsyncIterator[
         await worker.start()
         if docker is not None:
             worker.serve_docker(docker)
-        servers: list[Runs] = [Server(listening, worker.operations(), log=log, tracer=tracer)]
+        servers: list[Runs] = [Server(listening, worker.operations(), log=log, tracer=tracer), Tidying(time)]
         if settings.identity is not None and settings.trust.certificate:
             servers.append(_renewal(settings.identity, controller, store, time, log))
         if scraped is not None:
