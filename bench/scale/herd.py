@@ -30,8 +30,8 @@ from worker.controller import HttpController
 from worker.disk import StateDir
 from worker.log import Log
 from worker.ports import Time
-from worker.running import GC_THRESHOLDS, SWITCH_INTERVAL_S
 from worker.settings import Settings, Timing
+from worker.tidying import GC_THRESHOLDS, SWITCH_INTERVAL_S
 from worker.underlay import Underlay
 
 POLL_S = 0.005
