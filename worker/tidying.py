@@ -18,8 +18,7 @@ from worker.ports import Time
 
 GC_THRESHOLDS = (20_000, 20, 100)
 SWITCH_INTERVAL_S = 0.001
-# Of every TLS connection's buffer, which asyncio makes 256 KB large; a record has 16 KB at most. A host that reads the
-# store through a controller has a connection for each thing that it watches.
+# Of every TLS connection's buffer, which asyncio makes 256 KB large; a record has 16 KB at most.
 TLS_BUFFER_BYTES = 32 * 1024
 EVERY_S = 120.0
 
