@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.compose.cluster import FILE
+from tests.compose.cluster import FILE, SECURED
 from tests.compose.engine import Engine, own_engine
 from tests.compose.images import CHECKOUT, all_images
 from tests.docker import programs
@@ -59,10 +59,12 @@ def _environment(folder: Path, engine: Engine) -> dict[str, str]:
     libraries = {name: engine.environment[name] for name in ("LD_LIBRARY_PATH", "PYTHONPATH")}
     words = " ".join(f"{name}='{value}'" for name, value in libraries.items())
     compose = " ".join([*programs.COMPOSE, "--ansi", "never", "--project-directory", str(CHECKOUT), "-f", str(FILE)])
+    # What COMPOSE_FILE names beside the first one, which has to be named here by its whole path.
+    more = f"${{COMPOSE_FILE:+-f {SECURED}}}"
     docker = tools / "docker"
     docker.write_text(
         f"#!/bin/sh\n{words}\nexport {' '.join(libraries)}\n"
-        f'if [ "$1" = compose ]; then shift; exec {compose} "$@"; fi\nexec {engine.docker} "$@"\n'
+        f'if [ "$1" = compose ]; then shift; exec {compose} {more} "$@"; fi\nexec {engine.docker} "$@"\n'
     )
     docker.chmod(0o755)
     return {
