@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from backends import gateway_wire as wire
 from backends.store import Batch, Broken, Revision, Unavailable
+from kvnet.frames import without_frames
 
 GATHER_S = 0.005
 CALM_S = 3.0
@@ -191,7 +192,7 @@ class Watches:
             self._fresh += by_id.values()
             return
         except Exception as failed:  # noqa: BLE001 - it is raised where the watches are read
-            error = failed
+            error = without_frames(failed)
         self._one_each = False  # it may be another controller the next time
         for watch in by_id.values():
             watch.fail(error)
