@@ -16,16 +16,20 @@ SHIFTED = Path(__file__).parent / "shifted"
 
 
 class Clock:
-    """Of one process, whatever its incarnation: a host keeps its clock when its worker is started anew."""
+    """Of one process, whatever its incarnation: a host keeps its clock when its worker is started anew.
+
+    `was_set`: ever, since a process may end of a time that is right again when somebody looks.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset_s = 0.0
+        self.was_set = False
         path.write_bytes(struct.pack("<d", 0.0))
 
     def set(self, offset_s: float) -> None:
         """As far as this from the machine's own."""
-        self.offset_s = offset_s
+        self.offset_s, self.was_set = offset_s, True
         with self.path.open("r+b") as file:  # in place: the process has the file mapped
             file.write(struct.pack("<d", offset_s))
 
