@@ -27,6 +27,7 @@ from backends.store import (
     Unavailable,
     Unknown,
     Write,
+    most_operations,
     require_floor,
 )
 
@@ -68,6 +69,7 @@ class _Member:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
+    most: int
     members: list[_Member] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
     writes: dict[str, Write] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class _Batch:
         if self.notes or member.transaction.note is not None:
             operations += SEAL_OPERATIONS
             size += SEAL_BYTES
-        self.is_full = operations > MAX_OPERATIONS or size > MAX_TRANSACTION_BYTES
+        self.is_full = operations > self.most or size > MAX_TRANSACTION_BYTES
         return not self.is_full
 
 
@@ -152,6 +154,7 @@ class Committer:
         self._store = store
         self._seal = seal
         self._max_in_flight = max_in_flight
+        self._most = most_operations(store)
         self._queue: deque[_Member] = deque()
         self._queued_operations = 0
         self._held = _Held()
@@ -223,7 +226,7 @@ class Committer:
 
     def _send(self, group: asyncio.TaskGroup) -> None:
         while self._queue and len(self._under_way) < self._max_in_flight:
-            if self._under_way and self._queued_operations < MAX_OPERATIONS and self._lingers():
+            if self._under_way and self._queued_operations < self._most and self._lingers():
                 return
             batch = self._pack()
             if not batch.members:
@@ -246,7 +249,7 @@ class Committer:
         self._work.set()
 
     def _pack(self) -> _Batch:
-        batch = _Batch()
+        batch = _Batch(self._most)
         passed_over: list[_Member] = []
         waiting = _Held()
         while self._queue and not batch.is_full and len(passed_over) < MAX_PASSED_OVER:
@@ -269,7 +272,9 @@ class Committer:
             revision = await self._store.commit(tuple(sent.checks.values()), (*sent.writes.values(), *extra))
         except Conflict as conflict:
             self._sort_out(sent, conflict)
-        except (SessionLost, TooLarge, Refused) as error:
+        except TooLarge as error:
+            self._make_smaller(sent, error)
+        except (SessionLost, Refused) as error:
             self._settle_alone(sent, error)
         except StoreError as error:
             for member in sent.members:
@@ -288,11 +293,11 @@ class Committer:
             extra = self._seal(batch.notes) if self._seal is not None and batch.notes else ()
             size = batch.size + sum(_bytes_of(write) for write in extra)
             operations = len(batch.checks) + len(batch.writes) + len(extra)
-            if len(batch.members) == 1 or (operations <= MAX_OPERATIONS and size <= MAX_TRANSACTION_BYTES):
+            if len(batch.members) == 1 or (operations <= self._most and size <= MAX_TRANSACTION_BYTES):
                 return batch, extra
             half = len(batch.members) // 2
             self._requeue(batch.members[half:])
-            smaller = _Batch()
+            smaller = _Batch(self._most)
             for member in batch.members[:half]:
                 smaller.add(member)
             batch = smaller
@@ -311,6 +316,14 @@ class Committer:
             self._settle_alone(batch, conflict)
         else:
             self._requeue(innocent)
+
+    def _make_smaller(self, batch: _Batch, error: TooLarge) -> None:
+        """Servers may be set up to take less than their kind does; the floor they all take."""
+        if len(batch.checks) + len(batch.writes) + SEAL_OPERATIONS <= MAX_OPERATIONS:
+            self._settle_alone(batch, error)
+            return
+        self._most = MAX_OPERATIONS
+        self._requeue(batch.members)
 
     def _settle_alone(self, batch: _Batch, error: StoreError) -> None:
         """An error that names nobody: each is tried by itself, and what it then gets is its own."""

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 PAGE = 2000
 # A list over several pages starts again when its revision was compacted meanwhile.
 LIST_ATTEMPTS = 3
+# Its default limit (--max-txn-ops) is 128, of checks and of writes each.
+MOST_OPERATIONS = 120
 LEASE = re.compile(r"[0-7][0-9a-f]{15}")
 
 
@@ -107,12 +109,11 @@ class EtcdMedium:
         """
         if self._followed not in (0, self.cluster.cluster_id):
             raise Unavailable("etcd was set up anew, and what it holds was not read yet; nothing was sent")
-        request = wire.txn(
-            [self._compare(check) for check in checks],
-            [self._write(write) for write in writes],
-            # What the keys are instead, as of the moment that the checks failed.
-            [wire.get_op(self._inside(check.key), keys_only=True) for check in checks],
-        )
+        request = wire.Transaction()
+        for check in checks:
+            self._require(check, request)
+        for write in writes:
+            self._write(write, request)
         answer = await self.cluster.ask(wire.TXN, request, is_repeatable=not writes)
         if not answer.succeeded:
             versions = [
@@ -171,23 +172,29 @@ class EtcdMedium:
 
     def _changes(self, events: Sequence[wire.Event]) -> Iterator[Change]:
         for event in events:
-            key = self._outside(event.kv.key)
+            found = event.kv  # each look into a message costs as much as a call
+            key = self._outside(found.key)
             if not key.startswith(PRIVATE):
-                yield Change(key, None if event.type == wire.DELETED else self._entry(event.kv))
+                is_gone = event.type == wire.DELETED
+                yield Change(key, None if is_gone else Entry(key, found.value, found.mod_revision))
 
-    def _compare(self, check: Check) -> wire.Message:
+    def _require(self, check: Check, request: wire.Transaction) -> None:
+        """And, if it does not hold, what the key is instead at that moment."""
         key = self._inside(check.key)
         if isinstance(check, Absent):
-            return wire.compare_version(key, wire.EQUAL, 0)
-        if isinstance(check, Present):
-            return wire.compare_version(key, wire.GREATER, 0)
-        return wire.compare_version(key, wire.EQUAL, check.version or -1)  # to etcd, 0 is "does not exist"
+            request.require_version(key, wire.EQUAL, 0)
+        elif isinstance(check, Present):
+            request.require_version(key, wire.GREATER, 0)
+        else:
+            request.require_version(key, wire.EQUAL, check.version or -1)  # to etcd, 0 is "does not exist"
+        request.tell_version_instead(key)
 
-    def _write(self, write: Write) -> wire.Message:
+    def _write(self, write: Write, request: wire.Transaction) -> None:
         key = self._inside(write.key)
         if isinstance(write, Put):
-            return wire.put_op(key, write.value, 0 if write.session is None else _lease(write.session))
-        return wire.delete_op(key)
+            request.put(key, write.value, 0 if write.session is None else _lease(write.session))
+        else:
+            request.delete(key)
 
 
 class EtcdSessions:

@@ -76,8 +76,9 @@ class Watch:
                     await self._stream.send(wire.ask_for_progress(), max(0.1, silent_at - loop.time()))
             answer = self._cluster.believe(self._link, reading.result())
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            if not reading.done():
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
         if answer.canceled:  # also in the answer that says `created`
             raise _ended(answer)
         return answer

@@ -208,11 +208,6 @@ def put_op(key: bytes, value: bytes, lease: int = 0) -> Message:
     return message
 
 
-def delete_op(key: bytes) -> Message:
-    message: Message = _pb["RequestOp"](request_delete_range=_pb["DeleteRangeRequest"](key=key))
-    return message
-
-
 def compare_version(key: bytes, result: int, revision: int) -> Message:
     """`mod_revision`, never `version`: that one starts at 1 again when a key is made anew."""
     message: Message = _pb["Compare"](key=key, target=MOD_REVISION, result=result, mod_revision=revision)
@@ -222,6 +217,38 @@ def compare_version(key: bytes, result: int, revision: int) -> Message:
 def txn(compare: Sequence[Message], success: Sequence[Message], failure: Sequence[Message]) -> Message:
     message: Message = _pb["TxnRequest"](compare=compare, success=success, failure=failure)
     return message
+
+
+class Transaction:
+    """As `txn`, put together in place: parts that are made first and then copied into it take three times as long."""
+
+    def __init__(self) -> None:
+        self._message = _pb["TxnRequest"]()
+        self._compare = self._message.compare.add
+        self._success = self._message.success.add
+        self._failure = self._message.failure.add
+
+    def require_version(self, key: bytes, result: int, revision: int) -> None:
+        """As `compare_version`."""
+        self._compare(key=key, target=MOD_REVISION, result=result, mod_revision=revision)
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> None:
+        put = self._success().request_put
+        put.key, put.value = key, value
+        if lease:
+            put.lease = lease
+
+    def delete(self, key: bytes) -> None:
+        self._success().request_delete_range.key = key
+
+    def tell_version_instead(self, key: bytes) -> None:
+        """Where what is required does not hold."""
+        asked = self._failure().request_range
+        asked.key, asked.keys_only = key, True
+
+    def SerializeToString(self) -> bytes:
+        encoded: bytes = self._message.SerializeToString()
+        return encoded
 
 
 def create_watch(key: bytes, end: bytes, start_revision: int) -> Message:

@@ -19,6 +19,7 @@ from backends.history import MAX_KEYS, History, Last
 from backends.lease import Clock, HeldSession, Sleep, require_ttl
 from backends.medium import PRIVATE, Medium, Sessions, Step
 from backends.store import (
+    MAX_OPERATIONS,
     Batch,
     Broken,
     Change,
@@ -52,8 +53,17 @@ class FollowedStore:
     """Made by `open`. Lives on the event loop that opened it."""
 
     def __init__(
-        self, medium: Medium, sessions: Sessions, *, clock: Clock, sleep: Sleep, rng: random.Random, max_history: int
+        self,
+        medium: Medium,
+        sessions: Sessions,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        rng: random.Random,
+        max_history: int,
+        most_operations: int,
     ) -> None:
+        self.most_operations = most_operations
         self._medium = medium
         self._keeper = sessions
         self._clock = clock
@@ -79,13 +89,24 @@ class FollowedStore:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         max_history: int = MAX_KEYS,
+        most_operations: int = MAX_OPERATIONS,
     ) -> FollowedStore:
         """A store that owns `medium`. With `must_answer=False` it is there also while its servers are away.
+
+        `most_operations`: of a commit, where that may be more than the floor.
 
         Raises:
             StoreUnavailable, StoreForbidden, StoreBroken: it cannot be followed; the medium is closed.
         """
-        store = cls(medium, sessions, clock=clock, sleep=sleep, rng=rng or random.Random(), max_history=max_history)
+        store = cls(
+            medium,
+            sessions,
+            clock=clock,
+            sleep=sleep,
+            rng=rng or random.Random(),
+            max_history=max_history,
+            most_operations=most_operations,
+        )
         store._tasks = [asyncio.create_task(store._follow()), asyncio.create_task(store._keep_sessions())]
         if must_answer:
             try:
@@ -116,7 +137,7 @@ class FollowedStore:
         )
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
-        require_floor(checks, writes)
+        require_floor(checks, writes, self.most_operations)
         for operation in (*checks, *writes):
             if operation.key.startswith(PRIVATE):
                 raise ValueError(f"{operation.key} is the store's own: keys do not begin with {PRIVATE}")
@@ -225,12 +246,7 @@ class FollowedStore:
     async def _take(self, step: Step) -> None:
         if step.revision < self._feed.position:
             raise Compacted(f"the store went back from revision {self._feed.position} to {step.revision}")
-        seen = self._keeper.seen
-        changes = [
-            change if change.entry is None else Change(change.key, seen(change.entry))
-            for change in step.changes
-            if not change.key.startswith(PRIVATE)
-        ]
+        changes = [self._seen(change) for change in step.changes if not change.key.startswith(PRIVATE)]
         unread = [key for key in step.unread if not key.startswith(PRIVATE)]
         # A watch may have come since the medium asked whether anybody wants these, and another while they are read.
         while late := {key: None for key in unread if self._feed.wants(key)}:
@@ -241,6 +257,14 @@ class FollowedStore:
         self._following.set()
         async with self._moved:
             self._moved.notify_all()
+
+    def _seen(self, change: Change) -> Change:
+        """As the contract shows it. Most is so already, and every replica hears of every write."""
+        entry = change.entry
+        if entry is None:
+            return change
+        seen = self._keeper.seen(entry)
+        return change if seen is entry else Change(change.key, seen)
 
     def _is_wanted(self, key: str) -> bool:
         return not key.startswith(PRIVATE) and self._feed.wants(key)

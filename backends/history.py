@@ -32,7 +32,8 @@ class History:
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self.start: Revision = 0
         self._max_keys = max_keys
-        self._last: dict[str, Last] = {}
+        # When, and how it is since. Re-inserted last at each change: in the order of revisions.
+        self._last: dict[str, tuple[Revision, Change | None]] = {}
 
     def __len__(self) -> int:
         return len(self._last)
@@ -44,14 +45,16 @@ class History:
 
     def add(self, revision: Revision, changes: Iterable[Change], unread: Iterable[str]) -> None:
         """What was committed up to `revision`, which is not below that of the addition before."""
+        last = self._last
         for key in unread:
-            self._put(Last(key, revision, None))
+            last.pop(key, None)
+            last[key] = revision, None
         for change in changes:
             is_long = change.entry is not None and len(change.entry.value) > MAX_KEPT_BYTES
-            self._put(Last(change.key, revision, None if is_long else change))
-        while len(self._last) > self._max_keys:
-            oldest = self._last.pop(next(iter(self._last)))
-            self.start = oldest.revision
+            last.pop(change.key, None)
+            last[change.key] = revision, None if is_long else change
+        while len(last) > self._max_keys:
+            self.start, _ = last.pop(next(iter(last)))
 
     def after(self, prefix: str, revision: Revision) -> list[Last]:
         """
@@ -61,14 +64,10 @@ class History:
         if revision < self.start:
             raise Compacted(f"revision {revision}; what changed is known from {self.start} on")
         found = []
-        for last in reversed(self._last.values()):
-            if last.revision <= revision:
+        for key, (changed_at, change) in reversed(self._last.items()):
+            if changed_at <= revision:
                 break
-            if last.key.startswith(prefix):
-                found.append(last)
+            if key.startswith(prefix):
+                found.append(Last(key, changed_at, change))
         found.reverse()
         return found
-
-    def _put(self, last: Last) -> None:
-        self._last.pop(last.key, None)  # re-inserted last: in the order of revisions
-        self._last[last.key] = last

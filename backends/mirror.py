@@ -114,11 +114,15 @@ class Mirror:
         """
         if self.in_step and self.revision >= revision:
             return
-        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
         self._waiters += 1
         heapq.heappush(self._waiting, (revision, self._waiters, arrived))
-        async with asyncio.timeout(timeout_s):
+        too_late = loop.call_later(timeout_s, _give_up, arrived)
+        try:
             await arrived
+        finally:
+            too_late.cancel()
 
     async def _follow(self) -> None:
         """Until the watch fails, or somebody wants a list."""
@@ -190,3 +194,8 @@ class Mirror:
             self.stale_since = self._clock()
         if self.on_error is not None:
             self.on_error(error)
+
+
+def _give_up(arrived: asyncio.Future[None]) -> None:
+    if not arrived.done():
+        arrived.set_exception(TimeoutError())

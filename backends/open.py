@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from backends.lease import Clock, Sleep
 from backends.medium import Medium, Sessions
-from backends.store import Store
+from backends.store import MAX_OPERATIONS, Store
 from backends.url import PORTS, ServerUrl, parse_server_url, shown
 from kvnet.errors import Invalid, NotSupported
 from kvnet.tls import NO_TRUST, Trust
@@ -32,6 +32,7 @@ async def open_store(
     *,
     must_answer: bool = True,
     sweeps: bool = True,
+    packs: bool = False,
     token: str = "",
     trust: Trust = NO_TRUST,
     clock: Clock = time.monotonic,
@@ -41,8 +42,8 @@ async def open_store(
     """The store that `url` names, ready to use; close it when done. What URLs there are: docs/stores.md.
 
     `must_answer=False`: its servers may be away; until they answer, every call raises `Unavailable`. `sweeps=False`:
-    leaves the sessions of the dead to others (of many clients, few need to look). `token`, `trust`: for a
-    controller's gateway.
+    leaves the sessions of the dead to others (of many clients, few need to look). `packs`: a commit may be as large as
+    this kind of server takes it (`most_operations`), for a `Committer`. `token`, `trust`: for a controller's gateway.
 
     Raises:
         Invalid: not a store URL.
@@ -67,13 +68,19 @@ async def open_store(
     if scheme in PORTS:
         rng = rng or random.Random()
         return await _open_servers(
-            parse_server_url(url), must_answer=must_answer, sweeps=sweeps, clock=clock, sleep=sleep, rng=rng
+            parse_server_url(url),
+            must_answer=must_answer,
+            sweeps=sweeps,
+            packs=packs,
+            clock=clock,
+            sleep=sleep,
+            rng=rng,
         )
     raise Invalid(f"{shown(url)!r}: there is no store called {scheme!r}", fix=f"one of {ALL_STORES}")
 
 
 async def _open_servers(
-    url: ServerUrl, *, must_answer: bool, sweeps: bool, clock: Clock, sleep: Sleep, rng: random.Random
+    url: ServerUrl, *, must_answer: bool, sweeps: bool, packs: bool, clock: Clock, sleep: Sleep, rng: random.Random
 ) -> Store:
     from backends.followed import FollowedStore
     from backends.stored_sessions import StoredSessions
@@ -85,7 +92,15 @@ async def _open_servers(
         sessions = adapter.EtcdSessions(medium)
     else:
         sessions = StoredSessions(medium, sweeps=sweeps, clock=clock, sleep=sleep, rng=rng)
-    return await FollowedStore.open(medium, sessions, must_answer=must_answer, clock=clock, sleep=sleep, rng=rng)
+    return await FollowedStore.open(
+        medium,
+        sessions,
+        must_answer=must_answer,
+        clock=clock,
+        sleep=sleep,
+        rng=rng,
+        most_operations=getattr(adapter, "MOST_OPERATIONS", MAX_OPERATIONS) if packs else MAX_OPERATIONS,
+    )
 
 
 def _adapter(kind: str) -> Any:

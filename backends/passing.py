@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Write
+from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Write, most_operations
 
 
 class PassingStore:
@@ -15,6 +15,10 @@ class PassingStore:
 
     def __init__(self, inner: Store) -> None:
         self._inner = inner
+
+    @property
+    def most_operations(self) -> int:
+        return most_operations(self._inner)
 
     async def get(self, key: str) -> Entry | None:
         return await self._inner.get(key)

@@ -229,15 +229,24 @@ class Store(Protocol):
     ) -> None: ...
 
 
-def require_floor(checks: Sequence[Check], writes: Sequence[Write]) -> int:
-    """What every adapter calls first in `commit`. Returns the size in bytes.
+def most_operations(store: object) -> int:
+    """How many checks and writes a commit of this store may have: those of the floor, unless it says more.
+
+    For who packs the transactions of many into one, each of which keeps to the floor.
+    """
+    most: int = getattr(store, "most_operations", MAX_OPERATIONS)
+    return most
+
+
+def require_floor(checks: Sequence[Check], writes: Sequence[Write], most: int = MAX_OPERATIONS) -> int:
+    """What every adapter calls first in `commit`. Returns the size in bytes. `most`: operations.
 
     Raises:
         TooLarge: over the portable floor.
         ValueError: a key twice among the writes, or not a key.
     """
-    if len(checks) + len(writes) > MAX_OPERATIONS:
-        raise TooLarge(f"{len(checks) + len(writes)} operations; at most {MAX_OPERATIONS}")
+    if len(checks) + len(writes) > most:
+        raise TooLarge(f"{len(checks) + len(writes)} operations; at most {most}")
     written = [write.key for write in writes]
     if len(set(written)) < len(written):
         twice = next(key for key in written if written.count(key) > 1)

@@ -53,6 +53,9 @@ HANDSHAKE_S = 10.0
 log = logging.getLogger("kvnet.server")
 
 
+open_packing = partial(open_store, packs=True)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`listen`: HOST:PORT, [IPv6]:PORT, or a port alone; port 0 takes a free one. "" listens on no TCP port.
@@ -105,7 +108,7 @@ async def serve(
     *,
     ready: Callable[[Listening], None] | None = None,
     stop: asyncio.Event | None = None,
-    opener: Callable[[str], Awaitable[Store]] = open_store,
+    opener: Callable[[str], Awaitable[Store]] = open_packing,
 ) -> None:
     """Serve until `stop` is set, SIGINT or SIGTERM comes; calls `ready` when requests are answered.
 

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from backends import gateway_wire as wire
 from backends.joined_reads import JoinedReads
-from backends.store import MIN_TTL_S, Store, StoreError, Unavailable
+from backends.store import MIN_TTL_S, Store, StoreError, Unavailable, require_floor
 from controller.api.encoded import Encodings, encode
 from controller.api.middleware import CALLER
 from controller.api.store_journal import with_note
@@ -93,6 +93,7 @@ class _Gateway:
 
     async def commit(self, request: Request) -> Response:
         checks, writes = wire.transaction_from_json(await _body(request))
+        require_floor(checks, writes)  # this controller's own store may take more
         if of_host(request.scope.get(PRINCIPAL)) is None and CALLER in request.scope:
             told = with_note(checks, writes, request.scope[CALLER], time.time(), lambda: secrets.token_hex(6))
             return _json({"revision": await self._of(request).commit(checks, told)})

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from backends.committer import Committer, Transaction
 from backends.memory import MemoryStore
+from backends.passing import PassingStore
 from backends.store import (
     MAX_OPERATIONS,
     Absent,
@@ -94,6 +95,23 @@ async def test_a_bulk_of_a_hundred_stays_within_the_floor_and_takes_few_commits(
     for _, checks, writes in counting.store.applied:
         assert len(checks) + len(writes) <= MAX_OPERATIONS
         assert len({check.key for check in checks}) == len(checks)
+
+
+class Boasting(PassingStore):
+    """Says that it takes more than it does, as a server that is set up to take less than its kind."""
+
+    most_operations = 2 * MAX_OPERATIONS
+
+
+async def test_servers_that_take_less_than_was_thought_get_what_all_take() -> None:
+    counting = Counting()
+    async with running(Boasting(counting.store), sealed=True) as committer:
+        outcomes = await committer.submit_many(
+            [Transaction(put(f"k/{n}").checks, put(f"k/{n}").writes, b"%d" % n) for n in range(100)]
+        )
+
+    assert all(isinstance(outcome, int) for outcome in outcomes)
+    assert 4 <= counting.commits <= 5
 
 
 async def test_only_the_guilty_sees_the_conflict() -> None:

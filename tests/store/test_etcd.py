@@ -14,6 +14,7 @@ from backends import etcd_wire as wire
 from backends.etcd import EtcdMedium, EtcdSessions
 from backends.etcd_errors import Failed, Verdict
 from backends.medium import Step
+from backends.open import open_store
 from backends.store import (
     Absent,
     Compacted,
@@ -23,6 +24,7 @@ from backends.store import (
     SessionLost,
     TooLarge,
     Unchanged,
+    most_operations,
 )
 from tests.servers.binaries import Kind
 from tests.servers.cluster import Cluster
@@ -359,3 +361,14 @@ async def test_it_serves_on_the_loop_that_the_controller_runs_on(server: Cluster
     output, _ = await asyncio.wait_for(process.communicate(), 30)
 
     assert (process.returncode, output) == (0, b"")
+
+
+async def test_who_packs_may_send_more_than_the_floor_and_etcd_takes_it(server: Cluster) -> None:
+    count = etcd.MOST_OPERATIONS // 2
+    keys = [f"k/{number}" for number in range(count)]
+    async with await open_store(server.url("packed"), packs=True) as store:
+        assert most_operations(store) == etcd.MOST_OPERATIONS
+        await store.commit([Absent(key) for key in keys], [Put(key, b"") for key in keys])
+        assert len((await store.list("k/")).entries) == count
+        with pytest.raises(TooLarge):
+            await store.commit([], [Put(f"k/{number}", b"") for number in range(etcd.MOST_OPERATIONS + 1)])
