@@ -21,7 +21,7 @@ from kvnet.model import JournalEntry
 
 MAX_ID = 64
 MAX_KEPT = 16_384  # bytes of a value that did not come from a use case
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
+_quoted = json.encoder.encode_basestring
 _FLOOR = re.compile(rb'\{"v":1,"trimmed":(\d+)\}')
 _MOMENT = re.compile(rb'\{"v":1,"n":\d+,"entries":\[\{"at":(\d+(?:\.\d+)?(?:e[+-]?\d+)?),')
 _COUNTED = re.compile(rb'\{"v":1,"n":(\d+),')

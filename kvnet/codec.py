@@ -150,8 +150,14 @@ def to_json(value: Any) -> dict[str, Any]:
 
 def from_json(cls: type[T], plain: Mapping[str, Any]) -> T:
     """Raises: StoreBroken if a field is missing, of the wrong kind, or against the model's rules."""
+    readers = _readers(_hashable(cls))
     try:
-        return cls(**{name: into(plain[name]) for name, _, into in _converters(_hashable(cls)) if name in plain})
+        given = {}
+        for name, passing, into in readers:
+            if name in plain:
+                value = plain[name]
+                given[name] = value if type(value) is passing else into(value)
+        return cls(**given)
     except _MISFITS as error:
         raise StoreBroken(f"a stored {cls.__name__} cannot be read: {error}", fix="see 'kvnet check'") from error
 
@@ -190,6 +196,20 @@ def _converters(model: Hashable) -> tuple[tuple[str, Convert, Convert], ...]:
 
 
 @cache
+def _readers(model: Hashable) -> tuple[tuple[str, type | None, Convert], ...]:
+    """Of each field its name, the type that is taken as it is, and what reads all else."""
+    hints = typing.get_type_hints(typing.cast(type[Any], model))
+    return tuple((name, _passing(hints[name]), into) for name, _, into in _converters(model))
+
+
+def _passing(hint: Any) -> type | None:
+    if hint in (str, bool):
+        return typing.cast(type, hint)
+    is_optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
+    return type(None) if is_optional else None
+
+
+@cache
 def _template(model: Hashable) -> tuple[str, Convert, tuple[Convert, ...]]:
     """The JSON text of a class with a gap for each field, what reads all fields at once, and what writes each.
 
@@ -210,6 +230,8 @@ def _writer(hint: Any) -> Convert:
     inner = [a for a in arguments if a is not type(None)]
     if hint is str:
         return _quoted
+    if hint is int:
+        return lambda v: int.__repr__(v) if type(v) is int else _dumps(v)
     if hint is float:
         return lambda v: float.__repr__(v) if type(v) is float and isfinite(v) else _dumps(v)
     if set(inner) == _ADDRESSES and len(inner) == len(arguments):
@@ -232,7 +254,7 @@ def _not_finite(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-_from_text = json.JSONDecoder(parse_constant=_not_finite).decode
+_decoder = json.JSONDecoder(parse_constant=_not_finite)
 
 
 def _parsed(data: bytes) -> Any:
@@ -242,7 +264,9 @@ def _parsed(data: bytes) -> Any:
         ValueError, RecursionError
     """
     text = data.decode()  # json.loads would also take UTF-16, and half of a surrogate pair
-    plain = _from_text(text)
+    plain, end = _decoder.raw_decode(text)  # `decode` looks for white space as well, and we write none
+    if end < len(text):
+        plain = _decoder.decode(text)
     if "\\u" in text:
         _dumps(plain).encode()
     return plain
@@ -331,11 +355,12 @@ def _converter(hint: Any) -> tuple[Convert, Convert]:
         return writes, lambda v: None if v is None else into(v)
     if origin is tuple:
         out, into = _converter(arguments[0])
-        return (list if out is _same else lambda v: [out(x) for x in v]), lambda v: tuple([into(x) for x in _list(v)])
+        writes = list if out is _same else lambda v: [out(x) for x in v]
+        return writes, lambda v: () if v == [] else tuple([into(x) for x in _list(v)])
     if origin is not None and issubclass(origin, Mapping):
         out, into = _converter(arguments[1])
         writes = dict if out is _same else lambda v: {k: out(x) for k, x in v.items()}
-        return writes, lambda v: {k: into(x) for k, x in _object(v).items()}
+        return writes, lambda v: {} if v == {} else {k: into(x) for k, x in _object(v).items()}
     return _scalar(hint)
 
 

@@ -7,6 +7,7 @@ the network's id, plain ASCII without quotes. The guards and `journal/floor` are
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -143,7 +144,9 @@ def address(network_id: str, value: Address) -> str:
     return f"{ADDRESSES}{network_id}/{text_of(value)}"
 
 
+@lru_cache(maxsize=256)
 def parse_address(key: str) -> AddressKey:
+    """Kept for a moment: who hears of a claim looks at its key in two places."""
     _, network_id, text = key.split("/", 2)
     return AddressKey(network_id, parse(text))
 

@@ -14,9 +14,10 @@ import time
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
+from math import isfinite
 from typing import Any, TextIO
 
-from kvnet.concealing import COVERED, without_tokens
+from kvnet.concealing import COVERED, has_token, without_tokens
 
 LEVELS = ("debug", "info", "warning", "error")
 FIRST = ("ts", "level", "event")  # what every line begins with, and no fact is called
@@ -31,6 +32,7 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _HINT = re.compile(r"[=:]|earer |asic ", re.IGNORECASE)
+_SIMPLE = frozenset({str, int, float, bool})
 _as_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
 _quoted = json.encoder.encode_basestring_ascii
 
@@ -57,13 +59,28 @@ def line(form: Format, at: float, level: str, event: str, facts: Mapping[str, An
     """Without its newline; never has one inside."""
     seconds, millis = divmod(round(at * 1000), 1000)
     stamp = f"{_second(seconds)}.{millis:03d}Z"
-    told = [(name, _covered(name, value)) for name, value in facts.items() if value is not None and name not in FIRST]
+    told = _told(facts)
     if form is Format.JSON:
         head = f'{{"ts":"{stamp}","level":"{level}","event":{_quoted(without_secrets(event))}'
-        return "".join([head, *[f",{_quoted(name)}:{_json(value)}" for name, value in told], "}"])
+        return "".join([head, *[f"{_member(name)}{_json(value)}" for name, value in told], "}"])
     return " ".join(
         [stamp, level, _shown(without_secrets(event)), *[f"{name}={_shown(value)}" for name, value in told]]
     )
+
+
+def _told(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What is told of them, without secrets. Most lines have none: that is seen sooner of all texts together."""
+    told = [(name, value) for name, value in facts.items() if value is not None and name not in FIRST]
+    if _SIMPLE.issuperset([type(value) for _, value in told]) and not any(_is_secret(name) for name, _ in told):
+        texts = "\n".join([value for _, value in told if type(value) is str])
+        if not _HINT.search(texts) and not has_token(texts):
+            return told
+    return [(name, _covered(name, value)) for name, value in told]
+
+
+@lru_cache(maxsize=1024)
+def _member(name: str) -> str:
+    return f",{_quoted(name)}:"
 
 
 @lru_cache(maxsize=4)
@@ -73,9 +90,10 @@ def _second(seconds: int) -> str:
 
 def _json(value: Any) -> str:
     """By hand what most facts are: a controller tells a line per change, thousands a second."""
-    if type(value) is str:
+    kind = type(value)
+    if kind is str:
         return _quoted(value)
-    return repr(value) if type(value) is int else _as_json(value)
+    return repr(value) if kind is int or (kind is float and isfinite(value)) else _as_json(value)
 
 
 def without_secrets(text: str) -> str:

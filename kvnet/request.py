@@ -6,8 +6,7 @@ request in enters `asked_by`; everybody else only reads. Decides nothing and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 from kvnet.codec import Stamp
@@ -21,10 +20,20 @@ def current() -> Stamp:
     return _current.get()
 
 
-@contextmanager
-def asked_by(request_id: str, trace: str = "") -> Iterator[None]:
-    token = _current.set(Stamp(request_id, trace))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def asked_by(request_id: str, trace: str = "") -> AbstractContextManager[None]:
+    return _Asked(Stamp(request_id, trace))
+
+
+class _Asked:
+    """A class, for a generator takes three times as long, and every request passes here."""
+
+    __slots__ = ("_stamp", "_token")
+
+    def __init__(self, stamp: Stamp) -> None:
+        self._stamp = stamp
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._stamp)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
