@@ -72,11 +72,9 @@ class Rolls:
         roll = self._kept.get(network)
         if roll is None:
             return
-        hosts = {one.value.host for one in (before, after) if one is not None}
-        is_new = after is not None and before is None
-        stays = len(hosts) == 1 and (is_new or after is not None)
-        host = next(iter(hosts))
-        if not stays or (host not in roll.living and host not in roll.away):
+        host = "" if after is None else after.value.host
+        has_moved = before is not None and before.value.host != host
+        if has_moved or (host not in roll.living and host not in roll.away):
             del self._kept[network]
 
     def _on_alive(self, host: str, before: Versioned[Alive] | None, after: Versioned[Alive] | None) -> None:

@@ -11,6 +11,8 @@ class Signal:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
+        if not self._waiters:  # rung at every endpoint that comes; mostly nobody waits
+            return
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():

@@ -47,8 +47,10 @@ class Standing:
         self._witnesses: dict[str, str] = {}
         self._changed = Signal()
         self._troubled: tuple[str, float] | None = None
+        self._news = 0  # counts what may change the verdict
+        self._judged: tuple[int, int, Trouble | None] | None = None
         state.on_list = self._on_list
-        state.meta.listen(lambda *_: self._changed.ring())
+        state.meta.listen(self._on_any_meta)
 
     async def begin(self, identity: Cluster, timeout_s: float) -> None:
         """From now on this is the cluster. The mirrors must be in step, but may not have heard of it yet.
@@ -63,6 +65,7 @@ class Standing:
         if not await self._changed.until(is_known, timeout_s):
             raise TimeoutError
         self._id = identity.id
+        self._news += 1
         self._take_sentinel()
         self._accepted = self.acceptance
         self._state.meta.listen(self._on_meta)
@@ -88,6 +91,14 @@ class Standing:
 
     @property
     def trouble(self) -> Trouble | None:
+        """Asked a few times in every change, so judged only when there is news."""
+        heard = self._state.meta.mirror.revision
+        known = self._judged
+        if known is None or known[0] != heard or known[1] != self._news:
+            known = self._judged = heard, self._news, self._judge()
+        return known[2]
+
+    def _judge(self) -> Trouble | None:
         found = self._found_trouble() if self._id else None
         if found is None:
             self._troubled = None
@@ -151,13 +162,19 @@ class Standing:
         more = f" (and {len(self._witnesses) - 1} more hosts)" if len(self._witnesses) > 1 else ""
         return Trouble(WENT_BACK, f"host {host} has seen a newer store: {self._witnesses[host]}{more}", ACCEPT)
 
+    def _on_any_meta(self, *_: object) -> None:
+        self._news += 1
+        self._changed.ring()
+
     def _on_list(self, prefix: str, before: int, now: int) -> None:
+        self._news += 1
         if now < before and prefix not in self._owed and self._id:
             self._fell(f"the store went back from revision {before} to {now}", before, now)
         self._owed.discard(prefix)
         self._changed.ring()
 
     def _fell(self, detail: str, before: int, now: int) -> None:
+        self._news += 1
         known = self._fall
         if known is None or before > known.before:
             self._fall = Trouble(WENT_BACK, detail, ACCEPT, before, now)
@@ -180,6 +197,7 @@ class Standing:
             return  # an older one comes back with an older store
         self._accepted = accepted
         self._fall = None
+        self._news += 1
         self._take_sentinel()
         self._witnesses.clear()
         self._owed = {mirror.prefix for mirror in self._state.mirrors}
@@ -192,6 +210,7 @@ class Standing:
             self._fence = (Unchanged(keys.CLUSTER, found.version),)
 
     def _on_observed(self, host: str, _before: object, after: Versioned[Observed] | None) -> None:
+        self._news += 1
         accepted_at = self._accepted.version if self._accepted is not None else 0
         told = "" if after is None or after.version <= accepted_at else _evidence(after)
         if told:

@@ -60,12 +60,19 @@ class Look:
     def __init__(self, state: State, doubt: tuple[str, str, float | None] | None) -> None:
         self._state = state
         self.doubt = doubt
+        # Most of a long list was written by few commits, and is as far as its network is.
+        self._converged: dict[tuple[str, int, float | None], StatusCondition] = {}
+        self._told: dict[tuple[str, int], Convergence] = {}
 
     def roll(self, network: str) -> Roll:
         return self._state.rolls.of(network)
 
     def applied(self, endpoint: Versioned[Endpoint]) -> Convergence:
-        return self.roll(endpoint.value.network).told(endpoint.version)
+        wanted = endpoint.value.network, endpoint.version
+        told = self._told.get(wanted)
+        if told is None:
+            told = self._told[wanted] = self.roll(endpoint.value.network).told(endpoint.version)
+        return told
 
     def applied_of(self, network: str) -> Convergence:
         """Whether its hosts have the newest change of a network."""
@@ -217,6 +224,12 @@ class Look:
 
     def _applied(self, network: str, wanted: int, changed_at: float | None = None) -> StatusCondition:
         """Whether the living hosts of a network have `wanted`, of what changed then; without that, of all of it."""
+        known = self._converged.get((network, wanted, changed_at))
+        if known is None:
+            known = self._converged[network, wanted, changed_at] = self._find_applied(network, wanted, changed_at)
+        return known
+
+    def _find_applied(self, network: str, wanted: int, changed_at: float | None) -> StatusCondition:
         roll = self.roll(network)
         if roll.slowest is None:
             if roll.away:

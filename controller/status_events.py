@@ -77,6 +77,8 @@ class StatusEvents:
             self._note(NETWORK, (name,))
 
     def _on_endpoint(self, name: str, before: Versioned[Endpoint] | None, after: Versioned[Endpoint] | None) -> None:
+        if not self._state.events.audience:
+            return
         self._note(NETWORK, (name.partition("/")[0],))
         self._note(HOST, {one.value.host for one in (before, after) if one is not None})
 

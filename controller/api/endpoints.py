@@ -45,6 +45,7 @@ from controller.cluster import Cluster
 from controller.requests import EndpointRequest
 from controller.security.host_calls import own_key
 from controller.status import PLANNED as PLANNED_STATUS
+from controller.status import Look
 from controller.views import Convergence
 from kvnet.errors import IdTaken, KvnetError, NotFound
 from kvnet.model import Endpoint, Network, Versioned
@@ -157,14 +158,15 @@ async def _create_many(
     await waited(request, {net.id: max((one.version for one in made), default=0)}, wait)
     known |= {one.value.id for one in made if one.value.created_at < began}
     items: list[render.Json] = []
+    look = view(request).statuses.look()
     for item, request_made, outcome in zip(asked.items, wanted, outcomes, strict=True):
         shown = discreet(request, outcome) if isinstance(outcome, KvnetError) else outcome
-        items.append(_outcome(view(request), net, item, request_made, shown, known, who.request_id))
+        items.append(_outcome(look, net, item, request_made, shown, known, who.request_id))
     return render.answer({"items": items})
 
 
 def _outcome(
-    cluster: Cluster,
+    look: Look,
     network: Network,
     asked: EndpointIn,
     wanted: EndpointRequest,
@@ -177,7 +179,7 @@ def _outcome(
         error = reused(cast(IdTaken, outcome)) if is_key else outcome
         return {"status": error.status, "problem": to_problem(error, instance=request_id)}
     status = 200 if outcome.value.id in known else 201
-    return {"status": status, "endpoint": _shown(cluster, outcome, network)}
+    return {"status": status, "endpoint": _seen(look, outcome, network)}
 
 
 @router.get(
@@ -333,7 +335,10 @@ class NetworkNames:
 
 
 def _shown(cluster: Cluster, endpoint: Versioned[Endpoint], network: Network) -> render.Json:
-    look = cluster.statuses.look()
+    return _seen(cluster.statuses.look(), endpoint, network)
+
+
+def _seen(look: Look, endpoint: Versioned[Endpoint], network: Network) -> render.Json:
     return render.endpoint(endpoint, network.name, look.applied(endpoint), look.endpoint(endpoint))
 
 
