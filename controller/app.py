@@ -48,6 +48,7 @@ from controller.api import (
     whoami,
 )
 from controller.api import store as gateway
+from controller.api.dispatch import Dispatch
 from controller.api.doorman import Doorman
 from controller.api.guarding import guarded
 from controller.api.middleware import RequestContext
@@ -136,7 +137,7 @@ def _layers(app: FastAPI, service: Service, new_id: Callable[[], str], tracer: T
     the last resort for errors) do what `RequestContext` does, and took a twentieth of the time of a creation."""
     handlers = {kind: handler for kind, handler in app.exception_handlers.items() if kind not in (500, Exception)}
     return RequestContext(
-        ExceptionMiddleware(AsyncExitStackMiddleware(app.router), handlers=handlers),
+        ExceptionMiddleware(Dispatch(app.router.routes, AsyncExitStackMiddleware(app.router)), handlers=handlers),
         metrics=service.metrics,
         authenticator=service.authenticator,
         endings=service.endings,

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
 
 from controller.api.errors import MalformedRequest, UnsupportedMediaType
 from controller.api.problems import from_validation
@@ -46,10 +47,25 @@ class JsonBody(Generic[T]):
             MalformedRequest: empty, or not JSON.
             Invalid: JSON, but not what is asked for; says which fields.
         """
-        require_json(request.headers.get("content-type", ""))
-        data = await request.body()
+        require_json(_content_type(request))
+        data = await _whole(request)
         if not data:
             raise MalformedRequest("the body is empty", fix="send a JSON object")
+        return self._read(data)
+
+    async def read_if_any(self, request: Request) -> T | None:
+        """As `read`; None without a body.
+
+        Raises:
+            As `read`.
+        """
+        data = await _whole(request)
+        if not data:
+            return None
+        require_json(_content_type(request))
+        return self._read(data)
+
+    def _read(self, data: bytes) -> T:
         try:
             read = self.adapter.validate_json(data)
         except ValidationError as error:
@@ -67,6 +83,26 @@ class JsonBody(Generic[T]):
         schema = {"schema": {"$ref": SCHEMAS + self.name}}
         content = {**schema, "examples": shown} if shown else schema
         return {"requestBody": {"required": not self._is_optional, "content": dict.fromkeys(self._kinds, content)}}
+
+
+def _content_type(request: Request) -> str:
+    return next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"content-type"), "")
+
+
+async def _whole(request: Request) -> bytes:
+    """As `request.body()`, which takes five times as long for a body that is there in one piece, as most are.
+
+    Raises:
+        ClientDisconnect: before it was all there.
+    """
+    parts: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _require_unique_names(data: bytes) -> None:
@@ -91,6 +127,8 @@ _decode = json.JSONDecoder(object_pairs_hook=_unique).decode  # made once: that 
 
 
 def require_json(content_type: str) -> None:
+    if content_type == "application/json":
+        return
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
         return

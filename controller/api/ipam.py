@@ -99,7 +99,8 @@ async def repair_invariants(
     where nothing that it rests on changed since; what did is left alone, and listed under `changed`.
     """
     ipam = service(request).cluster.ipam
-    asked = (await REPORT.read(request)).request() if await request.body() else None
+    found = await REPORT.read_if_any(request)
+    asked = None if found is None else found.request()
     report = await ipam.repair(caller(request), asked) if repair else await ipam.check()
     return render.answer(render.check(report))
 
