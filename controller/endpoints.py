@@ -7,7 +7,7 @@ kept from others while the commit is on its way; who still loses a race chooses 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from backends.store import Revision
@@ -204,18 +204,19 @@ class Endpoints:
             NotFound: the network.
             Invalid: the address.
         """
-        found: Iterator[Versioned[Endpoint]] = iter(self._state.endpoints.items.values())
-        if network is not None:
-            found = iter(self._state.endpoints_of(self._networks.get(network).value.id).values())
-        elif host is not None:
-            found = self._state.endpoints_on(host)
+        of = None if network is None else self._networks.get(network).value.id
         wanted = None if address is None else parse_address(address, "/address")
-        matching = (
+        if host is None or of is not None:
+            found = self._state.endpoints_in_order(of)
+        else:
+            found = sorted(self._state.endpoints_on(host), key=lambda e: (e.value.network, e.value.name, e.value.id))
+        if host is None and wanted is None:
+            return tuple(found)
+        return tuple(
             e
             for e in found
             if (host is None or e.value.host == host) and (wanted is None or wanted in e.value.addresses)
         )
-        return tuple(sorted(matching, key=lambda e: (e.value.network, e.value.name, e.value.id)))
 
 
 def _ambiguous(network: Network, named: Sequence[Versioned[Endpoint]]) -> AmbiguousName:

@@ -114,4 +114,4 @@ class Networks:
 
     def list(self) -> tuple[Versioned[Network], ...]:
         """All of them, by name."""
-        return tuple(sorted(self._state.networks.items.values(), key=lambda n: n.value.name))
+        return tuple(self._state.networks_in_order())

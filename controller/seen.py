@@ -116,6 +116,14 @@ class SeenState(State):
     def endpoints_of(self, network: str) -> Endpoints:
         return self._whole.endpoints_of(network) if self.sees(network) else {}
 
+    def networks_in_order(self) -> Sequence[Versioned[Network]]:
+        return [one for one in self._whole.networks_in_order() if self._sight.admits(one.value)]
+
+    def endpoints_in_order(self, network: str | None = None) -> Sequence[Versioned[Endpoint]]:
+        if network is not None:
+            return self._whole.endpoints_in_order(network) if self.sees(network) else ()
+        return [one for one in self._whole.endpoints_in_order() if self.sees(one.value.network)]
+
     def endpoints_named(self, network: str, name: str) -> list[Versioned[Endpoint]]:
         return self._whole.endpoints_named(network, name) if self.sees(network) else []
 

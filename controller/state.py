@@ -21,6 +21,7 @@ from controller.ipam.host_addresses import HostAddresses
 from controller.ipam.routed import BlockSpace
 from controller.ipam.spaces import Space, shape, space_for
 from controller.ipam.subnets import SubnetSpace
+from controller.ordered import Ordered
 from controller.reports import Reports
 from controller.rolls import Rolls
 from controller.security.quotas import Quotas
@@ -84,6 +85,8 @@ class State:
         self.secrets = Mirror(store, keys.SECRETS, clock=now, rng=rng)
         self.seals = Mirror(store, keys.SEALS, on_change=self.chain.on_change, clock=now, rng=rng)
         self.leader = Mirror(store, "leader/", on_change=self._on_leader, clock=now, rng=rng)
+        of_tables = (table.mirror for table in self.tables)
+        self._mirrors = (*of_tables, self.journal, self.seals, self.secrets, self.leader)
         self.progress = Signal()  # rings when a host may have applied, come or gone
         self.leadership = Signal()
         self.on_list: Callable[[str, int, int], None] = lambda _prefix, _before, _now: None
@@ -105,6 +108,8 @@ class State:
         self.host_addresses = HostAddresses()
         self._watch_indexes()
         self.rolls = Rolls(self)
+        self._networks_by_name = Ordered(self.networks, lambda n: (n.value.name, n.value.id))
+        self._endpoints_by_name = Ordered(self.endpoints, lambda e: (e.value.network, e.value.name, e.value.id))
 
     def _watch_indexes(self) -> None:
         for mirror in self.mirrors:
@@ -149,7 +154,7 @@ class State:
 
     @property
     def mirrors(self) -> tuple[Mirror, ...]:
-        return (*(table.mirror for table in self.tables), self.journal, self.seals, self.secrets, self.leader)
+        return self._mirrors
 
     @property
     def revision(self) -> int:
@@ -228,6 +233,14 @@ class State:
 
     def endpoints_of(self, network: str) -> Endpoints:
         return self._endpoints.get(network, {})
+
+    def networks_in_order(self) -> Sequence[Versioned[Network]]:
+        """By name. Not to be kept."""
+        return self._networks_by_name.all()
+
+    def endpoints_in_order(self, network: str | None = None) -> Sequence[Versioned[Endpoint]]:
+        """By network's id, name and id. Not to be kept."""
+        return self._endpoints_by_name.all() if network is None else self._endpoints_by_name.under(network)
 
     def endpoints_on(self, host: str) -> Iterator[Versioned[Endpoint]]:
         for network in self._carried.get(host, ()):
@@ -411,11 +424,13 @@ class State:
         if after is not None:
             self._endpoints.setdefault(network, {})[endpoint] = after
             self._named.setdefault((network, after.value.name), set()).add(endpoint)
-            for counts, outer, inner in self._counts(network, after.value.host):
+            host = after.value.host
+            for counts, outer, inner in self._counts(network, host):
                 per = counts.setdefault(outer, {})
                 per[inner] = per.get(inner, 0) + 1
-            place, at = (network, after.value.host), after.value.created_at
-            self._joined[place] = min(at, self._joined.get(place, at))
+            at, first = after.value.created_at, self._joined.get((network, host))
+            if first is None or at < first:
+                self._joined[network, host] = at
             self._note_latest(network, after.version)
         self.progress.ring()
 

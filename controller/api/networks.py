@@ -143,13 +143,16 @@ async def list_networks(
     """In the order of their names."""
     cluster = view(request)
     asked = PageAsked.parse(limit, cursor, {"name": name, "driver": driver, "label": tuple(label) or None})
-    found = [
-        network
-        for network in cluster.networks.list()
-        if (name is None or network.value.name == name)
-        and (driver is None or network.value.driver == driver)
-        and has_labels(network.value.labels, label)
-    ]
+    is_asked_for_some = name is not None or driver is not None or label
+    found = cluster.networks.list()
+    if is_asked_for_some:
+        found = tuple(
+            network
+            for network in found
+            if (name is None or network.value.name == name)
+            and (driver is None or network.value.driver == driver)
+            and has_labels(network.value.labels, label)
+        )
     look = cluster.statuses.look()
     return render.answer(
         page(found, lambda n: (n.value.name,), asked, cluster.revision, lambda n: shown(cluster, n, look))
