@@ -71,7 +71,7 @@ class Observer:
         uplinks: dict[str, Uplink] = {}
         for remembered in networks.values():
             uplinks.update(remembered.uplinks)
-        for network_id in chosen:
+        for network_id in sorted(chosen):  # the same order in every run
             known = networks.get(network_id)
             is_trusted = known is not None and network_id not in read and _is_same(known.scope, scopes[network_id])
             part = known.actual if known is not None and is_trusted else None

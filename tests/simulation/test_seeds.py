@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.calling import jobs, simulate
 
-SEEDS, STEPS = "250", "200"  # some three minutes of two cores; `make simulate` takes more
+SEEDS, STEPS = "250", "200"  # about a minute of two cores; `make simulate` takes more
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 
 pytestmark = pytest.mark.slow
