@@ -21,7 +21,8 @@ from tests.servers.certificates import Certificates
 pytestmark = pytest.mark.anyio
 
 WARMING_UP, TIMES = 3, 20
-KEPT_OF_EACH = 8 << 10  # a connection has 256 KB of buffers
+# A connection has 256 KB of buffers; asyncio itself keeps one now and then that was reset while it was being closed.
+KEPT_OF_EACH = 64 << 10
 DEADLINE_S = 10.0
 SILENCE_S = 0.1
 BEGUN = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{}\n\r\n"
