@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_network
 from typing import Any
 
 from controller.docker_options import fields_of, known_options, option_of, option_pointer, option_text
@@ -254,14 +255,26 @@ def _new_subnet(network: Network, one: SubnetPatch, i: int) -> Subnet:
 
 
 def _gateway_refusal(network: Network, old: Subnet, one: SubnetPatch, i: int) -> Iterator[FieldError]:
-    """null is the default again: the same patch twice, of which the first made the subnet, is no change."""
+    """null is the default: the same patch twice, of which the first made the subnet or let it grow, is no change."""
     if "gateway" in one.given:
         text = one.given["gateway"]
-        default = _new_subnet(network, SubnetPatch(str(old.cidr)), i).gateway
-        wanted = default if text is None else parse_address(text, f"/subnets/{i}/gateway")
-        if wanted != old.gateway:
+        if text is None:
+            is_same = _has_default_gateway(network, old, i)
+        else:
+            is_same = parse_address(text, f"/subnets/{i}/gateway") == old.gateway
+        if not is_same:
             detail = f"the gateway of {old.cidr} cannot change while the network lives: its endpoints route over it"
             yield FieldError(f"/subnets/{i}/gateway", detail)
+
+
+def _has_default_gateway(network: Network, subnet: Subnet, i: int) -> bool:
+    """Of the subnet as it is, or of a smaller one that it has grown from: then it kept that one's."""
+    around = [subnet.cidr]
+    if subnet.gateway is not None:
+        longest = subnet.gateway.max_prefixlen - 1
+        sizes = range(subnet.cidr.prefixlen, longest)
+        around = [ip_network((subnet.gateway, size), strict=False) for size in sizes] or around
+    return any(_new_subnet(network, SubnetPatch(str(cidr)), i).gateway == subnet.gateway for cidr in around)
 
 
 def _altered(old: Subnet, cidr: Cidr, one: SubnetPatch, i: int) -> Subnet:

@@ -169,6 +169,20 @@ def test_null_for_what_is_at_its_default_anyway_is_no_change() -> None:
         changed(network(internal=True), NetworkPatch({"internal": None}))
 
 
+def test_a_subnet_that_is_to_grow_and_keep_the_default_gateway_may_be_asked_for_twice() -> None:
+    patch = NetworkPatch(subnets=(SubnetPatch("10.0.0.0/8", {"gateway": None}),))
+    once = changed(network(Driver.OVERLAY, block("10.1.0.0/24")), patch)
+
+    assert changed(once, patch) is once
+
+
+def test_a_gateway_of_ones_own_does_not_become_the_default_in_silence() -> None:
+    before = network(Driver.OVERLAY, block("10.1.0.0/24", "10.1.0.7"))
+
+    with pytest.raises(Immutable, match="gateway"):
+        changed(before, NetworkPatch(subnets=(SubnetPatch("10.1.0.0/24", {"gateway": None}),)))
+
+
 def test_a_new_subnet_with_the_default_gateway_may_be_asked_for_twice() -> None:
     patch = NetworkPatch(subnets=(SubnetPatch("10.1.1.0/24", {"gateway": None}),))
     made = changed(network(), patch)
