@@ -134,6 +134,8 @@ class Mirror:
             if not following.done():
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
+            elif not following.cancelled():
+                following.exception()  # looked at, also where this mirror is ended in the very same moment
         if not following.cancelled():
             following.result()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -119,6 +120,33 @@ async def test_what_came_and_went_unseen_is_no_change_but_is_told_as_progress() 
         await mirror.until(2, 1.0)
 
         assert (heard, told.changes) == ([2], [])
+
+
+class Ending(MemoryStore):
+    """A watch fails, and whoever mirrors is ended before he hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mirroring: asyncio.Task[None] | None = None
+
+    async def watch(self, prefix: str, after: Revision) -> AsyncIterator[Batch]:
+        yield Batch((), after)
+        assert self.mirroring is not None
+        self.mirroring.cancel()
+        raise Unavailable("refused at the last")
+
+
+async def test_a_watch_that_fails_as_its_mirror_ends_is_nobodys_surprise() -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    store = Ending()
+    store.mirroring = asyncio.create_task(Mirror(store, "m/").run())
+    await asyncio.gather(store.mirroring, return_exceptions=True)
+    store.mirroring = None
+    await asyncio.sleep(0)  # until the loop has let go of the two
+    gc.collect()
+
+    assert told == []
 
 
 async def test_waiting_is_bounded() -> None:
