@@ -56,6 +56,8 @@ class _Count:
     def follow(self, now: dict[int, Endpoint]) -> bool:
         """False: count anew, for too much is different or two share something."""
         then, self.endpoints = self.endpoints, now
+        if now.keys() == then.keys():
+            return True
         come, gone = now.keys() - then.keys(), then.keys() - now.keys()
         if len(come) + len(gone) > len(now) // 4:
             return False

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from datapath.census import Census
 from datapath.objects import Ip, Mac, Neighbour, PortEntry, VtepEntry
 from datapath.packing import link_local, packed_mac
 from kvnet.model import Endpoint, Host
 
+E = TypeVar("E")
 Entries = tuple[list[PortEntry], list[Neighbour], list[VtepEntry]]
 
 
@@ -57,15 +58,21 @@ class Far:
 
     def changed(self, endpoints: Mapping[int, Endpoint], more: Entries, less: Entries) -> Far | None:
         """None where what comes is there already, or what goes was shared: then all has to be looked at."""
-        ports = (self.ports - set(less[0])) | set(more[0])
-        neighbours = (self.neighbours - set(less[1])) | set(more[1])
-        vteps = (self.vteps - set(less[2])) | set(more[2])
+        ports = _exchanged(self.ports, less[0], more[0])
+        neighbours = _exchanged(self.neighbours, less[1], more[1])
+        vteps = _exchanged(self.vteps, less[2], more[2])
         grown = [now - then for now, then in zip(_sizes(more), _sizes(less), strict=True)]
         before = (len(self.ports), len(self.neighbours), len(self.vteps))
         after = (len(ports), len(neighbours), len(vteps))
         if any(now != then + by for now, then, by in zip(after, before, grown, strict=True)):
             return None
         return Far(endpoints, self.tunnel, self.remotes, ports, neighbours, vteps)
+
+
+def _exchanged(entries: frozenset[E], less: Collection[E], more: Collection[E]) -> frozenset[E]:
+    """With as few copies as it takes: of a large network mostly one endpoint comes, or goes."""
+    kept = entries.difference(less) if less else entries
+    return kept.union(more) if more else kept
 
 
 def _sizes(entries: Entries) -> list[int]:
