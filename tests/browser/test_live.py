@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from backends.store import Put
+from kvnet import keys
 from tests.browser.site import Site, shows
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +121,13 @@ async def test_an_address_is_found_and_who_has_it_stays_true(site: Site) -> None
         await page.locator("#query").fill("no-such-thing")
         await page.keyboard.press("Enter")
         await shows(page, "main p", "Nothing has that name")
+
+
+async def test_a_value_that_nobody_can_read_is_a_problem_of_the_cluster(site: Site) -> None:
+    await site.store.commit([], [Put(keys.host("h9"), b"\xff no host")])
+    async with site.page("#/") as page:
+        told = page.locator("#problems li.bad").filter(has_text="values-unreadable")
+        await told.wait_for()
+
+        assert "hosts/h9" in await told.inner_text()
+        assert (await told.locator("[data-command=way]").inner_text()).endswith(" check")

@@ -37,6 +37,10 @@ const WAYS = {
   'another-cluster': () => ({text: 'The host belongs to another cluster than this store.', words: ['store', 'show']}),
   'no-leader': () => ({text: 'No controller does the upkeep. Is the store well?', words: ['status']}),
   stale: () => ({text: 'The controller is cut off from its store and shows what it knew last.', words: ['status']}),
+  'audit-broken': () => ({text: 'Somebody wrote into the store past kvnet, or took something away. The chain says where.', words: ['audit', 'verify']}),
+  'values-unreadable': () => ({text: 'Something else writes into the store. The check says which values, and what hangs on them.', words: ['check']}),
+  'tokens-in-clear': () => ({text: 'Who listens on the wire can read tokens. Let the controllers speak TLS.', words: ['status']}),
+  'certificate-expires': () => ({text: 'Renew it, and start the controller again.', words: ['status']}),
   full: (network) => ({text: 'Hardly any address is left. Grow the subnet, or add one.', words: ['ipam', 'show', network]}),
 };
 

@@ -14,6 +14,8 @@ import {now} from '../lib/time.js';
 const FULL = 95;
 // Every change is applied a moment later than it is made: that is no problem, unless it lasts.
 const LASTING_S = 5;
+// Warnings of the controller that tell of somebody who wrote into the store past it.
+const GRAVE = new Set(['audit-broken', 'values-unreadable']);
 
 /** @param {any} world @returns {Finding[]} */
 export function findings(world) {
@@ -39,7 +41,10 @@ function ofCluster(status, leaderless) {
   if (leaderless > 3) {
     found.push({...about, key: 'leader', level: 'warn', reason: 'no-leader', detail: 'nobody does the upkeep', since: null});
   }
-  return found;
+  const warnings = (status.warnings ?? []).map((/** @type {{code: string, detail: string}} */ {code, detail}) => ({
+    ...about, key: code, level: /** @type {'bad' | 'warn'} */ (GRAVE.has(code) ? 'bad' : 'warn'), reason: code, detail, since: null,
+  }));
+  return [...found, ...warnings];
 }
 
 /** @param {any} host @returns {Finding[]} */
