@@ -155,6 +155,6 @@ def test_the_alerts_are_loaded_and_quiet(prometheus: Prometheus) -> None:
     groups = prometheus.ask("/api/v1/rules")["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
 
-    assert len(rules) == 25
+    assert len(rules) == 26
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
