@@ -2,8 +2,9 @@
 
 Watches that begin together share a connection at once; when it has been calm for a moment, all go over to a single new
 one, from where each has come to. So a host with a dozen watches costs the controller, and itself, one connection with
-its buffers. What a watch promises stays: in order, nothing twice, and what breaks a connection is an error of each of
-its watches. A watch that nobody reads holds nobody up: it is let go, and whoever reads again resumes it.
+its buffers. What a watch promises stays: in order, nothing left out, and what breaks a connection is an error of each
+of its watches. Only what comes in several lines (`controller.api.store_watch`) may begin anew where a connection is
+exchanged in its middle. A watch that nobody reads holds nobody up: it is let go, and whoever reads again resumes it.
 """
 
 from __future__ import annotations
