@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from backends.store import Change, Compacted, Revision
 
 MAX_KEYS = 50_000
 # Longer values are not kept: 50,000 keys must stay below a few hundred megabytes.
 MAX_KEPT_BYTES = 4096
+# The part of a full history that makes room: looking for the first key passes every one that was taken before it, so
+# that one at a time costs ever more.
+FORGOTTEN_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,10 @@ class History:
             is_long = change.entry is not None and len(change.entry.value) > MAX_KEPT_BYTES
             last.pop(change.key, None)
             last[change.key] = revision, None if is_long else change
-        while len(last) > self._max_keys:
-            self.start, _ = last.pop(next(iter(last)))
+        if len(last) > self._max_keys:
+            too_many = len(last) - self._max_keys
+            for key in list(islice(last, too_many + self._max_keys // FORGOTTEN_AT_ONCE)):
+                self.start, _ = last.pop(key)
 
     def after(self, prefix: str, revision: Revision) -> list[Last]:
         """
