@@ -16,9 +16,9 @@ from datapath.drivers.parts import PORTS_OF_A_BRIDGE
 from datapath.drivers.routed import fitting_mtu, ways_to
 from datapath.drivers.sides import own_blocks
 from datapath.names import bridge_of
-from datapath.presence import is_built, local_endpoints
+from datapath.presence import is_built_of
 from datapath.view import HostView, NetworkView
-from kvnet.model import Block, Driver, Endpoint, Host, Network, UplinkMode
+from kvnet.model import Block, Driver, Host, Network, UplinkMode
 from kvnet.rules import MTU_MIN, MTU_MIN_IPV6
 
 Told = Iterator[tuple[str, str]]  # code, detail
@@ -45,7 +45,7 @@ def findings(view: HostView, network_id: str | None = None, memo: Memo | None = 
         NotFound: as `desired`.
     """
     host = own_record(view)
-    networks = [n for n in view.networks.values() if network_id in (None, n.id) and is_built(view, n)]
+    networks = [network for network in view.networks.values() if network_id in (None, network.id)]
     return [Finding(network.id, *told) for network in networks for told in _of_network(view, host, network, memo)]
 
 
@@ -53,21 +53,24 @@ def _of_network(view: HostView, host: Host, network: Network, memo: Memo | None)
     endpoints = view.endpoints.get(network.id, {})
     remembered = memo.of_network(bridge_of(network), network.has_ipv6) if memo is not None else None
     seen = network_view(view, host, network, remembered)
+    if not is_built_of(view, network, seen.members):
+        if memo is not None:
+            memo.forget(bridge_of(network))
+        return
     if len(seen.members.endpoints) != len(endpoints):
-        for endpoint_id in sorted(endpoints.keys() - {one.id for one in seen.members.endpoints.values()}):
+        for endpoint_id in sorted(endpoints.keys() - seen.members.endpoints.keys()):
             shared = f"endpoint {endpoint_id} shares its MAC or an address with a newer one, which has it now"
             yield "shared-address", shared
-    local = list(local_endpoints(view, network.id))
     match network.driver:
         case Driver.OVERLAY:
             yield from _of_overlay(seen)
         case Driver.ROUTED:
-            yield from _of_routed(seen, local)
+            yield from _of_routed(seen)
         case Driver.TRANSPARENT:
             yield from _of_transparent(seen)
         case Driver.BRIDGE:
             pass
-    yield from _of_ports(network, len(local))
+    yield from _of_ports(network, len(seen.members.local))
 
 
 def _of_ports(network: Network, carried: int) -> Told:
@@ -84,8 +87,7 @@ def _of_overlay(view: NetworkView) -> Told:
         yield "vni-missing", "the overlay has no VNI, so it cannot be built"
         return
     reached = peers_of(view)
-    apart = view.members.hosts - reached.peers.keys() - {view.host.name}
-    everyone = view.members.endpoints.values()
+    apart, everyone = reached.apart, view.members.endpoints.values()
     carried = Counter(endpoint.host for endpoint in everyone if endpoint.host in apart) if apart else Counter()
     for name in sorted(apart):
         lost = f"its {carried[name]} endpoint(s) cannot be reached from here"
@@ -113,7 +115,7 @@ def _of_mtu(network: Network, fitting: int) -> Told:
         yield "mtu-impossible", f"its hosts' links carry packets of {fitting} only, and {why}; raise their MTU"
 
 
-def _of_routed(view: NetworkView, local: list[Endpoint]) -> Told:
+def _of_routed(view: NetworkView) -> Told:
     ways = ways_to(view)
     for name in sorted({block.host for block in ways.unknown}):
         yield "peer-unknown", f"host {name} has not registered, so its block(s) cannot be reached from here"
@@ -127,7 +129,7 @@ def _of_routed(view: NetworkView, local: list[Endpoint]) -> Told:
             fix = "create the network with cross_segment=tunnel: a tunnel carries both families"
             yield "family-unreachable", f"{detail} cannot be reached from here; {fix}"
     own = own_blocks(view)
-    for endpoint in local:
+    for endpoint in view.members.local:
         outside = [a for a in endpoint.addresses if not any(a in block.cidr for block in own)]
         if outside:
             detail = f"{outside[0]} of endpoint {endpoint.id} is in no block of this host, so nothing leads there"

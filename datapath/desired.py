@@ -8,16 +8,19 @@ Never returns an empty state for want of knowledge: that would tear the host's n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from datapath.drivers import DRIVERS
 from datapath.host import host_state
 from datapath.memo import Memo, NetworkMemo
 from datapath.names import bridge_name, bridge_of, network_of_device, veth_name, vxlan_name
 from datapath.objects import ContainerSide, Firewall, Gate, HostState, Link, Uplink
-from datapath.presence import is_built
+from datapath.presence import is_built_of
 from datapath.view import Attachment, HostView, NetworkView
 from kvnet.errors import NotFound
 from kvnet.model import Host, Network
+
+E = TypeVar("E")
 
 __all__ = [
     "Attachment",
@@ -71,20 +74,26 @@ def merge(states: Iterable[HostState]) -> HostState:
         gates = part.gates if part.gates is not None else gates
     return HostState(
         links=links,
-        addresses=frozenset().union(*(part.addresses for part in parts)),
-        routes=frozenset().union(*(part.routes for part in parts)),
-        neighbours=frozenset().union(*(part.neighbours for part in parts)),
-        vteps=frozenset().union(*(part.vteps for part in parts)),
-        ports=frozenset().union(*(part.ports for part in parts)),
+        addresses=_union([part.addresses for part in parts]),
+        routes=_union([part.routes for part in parts]),
+        neighbours=_union([part.neighbours for part in parts]),
+        vteps=_union([part.vteps for part in parts]),
+        ports=_union([part.ports for part in parts]),
         sysctls=sysctls,
         firewall=firewall,
         containers=containers,
         foreign={name: foreign for part in parts for name, foreign in part.foreign.items()},
-        enslaved=frozenset().union(*(part.enslaved for part in parts)),
+        enslaved=_union([part.enslaved for part in parts]),
         uplinks=uplinks,
         gates=gates,
         is_forwarding=any(part.is_forwarding for part in parts),
     )
+
+
+def _union(sets: Iterable[frozenset[E]]) -> frozenset[E]:
+    """Where only one has anything in it, that one: it may be large, and there may be one such pass a second."""
+    filled = [found for found in sets if found]
+    return filled[0] if len(filled) == 1 else frozenset().union(*filled)
 
 
 def own_record(view: HostView) -> Host:
@@ -99,13 +108,13 @@ def own_record(view: HostView) -> Host:
 
 def _part(view: HostView, host: Host, network: Network, memo: Memo) -> HostState:
     device = bridge_of(network)
-    if not is_built(view, network):
+    remembered = memo.of_network(device, network.has_ipv6)
+    seen = network_view(view, host, network, remembered)
+    if not is_built_of(view, network, seen.members):
         memo.forget(device)
         return HostState()
-    endpoints = view.endpoints.get(network.id, {})
-    remembered = memo.of_network(device, network.has_ipv6)
-    part = DRIVERS[network.driver](network_view(view, host, network, remembered))
-    remembered.keep(endpoints)
+    part = DRIVERS[network.driver](seen)
+    remembered.keep(view.endpoints.get(network.id, {}))
     return part
 
 
@@ -115,7 +124,7 @@ def network_view(view: HostView, host: Host, network: Network, memo: NetworkMemo
         network,
         host,
         view.hosts,
-        memo.census.members(view.endpoints.get(network.id, {}).values(), host.name),
+        memo.census.members(view.endpoints.get(network.id, {}), host.name, view.courses.get(network.id)),
         view.attachments,
         memo,
         blocks=view.blocks.get(network.id, ()),

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from datapath.census import Census
+from datapath.census import Census, Members
 from datapath.objects import Ip, Mac, Neighbour, PortEntry, VtepEntry
 from datapath.packing import link_local, packed_mac
 from kvnet.model import Endpoint, Host
@@ -33,13 +33,14 @@ class EndpointEntries(NamedTuple):
 class Reached:
     """The peers that tunnels lead to, of these hosts and of those that take part; `remotes`: where each tunnel ends.
 
-    `mtu`: what is carried whole by all of them.
+    `apart`: those that take part and cannot be reached. `mtu`: what is carried whole by all of them.
     """
 
     host: Host
-    hosts: list[Host]
+    hosts: Mapping[str, Host]
     names: Set[str]
     peers: dict[str, Host]
+    apart: Set[str]
     remotes: dict[str, Ip]
     mtu: int
 
@@ -47,16 +48,16 @@ class Reached:
 @dataclass(frozen=True, slots=True)
 class Far:
     """The entries of the endpoints that are behind `remotes`, no two of which share one: so one can be taken away by
-    itself. `endpoints`: all, by their identity, and kept alive by that."""
+    itself. `step`: that of the members whose they are."""
 
-    endpoints: Mapping[int, Endpoint]
+    step: object
     tunnel: str
     remotes: Mapping[str, Ip]
     ports: frozenset[PortEntry]
     neighbours: frozenset[Neighbour]
     vteps: frozenset[VtepEntry]
 
-    def changed(self, endpoints: Mapping[int, Endpoint], more: Entries, less: Entries) -> Far | None:
+    def changed(self, step: object, more: Entries, less: Entries) -> Far | None:
         """None where what comes is there already, or what goes was shared: then all has to be looked at."""
         ports = _exchanged(self.ports, less[0], more[0])
         neighbours = _exchanged(self.neighbours, less[1], more[1])
@@ -66,7 +67,7 @@ class Far:
         after = (len(ports), len(neighbours), len(vteps))
         if any(now != then + by for now, then, by in zip(after, before, grown, strict=True)):
             return None
-        return Far(endpoints, self.tunnel, self.remotes, ports, neighbours, vteps)
+        return Far(step, self.tunnel, self.remotes, ports, neighbours, vteps)
 
 
 def _exchanged(entries: frozenset[E], less: Collection[E], more: Collection[E]) -> frozenset[E]:
@@ -91,22 +92,20 @@ class NetworkMemo:
     census: Census = field(default_factory=Census)
     _far: Far | None = None
 
-    def far(self, now: Mapping[int, Endpoint], tunnel: str, remotes: Mapping[str, Ip]) -> Far:
-        """What all endpoints behind these remotes take, given by their identity. Only those that came or went since
-        last time are looked at."""
+    def far(self, members: Members, tunnel: str, remotes: Mapping[str, Ip]) -> Far:
+        """What all endpoints behind these remotes take. Only those that came or went since last time are looked at."""
         last, found = self._far, None
         if last is not None and last.remotes is remotes and last.tunnel == tunnel:
-            come, gone = now.keys() - last.endpoints.keys(), last.endpoints.keys() - now.keys()
-            if len(come) + len(gone) <= len(now) // 4:
-                more = self._of_all([now[one] for one in come], tunnel, remotes)
+            if last.step is members.step:
+                return last
+            if last.step is members.before:
+                more = self._of_all(members.come, tunnel, remotes)
                 # Not by what is remembered of the same id: that may be of the object that took its place.
-                less = NetworkMemo(self.device, self.has_ipv6)._of_all(
-                    [last.endpoints[one] for one in gone], tunnel, remotes
-                )
-                found = last.changed(now, more, less)
+                less = NetworkMemo(self.device, self.has_ipv6)._of_all(members.gone, tunnel, remotes)
+                found = last.changed(members.step, more, less)
         if found is None:
-            ports, neighbours, vteps = whole = self._of_all(now.values(), tunnel, remotes)
-            found = Far(now, tunnel, remotes, frozenset(ports), frozenset(neighbours), frozenset(vteps))
+            ports, neighbours, vteps = whole = self._of_all(members.endpoints.values(), tunnel, remotes)
+            found = Far(members.step, tunnel, remotes, frozenset(ports), frozenset(neighbours), frozenset(vteps))
             is_distinct = _sizes(whole) == [len(found.ports), len(found.neighbours), len(found.vteps)]
             self._far = found if is_distinct else None
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from datapath.census import Members
 from datapath.view import HostView
 from kvnet.model import Driver, Endpoint, Network
 
@@ -23,6 +24,11 @@ def built(view: HostView) -> list[Network]:
 
 def is_built(view: HostView, network: Network) -> bool:
     return is_carried(view, network.id) or _is_visited(view, network)
+
+
+def is_built_of(view: HostView, network: Network, members: Members) -> bool:
+    """As `is_built`, without a look at all endpoints where one of the members is here anyway."""
+    return bool(members.local) or is_built(view, network)
 
 
 def is_carried(view: HostView, network_id: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from datapath.census import Members
+from datapath.census import Course, Members
 from datapath.memo import NetworkMemo
 from datapath.objects import Ip, Uplink
 from kvnet.model import Block, Endpoint, Host, Network
@@ -39,6 +39,7 @@ class HostView:
     `blocks`: by network id, all of a routed network's, of every host.
     `uplinks`: the host's links that its transparent networks stand on, as last read; one that is not in here is not
     there.
+    `courses`: by network id how its endpoints changed, where that is known: it spares to compare them all.
     `dockers`: Docker's own bridges on this host, as last read.
     `dns`: where this host answers for names; b"" = nowhere. `serves_docker`: it does so also without any network, for
     the containers of a Docker that is told to ask there.
@@ -52,6 +53,7 @@ class HostView:
     blocks: Mapping[str, Collection[Block]] = field(default_factory=dict)
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
     carried: Collection[str] = ()
+    courses: Mapping[str, Course] = field(default_factory=dict)
     dockers: Collection[str] = ()
     dns: Ip = b""
     serves_docker: bool = False

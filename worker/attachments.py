@@ -107,6 +107,7 @@ class Attachments:
         self._records: dict[str, Record] = {}
         self._by_device: dict[str, str] = {}
         self._told: dict[str, tuple[Record, bool, Attachment]] = {}
+        self._all: tuple[frozenset[str], Mapping[str, Attachment]] | None = None
         self._mark = ""
         self.lost: set[str] = set()
         self.on_change: Callable[[], None] = lambda: None
@@ -173,13 +174,17 @@ class Attachments:
         record = self._records.get(endpoint)
         return record is not None and _has_one(record) and endpoint not in self.lost
 
-    def interfaces(self) -> dict[str, Attachment]:
-        """What the desired state needs to know; those on their way out are not in it."""
-        having = (record for record in self._records.values() if record.interface and _has_one(record))
-        return {record.endpoint: self._attachment(record) for record in having}
+    def interfaces(self) -> Mapping[str, Attachment]:
+        """What the desired state needs to know; those on their way out are not in it.
+
+        Made once: every pass asks for it, several times. Never changed itself.
+        """
+        if self._all is None or self._all[0] != self.lost:
+            having = (record for record in self._records.values() if record.interface and _has_one(record))
+            self._all = frozenset(self.lost), {record.endpoint: self._attachment(record) for record in having}
+        return self._all[1]
 
     def _attachment(self, record: Record) -> Attachment:
-        """Made once: every pass asks for all of them, several times."""
         is_lost = record.endpoint in self.lost
         known = self._told.get(record.endpoint)
         if known is None or known[0] is not record or known[1] != is_lost:
@@ -221,12 +226,14 @@ class Attachments:
         self._drop(endpoint)
 
     def _keep(self, record: Record) -> None:
+        self._all = None
         self._records[record.endpoint] = record
         self._by_device[veth_name(record.endpoint)] = record.endpoint
         self._by_device[macvlan_name(record.endpoint)] = record.endpoint
         self.on_change()
 
     def _drop(self, endpoint: str) -> None:
+        self._all = None
         record = self._records.pop(endpoint, None)
         self._told.pop(endpoint, None)
         if record is not None:

@@ -2,12 +2,14 @@
 
 A request to make an endpoint may be repeated at another controller while the first one is held up: frozen, or cut off
 from its store. That one may carry it out when the endpoint was made, used and released long ago; it then bears a later
-version than the one that ended. Remembered for a while, beyond a restart of the worker; losing it costs no more than an
-endpoint without a workload. Who attaches with the same id again has a record, and is left alone by whoever asks here.
+version than the one that ended. Remembered for a while, beyond a restart of the worker, and beyond a power failure once
+it is settled; losing it costs no more than an endpoint without a workload. Who attaches with the same id again has a
+record, and is left alone by whoever asks here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 
@@ -20,6 +22,7 @@ from worker.ports import Time
 
 FILE = "ended.json"
 REMEMBERED_S = 900.0
+SETTLE_S = 1.0  # what ends within it is synced at once: a disk that is synced keeps others waiting
 MOST = 500
 
 
@@ -32,6 +35,7 @@ class Ended:
         self._entries = entries
         self._time = time
         self._log = log
+        self._unsettled = asyncio.Event()
         # endpoint -> when it ended, and its version; the latest last. By a clock that goes on over a restart.
         self._known: dict[str, tuple[float, int]] = self._load()
 
@@ -53,8 +57,26 @@ class Ended:
         }
         return [endpoint for endpoint, version in versions.items() if version > self._known[endpoint][1]]
 
+    async def run(self) -> None:
+        """Until cancelled: what is noted survives a power failure, too, a moment later."""
+        while True:
+            await self._unsettled.wait()
+            await self._time.sleep(SETTLE_S)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """What was noted survives a power failure from now on."""
+        if not self._unsettled.is_set():
+            return
+        self._unsettled.clear()  # first: what is noted meanwhile may miss it
+        try:
+            await asyncio.to_thread(self._state.sync, FILE)
+        except StateUnusable as error:
+            self._log.warning("state-unusable", detail=error.detail)
+
     def _load(self) -> dict[str, tuple[float, int]]:
-        """What is from after this moment is from before the host's last boot: its workloads are gone anyway."""
+        """What is from after this moment is from before the host's last boot, when that clock began anew. It ended then
+        at the latest."""
         now = self._time.monotonic()
         try:
             data = self._state.read(FILE)
@@ -62,9 +84,12 @@ class Ended:
             found = {str(name): (float(at), int(version)) for name, (at, version) in plain.items()}
         except (KvnetError, ValueError, TypeError, AttributeError):
             return {}
-        return {name: one for name, one in found.items() if now - REMEMBERED_S <= one[0] <= now}
+        dated = {name: (at if at <= now else 0.0, version) for name, (at, version) in found.items()}
+        known = ((name, one) for name, one in dated.items() if one[0] >= now - REMEMBERED_S)
+        return dict(sorted(known, key=lambda item: item[1][0]))
 
     def _save(self) -> None:
+        self._unsettled.set()
         try:
             self._state.write(FILE, json.dumps(self._known).encode(), durable=False)
         except StateUnusable as error:

@@ -6,11 +6,13 @@ Tells when any of it changed, and up to which revision all of it is known. Knows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Set
 from functools import partial
 from typing import Any
 
 from backends.store import Refused, Revision, Store, StoreError
+from datapath.census import Course
 from kvnet import codec, keys
 from kvnet.model import Block, Driver, Endpoint, Network
 from worker.ports import Time
@@ -18,6 +20,7 @@ from worker.provenance import Origins
 from worker.tables import Table, until_in_step
 
 SETTLE_S = 5.0
+RECENT = 256  # changes between two passes; where there were more, a pass compares all endpoints
 
 
 class NetworkTables:
@@ -46,6 +49,9 @@ class NetworkTables:
         self._id = network_id
         self._host = host
         self._own: dict[str, Endpoint] = {}
+        self._hosts: Set[str] | None = None
+        self._changes = 0
+        self._recent: deque[str] = deque(maxlen=RECENT)
         self._time = time
         self._on_change = on_change
         self._on_specification = on_specification
@@ -99,10 +105,12 @@ class NetworkTables:
         return {name: detail for table in self.tables() for name, detail in table.broken.items()}
 
     @property
-    def hosts(self) -> set[str]:
-        """Those that take part: they have an endpoint or a block of it."""
-        found = {endpoint.host for endpoint in self.endpoints.items.values()}
-        return found | {block.host for block in self.known_blocks()}
+    def hosts(self) -> Set[str]:
+        """Those that take part: they have an endpoint or a block of it. Whatever changes of any host asks for it."""
+        if self._hosts is None:
+            found = {endpoint.host for endpoint in self.endpoints.items.values()}
+            self._hosts = found | {block.host for block in self.known_blocks()}
+        return self._hosts
 
     @property
     def is_refused(self) -> bool:
@@ -113,6 +121,11 @@ class NetworkTables:
     def own(self) -> Mapping[str, Endpoint]:
         """The endpoints of this host, by id: known with the network's others, in one step."""
         return self._own
+
+    @property
+    def course(self) -> Course:
+        """Of the endpoints as they are now."""
+        return Course(self, self._changes, tuple(self._recent))
 
     def _refused(self, error: StoreError) -> None:
         """What was to be told of how this host left the network may never be told then."""
@@ -185,6 +198,9 @@ class NetworkTables:
         self._tell()
 
     def _endpoints_changed(self, names: Collection[str]) -> None:
+        self._hosts = None
+        self._changes += len(names)
+        self._recent.extend(names)
         for name in names:
             endpoint = self.endpoints.items.get(name)
             if endpoint is not None and endpoint.host == self._host:
@@ -195,6 +211,7 @@ class NetworkTables:
         self._tell()
 
     def _blocks_changed(self, _: Collection[str]) -> None:
+        self._hosts = None
         if self.blocks is not None:
             self._changed(self.blocks)
         self._tell()

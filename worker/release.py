@@ -160,6 +160,7 @@ class Releaser:
             self._due[record.endpoint] = self._time.monotonic()
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._ended.run())
             while True:
                 try:
                     await self._look()

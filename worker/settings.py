@@ -48,7 +48,7 @@ class Timing:
     attach_s: float = 20.0
     confirm_s: float = 0.25
     patience_s: float = 2.0
-    snapshot_s: float = 2.0
+    snapshot_s: float = 5.0
     doubt_s: float = 10.0
     retry_s: float = 0.2
     retry_max_s: float = 15.0

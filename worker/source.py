@@ -94,7 +94,7 @@ class Source:
 
     def present(self) -> Collection[str]:
         """The networks this host takes part in, as far as is known now."""
-        if self.mode() is Mode.RESTORED and self.restored is not None:
+        if self.restored is not None and self.mode() is Mode.RESTORED:
             return self.restored.networks.keys()
         return self._view.network_ids
 
@@ -110,13 +110,13 @@ class Source:
 
     def view(self, networks: Collection[str] | None) -> HostView:
         interfaces = self._attachments.interfaces()
-        if self.mode() is Mode.RESTORED and self.restored is not None:
+        if self.restored is not None and self.mode() is Mode.RESTORED:
             return self._told(with_attachments(self.restored, interfaces))
         return self._told(self._view.host_view(networks, interfaces))
 
     def outline(self, without: Collection[str]) -> HostView:
         interfaces = self._attachments.interfaces()
-        if self.mode() is Mode.RESTORED and self.restored is not None:
+        if self.restored is not None and self.mode() is Mode.RESTORED:
             return self._told(with_attachments(self.restored, interfaces))
         return self._told(replace(self._view.outline(without), attachments=interfaces))
 

@@ -52,6 +52,7 @@ class View:
         self._pins: dict[str, int] = {}
         self._parted: dict[str, tuple[str, Origins]] = {}
         self._all: list[Table[Any]] | None = None
+        self._known: tuple[Host | None, Mapping[str, Host]] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._is_ready = asyncio.Event()
         self.meta: Table[Meta] = Table(
@@ -175,6 +176,7 @@ class View:
             attachments=attachments,
             blocks={id_: tables.known_blocks() for id_, tables in found.items()},
             carried=frozenset(self.local.items.values()),
+            courses={id_: tables.course for id_, tables in found.items()},
         )
 
     def outline(self, without: Collection[str]) -> HostView:
@@ -242,13 +244,15 @@ class View:
             self._all = [*self._base(), *(one for tables in self._networks.values() for one in tables.tables())]
         return self._all
 
-    def _known_hosts(self) -> dict[str, Host]:
-        known = dict(self.hosts.items)
-        if self.own is not None:
-            known[self.host] = self.own
-        return known
+    def _known_hosts(self) -> Mapping[str, Host]:
+        """The same one as long as it stays the same, which is how a pass sees that; never changed itself."""
+        if self._known is None or self._known[0] is not self.own:
+            own = {} if self.own is None else {self.host: self.own}
+            self._known = self.own, {**self.hosts.items, **own}
+        return self._known[1]
 
     def _hosts_changed(self, names: Collection[str]) -> None:
+        self._known = None
         changed = set(names) - {self.host}
         concerned = [id_ for id_, tables in self._networks.items() if not changed.isdisjoint(tables.hosts)]
         if concerned:

@@ -43,7 +43,7 @@ def overlay(view: NetworkView) -> HostState:
         isolated=not network.icc and not network.peers,
     )
     parts.add_link(tunnel)
-    far = view.memo.far(view.members.endpoints, tunnel.name, reached.remotes)
+    far = view.memo.far(view.members, tunnel.name, reached.remotes)
     parts.far_ports, parts.far_neighbours, parts.far_vteps = far.ports, far.neighbours, far.vteps
     if network.flood:
         parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in reached.remotes.values()]
@@ -63,14 +63,19 @@ def reachable(host: Host, hosts: Mapping[str, Host], names: Iterable[str]) -> di
 
 def peers_of(view: NetworkView) -> Reached:
     """The hosts that this one has tunnels to; found anew only when a host or who takes part has changed."""
-    names = view.members.hosts
-    hosts, known = list(view.hosts.values()), view.memo.reached
-    if known is None or known.host != view.host or known.names != names or known.hosts != hosts:
-        peers = reachable(view.host, view.hosts, names)
+    names, hosts, known = view.members.hosts, view.hosts, view.memo.reached
+    is_same = known is not None and known.host == view.host and _is_same(known.names, names)
+    if known is None or not is_same or not _is_same(known.hosts, hosts):
+        peers = reachable(view.host, hosts, names)
         remotes = {name: peer.underlay.packed for name, peer in peers.items()}
+        apart = names - peers.keys() - {view.host.name}
         mtu = carried_mtu(view.host, peers.values())
-        known = view.memo.reached = Reached(view.host, hosts, names, peers, remotes, mtu)
+        known = view.memo.reached = Reached(view.host, hosts, names, peers, apart, remotes, mtu)
     return known
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other or one == other
 
 
 def overlay_mtu(view: NetworkView, fitting: int) -> int:

@@ -12,6 +12,11 @@ OFFSET_WARN_S, OFFSET_FAIL_S = 2.0, 60.0
 SLOW_STORE_MS, SLOW_CONTROLLER_MS = 200.0, 500.0
 STALE_S = 15.0
 FIRST_POSSIBLE = 1_700_000_000.0  # November 2023: before kvnet was written
+# A warning of the controller's -> what its check is called, and why it matters.
+OF_THE_CLUSTER = {
+    "audit-broken": ("audit", "what the journal says of who changed what cannot be relied on"),
+    "values-unreadable": ("values", "what those values said is not done on any host"),
+}
 NTP = "start a time service (chrony, systemd-timesyncd): timedatectl set-ntp true"
 
 
@@ -104,11 +109,20 @@ def check_controller(facts: ControllerFacts, *, own: str) -> Iterator[Check]:
             yield warn("controller.others", found, "there are fewer to take over", "start them, or leave them out")
         if facts.trouble:
             yield warn("controller.trouble", facts.trouble, "it changes nothing until that is settled", "kvnet store")
+        yield from _of_the_cluster(facts)
     if facts.in_clear:
         found = f"tokens-in-clear: a token is sent to {', '.join(facts.in_clear)}, and nothing encrypts it"
         why = "whoever listens on the way has it, and may what this host may"
         yield warn("controller.encrypted", found, why, "give the controllers certificates, and name them with https://")
     yield _versions({"controller": facts.version, "this kvnet": own})
+
+
+def _of_the_cluster(facts: ControllerFacts) -> Iterator[Check]:
+    """What is wrong with all of it, whichever host is looked at."""
+    for code, (name, why) in OF_THE_CLUSTER.items():
+        if code in facts.warnings:
+            detail, fix = facts.warnings[code]
+            yield warn(f"controller.{name}", detail, why, fix)
 
 
 def _versions(versions: dict[str, str]) -> Check:

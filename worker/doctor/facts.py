@@ -154,7 +154,8 @@ class StoreFacts:
 class ControllerFacts:
     """`is_named`: somebody said that it is there; else one usually is. `silent`: others that were named, too.
 
-    `in_clear`: those that get a token over the network, not encrypted.
+    `in_clear`: those that get a token over the network, not encrypted. `warnings`: of the cluster, as its status has
+    them: detail and fix by code.
     """
 
     url: str
@@ -166,6 +167,7 @@ class ControllerFacts:
     is_named: bool = True
     silent: tuple[str, ...] = ()
     in_clear: tuple[str, ...] = ()
+    warnings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

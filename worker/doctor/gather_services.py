@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -96,17 +97,30 @@ async def _controller(url: str, token: str, trust: Trust, now: float) -> tuple[C
         found = ControllerFacts(shown(url), problem=problem, fix=str(told.get("fix", fix)))
     else:
         found = ControllerFacts(shown(url), round(1000 * took_s, 1), str(told["version"]))
-        found = replace(found, trouble=await _trouble(url, token, trust))
+        status = await _status(url, token, trust)
+        found = replace(found, trouble=_trouble(status), warnings=dict(_warnings(status)))
     return found, clock(now, offset, uncertainty)
 
 
-async def _trouble(url: str, token: str, trust: Trust) -> str:
+async def _status(url: str, token: str, trust: Trust) -> dict[str, Any]:
+    """Empty where this one may not ask, or nobody answers."""
     try:
         reply, _ = await ask(url, "/v1/status", token, trust)
-    except (NotSent, Lost, ValueError):
-        return ""
-    trouble = _object(reply.body).get("trouble")
+    except (NotSent, Lost, ValueError, KvnetError):
+        return {}
+    return _object(reply.body) if reply.status == 200 else {}
+
+
+def _trouble(status: Mapping[str, Any]) -> str:
+    trouble = status.get("trouble")
     return str(trouble.get("detail", "")) if isinstance(trouble, dict) else ""
+
+
+def _warnings(status: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    warnings = status.get("warnings")
+    for one in warnings if isinstance(warnings, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("code"), str):
+            yield one["code"], (str(one.get("detail", "")), str(one.get("fix", "")))
 
 
 def _offset(date: str, middle: float, took_s: float) -> tuple[float | None, float]:

@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datapath.census import Course
 from datapath.conditions import findings
 from datapath.desired import Attachment, HostView, Memo, desired
 from kvnet.model import Driver, Endpoint, Host, Network, Subnet
@@ -36,19 +37,22 @@ change = st.one_of(
 )
 
 
-@given(st.lists(endpoint, max_size=12), st.lists(change, min_size=1, max_size=12))
-@settings(max_examples=200, deadline=None)
+@given(st.lists(endpoint, max_size=12), st.lists(change, min_size=1, max_size=12), st.booleans())
+@settings(max_examples=400, deadline=None)
 def test_a_memo_that_saw_everything_before_gives_what_none_gives(
-    first: list[Endpoint], changes: list[tuple[str, object]]
+    first: list[Endpoint], changes: list[tuple[str, object]], is_told_what_changed: bool
 ) -> None:
     endpoints = {one.id: one for one in first}
+    changed: list[str] = []
     hosts = {f"h{number}": Host(f"h{number}", ip_address("198.18.0.1") + number, 1500) for number in range(4)}
     memo = Memo()
     for kind, what in [("nothing", None), *changes]:
         _apply(kind, what, endpoints, hosts)
+        changed += [what.id] if isinstance(what, Endpoint) else [f"e{what}"]
         here = [one.id for one in endpoints.values() if one.host == HERE]
         attachments = {id_: Attachment(id_, f"/run/netns/{id_}", "eth0") for id_ in here}
-        view = HostView(HERE, dict(hosts), {ID: NETWORK}, {ID: dict(endpoints)}, attachments)
+        courses = {ID: Course(first, len(changed), tuple(changed))} if is_told_what_changed else {}
+        view = HostView(HERE, dict(hosts), {ID: NETWORK}, {ID: dict(endpoints)}, attachments, courses=courses)
 
         assert desired(view, ID, memo) == desired(view, ID)
         assert findings(view, ID, memo) == findings(view, ID)

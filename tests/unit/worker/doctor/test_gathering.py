@@ -76,6 +76,15 @@ async def test_a_controller_tells_its_version_and_its_trouble(tmp_path: Path) ->
     assert checks["controller.versions"].status is Status.WARN
 
 
+@pytest.mark.parametrize("warnings", ["7", "[7]", "[{}]", '[{"code": 7}]', '[{"code": "later"}]', "null"])
+async def test_warnings_that_are_none_or_not_known_here_are_passed_over(tmp_path: Path, warnings: str) -> None:
+    told = {"/v1/version": '{"version": "0.1.0"}', "/v1/status": f'{{"warnings": {warnings}}}'}
+    async with answering(tmp_path / "c", told) as url:
+        found, _ = await gather_services.controller(url)
+
+    assert {check.status for check in check_controller(found, own="0.1.0")} == {Status.OK}
+
+
 async def test_of_several_controllers_one_that_answers_is_enough_and_the_others_are_named(tmp_path: Path) -> None:
     async with answering(tmp_path / "c", VERSION) as url:
         found, clock = await gather_services.controller(f"unix://{tmp_path}/none,{url}")
