@@ -21,6 +21,7 @@ from controller.api.routing import (
 from kvnet import __version__
 from kvnet.errors import NotFound
 from kvnet.moments import moment
+from kvnet.security import Role
 
 router = operations_router()
 resources = resource_router("operations")
@@ -102,15 +103,19 @@ def _damage(unreadable: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _audit(request: Request) -> list[dict[str, str]]:
-    """Not for who sees some networks only: the journal is of all."""
+    """Not for who sees some networks only: the journal is of all. A host hears that it is so, and nothing of what is in
+    it: whoever examines that host asks with its credential."""
     broken = service(request).cluster.vigil.broken
-    if broken is None or service(request).sight(principal(request)) is not None:
+    who = principal(request)
+    is_host = who.role is Role.HOST
+    if broken is None or (not is_host and service(request).sight(who) is not None):
         return []
     more = f" (and {broken.misfits - 1} more)" if broken.misfits > 1 else ""
+    told = "" if is_host else f": {broken.detail}{more}"
     return [
         {
             "code": "audit-broken",
-            "detail": f"the journal does not fit its seals since {moment(broken.since)}: {broken.detail}{more}",
+            "detail": f"the journal does not fit its seals since {moment(broken.since)}{told}",
             "fix": "'kvnet audit verify' tells everything; somebody wrote into the store past kvnet",
         }
     ]

@@ -21,6 +21,8 @@ from kvnet import keys
 from tests.api.under_test import eventually as eventually_asked
 from tests.security.admitted import guarded
 from tests.unit.controller.kit import ME, FakeTime, eventually, network, opened
+from worker.doctor import gather_services
+from worker.doctor.checks_services import check_controller
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +178,20 @@ async def test_status_and_metrics_say_it_and_who_sees_some_networks_only_is_not_
         assert "kvnet audit verify" in warning["fix"]
         async with site.client(scoped) as red:
             assert (await red.get("/v1/status")).json()["warnings"] == []
+
+        assert await told_by_doctor(site.api.url, site.token) == warning["detail"]
+        assert await told_by_doctor(site.api.url, scoped) == ""
+        host = await site.make("h1", "host", host="h1")
+        in_short = await told_by_doctor(site.api.url, host)
+        assert in_short.startswith("the journal does not fit its seals since ")
+        assert warning["detail"].startswith(f"{in_short}: "), "nothing of what is in it"
+
+
+async def told_by_doctor(url: str, token: str) -> str:
+    """By a worker's, too, whose credential is its host's."""
+    found, _ = await gather_services.controller(url, token)
+    checks = {check.id: check for check in check_controller(found, own="0.1.0")}
+    if "controller.audit" not in checks:
+        return ""
+    assert "kvnet audit verify" in checks["controller.audit"].fix
+    return checks["controller.audit"].found

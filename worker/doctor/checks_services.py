@@ -15,6 +15,7 @@ FIRST_POSSIBLE = 1_700_000_000.0  # November 2023: before kvnet was written
 # A warning of the controller's -> what its check is called, and why it matters.
 OF_THE_CLUSTER = {
     "audit-broken": ("audit", "what the journal says of who changed what cannot be relied on"),
+    "certificate-expires": ("certificate", "once it is over no host and no command hears that controller any more"),
     "values-unreadable": ("values", "what those values said is not done on any host"),
 }
 NTP = "start a time service (chrony, systemd-timesyncd): timedatectl set-ntp true"

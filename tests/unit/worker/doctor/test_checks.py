@@ -151,6 +151,7 @@ CASES: list[tuple[Change, str, Status, str]] = [
     (with_("controller", latency_ms=900.0), "controller.latency", Status.WARN, "load"),
     (with_("controller", trouble="the store went back"), "controller.trouble", Status.WARN, "kvnet store"),
     (with_("controller", warnings={"audit-broken": ("x", "verify it")}), "controller.audit", Status.WARN, "verify it"),
+    (with_("controller", warnings={"certificate-expires": ("x", "y")}), "controller.certificate", Status.WARN, "y"),
     (with_("controller", warnings={"values-unreadable": ("x", "y")}), "controller.values", Status.WARN, "y"),
     (with_("controller", silent=("http://c2:7480",)), "controller.others", Status.WARN, "start them"),
     (with_("controller", in_clear=("http://c1:7480",)), "controller.encrypted", Status.WARN, "https://"),
