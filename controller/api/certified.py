@@ -14,13 +14,13 @@ from collections.abc import Callable
 from ssl import SSLObject, cert_time_to_seconds
 from typing import Any
 
-from controller.api.outlet import Http
+from controller.api.heads import ShortHttp
 from controller.security.authentication import CERTIFICATE, CERTIFICATE_UNTIL
 
 LOOK_AGAIN_S = 60.0  # the clock of the wall may jump
 
 
-class CertifiedHttp(Http):
+class CertifiedHttp(ShortHttp):
     _certificate = ""
     _until: float | None = None
     _end: asyncio.TimerHandle | None = None
