@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api.doorman import ADMITTED
@@ -36,7 +37,8 @@ CALLER = "kvnet.caller"
 NOTE_FAILURE = "kvnet.note_failure"  # for what is open to all and judges credentials itself
 IS_HEAD = "kvnet.is_head"
 SERVER_ERROR = 500
-TURNED_AWAY = frozenset({401, 429})
+GONE = 499  # counted for a client that left in the middle of its body; nobody is told
+QUIET = frozenset({401, 429, GONE})
 MAX_TRACE = 64
 MAX_PATH_TOLD = 200
 
@@ -109,6 +111,8 @@ class RequestContext:
             scope[CALLER] = _caller(principal, asked, request_id)
             limited = self._limited(receive, principal) if scope["method"] in _WITH_BODY else receive
             await self._app(scope, limited, send_with_id)
+        except ClientDisconnect:
+            status = status or GONE
         except Exception as error:
             facts = {"request_id": request_id, "method": scope["method"], "path": scope["path"][:MAX_PATH_TOLD]}
             log.exception("request-failed", extra={"facts": facts})
@@ -167,7 +171,7 @@ class RequestContext:
 
     def _told(self, scope: Scope, asked: _Headers, request_id: str, route: str, status: int, took_s: float) -> None:
         """What changes something, or fails here, at info; what only looks at debug: there is much of it."""
-        is_quiet = (asked.is_safe and status < SERVER_ERROR) or status in TURNED_AWAY
+        is_quiet = (asked.is_safe and status < SERVER_ERROR) or status in QUIET
         level = logging.DEBUG if is_quiet else logging.INFO
         if not log.isEnabledFor(level):
             return
