@@ -86,13 +86,14 @@ PATH: click.Path = click.Path(path_type=Path)
     multiple=True,
     metavar="CLAIM=VALUE:ROLE[@LABEL=VALUE,...]",
     help="Whoever's claim has that value is admin, operator or viewer, in networks with all these labels or in all. "
-    "Repeatable; the highest counts.",
+    "Repeatable; the highest counts. Whom two of the highest give different labels is refused.",
 )
 @click.option(
     "--oidc-limit",
     multiple=True,
     metavar="NAME=N",
-    help="What each of them may: networks, endpoints, rate (a second), streams; N may be 'any'. [rate=100, streams=32]",
+    help="What each of them may: networks, endpoints, rate (a second), streams, both of each controller; "
+    "N may be 'any'. [rate=100, streams=32]",
 )
 @click.option(
     "--oidc-name", default="sub", metavar="CLAIM", help="The claim that names who it is, in the journal. [sub]"

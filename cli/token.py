@@ -85,7 +85,9 @@ def token() -> None:
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests a second, of each controller. [any]"
 )
-@click.option("--max-streams", type=click.IntRange(0), metavar="N", help="Open event streams. [any]")
+@click.option(
+    "--max-streams", type=click.IntRange(0), metavar="N", help="Open event streams, of each controller. [any]"
+)
 @click.option(
     "--store", default="", metavar="URL", help="Write it into the store itself, for who has it: a first token."
 )

@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from controller.security.oidc_settings import ROLES, OidcSettings, Rule, require_safe_url
@@ -32,6 +32,9 @@ LEEWAY_S = 30.0
 REMEMBERED_S = 300.0
 MAX_REMEMBERED = 4096
 FETCH_AGAIN_S = 60.0  # for keys that are not known
+IN_ONE_STRING = frozenset(
+    {"scope", "scp"}
+)  # several values with a blank between them (RFC 8693); others may have blanks
 KEPT_S = 3600.0  # then they are fetched anew, and those that the provider took back are gone
 MAX_KEYS = 64
 _ODD = re.compile(r"[^A-Za-z0-9._@+:/=-]")
@@ -108,7 +111,7 @@ class Oidc:
         """None: not good.
 
         Raises:
-            Forbidden: good, and no rule gives it a role.
+            Forbidden: good, and no rule gives it a role, or several give it different scopes.
             StoreUnavailable: as `Keys.get`.
         """
         digest = hashlib.sha256(text.encode()).digest()
@@ -163,14 +166,7 @@ class Oidc:
 
     def _of(self, claims: Mapping[str, Any]) -> Principal:
         name = "oidc:" + _ODD.sub("?", str(claims.get(self._settings.name_claim) or claims["sub"]))[:120]
-        fitting = [rule for rule in self._settings.rules if _has(claims, rule)]
-        # The highest role; of those the one without bounds, or the one that was named first.
-        rule = min(fitting, key=lambda one: (ROLES.index(one.role), bool(one.scope)), default=None)
-        if rule is None:
-            raise Forbidden(
-                f"{name!r} has no role here",
-                fix="ask the operator of this cluster for one (--oidc-role), or use a token",
-            )
+        rule = _rule_for(name, [rule for rule in self._settings.rules if _has(claims, rule)])
         # Who it is by the issuer's word: what he calls himself, somebody else may as well.
         subject = hashlib.sha256(f"{claims['iss']}\n{claims['sub']}".encode()).hexdigest()[:16]
         return Principal(
@@ -184,12 +180,41 @@ class Oidc:
         )
 
 
+def _rule_for(name: str, fitting: Sequence[Rule]) -> Rule:
+    """The highest role; of those the widest scope, if it has all that the others have: nobody has several, as no token
+    has, and which of them was meant is not ours to guess.
+
+    Raises:
+        Forbidden: there is none, or no one.
+    """
+    highest = min((rule.role for rule in fitting), key=ROLES.index, default=None)
+    if highest is None:
+        raise Forbidden(
+            f"{name!r} has no role here",
+            fix="ask the operator of this cluster for one (--oidc-role), or use a token",
+        )
+    those = [rule for rule in fitting if rule.role is highest]
+    for rule in those:
+        if all(set(rule.scope) <= set(other.scope) for other in those):
+            return rule
+    scopes = sorted({",".join(f"{key}={value}" for key, value in rule.scope) for rule in those})
+    raise Forbidden(
+        f"{name!r} is {highest.value} in networks with {'; and in those with '.join(scopes)}: several scopes, "
+        "and a credential has one",
+        fix="use a token for each ('kvnet token create NAME --scope LABEL=VALUE'), or ask the operator of this cluster "
+        "for one rule (--oidc-role) of a label that all these networks bear",
+        context={"role": highest.value, "scopes": scopes},
+    )
+
+
 def _has(claims: Mapping[str, Any], rule: Rule) -> bool:
     found: Any = claims.get(rule.claim)
     if found is None:
         found = claims
         for part in rule.claim.split("."):
             found = found.get(part) if isinstance(found, Mapping) else None
+    if rule.claim in IN_ONE_STRING and isinstance(found, str):
+        found = found.split(" ")
     values = found if isinstance(found, list) else [found]
     return any(isinstance(value, str) and value == rule.value for value in values) or any(
         value is True and rule.value == "true" for value in values

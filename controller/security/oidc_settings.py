@@ -17,13 +17,15 @@ from kvnet.security import Limits, Role
 
 ROLES = (Role.ADMIN, Role.OPERATOR, Role.VIEWER)  # from most to least
 _RULE = re.compile(r"([^=]+)=(.+):(admin|operator|viewer)(?:@(.+))?", re.DOTALL)
+_OF_HOSTS = re.compile(r"=.+:(host|join)(?:[:@].*)?\Z", re.DOTALL)
 _LIMIT = re.compile(r"(networks|endpoints|streams)=(any|\d{1,9})|rate=(any|[1-9]\d{0,8}(?:\.\d{1,3})?)")
 # Nobody makes a token for somebody of the issuer's, so nobody says what he may take. Enough for a person and a script.
 USUAL_LIMITS = Limits(rate=100.0, streams=32)
 
 
 class Rule(NamedTuple):
-    """Whoever's claim has the value gets the role, in networks with all these labels; none = in all.
+    """Whoever's claim has the value, alone or among others, gets the role, in networks with all these labels; none = in
+    all.
 
     `claim` may lead into objects: `realm_access.roles`.
     """
@@ -60,6 +62,11 @@ def parse_rule(text: str) -> Rule:
         Invalid
     """
     found = _RULE.fullmatch(text)
+    if found is None and _OF_HOSTS.search(text):
+        raise Invalid(
+            f"{shown(text)}: nobody of an issuer's is a host",
+            fix="a host gets its credential as it joins: kvnet worker join",
+        )
     pairs = [one.partition("=")[::2] for one in found[4].split(",")] if found and found[4] else []
     labels = dict(pairs)
     if found is None or not all(labels.values()) or len(labels) < len(pairs):

@@ -308,14 +308,53 @@ async def test_a_rule_may_give_a_role_in_some_networks_only(desk: Desk) -> None:
     assert await scope_of("red") == (Role.OPERATOR, {"team": "red"})
     assert await scope_of("both") == (Role.VIEWER, {"team": "red", "tier": "dev"})
     assert await scope_of("both", "red") == (Role.OPERATOR, {"team": "red"}), "the highest role counts"
-    assert await scope_of("blue", "red") == (Role.OPERATOR, {"team": "red"}), "of several the one that is named first"
     assert await scope_of("red", "all") == (Role.OPERATOR, {}), "none is more than some"
+    assert await scope_of("red", "blue", "all") == (Role.OPERATOR, {})
+    assert await scope_of("red-dev", "red") == (Role.OPERATOR, {"team": "red"}), "the wider one has all of the other"
+    assert await scope_of("red", "crimson") == (Role.OPERATOR, {"team": "red"})
+    with pytest.raises(Forbidden) as refusal:
+        await scope_of("red", "blue")
+    assert "operator in networks with team=blue; and in those with team=red" in refusal.value.detail
+    assert "kvnet token create" in refusal.value.fix
+    with pytest.raises(Forbidden):
+        await scope_of("red-dev", "blue", "both")
+
+
+@pytest.mark.parametrize(
+    ("claims", "role"),
+    [
+        ({"scope": "openid net:write"}, Role.OPERATOR),
+        ({"scope": ["openid", "net:write"]}, Role.OPERATOR),
+        ({"scp": "net:admin openid"}, Role.ADMIN),
+        ({"groups": "openid net:write"}, None),
+        ({"scope": "openid net:writer"}, None),
+        ({"scope": "openid,net:write"}, None),
+        ({"scope": {"net:write": True}}, None),
+    ],
+)
+async def test_a_scope_of_an_issuer_may_be_one_of_several_in_a_string(
+    desk: Desk, claims: dict[str, Any], role: Role | None
+) -> None:
+    rules = [parse_rule(f"{claim}=net:write:operator") for claim in ("scope", "groups")] + [
+        parse_rule("scp=net:admin:admin")
+    ]
+    oidc = Oidc(OidcSettings(desk.provider.url, "kvnet", tuple(rules)), fetch, lambda: desk.now, lambda: desk.passed)
+    token = desk.token(**{"groups": None, **claims})
+    if role is None:
+        with pytest.raises(Forbidden):
+            await oidc.principal(token)
+        return
+    who = await oidc.principal(token)
+    assert who is not None
+    assert who.role is role
 
 
 SCOPED = (
     "groups=red:operator@team=red",
     "groups=blue:operator@team=blue",
     "groups=both:viewer@team=red,tier=dev",
+    "groups=red-dev:operator@tier=dev,team=red",
+    "groups=crimson:operator@team=red",
     "groups=all:operator",
 )
 
@@ -367,6 +406,13 @@ async def test_a_name_cannot_pass_for_another_line_or_another_kind_of_caller(des
 def test_a_rule_that_cannot_be_meant_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
         parse_rule(text)
+
+
+@pytest.mark.parametrize("text", ["sub=h1:host", "sub=h1:host:h1", "groups=nodes:host@rack=1", "a=b:join"])
+def test_nobody_of_an_issuers_is_a_host(text: str) -> None:
+    with pytest.raises(Invalid, match="host") as refusal:
+        parse_rule(text)
+    assert "kvnet worker join" in refusal.value.fix
 
 
 def test_a_rule_may_have_colons_in_it() -> None:
@@ -439,6 +485,9 @@ async def test_what_somebody_of_an_issuer_makes_counts_for_him_and_is_of_his_net
             assert (await client.post("/v1/networks", json={"name": "n2"}, headers=again)).status_code == 201
             problem_of(await client.post("/v1/networks", json={"name": "n3"}, headers=again), 409, "quota-exceeded")
             assert (await client.post("/v1/networks", json={"name": "n3"}, headers=blue)).status_code == 201
+            of_two = bearer(desk.token(sub="purple", groups=["red", "blue"]))
+            told = problem_of(await client.get("/v1/networks", headers=of_two), 403, "forbidden")
+            assert told["scopes"] == ["team=blue", "team=red"]
 
             answers = [await client.get("/v1/networks", headers=one) for one in (red, again) * 5]
             assert 429 in {one.status_code for one in answers}, "one rate for all his tokens"
