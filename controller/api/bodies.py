@@ -15,11 +15,13 @@ from starlette.requests import ClientDisconnect
 
 from controller.api.errors import MalformedRequest, UnsupportedMediaType
 from controller.api.problems import from_validation
+from kvnet.errors import Invalid
 from kvnet.rules import shown
 
 T = TypeVar("T")
 
 SCHEMAS = "#/components/schemas/"
+_TELL_OF_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class JsonBody(Generic[T]):
@@ -87,6 +89,20 @@ class JsonBody(Generic[T]):
 
 def _content_type(request: Request) -> str:
     return next((value.decode("latin-1") for name, value in request.scope["headers"] if name == b"content-type"), "")
+
+
+async def require_none(request: Request) -> None:
+    """For what takes no body: `{"dry_run": true}` in one must not do it for real.
+
+    Raises:
+        Invalid
+    """
+    has_any = any(name in _TELL_OF_BODY for name, _ in request.scope["headers"])
+    if has_any and (await _whole(request)).strip() not in (b"", b"{}"):
+        raise Invalid(
+            f"{request.method} takes no body at {shown(request.scope['path'])}",
+            fix="say it in the query; /docs shows what there is",
+        )
 
 
 async def _whole(request: Request) -> bytes:

@@ -15,6 +15,7 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from controller.api.bodies import require_none
 from controller.api.middleware import CALLER
 from controller.api.models import ETAG_PATTERN, KEY_PATTERN
 from controller.api.paging import MAX_LIMIT
@@ -116,7 +117,9 @@ class QuickRoute(APIRoute):
             for param in parameters.values()
         )
 
-        is_change = SAFE_METHODS.isdisjoint(self.methods or ()) and self.path not in WHATEVER_THE_STORE
+        changes = SAFE_METHODS.isdisjoint(self.methods or ())
+        is_change = changes and self.path not in WHATEVER_THE_STORE
+        has_no_body = changes and "requestBody" not in (self.openapi_extra or {})
 
         async def quick(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive, send)
@@ -125,6 +128,8 @@ class QuickRoute(APIRoute):
                 service(request).require_believed()
             if scope["query_string"]:
                 _require_known(request.query_params, known)
+            if has_no_body:
+                await require_none(request)
             if not is_plain or scope["query_string"] or any(name in given for name, _ in scope["headers"]):
                 await solved(scope, receive, send)
                 return

@@ -1,0 +1,63 @@
+"""What takes no body takes none: a wish that is put where nobody reads it must not do the thing for real."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import stores
+from tests.api.under_test import Api, running
+
+pytestmark = pytest.mark.anyio
+
+OPENAPI: dict[str, Any] = json.loads(Path("docs/openapi.json").read_text())
+WITHOUT = sorted(
+    (method, path)
+    for path, methods in OPENAPI["paths"].items()
+    for method, told in methods.items()
+    if method in ("post", "put", "patch", "delete") and "requestBody" not in told
+)
+
+
+@pytest.fixture(scope=stores.module_loop_scope)
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    async with running("memory://") as made:
+        yield made
+
+
+async def test_there_are_such_ways() -> None:
+    assert ("post", "/v1/networks/prune") in WITHOUT
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+async def test_a_wish_in_a_body_that_nobody_reads_is_refused_and_nothing_is_done(api: Api, is_chunked: bool) -> None:
+    network = await api.network(name="kept")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"dry_run": '
+        yield b"true}"
+
+    for method, path in WITHOUT:
+        filled = re.sub(r"\{\w+\}", network["id"], path)
+        body: Any = chunks() if is_chunked else b'{"dry_run": true}'
+        answer = await api.http.request(method, filled, content=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), (method, path, answer.text)
+        assert "no body" in answer.json()["detail"]
+    assert (await api.get("/v1/networks/kept")).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b" {} "])
+async def test_an_empty_one_says_nothing_and_is_passed_over(api: Api, body: bytes) -> None:
+    await api.network(name="gone")
+    answer = await api.http.request("DELETE", "/v1/networks/gone", content=body)
+    assert answer.status_code == 204
