@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from backends.store import (
-    MAX_OPERATIONS,
+    FLOOR,
     MAX_TRANSACTION_BYTES,
     Check,
     Conflict,
     Put,
     Refused,
     Revision,
+    Room,
     SessionLost,
     Store,
     StoreError,
@@ -27,8 +28,8 @@ from backends.store import (
     Unavailable,
     Unknown,
     Write,
-    most_operations,
     require_floor,
+    room_of,
 )
 
 Seal = Callable[[Sequence[bytes]], Sequence[Write]]
@@ -69,7 +70,7 @@ class _Member:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    most: int
+    room: Room
     members: list[_Member] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
     writes: dict[str, Write] = field(default_factory=dict)
@@ -98,20 +99,20 @@ class _Batch:
             return False
         if not (checks.keys().isdisjoint(member.written) and writes.keys().isdisjoint(member.written)):
             return False
-        operations = len(checks) + len(writes) + len(member.written)
+        checked, written = len(checks), len(writes) + len(member.written)
         for check in member.transaction.checks:
             if check.key in writes:
                 return False
             known = checks.get(check.key)
             if known is None:
-                operations += 1
+                checked += 1
             elif known is not check and known != check:
                 return False
         size = self.size + member.size
         if self.notes or member.transaction.note is not None:
-            operations += SEAL_OPERATIONS
+            written += SEAL_OPERATIONS
             size += SEAL_BYTES
-        self.is_full = operations > self.most or size > MAX_TRANSACTION_BYTES
+        self.is_full = not self.room.holds(checked, written) or size > MAX_TRANSACTION_BYTES
         return not self.is_full
 
 
@@ -154,7 +155,7 @@ class Committer:
         self._store = store
         self._seal = seal
         self._max_in_flight = max_in_flight
-        self._most = most_operations(store)
+        self._room = room_of(store)
         self._queue: deque[_Member] = deque()
         self._queued_operations = 0
         self._held = _Held()
@@ -226,7 +227,7 @@ class Committer:
 
     def _send(self, group: asyncio.TaskGroup) -> None:
         while self._queue and len(self._under_way) < self._max_in_flight:
-            if self._under_way and self._queued_operations < self._most and self._lingers():
+            if self._under_way and self._queued_operations < self._room.together and self._lingers():
                 return
             batch = self._pack()
             if not batch.members:
@@ -249,7 +250,7 @@ class Committer:
         self._work.set()
 
     def _pack(self) -> _Batch:
-        batch = _Batch(self._most)
+        batch = _Batch(self._room)
         passed_over: list[_Member] = []
         waiting = _Held()
         while self._queue and not batch.is_full and len(passed_over) < MAX_PASSED_OVER:
@@ -292,12 +293,12 @@ class Committer:
         while True:
             extra = self._seal(batch.notes) if self._seal is not None and batch.notes else ()
             size = batch.size + sum(_bytes_of(write) for write in extra)
-            operations = len(batch.checks) + len(batch.writes) + len(extra)
-            if len(batch.members) == 1 or (operations <= self._most and size <= MAX_TRANSACTION_BYTES):
+            has_room = self._room.holds(len(batch.checks), len(batch.writes) + len(extra))
+            if len(batch.members) == 1 or (has_room and size <= MAX_TRANSACTION_BYTES):
                 return batch, extra
             half = len(batch.members) // 2
             self._requeue(batch.members[half:])
-            smaller = _Batch(self._most)
+            smaller = _Batch(self._room)
             for member in batch.members[:half]:
                 smaller.add(member)
             batch = smaller
@@ -319,10 +320,10 @@ class Committer:
 
     def _make_smaller(self, batch: _Batch, error: TooLarge) -> None:
         """Servers may be set up to take less than their kind does; the floor they all take."""
-        if len(batch.checks) + len(batch.writes) + SEAL_OPERATIONS <= MAX_OPERATIONS:
+        if FLOOR.holds(len(batch.checks), len(batch.writes) + SEAL_OPERATIONS):
             self._settle_alone(batch, error)
             return
-        self._most = MAX_OPERATIONS
+        self._room = FLOOR
         self._requeue(batch.members)
 
     def _settle_alone(self, batch: _Batch, error: StoreError) -> None:

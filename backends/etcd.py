@@ -29,6 +29,7 @@ from backends.store import (
     Present,
     Put,
     Revision,
+    Room,
     SessionLost,
     Snapshot,
     Unavailable,
@@ -46,7 +47,7 @@ PAGE = 2000
 # A list over several pages starts again when its revision was compacted meanwhile.
 LIST_ATTEMPTS = 3
 # Its default limit (--max-txn-ops) is 128, of checks and of writes each.
-MOST_OPERATIONS = 120
+ROOM = Room(together=240, of_a_kind=120)
 LEASE = re.compile(r"[0-7][0-9a-f]{15}")
 
 

@@ -19,7 +19,7 @@ from backends.history import MAX_KEYS, History, Last
 from backends.lease import Clock, HeldSession, Sleep, require_ttl
 from backends.medium import PRIVATE, Medium, Sessions, Step
 from backends.store import (
-    MAX_OPERATIONS,
+    FLOOR,
     Batch,
     Broken,
     Change,
@@ -28,6 +28,7 @@ from backends.store import (
     Entry,
     Refused,
     Revision,
+    Room,
     Session,
     Snapshot,
     StoreError,
@@ -61,9 +62,9 @@ class FollowedStore:
         sleep: Sleep,
         rng: random.Random,
         max_history: int,
-        most_operations: int,
+        room: Room,
     ) -> None:
-        self.most_operations = most_operations
+        self.room = room
         self._medium = medium
         self._keeper = sessions
         self._clock = clock
@@ -89,11 +90,11 @@ class FollowedStore:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         max_history: int = MAX_KEYS,
-        most_operations: int = MAX_OPERATIONS,
+        room: Room = FLOOR,
     ) -> FollowedStore:
         """A store that owns `medium`. With `must_answer=False` it is there also while its servers are away.
 
-        `most_operations`: of a commit, where that may be more than the floor.
+        `room`: of a commit, where that may be more than the floor.
 
         Raises:
             StoreUnavailable, StoreForbidden, StoreBroken: it cannot be followed; the medium is closed.
@@ -105,7 +106,7 @@ class FollowedStore:
             sleep=sleep,
             rng=rng or random.Random(),
             max_history=max_history,
-            most_operations=most_operations,
+            room=room,
         )
         store._tasks = [asyncio.create_task(store._follow()), asyncio.create_task(store._keep_sessions())]
         if must_answer:
@@ -137,7 +138,7 @@ class FollowedStore:
         )
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> Revision:
-        require_floor(checks, writes, self.most_operations)
+        require_floor(checks, writes, self.room)
         for operation in (*checks, *writes):
             if operation.key.startswith(PRIVATE):
                 raise ValueError(f"{operation.key} is the store's own: keys do not begin with {PRIVATE}")

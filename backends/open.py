@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from backends.lease import Clock, Sleep
 from backends.medium import Medium, Sessions
-from backends.store import MAX_OPERATIONS, Store
+from backends.store import FLOOR, Store
 from backends.url import PORTS, ServerUrl, parse_server_url, shown
 from kvnet.errors import Invalid, NotSupported
 from kvnet.tls import NO_TRUST, Trust
@@ -43,7 +43,7 @@ async def open_store(
 
     `must_answer=False`: its servers may be away; until they answer, every call raises `Unavailable`. `sweeps=False`:
     leaves the sessions of the dead to others (of many clients, few need to look). `packs`: a commit may be as large as
-    this kind of server takes it (`most_operations`), for a `Committer`. `token`, `trust`: for a controller's gateway.
+    this kind of server takes it (`room_of`), for a `Committer`. `token`, `trust`: for a controller's gateway.
 
     Raises:
         Invalid: not a store URL.
@@ -99,7 +99,7 @@ async def _open_servers(
         clock=clock,
         sleep=sleep,
         rng=rng,
-        most_operations=getattr(adapter, "MOST_OPERATIONS", MAX_OPERATIONS) if packs else MAX_OPERATIONS,
+        room=getattr(adapter, "ROOM", FLOOR) if packs else FLOOR,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from backends.store import Batch, Check, Entry, Revision, Session, Snapshot, Store, Write, most_operations
+from backends.store import Batch, Check, Entry, Revision, Room, Session, Snapshot, Store, Write, room_of
 
 
 class PassingStore:
@@ -17,8 +17,8 @@ class PassingStore:
         self._inner = inner
 
     @property
-    def most_operations(self) -> int:
-        return most_operations(self._inner)
+    def room(self) -> Room:
+        return room_of(self._inner)
 
     async def get(self, key: str) -> Entry | None:
         return await self._inner.get(key)

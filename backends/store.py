@@ -102,6 +102,20 @@ Check = Absent | Unchanged | Present
 Write = Put | Delete
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many operations a commit may have: checks and writes together, and of either."""
+
+    together: int = MAX_OPERATIONS
+    of_a_kind: int = MAX_OPERATIONS
+
+    def holds(self, checks: int, writes: int) -> bool:
+        return checks + writes <= self.together and max(checks, writes) <= self.of_a_kind
+
+
+FLOOR = Room()
+
+
 class StoreError(Exception):
     """Base of what a store may raise. Nothing else is raised (but ValueError on misuse)."""
 
@@ -229,24 +243,27 @@ class Store(Protocol):
     ) -> None: ...
 
 
-def most_operations(store: object) -> int:
-    """How many checks and writes a commit of this store may have: those of the floor, unless it says more.
+def room_of(store: object) -> Room:
+    """What a commit of this store may hold: what the floor allows, unless it says more.
 
     For who packs the transactions of many into one, each of which keeps to the floor.
     """
-    most: int = getattr(store, "most_operations", MAX_OPERATIONS)
-    return most
+    room: Room = getattr(store, "room", FLOOR)
+    return room
 
 
-def require_floor(checks: Sequence[Check], writes: Sequence[Write], most: int = MAX_OPERATIONS) -> int:
-    """What every adapter calls first in `commit`. Returns the size in bytes. `most`: operations.
+def require_floor(checks: Sequence[Check], writes: Sequence[Write], room: Room = FLOOR) -> int:
+    """What every adapter calls first in `commit`. Returns the size in bytes.
 
     Raises:
         TooLarge: over the portable floor.
         ValueError: a key twice among the writes, or not a key.
     """
-    if len(checks) + len(writes) > most:
-        raise TooLarge(f"{len(checks) + len(writes)} operations; at most {most}")
+    if not room.holds(len(checks), len(writes)):
+        raise TooLarge(
+            f"{len(checks) + len(writes)} operations ({len(checks)} checks); "
+            f"at most {room.together}, and {room.of_a_kind} checks or writes"
+        )
     written = [write.key for write in writes]
     if len(set(written)) < len(written):
         twice = next(key for key in written if written.count(key) > 1)

@@ -22,6 +22,7 @@ from backends.store import (
     Delete,
     Present,
     Put,
+    Room,
     SessionLost,
     Store,
     StoreError,
@@ -100,7 +101,7 @@ async def test_a_bulk_of_a_hundred_stays_within_the_floor_and_takes_few_commits(
 class Boasting(PassingStore):
     """Says that it takes more than it does, as a server that is set up to take less than its kind."""
 
-    most_operations = 2 * MAX_OPERATIONS
+    room = Room(together=2 * MAX_OPERATIONS, of_a_kind=2 * MAX_OPERATIONS)
 
 
 async def test_servers_that_take_less_than_was_thought_get_what_all_take() -> None:
@@ -112,6 +113,28 @@ async def test_servers_that_take_less_than_was_thought_get_what_all_take() -> No
 
     assert all(isinstance(outcome, int) for outcome in outcomes)
     assert 4 <= counting.commits <= 5
+
+
+class Roomy(PassingStore):
+    """Its limit is of checks and of writes each, as etcd's."""
+
+    room = Room(together=40, of_a_kind=20)
+
+
+async def test_a_batch_keeps_to_what_the_servers_take_of_checks_and_of_writes() -> None:
+    counting = Counting()
+    async with running(Roomy(counting.store), sealed=True) as committer:
+        outcomes = await committer.submit_many(
+            [
+                Transaction(put(f"k/{n}").checks, (*put(f"k/{n}").writes, Put(f"more/{n}", b"")), b"%d" % n)
+                for n in range(100)
+            ]
+        )
+
+    assert all(isinstance(outcome, int) for outcome in outcomes)
+    assert counting.commits - 1 <= 12  # nine of two writes each, and what the seal adds
+    for _, checks, writes in counting.store.applied:
+        assert Roomy.room.holds(len(checks), len(writes))
 
 
 async def test_only_the_guilty_sees_the_conflict() -> None:

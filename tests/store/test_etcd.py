@@ -24,7 +24,7 @@ from backends.store import (
     SessionLost,
     TooLarge,
     Unchanged,
-    most_operations,
+    room_of,
 )
 from tests.servers.binaries import Kind
 from tests.servers.cluster import Cluster
@@ -364,11 +364,18 @@ async def test_it_serves_on_the_loop_that_the_controller_runs_on(server: Cluster
 
 
 async def test_who_packs_may_send_more_than_the_floor_and_etcd_takes_it(server: Cluster) -> None:
-    count = etcd.MOST_OPERATIONS // 2
-    keys = [f"k/{number}" for number in range(count)]
+    most = etcd.ROOM.of_a_kind
+    keys = [f"k/{number}" for number in range(most)]
     async with await open_store(server.url("packed"), packs=True) as store:
-        assert most_operations(store) == etcd.MOST_OPERATIONS
+        assert room_of(store) == etcd.ROOM
         await store.commit([Absent(key) for key in keys], [Put(key, b"") for key in keys])
-        assert len((await store.list("k/")).entries) == count
-        with pytest.raises(TooLarge):
-            await store.commit([], [Put(f"k/{number}", b"") for number in range(etcd.MOST_OPERATIONS + 1)])
+        assert len((await store.list("k/")).entries) == most
+        with pytest.raises(Conflict) as caught:
+            await store.commit([Absent(key) for key in keys], [Put(key, b"") for key in keys])
+        assert caught.value.keys == tuple(sorted(keys))
+        for checks, writes in ((0, most + 1), (most + 1, 0), (most, most + 1)):
+            with pytest.raises(TooLarge):
+                await store.commit(
+                    [Absent(f"n/{number}") for number in range(checks)],
+                    [Put(f"n/{number}", b"") for number in range(writes)],
+                )
