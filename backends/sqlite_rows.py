@@ -17,6 +17,7 @@ from backends.sqlite_file import AFTER_ALL_KEYS, COMPACTED_KEY, FIRST_KEY, REVIS
 from backends.store import Change, Compacted, Entry, Revision, Snapshot
 
 PAGE_ROWS = 5_000
+FIRST_CHARACTER = "\x01"  # no key has one before it
 MIN_ROWS_A_STATEMENT = 4
 MAX_ROWS_A_STATEMENT = 1024
 
@@ -33,7 +34,7 @@ _MARKS = (
 _GET = "SELECT value, revision FROM entries WHERE key = ? AND value IS NOT NULL"
 _PAGE = (
     f"SELECT {_MARKS}, {_FOLDED} FROM (SELECT key, value, revision FROM entries"
-    " WHERE key > ? AND key >= ? AND key < ? AND value IS NOT NULL ORDER BY key LIMIT ?)"
+    " WHERE key >= ? AND key < ? AND value IS NOT NULL ORDER BY key LIMIT ?)"
 )
 _LOG = (
     f"SELECT {_MARKS}, {_FOLDED} FROM (SELECT key, value, revision FROM entries"
@@ -64,16 +65,16 @@ def read_prefix(connection: sqlite3.Connection, prefix: str) -> Snapshot:
     """Every entry under the prefix, as of one moment."""
     first, end = _range(prefix)
     found: list[Entry] = []
-    last = ""
     connection.execute("BEGIN")
     try:
         while True:
-            revision, _, *folded = connection.execute(_PAGE, (last, first, end, PAGE_ROWS)).fetchone()
+            revision, _, *folded = connection.execute(_PAGE, (first, end, PAGE_ROWS)).fetchone()
             page = [Entry(key, value, version) for key, value, version in _unfold(*folded) if value is not None]
             found += page
             if len(page) < PAGE_ROWS:
                 return Snapshot(tuple(found), revision)
-            last = page[-1].key
+            # A second lower bound would not be looked up but compared, with every key from the first one of all.
+            first = page[-1].key + FIRST_CHARACTER
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
