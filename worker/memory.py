@@ -68,7 +68,7 @@ class Memory:
         took_s = 0.0
         while True:
             await self._dirty.wait()
-            await self._time.sleep(max(self._timing.snapshot_s, SAVE_SHARE * took_s))
+            await self._time.sleep(self._time.jittered(max(self._timing.snapshot_s, SAVE_SHARE * took_s)))
             self._dirty.clear()
             if self._source.mode() is not Mode.LIVE:
                 continue
