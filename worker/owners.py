@@ -7,7 +7,6 @@ Pure; "" stands for the host as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 
 from datapath.names import network_of_device
 from datapath.objects import (
@@ -87,7 +86,7 @@ class Owners:
                 return self.of_destination(address)
             case Enslave(entry) | Release(entry):
                 return self.of_device(entry.bridge)
-        entry = next(getattr(operation, f.name) for f in fields(operation))
+        entry = getattr(operation, operation.__match_args__[0])
         if isinstance(entry, Route):
             return self.of_route(entry)
         return self.of_device(entry.port if isinstance(entry, PortEntry) else entry.device)
