@@ -49,6 +49,9 @@ LIST_ATTEMPTS = 3
 # Its default limit (--max-txn-ops) is 128, of checks and of writes each.
 ROOM = Room(together=240, of_a_kind=120)
 LEASE = re.compile(r"[0-7][0-9a-f]{15}")
+# Of ASCII the backslash alone is ever told so: no key of ours has a second name.
+_TOLD = re.compile(rb"\\x([89a-f][0-9a-f]|5c(?=x))")
+_LIKE_TOLD = re.compile(rb"\\(?=x(?:[89a-f][0-9a-f]|5cx))")
 
 
 class EtcdMedium:
@@ -80,7 +83,7 @@ class EtcdMedium:
         raise Unavailable(f"etcd compacted the list of {prefix!r} while it was read, {LIST_ATTEMPTS} times")
 
     async def _scan(self, prefix: str) -> Snapshot:
-        start = self._inside(prefix)
+        start = self._root + prefix.encode()
         end = _after_all(start)
         entries: list[Entry] = []
         revision = 0
@@ -162,11 +165,10 @@ class EtcdMedium:
         await self.cluster.close()
 
     def _inside(self, key: str) -> bytes:
-        return self._root + key.encode(errors="surrogateescape")
+        return self._root + as_bytes(key)
 
     def _outside(self, key: bytes) -> str:
-        """Somebody else may have put keys there that are no text."""
-        return key[len(self._root) :].decode(errors="surrogateescape")
+        return as_text(key[len(self._root) :])
 
     def _entry(self, found: wire.KeyValue) -> Entry:
         return Entry(self._outside(found.key), found.value, found.mod_revision)
@@ -252,6 +254,21 @@ def _credentials(url: ServerUrl, tls: Tls) -> ChannelCredentials:
     if problem:
         raise StoreUntrusted(f"{url}: {problem}", fix="ca=, cert= and key= name files in PEM")
     return read_credentials(tls)
+
+
+def as_text(key: bytes) -> str:
+    """Somebody else may have put keys there that are no text. Such a byte is told as `\\xff`: whoever tells of a key,
+    in JSON, to a worker, in the journal's seals, must be able to write it."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return _LIKE_TOLD.sub(rb"\\x5c", key).decode(errors="backslashreplace")
+    return text if "\\x" not in text else _LIKE_TOLD.sub(rb"\\x5c", key).decode()
+
+
+def as_bytes(key: str) -> bytes:
+    data = key.encode()
+    return data if b"\\x" not in data else _TOLD.sub(lambda found: bytes.fromhex(found[1].decode()), data)
 
 
 def _after_all(prefix: bytes) -> bytes:

@@ -81,7 +81,9 @@ def digest(entries: Iterable[Entry]) -> str:
     """Of the journal's keys, their revisions and what they hold; in whatever order they are given."""
     found = hashlib.sha256()
     for entry in sorted(entries, key=lambda one: one.key):
-        found.update(f"{entry.key} {entry.version} {hashlib.sha256(entry.value).hexdigest()}\n".encode())
+        found.update(
+            f"{entry.key} {entry.version} {hashlib.sha256(entry.value).hexdigest()}\n".encode("utf-8", "surrogatepass")
+        )
     return found.hexdigest()
 
 

@@ -275,3 +275,8 @@ def test_a_seal_of_whatever_kind_breaks_nothing_and_is_found(lies: dict[str, obj
 
     assert not verdict.ok or json.loads(forged.value) == plain
     assert seen.kept
+
+
+def test_an_entry_whose_key_is_no_text_has_a_digest_of_its_own() -> None:
+    texts = {digest([Entry(f"journal/{key}", b"{}", 7)]) for key in ("a", "\ud800", "\udcff", "?")}
+    assert len(texts) == 4

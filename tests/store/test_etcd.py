@@ -8,6 +8,8 @@ from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backends import etcd, etcd_watch
 from backends import etcd_wire as wire
@@ -108,9 +110,24 @@ async def test_a_foreign_key_that_is_no_text_does_not_break_a_list(server: Clust
     await medium.cluster.ask(wire.TXN, wire.txn([], [wire.put_op(key, b"x")], []))
 
     [entry] = (await medium.scan("")).entries
+    assert entry.key == r"\xff\xfe"
     await medium.commit([Unchanged(entry.key, entry.version)], [Delete(entry.key)])
 
     assert (await medium.scan("")).entries == ()
+
+
+@given(key=st.one_of(st.binary(max_size=30), st.text(alphabet="\\x5cf8é/", max_size=12).map(str.encode)))
+def test_any_bytes_of_a_key_are_told_as_text_and_found_again(key: bytes) -> None:
+    told = etcd.as_text(key)
+
+    assert etcd.as_bytes(told) == key
+    assert told.encode().decode() == told
+
+
+@given(key=st.text(alphabet=st.characters(max_codepoint=126, min_codepoint=32), max_size=20))
+def test_no_key_of_printable_ascii_stands_for_another(key: str) -> None:
+    assert all(byte >= 0x80 or byte in key.encode() for byte in etcd.as_bytes(key))
+    assert etcd.as_text(etcd.as_bytes(key)) == key or "\\x" in key
 
 
 async def test_private_keys_are_listed_only_when_asked_for(medium: EtcdMedium) -> None:
