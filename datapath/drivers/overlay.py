@@ -8,6 +8,7 @@ crosses the wire). Peers that this host cannot reach over its own underlay famil
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from datapath.drivers.parts import local_parts
 from datapath.memo import Reached
@@ -71,6 +72,8 @@ def peers_of(view: NetworkView) -> Reached:
         apart = names - peers.keys() - {view.host.name}
         mtu = carried_mtu(view.host, peers.values())
         known = view.memo.reached = Reached(view.host, hosts, names, peers, apart, remotes, mtu)
+    elif known.hosts is not hosts or known.names is not names:  # equal ones, that are the same from now on
+        known = view.memo.reached = replace(known, hosts=hosts, names=names)
     return known
 
 
