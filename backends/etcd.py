@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 PAGE = 2000
 # A list over several pages starts again when its revision was compacted meanwhile.
 LIST_ATTEMPTS = 3
+# A commit goes again when what it required did not hold, and holds when one looks why.
+COMMIT_ATTEMPTS = 3
 # Its default limit (--max-txn-ops) is 128, of checks and of writes each.
 ROOM = Room(together=240, of_a_kind=120)
 LEASE = re.compile(r"[0-7][0-9a-f]{15}")
@@ -111,20 +113,27 @@ class EtcdMedium:
         and should that number be the old one by chance, the mirrors have told by then that the store went back. What
         was under way while the old cluster vanished is `Unknown`, as with any answer that is lost.
         """
-        if self._followed not in (0, self.cluster.cluster_id):
-            raise Unavailable("etcd was set up anew, and what it holds was not read yet; nothing was sent")
         request = wire.Transaction()
         for check in checks:
             self._require(check, request)
         for write in writes:
             self._write(write, request)
-        answer = await self.cluster.ask(wire.TXN, request, is_repeatable=not writes)
-        if not answer.succeeded:
-            versions = [
-                op.response_range.kvs[0].mod_revision if op.response_range.kvs else 0 for op in answer.responses
-            ]
-            raise Conflict(_failed(checks, versions))
-        return answer.header.revision
+        for _ in range(COMMIT_ATTEMPTS):
+            if self._followed not in (0, self.cluster.cluster_id):
+                raise Unavailable("etcd was set up anew, and what it holds was not read yet; nothing was written")
+            answer = await self.cluster.ask(wire.TXN, request, is_repeatable=not writes)
+            if answer.succeeded:
+                return answer.header.revision
+            if failed := _failed(checks, await self._versions([check.key for check in checks])):
+                raise Conflict(failed)
+        raise Unavailable(f"what was required changed to and fro, {COMMIT_ATTEMPTS} times; nothing was written")
+
+    async def _versions(self, keys: Sequence[str]) -> list[Revision]:
+        """As of one revision. Asked only after a lost race: a commit that brings the question along costs 3 % more."""
+        gets = [wire.get_op(self._inside(key), keys_only=True) for key in keys]
+        answer = await self.cluster.ask(wire.TXN, wire.txn([], gets, []))
+        found = (op.response_range.kvs for op in answer.responses)
+        return [kvs[0].mod_revision if kvs else 0 for kvs in found]
 
     async def follow(self, after: Revision | None, is_wanted: Callable[[str], bool]) -> AsyncIterator[Step]:
         """All is told, wanted or not: etcd sends the values anyway."""
@@ -182,7 +191,6 @@ class EtcdMedium:
                 yield Change(key, None if is_gone else Entry(key, found.value, found.mod_revision))
 
     def _require(self, check: Check, request: wire.Transaction) -> None:
-        """And, if it does not hold, what the key is instead at that moment."""
         key = self._inside(check.key)
         if isinstance(check, Absent):
             request.require_version(key, wire.EQUAL, 0)
@@ -190,7 +198,6 @@ class EtcdMedium:
             request.require_version(key, wire.GREATER, 0)
         else:
             request.require_version(key, wire.EQUAL, check.version or -1)  # to etcd, 0 is "does not exist"
-        request.tell_version_instead(key)
 
     def _write(self, write: Write, request: wire.Transaction) -> None:
         key = self._inside(write.key)

@@ -226,7 +226,6 @@ class Transaction:
         self._message = _pb["TxnRequest"]()
         self._compare = self._message.compare.add
         self._success = self._message.success.add
-        self._failure = self._message.failure.add
 
     def require_version(self, key: bytes, result: int, revision: int) -> None:
         """As `compare_version`."""
@@ -240,11 +239,6 @@ class Transaction:
 
     def delete(self, key: bytes) -> None:
         self._success().request_delete_range.key = key
-
-    def tell_version_instead(self, key: bytes) -> None:
-        """Where what is required does not hold."""
-        asked = self._failure().request_range
-        asked.key, asked.keys_only = key, True
 
     def SerializeToString(self) -> bytes:
         encoded: bytes = self._message.SerializeToString()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,12 @@ from backends.store import (
     Compacted,
     Conflict,
     Delete,
+    Entry,
     Put,
+    Revision,
     SessionLost,
     TooLarge,
+    Unavailable,
     Unchanged,
     room_of,
 )
@@ -194,6 +198,41 @@ async def test_a_conflict_names_every_failed_check_as_of_one_revision(medium: Et
 
     assert caught.value.keys == ("a", "b", "c")
     assert await medium.read(["e", "d"]) == [None, None]
+
+
+class Fickle(EtcdMedium):
+    """Somebody removes the key `a` whenever a commit has failed, before one looks why; and may put it back then."""
+
+    comes_back = False
+
+    async def _versions(self, keys: Sequence[str]) -> list[Revision]:
+        await self.commit([], [Delete("a")])
+        versions = await super()._versions(keys)
+        if self.comes_back:
+            await self.commit([], [Put("a", b"again")])
+        return versions
+
+
+async def test_a_commit_goes_again_when_what_it_requires_holds_after_all(medium: EtcdMedium) -> None:
+    fickle = Fickle(medium.cluster, "fickle")
+    await fickle.commit([], [Put("a", b"theirs")])
+
+    version = await fickle.commit([Absent("a")], [Put("a", b"mine")])
+
+    assert await fickle.read(["a"]) == [Entry("a", b"mine", version)]
+
+
+async def test_a_commit_does_not_go_again_for_ever(medium: EtcdMedium) -> None:
+    fickle = Fickle(medium.cluster, "fickle-ever")
+    fickle.comes_back = True
+    await fickle.commit([], [Put("a", b"theirs")])
+
+    with pytest.raises(Unavailable):
+        await fickle.commit([Absent("a")], [Put("a", b"mine")])
+
+    [entry] = await fickle.read(["a"])
+    assert entry is not None
+    assert entry.value == b"again"
 
 
 async def test_the_most_operations_an_adapter_may_ask_for_fit(medium: EtcdMedium) -> None:
