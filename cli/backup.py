@@ -19,6 +19,7 @@ from cli.safe import safe
 from cli.session import controller_option, current, output_option
 
 if TYPE_CHECKING:
+    from backends.store import Store
     from controller.ipam.findings import Finding
     from controller.restore import Restored
     from controller.snapshot import Backup
@@ -123,12 +124,11 @@ def restore(file: str, *, replace: bool, other_cluster: bool, dry_run: bool, yes
 async def _back_up(file: str, url: str, *, force: bool, secrets: bool) -> tuple[Mapping[str, Any], int]:
     import json
 
-    from backends.open import open_store
     from controller.outcomes import store_errors_told
     from controller.snapshot import pack
 
     with store_errors_told():
-        async with await open_store(url or current().controller, sweeps=False) as store:
+        async with await _opened(url) as store:
             snapshot = await store.list("")
     lines = list(pack(snapshot, _kind(url), time.time(), secrets=secrets))
     # A signal, or a reader that goes away, must find no half-written file; writing is quick and does not wait.
@@ -137,16 +137,25 @@ async def _back_up(file: str, url: str, *, force: bool, secrets: bool) -> tuple[
 
 
 async def _restore(found: Backup, url: str, *, replace: bool, other: bool, does_it: bool = True) -> Restored:
-    from backends.open import open_store
     from controller.outcomes import store_errors_told
     from controller.restore import Restore
 
     actor = f"{getpass.getuser() if 'USER' in os.environ else os.getuid()}@{socket.gethostname()}"
     with store_errors_told():
-        async with await open_store(url or current().controller, sweeps=False) as store:
+        async with await _opened(url) as store:
             with progress.waiting("restoring") as shown:
                 restore = Restore(store, found, actor=actor, replace=replace, other=other, progress=shown.step)
                 return await (restore.run() if does_it else restore.preview())
+
+
+async def _opened(url: str) -> Store:
+    """The store itself; without its URL, as a controller shows it to whoever this command says that it is."""
+    from backends.open import open_store
+
+    if url:
+        return await open_store(url, sweeps=False)
+    session = current()
+    return await open_store(session.controller, token=session.token, trust=session.trust)
 
 
 def _verify(file: str) -> None:
