@@ -33,7 +33,11 @@ PATH: click.Path = click.Path(path_type=Path)
 @click.command("join-token")
 @click.argument("name", shell_complete=suggest.hosts)
 @click.option("--ttl", type=DURATION, default=DEFAULT_TTL_S, metavar="TIME", help="It can be used for so long. [15m]")
-@click.option("--docker", is_flag=True, help="Docker runs there: the host sees all networks, and may make some.")
+@click.option(
+    "--docker",
+    is_flag=True,
+    help="Docker, or Podman with netavark, runs there: the host sees all networks, and may make some.",
+)
 @click.option(
     "--scope", multiple=True, type=LABEL, help="The host may take part only in networks with this label; repeatable."
 )

@@ -79,7 +79,7 @@ def token() -> None:
 @click.option("--host", default="", metavar="NAME", shell_complete=suggest.hosts, help="With --role host: which one.")
 @click.option("--scope", multiple=True, type=LABEL, help="Only networks with this label; repeatable.")
 @click.option("--ttl", type=DURATION, metavar="TIME", help="It is good for so long. [for ever]")
-@click.option("--docker", is_flag=True, help="With --role host: Docker runs there.")
+@click.option("--docker", is_flag=True, help="With --role host: Docker, or Podman with netavark, runs there.")
 @click.option("--max-networks", type=click.IntRange(0), metavar="N", help="How many networks it may make. [any]")
 @click.option("--max-endpoints", type=click.IntRange(0), metavar="N", help="How many endpoints it may make. [any]")
 @click.option(

@@ -206,7 +206,7 @@ class Attacher:
     ) -> dict[str, Any]:
         body = request.body(record.endpoint, self._settings.host)
         async with self._maker.undone_unless_done(record, is_repeated=is_repeated, wait_s=request.wait) as making:
-            making.callers = request.callers
+            making.kept = request.kept
             await self._maker.create(
                 making, request.network, body, chooses_ports=request.chooses_ports, wait_s=request.wait
             )

@@ -34,21 +34,19 @@ def published(endpoint: Endpoint) -> list[PublishedPort]:
     return found
 
 
-async def who_listens(
-    listeners: Listeners, endpoint: Endpoint, callers: Collection[int] = frozenset()
-) -> Listener | None:
-    """The first program that has one of the endpoint's ports; `callers` keep them for it."""
+async def who_listens(listeners: Listeners, endpoint: Endpoint, kept: Collection[int] = frozenset()) -> Listener | None:
+    """The first program that has one of the endpoint's ports; `kept`: sockets that keep them for it."""
     ports = published(endpoint)
     if not ports:
         return None
     versions = sorted({ip_address(text).version for text in endpoint["addresses"]})
     there = await listeners.first(ports, versions)
-    if there is None or there.pid not in callers:
+    if there is None or there.socket not in kept:
         return there
     for port in ports:
         for version in versions:
             there = await listeners.first([port], [version])
-            if there is not None and there.pid not in callers:
+            if there is not None and there.socket not in kept:
                 return there
     return None
 

@@ -98,7 +98,7 @@ def _holder(port: PublishedPort, address: Address, number: int) -> Listener:
     for inode, where in _sockets(port.protocol, number):
         if address.is_unspecified or where.is_unspecified or where == address:
             pid = _process_of(inode)
-            return Listener(port, where, pid, _name_of(pid) if pid else "")
+            return Listener(port, where, pid, _name_of(pid) if pid else "", int(inode))
     return Listener(port, address, 0, "")
 
 

@@ -27,14 +27,14 @@ NOT_WRITTEN = frozenset({"store-unavailable", "contention"})
 
 @dataclass(slots=True)
 class Making:
-    """How far it has come. `is_repeated`: an earlier attempt may have made the endpoint already. `callers`: processes
+    """How far it has come. `is_repeated`: an earlier attempt may have made the endpoint already. `kept`: sockets
     that may keep the endpoint's host ports for it.
     """
 
     record: Record
     is_repeated: bool = False
     is_created: bool = False
-    callers: Collection[int] = ()
+    kept: Collection[int] = ()
 
 
 class Maker:
@@ -105,7 +105,7 @@ class Maker:
             making.record = replace(
                 making.record, network_id=endpoint["network"], answer=cast("dict[str, Any]", endpoint)
             )
-            there = await hostports.who_listens(self._listeners, endpoint, making.callers)
+            there = await hostports.who_listens(self._listeners, endpoint, making.kept)
             if there is None:
                 making.record = replace(making.record, phase=then, since=self._time.now())
                 self._attachments.keep(making.record)

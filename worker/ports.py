@@ -86,12 +86,13 @@ class Namespaces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A program that has the port, at `address`. `pid` 0: which one it is cannot be seen."""
+    """A program that has the port, at `address`. `pid` 0: which one it is cannot be seen. `socket`: its number."""
 
     port: PublishedPort
     address: Address
     pid: int
     program: str
+    socket: int = 0
 
     def __str__(self) -> str:
         who = f"{self.program} (pid {self.pid})" if self.pid else "a program"

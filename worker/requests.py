@@ -34,8 +34,8 @@ class AttachRequest:
     """Empty means not given.
 
     `runtime` and `external`: who attaches, and how that one calls it (`worker.attachments.Record`); never from outside.
-    `reuse`: the address may be one that an endpoint has just given back. `callers`: processes of the runtime that asks;
-    a host port that one of them keeps for this workload is free for it.
+    `reuse`: the address may be one that an endpoint has just given back. `kept`: sockets of the runtime that asks, by
+    number; a host port that one of them keeps for this workload is free for it.
     """
 
     network: str
@@ -55,7 +55,7 @@ class AttachRequest:
     reuse: bool = False
     runtime: str = "netns"
     external: str = ""
-    callers: frozenset[int] = frozenset()
+    kept: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         require_name(self.network, "/network")
@@ -115,7 +115,7 @@ class AttachRequest:
         return body
 
 
-ATTACH_FIELDS = tuple(name for name in AttachRequest.__slots__ if name not in ("runtime", "external", "callers"))
+ATTACH_FIELDS = tuple(name for name in AttachRequest.__slots__ if name not in ("runtime", "external", "kept"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def main() -> int:
     away = UNAVAILABLE if command == "STATUS" else TRY_AGAIN
     try:
         path = relay.socket_path(config.get("socket"))
-        question = {"op": "cni", "env": environment, "config": config, "callers": relay.callers()}
+        question = {"op": "cni", "env": environment, "config": config, "kept": relay.kept()}
         answer = relay.ask(path, question)
     except relay.Away as error:
         details = "it may have been done; the same call again tells" if error.is_unknown else START

@@ -25,7 +25,7 @@ def main() -> int:
     try:
         given = relay.object_of(relay.read_question())
         question: dict[str, object] = {"op": "netavark", "command": command, "netns": netns, "input": given}
-        question["callers"] = relay.callers()
+        question["kept"] = relay.kept()
         answer = relay.ask(relay.socket_path(_option(given, "socket")), question)
     except ValueError as error:
         return _fail(f"the input cannot be read: {error}")

@@ -17,6 +17,7 @@ MAX_LINE = 64 << 10  # the worker reads no more
 MAX_ANSWER = 16 << 20
 CHUNK = 1 << 16
 MAX_CALLERS = 8
+MAX_KEPT = 1_000
 
 
 class Away(Exception):
@@ -68,20 +69,34 @@ def object_of(text: bytes) -> dict[str, object]:
     return found
 
 
-def callers() -> list[int]:
-    """The processes that started this one, and theirs: the runtime is one of them.
+def kept() -> list[int]:
+    """The sockets of the processes that started this one, and of theirs, by number: the runtime is one of them.
 
-    Podman keeps the host ports of a container itself while it starts that; the worker must not take it for a stranger.
+    Podman keeps the host ports of a container itself while it starts that; the worker must not take it for a stranger,
+    and has not the rights to see whose a socket is. Whoever was started by the runtime has.
     """
     found: list[int] = []
-    pid = os.getppid()
-    while pid > 1 and len(found) < MAX_CALLERS:
-        found.append(pid)
+    pid, callers = os.getppid(), 0
+    while pid > 1 and callers < MAX_CALLERS:
+        callers += 1
         try:
+            found += _sockets(f"/proc/{pid}/fd")
             with open(f"/proc/{pid}/stat", "rb") as file:
                 pid = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             break
+    return found[:MAX_KEPT]
+
+
+def _sockets(folder: str) -> list[int]:
+    found = []
+    for name in os.listdir(folder):
+        try:
+            kind, _, number = os.readlink(f"{folder}/{name}").partition(":[")
+        except OSError:
+            continue  # it was closed
+        if kind == "socket":
+            found.append(int(number.rstrip("]")))
     return found
 
 

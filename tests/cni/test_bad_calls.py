@@ -175,7 +175,7 @@ async def test_without_a_worker_it_is_to_be_tried_again(away: Runtime, netns: Pa
             "op": "cni",
             "env": {"CNI_COMMAND": "STATUS"},
             "config": {"cniVersion": "1.1.0", "name": "x"},
-            "callers": ["1"],
+            "kept": ["1"],
         },
         {"op": "netavark"},
         {"op": "netavark", "command": 1, "netns": "", "input": {}},

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from kvnet.errors import (
     AlreadyAttached,
     Conflicting,
     ControllerUnreachable,
+    Forbidden,
     Invalid,
     KernelRefused,
     KvnetError,
@@ -38,6 +39,12 @@ from worker.view import View
 RELEASE_ATTEMPTS, FIRST_PAUSE_S, LONGEST_PAUSE_S = 6, 0.05, 0.5
 ID_DIGITS = 16
 DEFAULT_WAY = "0.0.0.0/0"
+GRANT = (
+    "a host that makes or looks up networks for its runtime joins with that right: "
+    "'kvnet host join-token HOST --docker' and, there, 'kvnet worker join --replace'; "
+    "containers on networks that are there need none by CNI"
+)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +207,25 @@ class Repeatable:
             await self._attacher.attach(replace(request, name=name, aliases=aliases))
 
     async def _create(self, body: NetworkBody) -> None:
-        """Of hosts that do it at once one makes it; the others have it, too."""
+        """Of hosts that do it at once one makes it; the others have it, too.
+
+        Raises:
+            Forbidden: this host may not make networks.
+        """
         with contextlib.suppress(NameTaken):
-            await self._controller.create_network({**body, "id": self._new_network_id()})
+            await made_by_the_host(self._controller.create_network({**body, "id": self._new_network_id()}))
+
+
+async def made_by_the_host(making: Awaitable[T]) -> T:
+    """Says how a host gets the right that it lacks.
+
+    Raises:
+        Forbidden
+    """
+    try:
+        return await making
+    except Forbidden as error:
+        raise Forbidden(f"{error.detail}: make networks for a container runtime", fix=GRANT) from error
 
 
 def _require_same(former: Record, request: AttachRequest) -> None:
@@ -221,14 +244,14 @@ def _require_same(former: Record, request: AttachRequest) -> None:
             )
 
 
-def callers_of(message: Mapping[str, Any]) -> frozenset[int]:
+def kept_of(message: Mapping[str, Any]) -> frozenset[int]:
     """
     Raises:
-        Invalid: not a list of processes.
+        Invalid: not a list of sockets.
     """
-    given = message.get("callers", [])
-    if not isinstance(given, list) or not all(type(pid) is int and pid > 0 for pid in given):
-        raise Invalid.field("/callers", "not a list of process ids")
+    given = message.get("kept", [])
+    if not isinstance(given, list) or not all(type(one) is int and one > 0 for one in given):
+        raise Invalid.field("/kept", "not a list of sockets' numbers")
     return frozenset(given)
 
 

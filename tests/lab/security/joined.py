@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.lab.worker.test_capabilities import THE_WORKERS
 from worker.identity import TOKEN, About, save
 
 PORT = 7480
+NO_GRANTS: Mapping[str, Sequence[str]] = {}
 
 
 async def as_hosts(lab: Lab, start: Callable[[str], Awaitable[object]] | None = None, **more: Any) -> dict[str, str]:
@@ -54,14 +55,16 @@ async def typed(command: Sequence[str], text: str = "") -> subprocess.CompletedP
 class Joined:
     """Hosts that join over TLS. The lab's client speaks over the controller's socket file, where nobody is asked."""
 
-    def __init__(self, lab: Lab, ca: Path) -> None:
+    def __init__(self, lab: Lab, ca: Path, grants: Mapping[str, Sequence[str]]) -> None:
         self.lab = lab
         self.ca = ca
+        self.grants = dict(grants)
         self.url = f"https://{lab.places['control'].underlay}:{PORT}"
 
     async def join(self, host: str, *options: str) -> subprocess.CompletedProcess[str]:
         made = await self.lab.client.create_token(
             {"name": f"{host}-join-{time.monotonic_ns()}", "role": "join", "host": host, "expires_in_s": 60}
+            | ({"grants": list(self.grants[host])} if host in self.grants else {})
         )
         netns, state = self.lab.hosts[host].netns, self.lab.hosts[host].state_dir
         command = ["nsenter", f"--net={netns}", "--", *KVNET, "worker", "join", "--controller", self.url]
@@ -75,14 +78,16 @@ class Joined:
 
 
 @asynccontextmanager
-async def joined(folder: Path, **options: Any) -> AsyncIterator[Joined]:
-    """Two hosts, joined, with the two capabilities of their unit, and a controller that asks everybody; options as of
-    `open_lab`."""
+async def joined(
+    folder: Path, grants: Mapping[str, Sequence[str]] = NO_GRANTS, **options: Any
+) -> AsyncIterator[Joined]:
+    """Two hosts, joined, with the two capabilities of their unit, and a controller that asks everybody; grants by host,
+    options as of `open_lab`."""
     ca = folder / "ca"
     authority.create(ca, time.time(), days=10, permitted=())
     async with open_lab(folder, hosts=2, places=("control",), **options) as lab:
         lab.controller_place = "control"
-        made = Joined(lab, ca)
+        made = Joined(lab, ca, grants)
         authority.issue_controller(ca, [], [str(lab.places["control"].underlay)], time.time(), days=5)
         await lab.start_controller("--ca", str(ca), "--listen", f"0.0.0.0:{PORT}")
         await lab.client.create_token({"name": "root", "role": "admin"})

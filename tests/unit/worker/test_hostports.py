@@ -18,7 +18,7 @@ PODMAN, NGINX = 100, 200
 
 
 class Listening:
-    """`programs`: who has which host port."""
+    """`programs`: which socket has which host port; whose it is cannot be seen."""
 
     def __init__(self, programs: dict[int, int]) -> None:
         self._programs = programs
@@ -26,7 +26,7 @@ class Listening:
     async def first(self, ports: Sequence[PublishedPort], versions: Sequence[int]) -> Listener | None:
         for port in ports:
             if port.host_port in self._programs:
-                return Listener(port, IPv4Address(0), self._programs[port.host_port], "program")
+                return Listener(port, IPv4Address(0), 0, "", self._programs[port.host_port])
         return None
 
 
@@ -45,4 +45,4 @@ async def test_what_a_caller_keeps_is_free_for_it_and_for_nobody_else() -> None:
 async def test_behind_a_port_that_a_caller_keeps_a_strangers_is_found() -> None:
     there = await who_listens(Listening({8080: PODMAN, 8081: NGINX}), endpoint(8080, 8081), {PODMAN})
     assert there is not None
-    assert there.pid == NGINX
+    assert there.socket == NGINX

@@ -23,7 +23,7 @@ from worker.runtimes.cni.options import attach_request, network_to_create, objec
 from worker.runtimes.cni.refusals import BY_CODE, CniRefused, Number, shown
 from worker.runtimes.cni.request import RUNTIME, Call, Command, parse_call, prefix_of, version_of
 from worker.runtimes.cni.results import chained, differences, dns_of, previous_result, result_of, with_server
-from worker.runtimes.repeatable import Repeatable, callers_of, endpoint_of, first_error
+from worker.runtimes.repeatable import Repeatable, endpoint_of, first_error, kept_of
 from worker.together import all_of
 from worker.underlay import MISSING
 
@@ -50,7 +50,7 @@ class CniPlugin:
         self._log = log
 
     async def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """`message`: {"env": {...}, "config": {...}, "callers": [pid, ...]}.
+        """`message`: {"env": {...}, "config": {...}, "kept": [pid, ...]}.
 
         Returns {"output": object or None, "failed": bool}.
         """
@@ -59,17 +59,17 @@ class CniPlugin:
             raise Invalid("a CNI call needs 'env' and 'config'", fix="kvnet-cni sends both")
         try:
             call = parse_call(environment, config)
-            return {"output": await self._do(call, callers_of(message)), "failed": False}
+            return {"output": await self._do(call, kept_of(message)), "failed": False}
         except KvnetError as error:
             self._log.info(
                 "cni-refused", command=str(environment.get("CNI_COMMAND"))[:16], code=error.code, detail=error.detail
             )
             return {"output": shown(error, version_of(config)), "failed": True}
 
-    async def _do(self, call: Call, callers: frozenset[int]) -> dict[str, Any] | None:
+    async def _do(self, call: Call, kept: frozenset[int]) -> dict[str, Any] | None:
         match call.command:
             case Command.ADD:
-                return await self._add(call, callers)
+                return await self._add(call, kept)
             case Command.DEL:
                 await self._del(call)
             case Command.CHECK:
@@ -82,9 +82,9 @@ class CniPlugin:
                 return {"cniVersion": call.version, "supportedVersions": list(VERSIONS)}
         return None
 
-    async def _add(self, call: Call, callers: frozenset[int]) -> dict[str, Any]:
+    async def _add(self, call: Call, kept: frozenset[int]) -> dict[str, Any]:
         previous = previous_result(call.config)
-        request = replace(attach_request(call, self._hands.endpoint_id(call.external)), callers=callers)
+        request = replace(attach_request(call, self._hands.endpoint_id(call.external)), kept=kept)
         dns = dns_of(object_in(call.config, "dns"), object_in(object_in(call.config, "runtimeConfig"), "dns"))
         try:
             made = await self._hands.attach(request, network_to_create(call))

@@ -10,15 +10,15 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
-from backends.store import Store
+from backends.store import Refused, Store, StoreError
 from kvnet import codec, keys
-from kvnet.errors import Conflicting, Invalid, KvnetError, NotFound
+from kvnet.errors import Conflicting, Forbidden, Invalid, KvnetError, NotFound, StoreUnavailable
 from kvnet.model import Network
 from kvnet.rules import shown
 from worker.log import Log
 from worker.ports import Controller
 from worker.runtimes.netavark.words import created, external_of, network_body, setup_request, status_block
-from worker.runtimes.repeatable import Repeatable, callers_of
+from worker.runtimes.repeatable import Repeatable, kept_of, made_by_the_host
 
 
 class NetavarkPlugin:
@@ -51,7 +51,7 @@ class NetavarkPlugin:
                 case "create":
                     return {"output": await self._create(given), "failed": False}
                 case "setup":
-                    return {"output": await self._setup(given, netns, callers_of(message)), "failed": False}
+                    return {"output": await self._setup(given, netns, kept_of(message)), "failed": False}
                 case "teardown":
                     await self._hands.detach(self._hands.endpoint_id(external_of(given)))
                     return {"output": None, "failed": False}
@@ -62,11 +62,15 @@ class NetavarkPlugin:
             return {"output": {"error": words}, "failed": True}
 
     async def _create(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A network that kvnet has already is joined, if it has the subnets that were asked for, if any were."""
+        """A network that kvnet has already is joined, if it has the subnets that were asked for, if any were.
+
+        Raises:
+            Forbidden: this host may not make networks, and takes no part in one of that name.
+        """
         body = network_body(given)
         try:
-            await self._controller.create_network({**body, "id": self._new_network_id()})
-        except Conflicting:
+            await made_by_the_host(self._controller.create_network({**body, "id": self._new_network_id()}))
+        except (Conflicting, Forbidden):
             if await self._network(body["name"]) is None:
                 raise
         network = await self._network(body["name"])
@@ -81,13 +85,24 @@ class NetavarkPlugin:
             )
         return created(given, network)
 
-    async def _setup(self, given: Mapping[str, Any], netns: str, callers: frozenset[int]) -> dict[str, Any]:
+    async def _setup(self, given: Mapping[str, Any], netns: str, kept: frozenset[int]) -> dict[str, Any]:
         external = external_of(given)
         request = setup_request(given, netns, external, self._hands.endpoint_id(external))
-        made = await self._hands.attach(replace(request, callers=callers))
+        made = await self._hands.attach(replace(request, kept=kept))
         return status_block(made, made.server(self._dns))
 
     async def _network(self, name: str) -> Network | None:
-        entry = await self._store.get(keys.name(name))
-        found = None if entry is None else await self._store.get(keys.network(entry.value.decode("ascii", "replace")))
+        """None: there is none that this host may see.
+
+        Raises:
+            StoreUnavailable
+        """
+        try:
+            entry = await self._store.get(keys.name(name))
+            id_ = "" if entry is None else entry.value.decode("ascii", "replace")
+            found = None if entry is None else await self._store.get(keys.network(id_))
+        except Refused:
+            return None
+        except StoreError as error:
+            raise StoreUnavailable(f"the store does not tell of network {name}: {error}", fix="repeat it") from error
         return None if found is None else codec.decode(Network, found.value)
