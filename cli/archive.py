@@ -32,6 +32,8 @@ def write(file: str, lines: Iterable[bytes], *, force: bool) -> int:
     target = Path(file)
     if not force and target.exists():
         raise Invalid(f"{file} is there already", fix="name another file, or say --force to replace it")
+    if target.exists() and not target.is_file():  # a device, a folder: who is root would replace it for everybody
+        raise Invalid(f"{file} is not a file", fix="name another one, or '-' for standard output")
     fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         try:

@@ -139,7 +139,7 @@ def join(token_file: str, host: str, state_dir: Path, ca_fingerprint: str, repla
     _warn_of_clear(session.controller)
     found = asyncio.run(joined(wish, time.time))
     if token_file != STDIN:
-        Path(token_file).unlink(missing_ok=True)
+        forget(Path(token_file))
     facts = {
         "host": found.about.host,
         "controller": found.about.controller,
@@ -159,3 +159,9 @@ def _warn_of_clear(controller: str) -> None:
     parts = urlsplit(controller.partition(",")[0])
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         click.echo("Warning: without TLS whoever listens on the way can join in this host's place.", file=sys.stderr)
+
+
+def forget(path: Path) -> None:
+    """A file with a token that was used; /dev/stdin and what else leads to one is not ours to remove."""
+    if not path.is_symlink() and path.is_file():
+        path.unlink(missing_ok=True)

@@ -42,6 +42,8 @@ def _passed() -> socket.socket:
 
 
 def _bound(path: Path) -> socket.socket:
+    if os.path.lexists(path) and not path.is_socket():
+        raise Invalid(f"{path} is there and is not a socket", fix="name another path with --listen-unix")
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     mask = os.umask(0o177)
     try:

@@ -79,8 +79,8 @@ def kept() -> list[int]:
     pid, callers = os.getppid(), 0
     while pid > 1 and callers < MAX_CALLERS:
         callers += 1
+        found += _sockets(f"/proc/{pid}/fd")
         try:
-            found += _sockets(f"/proc/{pid}/fd")
             with open(f"/proc/{pid}/stat", "rb") as file:
                 pid = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, ValueError, IndexError):
@@ -89,8 +89,12 @@ def kept() -> list[int]:
 
 
 def _sockets(folder: str) -> list[int]:
-    found = []
-    for name in os.listdir(folder):
+    found: list[int] = []
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return found  # it ended, or is not ours to look at
+    for name in names:
         try:
             kind, _, number = os.readlink(f"{folder}/{name}").partition(":[")
         except OSError:

@@ -80,6 +80,18 @@ def test_a_file_is_not_overwritten_unless_told(a_world: World, tmp_path: Path) -
     assert a_world.ok("backup", "--verify", str(file), "-o", "json").data["findings"] == []
 
 
+def test_what_is_no_file_is_never_replaced_by_one(a_world: World, tmp_path: Path) -> None:
+    """/dev/null, for who is root."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    refused = a_world.run("backup", str(pipe), "--force")
+
+    assert refused.code == 2
+    assert "is not a file" in refused.err
+    assert pipe.is_fifo()
+
+
 def test_streams_will_do(a_world: World, tmp_path: Path) -> None:
     target = f"sqlite://{tmp_path}/other.db"
     command = [*KVNET, "--controller", a_world.url, "backup", "-"]

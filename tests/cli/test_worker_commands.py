@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cli.join import forget
 from cli.main import cli
 from cli.worker import address_towards
 from kvnet.errors import Invalid, WorkerUnreachable
@@ -160,3 +161,29 @@ def test_the_workers_refusal_is_told_as_it_is(socket_path: Path) -> None:
 def test_the_underlay_does_not_follow_from_a_controller_on_this_host(url: str) -> None:
     with pytest.raises(Invalid, match="does not follow"):
         address_towards(url)
+
+
+def test_what_is_no_socket_is_not_taken_away_for_one(tmp_path: Path) -> None:
+    place = tmp_path / "raw.sock"
+    place.write_text("precious")
+
+    outcome = run(tmp_path / "none", "worker", "raw-sockets", "--listen-unix", str(place))
+
+    assert outcome.code != 0
+    assert "is not a socket" in outcome.err
+    assert place.read_text() == "precious"
+
+
+def test_only_a_file_with_a_used_token_goes_and_not_what_leads_to_it(tmp_path: Path) -> None:
+    """Such as /dev/stdin."""
+    file, link, pipe = tmp_path / "token", tmp_path / "stdin", tmp_path / "pipe"
+    file.write_text("used")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+
+    for path in (link, pipe):
+        forget(path)
+        assert os.path.lexists(path)
+    forget(file)
+    assert not file.exists()
+    forget(file)
