@@ -25,7 +25,7 @@ class LimitsIn(Body):
 
     networks: int | None = Field(None, ge=0, le=10**9, description="Networks that it made and that are there.")
     endpoints: int | None = Field(None, ge=0, le=10**9, description="Endpoints that it made and that are there.")
-    rate: float | None = Field(None, gt=0, le=10**6, description="Requests a second, of each replica.")
+    rate: float | None = Field(None, ge=0.001, le=10**6, description="Requests a second, of each replica.")
     streams: int | None = Field(None, ge=0, le=10**6, description="Open event streams and watches, of each replica.")
 
 

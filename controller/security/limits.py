@@ -15,6 +15,7 @@ from kvnet.errors import RateLimited, TooManyStreams
 FAILURES = 20  # wrong credentials in a row that are answered one by one
 FAILURES_PER_S = 0.5
 TOLD_PER_S = 1 / 60
+LONGEST_S = 86400.0  # that anybody is told to wait, however low the rate is that was stored
 MAX_REMEMBERED = 4096
 MAX_STREAMS = 5000
 
@@ -37,7 +38,7 @@ class Bucket:
         if self.level >= 1.0:
             self.level -= 1.0
             return 0.0
-        return (1.0 - self.level) / self.rate
+        return min(LONGEST_S, (1.0 - self.level) / self.rate) if self.rate > 0.0 else LONGEST_S
 
 
 class Buckets:

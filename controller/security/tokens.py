@@ -101,11 +101,14 @@ class Tokens:
 
         Raises:
             Invalid, NameTaken
+            LastAdmin: the first one is not an admin's, so nobody could come in any more.
             TooMuchContention, StoreUnavailable, OutcomeUnknown, StoreBroken
         """
         now = self._now()
         if asked.expires_at is not None and not now < asked.expires_at <= now + MAX_LIFE_S:
             raise Invalid.field("/expires_at", "the token would never be good", "in the future, within ten years")
+        if asked.grants and not asked.host:
+            raise Invalid.field("/grants", "a grant without a host", "only tokens of hosts, and those to join with")
         text = text or self._entropy()
         token = Token(
             id=text.id,
@@ -132,6 +135,8 @@ class Tokens:
             key = keys.token(token.id)
             writes: list[Write] = [Put(key, codec.encode(token)), *_expired(seen, now)]
             if seen.authentication is None and not seen.tokens:
+                if not _is_living_admin(token, now):
+                    raise _nobody_could_come_in()
                 writes.append(Put(keys.AUTHENTICATION, codec.encode(Authentication(now, caller.actor))))
             return _Step([Absent(key)], writes, [Changed("token.created", key, None, public(token))])
 
@@ -207,10 +212,7 @@ class Tokens:
                 changed = Changed("authentication.off", keys.AUTHENTICATION, was.value, None)
                 return _Step([Unchanged(was.key, was.version)], [Delete(was.key)], [changed])
             if not any(_is_living_admin(one.value, self._now()) for one in seen.tokens):
-                raise LastAdmin(
-                    "there is no token of an admin, so nobody could come in",
-                    fix="make one first: 'kvnet token create NAME --role admin'",
-                )
+                raise _nobody_could_come_in()
             data = codec.encode(Authentication(self._now(), caller.actor))
             changed = Changed("authentication.required", keys.AUTHENTICATION, None, data)
             return _Step([Absent(keys.AUTHENTICATION)], [Put(keys.AUTHENTICATION, data)], [changed])
@@ -313,6 +315,13 @@ def _require_free_name(seen: _Seen, token: Token, now: float) -> None:
 def _expired(seen: _Seen, now: float) -> list[Delete]:
     """Whoever makes a token clears a few away that nobody can use any more."""
     return [Delete(keys.token(one.value.id)) for one in seen.tokens if one.value.is_expired(now)][:10]
+
+
+def _nobody_could_come_in() -> LastAdmin:
+    return LastAdmin(
+        "there is no token of an admin, so nobody could come in",
+        fix="make one first: 'kvnet token create NAME --role admin'",
+    )
 
 
 def _is_living_admin(token: Token, now: float) -> bool:

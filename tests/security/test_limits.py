@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.patience import Calm
-from controller.security.limits import Bucket, Failures, Streams
+from controller.security.limits import LONGEST_S, Bucket, Failures, Streams
 from controller.security.principal import Principal
 from kvnet.errors import TooManyStreams
 from kvnet.security import Limits, Role
@@ -43,6 +43,13 @@ def test_a_bucket_never_gives_more_than_it_holds_and_what_flows_in(
         else:
             assert Bucket(size, rate, bucket.level, now).take(now + wait_s + 1e-6) == 0.0
         assert given_out <= size + now * rate + 1e-6
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1e-300, 0.0, -1.0])
+def test_whatever_rate_was_stored_the_wait_can_be_told(rate: float) -> None:
+    bucket = Bucket(1.0, rate, 1.0, 0.0)
+    assert bucket.take(0.0) == 0.0
+    assert [bucket.take(now) for now in (0.0, 1.0, 1e9)] == [LONGEST_S] * 3
 
 
 def test_a_clock_that_goes_back_gives_nothing_away() -> None:

@@ -54,6 +54,24 @@ async def test_the_first_token_closes_the_cluster() -> None:
         assert refused.headers["www-authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "wall", "role": "viewer"},
+        {"name": "h1-join", "role": "join", "host": "h1"},
+        {"name": "red", "role": "admin", "scope": {"team": "red"}},
+    ],
+)
+async def test_the_first_token_is_an_admins_or_none_is_made(body: dict[str, object]) -> None:
+    async with running("memory://") as api:
+        problem_of(await api.http.post("/v1/tokens", json=body), 409, "last-admin")
+        assert (await api.http.get("/v1/networks")).status_code == 200
+        made = await api.http.post("/v1/tokens", json=ADMIN)
+        assert made.status_code == 201
+        admin = bearer(made.json()["token"])
+        assert (await api.http.post("/v1/tokens", json=body, headers=admin)).status_code == 201
+
+
 async def test_what_is_not_good_is_refused_in_the_same_words_whatever_is_wrong_with_it(site: Guarded) -> None:
     token = await site.make("t", "viewer")
     other = await site.make("other", "viewer")
@@ -103,6 +121,8 @@ async def test_a_token_is_found_by_id_and_name_and_its_name_is_its_own(site: Gua
         {"name": "x y", "role": "viewer"},
         {"name": "x", "role": "viewer", "expires_in_s": 0},
         {"name": "x", "role": "viewer", "limits": {"rate": -1}},
+        {"name": "x", "role": "viewer", "limits": {"rate": 5e-324}},
+        {"name": "x", "role": "operator", "grants": ["docker"]},
         {"name": "x", "role": "viewer", "scope": {"": "a"}},
         {"name": "x", "role": "viewer", "scope": {"team": "a\n"}},
         {"name": "x", "role": "viewer", "hash": "0" * 64},
