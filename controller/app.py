@@ -5,6 +5,7 @@ Stateless: any number of these run on one store, and none is special.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
+from backends.gathered import GatheredCommits
 from backends.store import Store
 from controller.api import (
     audit,
@@ -109,6 +111,7 @@ def create_app(
     service = Service(store, registry, measure.HttpMetrics(registry), is_insecure=is_insecure)
     registry.register(metrics.ClusterCollector(lambda: service.opened))
     new_id = partial(_new_id, rng or random.Random(random.SystemRandom().getrandbits(128)))
+    gathered = GatheredCommits(store, gateway.are_reports)
     app = FastAPI(
         title="kvnet",
         version=__version__,
@@ -118,7 +121,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=function_name,
-        lifespan=partial(_lifespan, service, cluster),
+        lifespan=partial(_lifespan, service, cluster, gathered),
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.build_middleware_stack = partial(_layers, app, service, new_id, tracer)  # type: ignore[method-assign]
@@ -126,7 +129,7 @@ def create_app(
     app.state.doorman = Doorman(service.authenticator, service.failures, service.metrics, new_id, time.perf_counter)
     service.authenticator.from_cookie = partial(_login, service)
     problems.install(app)
-    _route(app, store, service)
+    _route(app, gathered, service)
     app.router.routes[:] = [guarded(route) for route in app.router.routes]
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     return app
@@ -173,12 +176,19 @@ def _new_id(rng: random.Random) -> str:
 
 
 @asynccontextmanager
-async def _lifespan(service: Service, cluster: Cluster | ClusterFactory, app: FastAPI) -> AsyncIterator[None]:
-    if isinstance(cluster, Cluster):
-        service.opened = cluster
-        yield
-        return
-    async with cluster() as opened:
-        service.opened = opened
-        yield
-        service.opened = None
+async def _lifespan(
+    service: Service, cluster: Cluster | ClusterFactory, gathered: GatheredCommits, app: FastAPI
+) -> AsyncIterator[None]:
+    gathering = asyncio.create_task(gathered.run())
+    try:
+        if isinstance(cluster, Cluster):
+            service.opened = cluster
+            yield
+        else:
+            async with cluster() as opened:
+                service.opened = opened
+                yield
+                service.opened = None
+    finally:
+        gathering.cancel()
+        await asyncio.gather(gathering, return_exceptions=True)

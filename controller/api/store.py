@@ -12,7 +12,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from backends import gateway_wire as wire
 from backends.joined_reads import JoinedReads
-from backends.store import MIN_TTL_S, Store, StoreError, Unavailable, require_floor
+from backends.store import MIN_TTL_S, Store, StoreError, Unavailable, Write, require_floor
 from controller.api.encoded import Encodings, encode
 from controller.api.middleware import CALLER
 from controller.api.store_journal import with_note
@@ -30,6 +30,7 @@ from controller.security.hidden_store import HiddenStore
 from controller.security.host_store import Gate
 from controller.security.hosts import of_host
 from controller.security.principal import PRINCIPAL
+from kvnet import keys
 
 BOOKMARK_EVERY_S = 5.0
 
@@ -58,6 +59,11 @@ def router(
     ):
         routes.add_api_route(path, _told(handler), methods=[method], summary=summary, name=f"store {path}")
     return routes
+
+
+def are_reports(writes: Sequence[Write]) -> bool:
+    """Whether they only say what hosts have applied: of one change all of them say it within two seconds."""
+    return all(write.key.startswith(keys.OBSERVED) for write in writes)
 
 
 class _Gateway:
