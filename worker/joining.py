@@ -192,7 +192,7 @@ def _kept_ca(state_dir: Path, pem: str) -> str:
 
 def _make_directory(state_dir: Path) -> None:
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StateUnusable(f"{state_dir} cannot be made: {error.strerror}", fix="name another --state-dir") from error
 

@@ -430,6 +430,6 @@ def test_from_the_command_line_the_secret_is_in_no_argument_and_the_token_file_i
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["certificate"] is True
     assert not file.exists()
-    assert (state / "identity").stat().st_mode & 0o777 == 0o700
+    assert [place.stat().st_mode & 0o777 for place in (state, state / "identity")] == [0o700, 0o700]
     assert identity.load(state) is not None
     assert not [one for one in state.iterdir() if one.name.startswith(identity.PENDING)]

@@ -100,6 +100,7 @@ def test_settings_are_judged_before_anything_is_touched(tmp_path: Path) -> None:
 
 def test_a_state_directory_has_one_worker(tmp_path: Path) -> None:
     first = StateDir.open(tmp_path / "s")
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
     with pytest.raises(StateUnusable, match="another worker"):
         StateDir.open(tmp_path / "s")
     first.close()
