@@ -85,6 +85,11 @@ async def prepare(cluster: Cluster, settings: Exposed, place: Place) -> None:
             log.warning("first-token-made", extra={"facts": facts})
     if not is_beyond_loopback(place):
         return
+    if not cluster.credentials.are_required:
+        # Another replica may have made the first token a moment ago, and this one's memory has not heard of it yet.
+        versions = [token.version for token in await cluster.tokens.list()]
+        if versions:
+            await cluster.credentials_reached(max(versions))
     if cluster.credentials.are_required:
         if is_in_clear(settings, place):
             detail = f"{place.url} is not encrypted: whoever listens on the way reads the tokens; see --tls-cert"

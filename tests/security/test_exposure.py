@@ -14,13 +14,17 @@ from typing import Any
 import httpx2
 import pytest
 
+from backends.memory import MemoryState, MemoryStore
 from backends.open import open_store
+from controller.exposure import prepare
 from controller.server import Listening, ServerSettings, serve
 from kvnet import keys
 from kvnet.errors import InsecureListen, Invalid, StateUnusable
 from kvnet.security import parse_token
 from tests.api.under_test import DEADLINE_S, problem_of
 from tests.security.admitted import ADMIN, bearer
+from tests.unit.controller.kit import opened
+from tests.unit.controller.test_late_ports import Late
 
 pytestmark = pytest.mark.anyio
 EVERYWHERE = "0.0.0.0:0"
@@ -194,3 +198,17 @@ async def test_a_second_controller_makes_no_second_first_token(store: str, tmp_p
         for url in (one, two):
             listed = await get(url.replace("0.0.0.0", "127.0.0.1"), "/v1/tokens", **bearer(text))
             assert [item["name"] for item in listed.json()["items"]] == ["bootstrap"]
+
+
+async def test_a_replica_that_has_not_heard_of_the_first_token_yet_waits_for_it(tmp_path: Path) -> None:
+    """Two that start at once on a new store: one makes it, and the other one must not end for want of it."""
+    state, place = MemoryState(), Listening("https://0.0.0.0:7480", None)
+    late = Late(state)
+    wanted = ServerSettings("memory://", EVERYWHERE, bootstrap_token=tmp_path / "admin")
+    async with opened(MemoryStore(state)) as one, opened(late) as other:
+        late.is_late = True
+        await prepare(one, wanted, place)
+        assert not other.credentials.are_required
+        asyncio.get_running_loop().call_later(0.05, setattr, late, "is_late", False)
+        await prepare(other, wanted, place)
+        assert other.credentials.are_required
