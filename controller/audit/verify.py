@@ -177,8 +177,8 @@ def _compared(chain: Sequence[Seal], head: str, seen: Mapping[int, str]) -> Iter
     lowest = chain[-1].anchor if chain else 0
     for number, wanted in sorted(seen.items()):
         if number >= lowest and known.get(number) != wanted:
-            what = "is another one" if number in known else "is gone"
-            yield Misfit(number, f"seal {number} {what} than this controller saw: the chain was made anew")
+            what = "is another one than this controller saw" if number in known else "that this controller saw is gone"
+            yield Misfit(number, f"seal {number} {what}: the chain was made anew")
     if not head:
         return
     match = _HEAD.match(head)
