@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.security.ca import Authority, Issued, key_pem
-from kvnet.errors import CertificateUnusable
+from controller.security.ca import Authority, Issued, beyond, key_pem
+from kvnet.errors import CertificateUnusable, Invalid
+from kvnet.rules import shown
 from kvnet.tls import is_private
 
 CA, CA_KEY = "ca.pem", "ca-key.pem"
@@ -111,6 +112,12 @@ def issue_controller(
     authority, places = load(directory), Written(directory / CONTROLLER, directory / CONTROLLER_KEY)
     if not names and not addresses and places.certificate.exists():
         names, addresses = alternatives(read_certificate(places.certificate))
+    foreign = beyond(authority.certificate, names, addresses)
+    if foreign:
+        raise Invalid(
+            f"nobody would believe a certificate of this CA for {shown(foreign[0])}: --permit left that out",
+            fix="name what it was made for, or make another CA",
+        )
     key = _private_key(places.key) if places.key.exists() else None
     issued = authority.issue_controller(names, addresses, now, days=days, key=key)
     _write_both(places, issued)

@@ -173,6 +173,26 @@ def name_constraints(permitted: Sequence[str]) -> x509.NameConstraints:
     return x509.NameConstraints(allowed, None)
 
 
+def beyond(ca: x509.Certificate, names: Iterable[str], addresses: Iterable[str]) -> list[str]:
+    """Those that nobody who trusts this CA takes from it.
+
+    Raises:
+        Invalid: what is no name, or no address.
+    """
+    try:
+        allowed = ca.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    except x509.ExtensionNotFound:
+        return []
+    domains = [one.value.lower() for one in allowed if isinstance(one, x509.DNSName)]
+    ranges = [one.value for one in allowed if isinstance(one.value, IPv4Network | IPv6Network)]
+    found = [name for name in names if not _is_below(_dns(name).value.lower().removeprefix("*."), domains)]
+    return found + [one for one in addresses if not any(ip_address(one) in network for network in ranges)]
+
+
+def _is_below(name: str, domains: Iterable[str]) -> bool:
+    return any(name == domain or name.endswith(f".{domain}") for domain in domains)
+
+
 def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -72,9 +72,19 @@ def test_a_ca_for_some_names_vouches_for_no_others(tmp_path: Path) -> None:
     host, _ = authority.issue_host(tmp_path, "h1", time.time(), days=10)
     assert verified(tmp_path, host.certificate, "sslclient")
 
-    for names, addresses in ((["bank.test"], []), ([], ["198.51.100.1"])):
-        outside, _ = authority.issue_controller(tmp_path, names, addresses, time.time(), days=10)
-        assert not verified(tmp_path, outside.certificate, "sslserver")
+    again, _ = authority.issue_controller(tmp_path, [], [], time.time(), days=10)
+    assert verified(tmp_path, again.certificate, "sslserver")
+
+    before = inside.certificate.read_bytes()
+    for names, addresses in ((["bank.test"], []), ([], ["198.51.100.1"]), (["a.corp.test", "evilcorp.test"], [])):
+        with pytest.raises(Invalid, match="nobody would believe"):
+            authority.issue_controller(tmp_path, names, addresses, time.time(), days=10)
+        assert inside.certificate.read_bytes() == before
+        outside = tmp_path / "outside.pem"
+        outside.write_text(
+            authority.load(tmp_path).issue_controller(names, addresses, time.time(), days=10).certificate
+        )
+        assert not verified(tmp_path, outside, "sslserver")
 
 
 def test_keys_are_for_their_owner_and_one_that_others_may_read_is_refused(made: Path) -> None:
