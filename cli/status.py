@@ -122,6 +122,8 @@ def _show(facts: Mapping[str, Any], found: Sequence[str], url: str) -> None:
     click.echo()
     is_coloured = colour.wanted(sys.stdout)
     verdict, tone = ("Not well:", colour.BAD) if found else ("All is well.", colour.GOOD)
+    if facts.get("warnings") and not found:
+        verdict, tone = "Every host is well, but:", colour.WARNING
     click.echo(colour.painted(verdict, tone, is_wanted=is_coloured))
     for trouble in found:
         click.echo(f"  {safe(trouble)}")

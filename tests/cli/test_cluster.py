@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,18 @@ def test_a_controller_that_is_yet_to_start_is_waited_for_also_over_its_socket(tm
 
     assert waiting.returncode == 0, shown
     assert "All is well." in shown
+
+
+def test_a_cluster_that_is_warned_of_is_not_called_well(tmp_path: Path) -> None:
+    with running(f"sqlite://{tmp_path}/kvnet.db") as world:
+        world.plant("pools/odd", b"{}")
+        deadline = time.monotonic() + DEADLINE_S
+        while "Warning:" not in (shown := world.ok("status").out) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    assert "pools/odd" in shown
+    assert "Every host is well, but:" in shown
+    assert "All is well." not in shown
 
 
 def test_damage_is_found_and_repaired(tmp_path: Path) -> None:
