@@ -21,6 +21,7 @@ from controller.publishing import bound
 from controller.state import State
 from controller.tables import Table
 from kvnet import keys
+from kvnet.claims import ClaimKind
 from kvnet.model import Endpoint, Network
 
 MAX_SPREAD = 4096
@@ -182,8 +183,16 @@ async def see_winners(state: State, store: Store, lost: Iterable[str]) -> None:
         StoreError
     """
     for key in lost:
+        if key.startswith(keys.ADDRESSES) and _has_holder(state, key):
+            continue  # of many that were lost to one commit, the first that is read brings the others
         if key.startswith((keys.ADDRESSES, keys.BLOCKS)):
             entry = await store.get(key)
             table: Table[Any] = state.addresses if key.startswith(keys.ADDRESSES) else state.host_blocks
             if entry is not None:
                 await state.reached(entry.version, table)
+
+
+def _has_holder(state: State, key: str) -> bool:
+    """Whether the memory has it taken by now: it had it free, or cooled down, when it was chosen."""
+    shown = state.addresses.get(key.removeprefix(keys.ADDRESSES))
+    return shown is not None and shown.value.kind is not ClaimKind.TOMBSTONE

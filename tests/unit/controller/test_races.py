@@ -9,10 +9,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from backends.open import open_store
-from backends.store import Snapshot, Store
+from backends.passing import PassingStore
+from backends.store import Entry, Snapshot, Store
 from controller.cluster import Cluster
 from controller.requests import HoldRequest, NameRequest
 from controller.views import Hold
+from kvnet import keys
 from kvnet.errors import HoldGone, KvnetError, NameTaken, NetworkNamed, SubnetTaken
 from kvnet.model import Endpoint, Network, Versioned
 from tests.unit.controller.kit import ME, FailingStore, FakeTime, add_host, endpoint, network, opened
@@ -192,6 +194,38 @@ async def test_the_last_addresses_go_to_some_and_the_others_are_told_why(replica
     made = [o.value for o in outcomes if isinstance(o, Versioned)]
     assert len({e.address for e in made}) == len(made) == 13
     assert {o.code for o in outcomes if isinstance(o, KvnetError)} == {"addresses-exhausted"}
+
+
+class Reading(PassingStore):
+    """Counts who looks for the winner of an address."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.looks = 0
+
+    async def get(self, key: str) -> Entry | None:
+        self.looks += key.startswith(keys.ADDRESSES)
+        return await super().get(key)
+
+
+async def test_whose_list_lost_every_address_to_another_looks_for_few_of_the_winners(
+    any_store: Store, time: FakeTime
+) -> None:
+    await add_host(any_store, "h1")
+    reading = Reading(any_store)
+    wanted = [[endpoint(f"{of}-{i}") for i in range(30)] for of in "ab"]
+    async with opened(reading, time, seed=1) as one, opened(reading, time, seed=2) as two:
+        await one.networks.create(network("my-net", "10.1.0.0/16"), ME)
+        await two.networks.fresh("my-net")
+
+        batches = await asyncio.gather(
+            one.endpoints.create_many("my-net", wanted[0], ME), two.endpoints.create_many("my-net", wanted[1], ME)
+        )
+
+        assert len({o.value.address for batch in batches for o in batch if isinstance(o, Versioned)}) == 60
+        lost = one.commits["conflicts"] + two.commits["conflicts"]
+        assert lost >= 20
+        assert reading.looks <= lost // 5
 
 
 async def test_one_id_asked_for_at_three_replicas_is_one_endpoint(replicas: list[Cluster]) -> None:
