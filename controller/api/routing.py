@@ -6,9 +6,9 @@ Handlers take the request, ask the cluster, and answer bytes. They decide nothin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
@@ -108,6 +108,7 @@ class QuickRoute(APIRoute):
         """`solved`: the handler within all that FastAPI does."""
         call: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
         known = frozenset(param.alias for param in self.dependant.query_params)
+        many = frozenset(p.alias for p in self.dependant.query_params if get_origin(p.field_info.annotation) is list)
         given = frozenset(param.alias.lower().encode() for param in self.dependant.header_params)
         parameters = signature(call).parameters
         takes_request = {"request"} & set(parameters)
@@ -127,7 +128,7 @@ class QuickRoute(APIRoute):
                 # Before anything is looked up: in a wiped store nothing would be found, as if it had been deleted.
                 service(request).require_believed()
             if scope["query_string"]:
-                _require_known(request.query_params, known)
+                _require_known([name for name, _ in request.query_params.multi_items()], known, many)
             if has_no_body:
                 await require_none(request)
             if not is_plain or scope["query_string"] or any(name in given for name, _ in scope["headers"]):
@@ -140,8 +141,8 @@ class QuickRoute(APIRoute):
         return quick
 
 
-def _require_known(given: Iterable[str], known: Collection[str]) -> None:
-    """A misspelt `dry_run` must not do it for real.
+def _require_known(given: Sequence[str], known: Collection[str], many: Collection[str]) -> None:
+    """A misspelt `dry_run` must not do it for real, nor one that is said twice. `many`: which may be there again.
 
     Raises:
         Invalid
@@ -153,6 +154,9 @@ def _require_known(given: Iterable[str], known: Collection[str]) -> None:
             fix=f"known are: {', '.join(sorted(known))}" if known else "there is none here",
             errors=[FieldError(pointer(("query", name)), "unknown parameter") for name in unknown[:MAX_FIELD_ERRORS]],
         )
+    twice = next((name for name in given if name not in many and given.count(name) > 1), None)
+    if twice is not None:
+        raise Invalid(f"the query parameter {shown(twice)} is there twice", fix="give it once")
 
 
 def resource_router(tag: str) -> APIRouter:

@@ -1,4 +1,4 @@
-"""What takes no body takes none: a wish that is put where nobody reads it must not do the thing for real."""
+"""A wish that is put where nobody reads it, or said twice, must not do the thing for real."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import stores
-from tests.api.under_test import Api, running
+from tests.api.under_test import Api, problem_of, running
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +61,12 @@ async def test_an_empty_one_says_nothing_and_is_passed_over(api: Api, body: byte
     await api.network(name="gone")
     answer = await api.http.request("DELETE", "/v1/networks/gone", content=body)
     assert answer.status_code == 204
+
+
+async def test_a_parameter_that_is_said_twice_is_refused_unless_it_may_be(api: Api) -> None:
+    await api.network(name="kept", labels={"a": "1", "b": "2"})
+
+    problem_of(await api.http.delete("/v1/networks/kept?dry_run=plan&dry_run=plan"), 422, "invalid")
+    problem_of(await api.post("/v1/networks/prune?dry_run=true&dry_run=false"), 422, "invalid")
+    found = (await api.get("/v1/networks?label=a&label=b%3D2")).json()["items"]
+    assert [one["name"] for one in found] == ["kept"]
