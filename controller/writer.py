@@ -6,6 +6,7 @@ the store, and lets every commit check that the sentinel is still what it was. E
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,8 +20,8 @@ from controller.requests import Caller
 from controller.settings import Settings
 from controller.standing import Standing
 from kvnet import codec, keys
-from kvnet.errors import TooMuchContention
-from kvnet.request import current
+from kvnet.errors import Abandoned, TooMuchContention
+from kvnet.request import current, first_change
 
 FIRST_PAUSE_S = 0.001
 MAX_PAUSE_S = 0.1
@@ -51,9 +52,11 @@ class Writer:
     ) -> Revision:
         """
         Raises:
+            Abandoned: nobody waits for this request any more, and it has not changed anything yet.
             StoreWentBack: the store is not believed; nothing was written.
             StoreError: as `Store.commit`.
         """
+        await require_wanted()
         self._standing.require()
         fence = self._standing.fence
         try:
@@ -88,8 +91,10 @@ class Writer:
         """Each on its own terms; the outcomes in the order given.
 
         Raises:
+            Abandoned: as `commit`.
             StoreWentBack: the store is not believed. Some of them may have been written before that was known.
         """
+        await require_wanted()
         self._standing.require()
         fence = self._standing.fence
         if fence:
@@ -104,6 +109,20 @@ class Writer:
     def turns(self, what: str) -> Turns:
         """For a loop that repeats a commit; `what` could not be done, says the error that ends it."""
         return Turns(what, self._attempts, self._sleep, self._rng, self.counts)
+
+
+async def require_wanted() -> None:
+    """Before a request's first change. What a frozen process finds when it goes on may have been asked long ago.
+
+    Raises:
+        Abandoned
+    """
+    has_gone = first_change()
+    if has_gone is None:
+        return
+    await asyncio.sleep(0)  # the end of a connection is read after what came on it
+    if has_gone():
+        raise Abandoned("whoever asked has gone, so this was not begun", fix="ask again")
 
 
 def stamped(write: Write, caller: Caller) -> Write:

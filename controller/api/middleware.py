@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from controller.api.doorman import ADMITTED
 from controller.api.errors import CrossOrigin, PayloadTooLarge
 from controller.api.measure import HttpMetrics
+from controller.api.outlet import has_gone_of
 from controller.api.problems import REQUEST_ID, internal, problem_response
 from controller.requests import Caller
 from controller.security.authentication import NOBODY, Authenticator, not_good, too_many_failures
@@ -84,7 +85,7 @@ class RequestContext:
         scope[REQUEST_ID] = request_id
         with (
             self._tracer.span(scope["method"], asked.trace, request_id=request_id) as span,
-            asked_by(request_id, span.trace or asked.trace),
+            asked_by(request_id, span.trace or asked.trace, has_gone_of(scope)),
         ):
             await self._answer(scope, receive, send, asked, request_id, span)
 

@@ -94,6 +94,12 @@ class Http(HttpToolsProtocol):
             self.scope[UNIX] = True  # type: ignore[literal-required]
 
 
+def has_gone_of(scope: Scope) -> Callable[[], bool] | None:
+    """Whether the client of this request has ended its connection; None where there is none to look at."""
+    transport: asyncio.Transport | None = scope.get(TRANSPORT)
+    return transport.is_closing if transport is not None else None
+
+
 class Outlet:
     def __init__(self, scope: Scope, clock: Callable[[], float], stuck_s: float = STUCK_S) -> None:
         self._transport: asyncio.WriteTransport | None = scope.get(TRANSPORT)

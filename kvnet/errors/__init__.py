@@ -20,6 +20,7 @@ from kvnet.errors.access import (
     Unauthenticated,
 )
 from kvnet.errors.base import (
+    Abandoned,
     Conflicting,
     FieldError,
     Gone,
@@ -90,6 +91,7 @@ from kvnet.errors.stores import (
 )
 
 __all__ = [
+    "Abandoned",
     "AddressTaken",
     "AddressesExhausted",
     "AlreadyAttached",

@@ -101,6 +101,14 @@ class TooMuchContention(Conflicting):
     title = "Too many writers at once"
 
 
+class Abandoned(KvnetError):
+    """Whoever asked has gone before it began, so it was not begun: nothing has changed."""
+
+    code = "abandoned"
+    status = 499
+    title = "Nobody waits for it"
+
+
 class Gone(KvnetError):
     """A cursor or event position is older than what is kept: start again from a fresh list."""
 

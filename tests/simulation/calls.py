@@ -1,7 +1,7 @@
 """A call from one process to another: it may never arrive, its answer may never come back, and who serves it may die.
 
-Whoever serves goes on with what its caller has given up, as servers do. Says no more of a failure than the caller of a
-real one would know.
+Whoever serves goes on with what its caller has given up once it has begun, as servers do. Says no more of a failure
+than the caller of a real one would know.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from kvnet.http import Lost, NotSent
+from kvnet.request import asked_by
 from tests.simulation.network import Link
 from tests.simulation.processes import Process
 
@@ -57,7 +58,9 @@ class Service:
         result: T | None = None
         error: Exception | None = None
         try:
-            result = await work()
+            # As a server sees it: the end of a connection comes over the same way as what was asked on it.
+            with asked_by("", has_gone=lambda: done.done() and not link.is_cut):
+                result = await work()
         except Exception as raised:  # noqa: BLE001 - whatever it is, the caller gets it
             error = raised
 

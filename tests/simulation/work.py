@@ -43,6 +43,7 @@ class Work:
     def __init__(self, world: World) -> None:
         self.world = world
         self.open: dict[str, str] = {}  # operations under way
+        self.lost: set[str] = set()  # keys of those without an answer: somebody may be at them still, for ever
         self.attached: dict[str, tuple[str, str]] = {}  # acknowledged: endpoint -> (host, namespace)
         self.detaching: set[str] = set()
         self.by_hand: set[str] = set()  # endpoints that are made without a workload
@@ -373,9 +374,9 @@ class Work:
         name = f"#{self._number} {what}"
         self.open[name] = key
         self.world.note(name)
-        self.world.operators.context().run(self.world.loop.create_task, self._run(name, run))
+        self.world.operators.context().run(self.world.loop.create_task, self._run(name, run, key))
 
-    async def _run(self, name: str, run: Callable[[], Awaitable[Any]]) -> None:
+    async def _run(self, name: str, run: Callable[[], Awaitable[Any]], key: str) -> None:
         outcome = "done"
         try:
             await run()
@@ -383,6 +384,7 @@ class Work:
             outcome = f"{error.code}: {error.detail}"
         except (Lost, NotSent) as error:
             outcome = f"{type(error).__name__}: {error}"
+            self.lost.add(key)
         except Exception as error:  # noqa: BLE001 - no operation may raise anything else
             outcome = f"unexpected {error!r}"
             self.world.fail(f"{name}: {error!r}")
@@ -400,7 +402,7 @@ class Work:
 
     def _is_settled(self, key: str) -> bool:
         """Its creation was acknowledged, and nobody asks for it again: who deletes it now deletes it for good."""
-        return key in self.world.ledger.kept and key not in self.open.values()
+        return key in self.world.ledger.kept and key not in self.open.values() and key not in self.lost
 
     @contextmanager
     def _settling(self, key: str, change: int, fields: tuple[str, ...]) -> Iterator[None]:
