@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 import zlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,7 @@ class Log:
         self._bridge = bridge
         self._reads = reads
         self._layout = layout
-        self._positions: dict[Revision, int] = {}
+        self._positions: OrderedDict[Revision, int] = OrderedDict()  # a dict looks for its first one ever longer
         self._made = (0, 0)
         self._followed = (0, 0)  # the origin of the head that was followed last
 
@@ -105,7 +106,7 @@ class Log:
     def remember(self, revision: Revision, count: int) -> None:
         self._positions[revision] = count
         if len(self._positions) > MAX_POSITIONS:
-            del self._positions[next(iter(self._positions))]
+            self._positions.popitem(last=False)
 
     async def entries(self, since: int, until: int) -> list[Node]:
         """

@@ -274,6 +274,19 @@ async def test_an_idempotency_key_of_others_is_not_its_own(world: World) -> None
     assert (again.status_code, again.json()["id"]) == (200, second.json()["id"])
 
 
+async def test_a_value_of_the_outside_that_nobody_can_read_is_not_told_of(world: World, shared_store: str) -> None:
+    async with await open_store(shared_store) as store:
+        await store.commit([], [Put(keys.endpoint(world.other["id"], "zz-broken"), b"junk")])
+
+    async def is_known() -> bool:
+        return "zz-broken" in (await world.site.admin.get("/v1/status")).text
+
+    await eventually(is_known)
+    world.require_silence((await world.client.get("/v1/status")).text)
+    async with world.site.client(await world.site.make("h9", "host", host="h9")) as host:
+        world.require_silence((await host.get("/v1/status")).text)
+
+
 async def test_a_cursor_of_others_leads_to_nothing_outside(world: World) -> None:
     await made(world.site, "/v1/networks", {"name": "zz-more", "labels": OUTSIDE})
     page = (await world.site.admin.get("/v1/networks?limit=1")).json()
