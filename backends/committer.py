@@ -38,6 +38,9 @@ MAX_IN_FLIGHT = 48
 # A batch that is not full waits so long for one under way: it fills up meanwhile. With 3 ms a busy controller on
 # etcd made 450 commits of 1,000 endpoints instead of 110, and half as many endpoints a second.
 LINGER_S = 0.03
+# Rounds of the loop without anything new, after which a batch goes. Of 192 creations at once on three controllers, 12
+# shared a transaction without it and 23 do; a process that has nothing else to do is through them in 0.1 ms.
+QUIET_ROUNDS = 3
 # How far a pack looks past transactions that must wait for others.
 MAX_PASSED_OVER = 128
 # What the seal is expected to add to the notes; what it really adds is looked at before sending.
@@ -172,6 +175,7 @@ class Committer:
                 while True:
                     await self._work.wait()
                     self._work.clear()
+                    await self._while_more_comes()
                     self._send(group)
         finally:
             self._stopped = True
@@ -224,6 +228,15 @@ class Committer:
         self._queue.extendleft(reversed(members))
         self._queued_operations += sum(member.operations for member in members)
         self._work.set()
+
+    async def _while_more_comes(self) -> None:
+        """A process with much to do has the next request already, and takes a moment to get to it."""
+        loop = asyncio.get_running_loop()
+        until, known, quiet = loop.time() + LINGER_S, len(self._queue), 0
+        while quiet < QUIET_ROUNDS and self._queued_operations < self._room.together and loop.time() < until:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._queue) == known else 0
+            known = len(self._queue)
 
     def _send(self, group: asyncio.TaskGroup) -> None:
         while self._queue and len(self._under_way) < self._max_in_flight:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.committer import Committer, Transaction
+from backends.committer import LINGER_S, Committer, Transaction
 from backends.memory import MemoryStore
 from backends.passing import PassingStore
 from backends.store import (
@@ -76,6 +76,30 @@ async def test_concurrent_transactions_on_different_keys_share_a_commit() -> Non
 
     assert counting.commits == 1
     assert len(set(revisions)) == 1
+
+
+async def test_what_a_busy_process_gets_to_a_moment_later_goes_along() -> None:
+    counting = Counting()
+    async with running(counting.store) as committer:
+        waiting = []
+        for number in range(12):
+            waiting.append(asyncio.create_task(committer.submit(put(f"k/{number}"))))
+            for _ in range(2):
+                await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+    assert counting.commits == 1
+
+
+async def test_one_that_comes_alone_does_not_wait() -> None:
+    counting = Counting()
+    async with running(counting.store) as committer:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number in range(20):
+            await committer.submit(put(f"k/{number}"))
+        took_s = loop.time() - began
+    assert counting.commits == 20
+    assert took_s < 20 * LINGER_S / 2
 
 
 async def test_a_bulk_of_a_hundred_stays_within_the_floor_and_takes_few_commits() -> None:
