@@ -41,6 +41,14 @@ _first: Callable[[tuple[object, ...]], str] = itemgetter(0)  # the device of eve
 _third: Callable[[tuple[object, ...]], str] = itemgetter(2)
 
 
+def differing(wanted: frozenset[Entry], held: frozenset[Entry]) -> tuple[frozenset[Entry], frozenset[Entry]]:
+    """(missing, extra). One look at a large set, where the sizes tell the rest."""
+    if wanted is held:
+        return frozenset(), frozenset()
+    missing = wanted - held
+    return missing, frozenset() if len(held) + len(missing) == len(wanted) else held - wanted
+
+
 class Difference(NamedTuple):
     """What a plan has to do about the devices that it touches: see `LinkPlan`."""
 
@@ -52,12 +60,9 @@ class Difference(NamedTuple):
         self, wanted: frozenset[Entry], held: frozenset[Entry], device: Callable[[tuple[object, ...]], str] = _first
     ) -> tuple[list[Entry], list[Entry]]:
         """(missing, extra), each in a stable order."""
-        if (wanted is held or wanted == held) and not self.emptied:
-            return [], []
-        missing = set(wanted - held)
+        missing, extra = differing(wanted, held)
         if self.emptied:
-            missing.update(entry for entry in wanted if device(entry) in self.emptied)
-        extra = held - wanted
+            missing = missing.union(entry for entry in wanted if device(entry) in self.emptied)
         return (
             sorted(entry for entry in missing if device(entry) not in self.withheld),
             sorted(entry for entry in extra if device(entry) not in self.spent),

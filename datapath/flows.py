@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from datapath.entries import differing
 from datapath.objects import Firewall, ForgetCallers, ForgetFlows, HostState, Mac, Operation, Veth
 
 UDP = 17
@@ -32,8 +33,8 @@ def published(wanted: Firewall, held: Firewall | None) -> list[Operation]:
 
 def departures(desired: HostState, actual: HostState, blocked: frozenset[str]) -> list[Operation]:
     """For addresses of workloads that were on this host, and are no more or have another MAC."""
-    left = _local_macs(actual, actual.ports - desired.ports, blocked)
-    changed = {n for n in actual.neighbours - desired.neighbours if n.device not in blocked}
+    left = _local_macs(actual, differing(desired.ports, actual.ports)[1], blocked)
+    changed = {n for n in differing(desired.neighbours, actual.neighbours)[1] if n.device not in blocked}
     local = _local_macs(actual, actual.ports, blocked) if changed else left
     gone = {n.address for n in changed if (n.device, n.mac) in local}
     if left:

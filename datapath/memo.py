@@ -17,7 +17,14 @@ from datapath.packing import link_local, packed_mac
 from kvnet.model import Endpoint, Host
 
 E = TypeVar("E")
-Entries = tuple[list[PortEntry], list[Neighbour], list[VtepEntry]]
+
+
+class Entries(NamedTuple):
+    """Of a bridge, in sets or lists."""
+
+    ports: Collection[PortEntry] = ()
+    neighbours: Collection[Neighbour] = ()
+    vteps: Collection[VtepEntry] = ()
 
 
 class EndpointEntries(NamedTuple):
@@ -45,40 +52,52 @@ class Reached:
     mtu: int
 
 
+NOTHING = Entries()
+
+
 @dataclass(frozen=True, slots=True)
-class Far:
-    """The entries of the endpoints that are behind `remotes`, no two of which share one: so one can be taken away by
-    itself. `step`: that of the members whose they are."""
+class Whole:
+    """The entries of the endpoints that are behind `remotes`, and those that are `local`; no two share one, so one can
+    be taken away by itself. `step`: that of the members whose they are."""
 
     step: object
     tunnel: str
     remotes: Mapping[str, Ip]
+    local: Entries
     ports: frozenset[PortEntry]
     neighbours: frozenset[Neighbour]
     vteps: frozenset[VtepEntry]
 
-    def changed(self, step: object, more: Entries, less: Entries) -> Far | None:
+    def changed(self, step: object, local: Entries, more: Entries, less: Entries) -> Whole | None:
         """None where what comes is there already, or what goes was shared: then all has to be looked at."""
-        ports = _exchanged(self.ports, less[0], more[0])
-        neighbours = _exchanged(self.neighbours, less[1], more[1])
-        vteps = _exchanged(self.vteps, less[2], more[2])
-        grown = [now - then for now, then in zip(_sizes(more), _sizes(less), strict=True)]
-        before = (len(self.ports), len(self.neighbours), len(self.vteps))
-        after = (len(ports), len(neighbours), len(vteps))
-        if any(now != then + by for now, then, by in zip(after, before, grown, strict=True)):
+        ports = _exchanged(self.ports, less.ports, more.ports)
+        neighbours = _exchanged(self.neighbours, less.neighbours, more.neighbours)
+        vteps = _exchanged(self.vteps, less.vteps, more.vteps)
+        if ports is None or neighbours is None or vteps is None:
             return None
-        return Far(step, self.tunnel, self.remotes, ports, neighbours, vteps)
+        return Whole(step, self.tunnel, self.remotes, local, ports, neighbours, vteps)
 
 
-def _exchanged(entries: frozenset[E], less: Collection[E], more: Collection[E]) -> frozenset[E]:
+def _exchanged(entries: frozenset[E], less: Collection[E], more: Collection[E]) -> frozenset[E] | None:
     """With as few copies as it takes: of a large network mostly one endpoint comes, or goes."""
     kept = entries.difference(less) if less else entries
-    return kept.union(more) if more else kept
+    found = kept.union(more) if more else kept
+    return found if len(found) == len(entries) + len(more) - len(less) else None
 
 
-def _sizes(entries: Entries) -> list[int]:
-    ports, neighbours, vteps = entries
-    return [len(ports), len(neighbours), len(vteps)]
+def _joined(one: Entries, other: Entries) -> Entries:
+    return Entries([*one.ports, *other.ports], [*one.neighbours, *other.neighbours], [*one.vteps, *other.vteps])
+
+
+def _without(one: Entries, other: Entries) -> Entries:
+    """Those of the one that the other has not."""
+    if one == other:
+        return NOTHING
+    return Entries(
+        set(one.ports).difference(other.ports),
+        set(one.neighbours).difference(other.neighbours),
+        set(one.vteps).difference(other.vteps),
+    )
 
 
 @dataclass(slots=True)
@@ -90,31 +109,34 @@ class NetworkMemo:
     known: dict[str, EndpointEntries] = field(default_factory=dict)
     reached: Reached | None = None
     census: Census = field(default_factory=Census)
-    _far: Far | None = None
+    _whole: Whole | None = None
 
-    def far(self, members: Members, tunnel: str, remotes: Mapping[str, Ip]) -> Far:
-        """What all endpoints behind these remotes take. Only those that came or went since last time are looked at."""
-        last, found = self._far, None
+    def whole(self, members: Members, tunnel: str, remotes: Mapping[str, Ip], local: Entries) -> Whole:
+        """What all endpoints behind these remotes take, and what is `local`. Only those that came or went since last
+        time are looked at, and where nobody did it is the same object."""
+        last, found = self._whole, None
         if last is not None and last.remotes is remotes and last.tunnel == tunnel:
-            if last.step is members.step:
+            if last.step is members.step and last.local == local:
                 return last
-            if last.step is members.before:
-                more = self._of_all(members.come, tunnel, remotes)
+            if last.step in (members.step, members.before):
+                is_same = last.step is members.step
+                come, gone = ((), ()) if is_same else (members.come, members.gone)
+                more = self._of_all(come, tunnel, remotes)
                 # Not by what is remembered of the same id: that may be of the object that took its place.
-                less = NetworkMemo(self.device, self.has_ipv6)._of_all(members.gone, tunnel, remotes)
-                found = last.changed(members.step, more, less)
+                less = NetworkMemo(self.device, self.has_ipv6)._of_all(gone, tunnel, remotes)
+                more, less = _joined(more, _without(local, last.local)), _joined(less, _without(last.local, local))
+                found = last.changed(members.step, local, more, less)
         if found is None:
-            ports, neighbours, vteps = whole = self._of_all(members.endpoints.values(), tunnel, remotes)
-            found = Far(members.step, tunnel, remotes, frozenset(ports), frozenset(neighbours), frozenset(vteps))
-            is_distinct = _sizes(whole) == [len(found.ports), len(found.neighbours), len(found.vteps)]
-            self._far = found if is_distinct else None
+            every = _joined(self._of_all(members.endpoints.values(), tunnel, remotes), local)
+            ports, neighbours, vteps = frozenset(every.ports), frozenset(every.neighbours), frozenset(every.vteps)
+            found = Whole(members.step, tunnel, remotes, local, ports, neighbours, vteps)
+            sizes = len(every.ports), len(every.neighbours), len(every.vteps)
+            self._whole = found if sizes == (len(ports), len(neighbours), len(vteps)) else None
         else:
-            self._far = found
+            self._whole = found
         return found
 
-    def _of_all(
-        self, endpoints: Collection[Endpoint], tunnel: str, remotes: Mapping[str, Ip]
-    ) -> tuple[list[PortEntry], list[Neighbour], list[VtepEntry]]:
+    def _of_all(self, endpoints: Collection[Endpoint], tunnel: str, remotes: Mapping[str, Ip]) -> Entries:
         ports: list[PortEntry] = []
         neighbours: list[Neighbour] = []
         vteps: list[VtepEntry] = []
@@ -126,7 +148,7 @@ class NetworkMemo:
                 neighbours += known.neighbours
                 if known.vtep is not None:
                     vteps.append(known.vtep)
-        return ports, neighbours, vteps
+        return Entries(ports, neighbours, vteps)
 
     def entries(self, endpoint: Endpoint, port: str, remote: Ip | None = None) -> EndpointEntries:
         """What lets the bridge forward to an endpoint and answer for it; `remote` is the VTEP it is behind."""

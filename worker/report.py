@@ -25,8 +25,8 @@ Content = Mapping[str, NetworkObserved]
 
 # A controller takes about as long for a report: so they keep it busy, and no more.
 FEW_HOSTS = 50
-SPREAD_S_A_HOST, LONGEST_SPREAD_S = 0.002, 2.5
-FIRST_SHARE = 0.4  # until then the change itself is on its way to all of them
+SPREAD_S_A_HOST, LONGEST_SPREAD_S = 0.0025, 2.5
+FIRST_SHARE = 0.5  # until then the change itself is on its way to all of them
 
 
 class Reporter:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from datapath.drivers.parts import local_parts
-from datapath.memo import Reached
+from datapath.memo import Entries, Reached
 from datapath.names import bridge_of, vxlan_name
 from datapath.objects import (
     VXLAN_OVERHEAD_IPV4,
@@ -44,11 +44,11 @@ def overlay(view: NetworkView) -> HostState:
         isolated=not network.icc and not network.peers,
     )
     parts.add_link(tunnel)
-    far = view.memo.far(view.members, tunnel.name, reached.remotes)
-    parts.far_ports, parts.far_neighbours, parts.far_vteps = far.ports, far.neighbours, far.vteps
     if network.flood:
         parts.vteps += [VtepEntry(tunnel.name, FLOOD_MAC, remote) for remote in reached.remotes.values()]
-    return parts.state()
+    local = Entries(parts.ports, parts.neighbours, parts.vteps)
+    whole = view.memo.whole(view.members, tunnel.name, reached.remotes, local)
+    return replace(parts.state(), ports=whole.ports, neighbours=whole.neighbours, vteps=whole.vteps)
 
 
 def reachable(host: Host, hosts: Mapping[str, Host], names: Iterable[str]) -> dict[str, Host]:

@@ -44,10 +44,6 @@ class Parts:
     sysctls: dict[str, str] = field(default_factory=dict)
     containers: dict[str, ContainerSide] = field(default_factory=dict)
     enslaved: list[Enslavement] = field(default_factory=list)
-    # What is behind tunnels, as it is remembered: there may be very much of it, and it is not gone through again.
-    far_neighbours: frozenset[Neighbour] = frozenset()
-    far_vteps: frozenset[VtepEntry] = frozenset()
-    far_ports: frozenset[PortEntry] = frozenset()
 
     def add_link(self, link: Link, settings: Mapping[str, str] | None = None) -> None:
         """`settings`: where they are not those that such a device needs anyway."""
@@ -64,9 +60,9 @@ class Parts:
             links=self.links,
             addresses=frozenset(self.addresses),
             routes=frozenset(self.routes),
-            neighbours=self.far_neighbours.union(self.neighbours),
-            vteps=self.far_vteps.union(self.vteps),
-            ports=self.far_ports.union(self.ports),
+            neighbours=frozenset(self.neighbours),
+            vteps=frozenset(self.vteps),
+            ports=frozenset(self.ports),
             sysctls=self.sysctls,
             containers=self.containers,
             enslaved=frozenset(self.enslaved),
