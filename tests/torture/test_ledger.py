@@ -82,7 +82,8 @@ def test_a_second_owner_beside_the_first_is_found(rng: random.Random) -> None:
     assume(first.revision + 1 not in others)
     made.done.append(first._replace(owner="thief", revision=first.revision + 1))
 
-    assert made.rules() & {"double-owner", "check-did-not-hold"}
+    # Where the first one's release may have come in between, the thief's claim holds; and then the thief is missed.
+    assert made.rules() & {"double-owner", "check-did-not-hold", "lost-claim"}
 
 
 def test_a_second_owner_is_called_so() -> None:

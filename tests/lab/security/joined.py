@@ -21,7 +21,11 @@ NO_GRANTS: Mapping[str, Sequence[str]] = {}
 
 
 async def as_hosts(lab: Lab, start: Callable[[str], Awaitable[object]] | None = None, **more: Any) -> dict[str, str]:
-    """Every host's worker, running with a token of role `host`; the texts of the tokens by host."""
+    """Every host's worker, running with a token of role `host`; the texts of the tokens by host.
+
+    The first token of a cluster is an admin's; the lab's own client speaks over a socket file, where nobody is asked.
+    """
+    await lab.client.create_token({"name": "root", "role": "admin"})
     tokens = {}
     for name in lab.hosts:
         tokens[name] = await credited(lab, name, **more)

@@ -90,7 +90,8 @@ async def test_a_cluster_begins_to_ask_for_tokens_and_a_host_is_removed_and_come
     assert worker is not None
     await worker.stop()
     await until(lambda: removed(lab, "h2"), "the host is removed", seconds=40)
-    assert [token["host"] for token in await lab.client.tokens()] == ["h1", "h3"], "its credential went with it"
+    hosts = [token["host"] for token in await lab.client.tokens() if token["host"] is not None]
+    assert hosts == ["h1", "h3"], "its credential went with it"
     await credited(lab, "h2")
     await lab.start_worker("h2")
     await lab.until_ready("h2")
