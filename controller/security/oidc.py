@@ -32,9 +32,7 @@ LEEWAY_S = 30.0
 REMEMBERED_S = 300.0
 MAX_REMEMBERED = 4096
 FETCH_AGAIN_S = 60.0  # for keys that are not known
-IN_ONE_STRING = frozenset(
-    {"scope", "scp"}
-)  # several values with a blank between them (RFC 8693); others may have blanks
+IN_ONE_STRING = frozenset({"scope", "scp"})  # values with blanks between them (RFC 8693); others may have blanks
 KEPT_S = 3600.0  # then they are fetched anew, and those that the provider took back are gone
 MAX_KEYS = 64
 _ODD = re.compile(r"[^A-Za-z0-9._@+:/=-]")

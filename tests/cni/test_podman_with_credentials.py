@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -39,6 +39,14 @@ async def podmen(
     return made
 
 
+def list_network(podmen: Sequence[Podman], lab: Lab, name: str, **more: object) -> None:
+    """On each host, as an operator writes it for CNI."""
+    for podman, host in zip(podmen, lab.hosts.values(), strict=True):
+        podman.list_network(
+            name, {"type": "kvnet-cni", "socket": str(host.socket), "capabilities": CAPABILITIES, **more}
+        )
+
+
 async def endpoints(lab: Lab) -> dict[str, Endpoint]:
     return {endpoint["name"]: endpoint async for endpoint in lab.client.endpoints()}
 
@@ -49,9 +57,7 @@ async def test_containers_by_cni_reach_each_other_and_go_without_a_trace(
     lab = site.lab
     async with AsyncExitStack() as stack:
         one, two = await podmen(stack, lab, tmp_path_factory, programs, PODMAN4)
-        for podman, host in zip((one, two), lab.hosts.values(), strict=True):
-            ours = {"type": "kvnet-cni", "socket": str(host.socket), "capabilities": CAPABILITIES}
-            podman.list_network("pods", ours)
+        list_network((one, two), lab, "pods")
         await one.run("web", "--network", "pods:alias=shop", "-p", "8890:8080")
         await two.run("client", "--network", "pods")
 
@@ -74,10 +80,8 @@ async def test_a_host_whose_token_was_removed_starts_no_container_and_what_runs_
     lab = site.lab
     async with AsyncExitStack() as stack:
         one, two = await podmen(stack, lab, tmp_path_factory, programs, PODMAN4)
-        for podman, host in zip((one, two), lab.hosts.values(), strict=True):
-            ours = {"type": "kvnet-cni", "socket": str(host.socket), "capabilities": CAPABILITIES}
-            podman.list_network("pods", ours)
-            podman.list_network("fresh", {**ours, "create": {"driver": "overlay"}})
+        list_network((one, two), lab, "pods")
+        list_network((one, two), lab, "fresh", create={"driver": "overlay"})
         await one.run("web", "--network", "pods")
         await two.run("client", "--network", "pods")
         with pytest.raises(PodmanFailed, match="kvnet host join-token HOST --docker"):

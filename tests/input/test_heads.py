@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 
 from controller.api.heads import MAX_HEAD_BYTES
 from tests import stores
-from tests.api.under_test import Api, running
+from tests.api.under_test import Api
 
 pytestmark = pytest.mark.anyio
 
@@ -24,12 +23,6 @@ BODY = b'e\r\n{"name":"web"}\r\n'
 @pytest.fixture(scope=stores.module_loop_scope)
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[Api]:
-    async with running("memory://") as made:
-        yield made
 
 
 async def sent_until_refused(api: Api, begin: bytes, again: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import stores
-from tests.api.under_test import Api, problem_of, running
+from tests.api.under_test import Api, problem_of
 
 pytestmark = pytest.mark.anyio
 
@@ -27,12 +27,6 @@ WITHOUT = sorted(
 @pytest.fixture(scope=stores.module_loop_scope)
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[Api]:
-    async with running("memory://") as made:
-        yield made
 
 
 async def test_there_are_such_ways() -> None:
