@@ -125,7 +125,7 @@ class NetworkTables:
     @property
     def course(self) -> Course:
         """Of the endpoints as they are now."""
-        return Course(self, self._changes, tuple(self._recent))
+        return Course(self._recent, self._changes, tuple(self._recent))
 
     def _refused(self, error: StoreError) -> None:
         """What was to be told of how this host left the network may never be told then."""
